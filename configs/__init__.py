@@ -1,0 +1,1 @@
+"""Hydra configurations, read as pkg://espalike.configs."""

@@ -1,0 +1,1 @@
+"""The embedded data set: DFT labels made by this project."""

@@ -1,0 +1,28 @@
+"""espalike: force fields whose parameters a graph neural network reads off the molecular graph.
+
+Heavy modules are imported when first used, so that `import espalike` stays fast.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from espalike import export as export
+    from espalike.model import load as load
+    from espalike.types import Molecule as Molecule
+
+_WHERE = {
+    "Molecule": ("espalike.types", "Molecule"),
+    "load": ("espalike.model", "load"),
+    "export": ("espalike.export", None),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'espalike' has no attribute {name!r}")
+    module, attribute = _WHERE[name]
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found

@@ -1,0 +1,1 @@
+"""Functional forms: one file a family."""

@@ -1,0 +1,146 @@
+"""What a functional form is: parameters with units, internal coordinates, symmetry, energy, engine expression."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from espalike.geometry import Coordinate
+from espalike.types import Kind
+
+Prior = Callable[[Tensor, Tensor], Tensor]
+"""`(numbers (T, k), degrees (T, k)) -> (T,)`: a parameter's expected value from elements and neighbour counts alone."""
+
+
+@dataclass(frozen=True)
+class Param:
+    """One parameter of a term.
+
+    Attributes:
+        name: as it stands in the expression.
+        unit: unit string of `espalike.units`; internal units are used throughout.
+        mean: value an untrained model gives, a number or a prior by element and degree.
+        std: spread around it [unit].
+        link: how raw network output becomes a value: `positive`, `free`, `range(lo,hi)`; see `espalike.nn.links`.
+        shifts: whether another level of theory may shift it in training (equilibrium geometry); dropped at inference.
+    """
+
+    name: str
+    unit: str
+    mean: float | Prior
+    std: float
+    link: str
+    shifts: bool = False
+
+
+@dataclass(frozen=True)
+class Op:
+    """A symmetry operation: how atoms of a tuple are permuted, and parameter columns with signs along with them.
+
+    `columns=None` keeps the columns in place, `signs=None` keeps their signs.
+    """
+
+    atoms: tuple[int, ...]
+    columns: tuple[int, ...] | None = None
+    signs: tuple[int, ...] | None = None
+
+
+NONE = (Op((0,)),)
+REVERSAL_2 = (Op((0, 1)), Op((1, 0)))
+REVERSAL_3 = (Op((0, 1, 2)), Op((2, 1, 0)))
+REVERSAL_4 = (Op((0, 1, 2, 3)), Op((3, 2, 1, 0)))
+OUTER_3 = tuple(Op((a, 1, b, c)) for a, b, c in itertools.permutations((0, 2, 3)))
+"""The six permutations of the outer atoms of an improper (centre second)."""
+
+
+def is_group(ops: tuple[Op, ...], n_columns: int) -> bool:
+    """Whether operations, acting on atoms and signed columns together, form a group."""
+    identity = tuple(range(n_columns))
+
+    def full(op: Op):
+        return op.atoms, op.columns or identity, op.signs or (1,) * n_columns
+
+    def compose(first, second):
+        atoms = tuple(first[0][i] for i in second[0])
+        columns = tuple(first[1][i] for i in second[1])
+        signs = tuple(second[2][i] * first[2][c] for i, c in enumerate(second[1]))
+        return atoms, columns, signs
+
+    elements = {full(op) for op in ops}
+    neutral = (tuple(range(len(ops[0].atoms))), identity, (1,) * n_columns)
+    return (
+        len(elements) == len(ops)
+        and neutral in elements
+        and all(compose(a, b) in elements for a in elements for b in elements)
+    )
+
+
+class Term:
+    """A functional form over tuples of one kind. A new form subclasses this and fills in the class attributes.
+
+    Energy is a function of internal coordinates and parameters; forces follow from Wilson B rows.
+
+    Attributes:
+        kind: tuples the energy is summed over.
+        param_kind: tuples the parameters belong to; differs from `kind` for pair terms (`Kind.ATOM`).
+        coordinates: internal coordinates of a tuple, the `q` of `energy`.
+        symmetry: operations that map a tuple onto the same physical tuple.
+        params: parameters, in column order.
+        expression: energy [kcal/mol] in OpenMM's expression syntax in q names and parameter names.
+        q_names: names of the coordinates in the expression.
+        native: OpenMM force class that has this form, or None.
+        scale14: factor on pairs three bonds apart (pair terms).
+    """
+
+    kind: ClassVar[Kind]
+    param_kind: ClassVar[Kind]
+    coordinates: ClassVar[tuple[Coordinate, ...]]
+    q_names: ClassVar[tuple[str, ...]]
+    symmetry: ClassVar[tuple[Op, ...]]
+    params: ClassVar[tuple[Param, ...]]
+    expression: ClassVar[str]
+    native: ClassVar[str | None] = None
+    scale14: float = 1.0
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "params" not in cls.__dict__:
+            return
+        if "param_kind" not in cls.__dict__ and not hasattr(cls, "param_kind"):
+            cls.param_kind = cls.kind
+        if not is_group(cls.symmetry, len(cls.params)):
+            raise TypeError(f"{cls.__name__}.symmetry is not a group on {len(cls.params)} parameter columns")
+
+    @property
+    def name(self) -> str:
+        """Name in tables and files: the class name."""
+        return type(self).__name__
+
+    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
+        """Energy [kcal/mol] of each tuple, shape `(K, T)`, from coordinates `(K, T)` and parameters `(T,)`."""
+        raise NotImplementedError(f"{self.name} does not define its energy")
+
+    def __repr__(self) -> str:
+        return f"{self.name}()"
+
+
+class PairTerm(Term):
+    """A nonbonded form: parameters belong to atoms and are combined for each pair; 1-4 pairs are scaled."""
+
+    kind = Kind.PAIR
+    param_kind = Kind.ATOM
+    symmetry = NONE
+
+    def __init__(self, scale14: float = 1.0):
+        self.scale14 = scale14
+
+    def combine(self, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Pair parameters from the parameters of its two atoms."""
+        raise NotImplementedError(f"{self.name} does not define its combining rule")
+
+    def __repr__(self) -> str:
+        return f"{self.name}(scale14={self.scale14:.6g})"
