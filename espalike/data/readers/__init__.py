@@ -1,0 +1,1 @@
+"""Readers of outside data sets, each an iterable of records and rejections."""

@@ -1,0 +1,333 @@
+"""The store: a directory with one memory-mapped Arrow file and a manifest.
+
+`manifest.json` names the data file, whose name carries the content hash. A store is replaced by replacing the
+manifest in one step, so that a reader sees the old data or the new, never a mixture.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from espalike import __version__
+from espalike.data.schema import (
+    FORMAT,
+    SCHEMA,
+    UNITS,
+    Record,
+    RecordError,
+    check,
+    check_schema,
+    content_hash,
+    row_digest,
+    to_row,
+)
+from espalike.types import Conformers, Molecule
+
+MANIFEST = "manifest.json"
+SAMPLE = "sample"
+"""Name by which the embedded data set is opened."""
+
+_CHUNK = 16 * 2**20
+"""Bytes of arrays gathered in memory before they are written."""
+
+
+class StoreError(ValueError):
+    """A store that cannot be read or written."""
+
+
+def sample_path() -> Path:
+    """Directory of the data set that comes with the package."""
+    return Path(str(files("espalike.sample")))
+
+
+class Store:
+    """Entries of one store, read from a memory map. Open with `Store.open`.
+
+    Attributes:
+        path: the directory.
+        manifest: what the store holds, where it comes from, its units, what was rejected, its hash.
+    """
+
+    def __init__(self, path: Path, manifest: dict, table: pa.Table):
+        self.path = path
+        self.manifest = manifest
+        self._batches = table.to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._table = table
+
+    @staticmethod
+    def open(path: str | os.PathLike | Store) -> Store:
+        """Open a store by its directory, or the embedded one by the word `sample`.
+
+        Raises:
+            StoreError: when there is none, it is damaged, of another format, or a column's unit is missing or wrong.
+        """
+        if isinstance(path, Store):
+            return path
+        root = sample_path() if str(path) == SAMPLE and not Path(path).exists() else Path(path)
+        manifest = _read_manifest(root)
+        source = root / manifest["data"]
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(source), "r")).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StoreError(f"{source}: cannot be read, it may be cut short ({error}); ingest it again") from error
+        try:
+            check_schema(table.schema, str(source))
+        except ValueError as error:
+            raise StoreError(str(error)) from error
+        if table.num_rows != manifest["entries"]:
+            raise StoreError(
+                f"{source}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again"
+            )
+        return Store(root, manifest, table)
+
+    @property
+    def hash(self) -> str:
+        """Hash of the content, SHA-256."""
+        return self.manifest["hash"]
+
+    @property
+    def name(self) -> str:
+        """What messages call the store: its directory's name."""
+        return self.path.name
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def column(self, name: str) -> list:
+        """One text column (`id`, `key`, `split`, `level`, `source`, `smiles`, `name`) for all entries."""
+        return self._table.column(name).to_pylist()
+
+    def flat(self, i: int, column: str) -> np.ndarray | None:
+        """An entry's array as it lies in the file, flat and read-only, without a copy; None where there is none."""
+        batch, row = self._locate(i)
+        array = batch.column(column)
+        if not array[row].is_valid:
+            return None
+        start, stop = array.offsets[row].as_py(), array.offsets[row + 1].as_py()
+        return array.values[start:stop].to_numpy(zero_copy_only=True)
+
+    def array(self, i: int, column: str) -> np.ndarray | None:
+        """An entry's `xyz` or `forces` `(K, A, 3)` or `bonds` `(B, 2)` without a copy, in storage precision."""
+        flat = self.flat(i, column)
+        if flat is None or column not in ("xyz", "forces", "bonds"):
+            return flat
+        n_atoms = self._count(i, "numbers")
+        return flat.reshape((-1, 2) if column == "bonds" else (-1, n_atoms, 3))
+
+    def _locate(self, i: int) -> tuple[pa.RecordBatch, int]:
+        if not 0 <= i < len(self):
+            raise IndexError(f"entry {i} of a store of {len(self)}")
+        b = int(np.searchsorted(self._starts, i, side="right")) - 1
+        return self._batches[b], i - int(self._starts[b])
+
+    def _count(self, i: int, column: str) -> int:
+        batch, row = self._locate(i)
+        offsets = batch.column(column).offsets
+        return offsets[row + 1].as_py() - offsets[row].as_py()
+
+    def _text(self, i: int, column: str) -> str:
+        batch, row = self._locate(i)
+        return batch.column(column)[row].as_py()
+
+    def molecule(self, i: int) -> Molecule:
+        """The graph of entry `i`."""
+        return Molecule(
+            name=self._text(i, "name"),
+            smiles=self._text(i, "smiles"),
+            numbers=self.flat(i, "numbers").astype(np.int64),  # type: ignore[union-attr]
+            charges=self.flat(i, "charges").astype(np.int64),  # type: ignore[union-attr]
+            bonds=self.array(i, "bonds").astype(np.int64),  # type: ignore[union-attr]
+            orders=self.flat(i, "orders").astype(np.int64),  # type: ignore[union-attr]
+        )
+
+    def reference(self, i: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Reference charges [e] `(A,)` and Lennard-Jones sigma [Å], epsilon [kcal/mol] `(A, 2)`, or None."""
+        charge, sigma, epsilon = (self.flat(i, c) for c in ("ref_charge", "ref_sigma", "ref_epsilon"))
+        return charge, None if sigma is None or epsilon is None else np.stack([sigma, epsilon], axis=1)
+
+    def record(self, i: int) -> Record:
+        """Entry `i`, its arrays as float64 copies."""
+        forces = self.array(i, "forces")
+        charge, lj = self.reference(i)
+        conformers = Conformers(
+            xyz=self.array(i, "xyz").astype(np.float64),  # type: ignore[union-attr]
+            energy=np.array(self.flat(i, "energy")),
+            forces=None if forces is None else forces.astype(np.float64),
+            level=self._text(i, "level"),
+            source=self._text(i, "source"),
+        )
+        return Record(
+            id=self._text(i, "id"),
+            molecule=self.molecule(i),
+            conformers=conformers,
+            split=self._text(i, "split"),
+            key=self._text(i, "key"),
+            ref_charge=None if charge is None else charge.copy(),
+            ref_lj=lj,
+        )
+
+    def indices(self, split: str | None = None) -> list[int]:
+        """Entries of a split (`train`, `val`, `test`), or all."""
+        if split is None:
+            return list(range(len(self)))
+        return [i for i, name in enumerate(self.column("split")) if name == split]
+
+    def records(self, split: str | None = None) -> Iterator[Record]:
+        """The records of a split, or all, in stored order."""
+        return (self.record(i) for i in self.indices(split))
+
+    def verify(self) -> None:
+        """Read everything and compare its hash with the manifest's.
+
+        Raises:
+            StoreError: when they differ.
+        """
+        found = content_hash([row_digest(to_row(record)) for record in self.records()])
+        if found != self.hash:
+            raise StoreError(f"{self.path}: the content has hash {found[:12]}, {MANIFEST} says {self.hash[:12]}")
+
+
+def open_stores(paths: str | os.PathLike | Store | Sequence) -> list[Store]:
+    """Open several stores, given as a list or as one text separated by commas."""
+    parts = [part.strip() for part in paths.split(",") if part.strip()] if isinstance(paths, str) else paths
+    return [Store.open(part) for part in (parts if isinstance(parts, Sequence) else [parts])]
+
+
+def _read_manifest(root: Path) -> dict:
+    try:
+        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise StoreError(f"{root}: not a store, there is no {MANIFEST}; make one with `espalike ingest`") from error
+    except (json.JSONDecodeError, UnicodeDecodeError, NotADirectoryError) as error:
+        raise StoreError(f"{root}: not a store, {MANIFEST} cannot be read ({error})") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise StoreError(f"{root}: store format {found!r}, this version reads {FORMAT}; ingest the data again")
+    missing = {"data", "hash", "entries"} - manifest.keys()
+    if missing or Path(manifest["data"]).name != manifest["data"]:
+        raise StoreError(f"{root}: {MANIFEST} is damaged (no {', '.join(sorted(missing)) or 'valid file name'})")
+    return manifest
+
+
+class _Summary:
+    """Counts that go into the manifest, gathered while records pass."""
+
+    def __init__(self) -> None:
+        self.digests: list[bytes] = []
+        self.ids: set[str] = set()
+        self.keys: dict[str, set[str]] = defaultdict(set)
+        self.counts: dict[str, Counter] = defaultdict(Counter)
+        self.sources: dict[str, dict] = {}
+
+    def add(self, record: Record, row: dict) -> None:
+        if record.id in self.ids:
+            raise RecordError("identifier twice", f"{record.id}: this identifier occurs twice")
+        self.ids.add(record.id)
+        self.digests.append(row_digest(row))
+        n, split, conf = len(record.conformers.xyz), record.split or "none", record.conformers
+        for where in ("all", split):
+            self.counts[where].update(entries=1, conformers=n)
+            self.keys[where].add(record.key)
+        source = self.sources.setdefault(conf.source, {"entries": 0, "conformers": 0, "levels": []})
+        source["entries"] += 1
+        source["conformers"] += n
+        source["levels"] = sorted({*source["levels"], conf.level})
+
+    def totals(self, where: str) -> dict:
+        return {"molecules": len(self.keys[where]), **self.counts[where]}
+
+    def manifest(self, given: Mapping, rejected: Mapping[str, int]) -> dict:
+        splits = [split for split in ("train", "val", "test", "none") if split in self.counts]
+        return {
+            "format": FORMAT,
+            "espalike": __version__,
+            **given,
+            **self.totals("all"),
+            "splits": {split: self.totals(split) for split in splits},
+            "sources": {name: self.sources[name] for name in sorted(self.sources)},
+            "levels": sorted({level for source in self.sources.values() for level in source["levels"]}),
+            "units": UNITS,
+            "rejected": dict(sorted(rejected.items())),
+            "hash": content_hash(self.digests),
+        }
+
+
+def _flush(writer: pa.RecordBatchFileWriter, rows: list[dict]) -> None:
+    if rows:
+        columns = [pa.array([row[f.name] for row in rows], type=f.type) for f in SCHEMA]
+        writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+
+
+def _write_rows(path: Path, records: Iterable[Record]) -> _Summary:
+    summary, rows, size = _Summary(), [], 0
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+        for record in records:
+            check(record)
+            if not record.key:
+                from espalike.chem import connectivity_key  # rdkit is not needed to read
+
+                record = replace(record, key=connectivity_key(record.molecule))
+            row = to_row(record)
+            summary.add(record, row)
+            rows.append(row)
+            size += sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+            if size > _CHUNK:
+                _flush(writer, rows)
+                rows, size = [], 0
+        _flush(writer, rows)
+    return summary
+
+
+def write_store(
+    path: str | os.PathLike, records: Iterable[Record], *, manifest: Mapping, rejected: Mapping[str, int] | None = None
+) -> Store:
+    """Write records as a store, replacing the one that may be there in one step; nothing is left behind on failure.
+
+    Args:
+        path: directory; made when missing, other files in it are left alone.
+        records: consumed once, written as they come.
+        manifest: at least `licence`, `origin` (where the data comes from) and `command` (what made it); what else is
+            given is kept. Counts, levels, units and the hash are added.
+        rejected: how many were rejected, by reason; read after the last record, so a generator may fill it meanwhile.
+
+    Raises:
+        RecordError: for a record that does not pass `schema.check`, or an identifier that occurs twice.
+        StoreError: when the manifest lacks something or there are no records.
+    """
+    missing = [key for key in ("licence", "origin", "command") if not manifest.get(key)]
+    if missing:
+        raise StoreError(f"{path}: the manifest does not say its {', '.join(missing)}")
+    root = Path(path)
+    made = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f"entries-{os.getpid()}.tmp"
+    try:
+        summary = _write_rows(temporary, records)
+        if not summary.ids:
+            raise StoreError(f"{path}: no record is left to store; rejected: {dict(rejected or {})}")
+        full = summary.manifest(manifest, rejected or {})
+        full["data"] = f"entries-{full['hash'][:12]}.arrow"
+        os.replace(temporary, root / full["data"])
+        (root / f"{MANIFEST}.tmp").write_text(json.dumps(full, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(root / f"{MANIFEST}.tmp", root / MANIFEST)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        if made:
+            with contextlib.suppress(OSError):
+                root.rmdir()
+        raise
+    for old in root.glob("entries-*.arrow"):
+        if old.name != full["data"]:
+            old.unlink()
+    return Store.open(root)

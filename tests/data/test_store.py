@@ -1,0 +1,241 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from espalike.data.schema import SCHEMA, UNITS, RecordError, check
+from espalike.data.store import Store, StoreError, open_stores, write_store
+
+
+def assert_same(a, b):
+    """Every field of two records, exactly."""
+    for name in ("id", "split", "key"):
+        assert getattr(a, name) == getattr(b, name)
+    for name in ("name", "smiles"):
+        assert getattr(a.molecule, name) == getattr(b.molecule, name)
+    for name in ("numbers", "charges", "bonds", "orders"):
+        x, y = getattr(a.molecule, name), getattr(b.molecule, name)
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+    for name in ("level", "source"):
+        assert getattr(a.conformers, name) == getattr(b.conformers, name)
+    pairs = [(getattr(a.conformers, n), getattr(b.conformers, n)) for n in ("xyz", "energy", "forces")]
+    for x, y in [*pairs, (a.ref_charge, b.ref_charge), (a.ref_lj, b.ref_lj)]:
+        assert (x is None) == (y is None)
+        if x is not None:
+            np.testing.assert_array_equal(x, y)
+
+
+def records(record_of):
+    rng = np.random.default_rng(1)
+    n = record_of("CCO").molecule.n_atoms
+    return [
+        record_of("CCO", 3, ref_charge=rng.normal(size=n), ref_lj=rng.uniform(0.1, 3, (n, 2))),
+        record_of("[Na+]", 1, split="test", forces=None),
+        record_of("c1ccccc1[O-]", 5, split="", energy=np.full(5, np.nan)),
+        record_of("CC#N", 2, split="val", source="other", level="GFN2-xTB"),
+    ]
+
+
+def test_round_trip_is_exact(record_of, store_of):
+    wanted = records(record_of)
+    store = store_of(*wanted)
+    assert len(store) == 4
+    for i, record in enumerate(wanted):
+        assert_same(store.record(i), record)
+    assert [r.id for r in store.records("val")] == ["CC#N-0"]
+    store.verify()
+    with pytest.raises(IndexError):
+        store.record(4)
+
+
+def test_several_batches_of_rows(record_of, store_of, monkeypatch):
+    monkeypatch.setattr("espalike.data.store._CHUNK", 1500)
+    wanted = [record_of("CCO", 2, seed=i) for i in range(7)]
+    store = store_of(*wanted)
+    assert store._table.column("id").num_chunks > 2
+    for i, record in enumerate(wanted):
+        assert_same(store.record(i), record)
+
+
+def test_flat_columns_are_views_of_the_file(record_of, store_of):
+    store = store_of(*records(record_of))
+    xyz = store.array(0, "xyz")
+    assert xyz.shape == (3, 9, 3)
+    assert xyz.dtype == np.float32
+    assert not xyz.flags.writeable
+    assert not xyz.flags.owndata
+    assert np.shares_memory(xyz, store.array(0, "xyz"))
+
+
+def test_manifest_counts_and_units(record_of, store_of):
+    store = store_of(*records(record_of), note="kept")
+    m = store.manifest
+    assert (m["entries"], m["conformers"], m["molecules"]) == (4, 11, 4)
+    assert m["splits"]["none"] == {"molecules": 1, "entries": 1, "conformers": 5}
+    assert m["sources"]["other"] == {"entries": 1, "conformers": 2, "levels": ["GFN2-xTB"]}
+    assert m["levels"] == ["B3LYP-D3BJ/DZVP", "GFN2-xTB"]
+    assert m["units"]["forces"] == "kcal/mol/angstrom"
+    assert m["note"] == "kept"
+    assert m["licence"] == "MIT"
+
+
+def test_hash_depends_on_content_only(record_of, store_of):
+    wanted = records(record_of)
+    first = store_of(*wanted, name="a")
+    assert store_of(*reversed(wanted), name="b", note="other").hash == first.hash
+    moved = wanted[0].conformers.xyz.copy()
+    moved[0, 0, 0] += 1e-3
+    changes = [
+        replace(wanted[0], conformers=replace(wanted[0].conformers, xyz=moved)),
+        replace(wanted[0], split="val"),
+        replace(wanted[0], ref_charge=None),
+        replace(wanted[0], conformers=replace(wanted[0].conformers, level="HF/STO-3G")),
+    ]
+    hashes = {store_of(change, *wanted[1:], name=f"c{i}").hash for i, change in enumerate(changes)}
+    assert len(hashes | {first.hash}) == 5
+
+
+def test_hash_is_the_same_as_ever(store_of):
+    """A stored hash must keep its meaning: checkpoints carry it."""
+    from espalike.data.schema import Record
+    from espalike.types import Conformers, Molecule
+
+    water = Molecule(
+        "water",
+        "[O:1]([H:2])[H:3]",
+        np.array([8, 1, 1]),
+        np.zeros(3, np.int64),
+        np.array([[0, 1], [0, 2]]),
+        np.ones(2, np.int64),
+    )
+    conf = Conformers(np.arange(9.0).reshape(1, 3, 3), np.array([-47000.5]), None, "PBE/def2-SVP", "made-up")
+    store = store_of(Record("w", water, conf, "train", "XLYOFNOQVPJJNP"))
+    assert store.hash.startswith("3ff8f217a681600d")
+
+
+def test_replacing_a_store_leaves_one_data_file(record_of, store_of):
+    first = store_of(record_of("CCO"))
+    (first.path / "__init__.py").write_text("")
+    second = store_of(record_of("CO"))
+    assert first.path == second.path
+    assert sorted(p.name for p in second.path.iterdir()) == ["__init__.py", second.manifest["data"], "manifest.json"]
+    assert first.manifest["data"] != second.manifest["data"]
+    assert first.record(0).molecule.name == "CCO"  # still mapped
+
+
+def test_failure_leaves_the_old_store_and_nothing_else(record_of, store_of, tmp_path, manifest):
+    old = store_of(record_of("CCO"))
+
+    def broken():
+        yield record_of("CO")
+        raise RuntimeError("the disk is on fire")
+
+    for path in (old.path, tmp_path / "new"):
+        with pytest.raises(RuntimeError, match="fire"):
+            write_store(path, broken(), manifest=manifest)
+    assert Store.open(old.path).hash == old.hash
+    assert len(list(old.path.iterdir())) == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_refusals_on_writing(record_of, tmp_path, manifest):
+    with pytest.raises(StoreError, match="licence"):
+        write_store(tmp_path / "s", [record_of("CO")], manifest={"origin": "x", "command": "y"})
+    with pytest.raises(StoreError, match="no record is left"):
+        write_store(tmp_path / "s", [], manifest=manifest)
+    with pytest.raises(RecordError, match="occurs twice"):
+        write_store(tmp_path / "s", [record_of("CO"), record_of("CO")], manifest=manifest)
+
+
+def rewrite(store, schema):
+    """The store's data file again under another schema."""
+    path = store.path / store.manifest["data"]
+    table = pa.ipc.open_file(str(path)).read_all()
+    with pa.OSFile(str(path) + "2", "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+        writer.write_table(pa.table(table.columns, schema=schema))
+    (store.path / (path.name + "2")).replace(path)
+
+
+@pytest.mark.parametrize("column", sorted(UNITS))
+def test_missing_or_other_unit_is_an_error_that_names_the_column(record_of, store_of, column):
+    store = store_of(record_of("CO"))
+    i = SCHEMA.get_field_index(column)
+    rewrite(store, SCHEMA.set(i, SCHEMA.field(i).remove_metadata()))
+    with pytest.raises(StoreError, match=f"'{column}' does not say its unit"):
+        Store.open(store.path)
+    rewrite(store, SCHEMA.set(i, SCHEMA.field(i).with_metadata({"unit": "furlong"})))
+    with pytest.raises(StoreError, match=f"'{column}' is in unit 'furlong'"):
+        Store.open(store.path)
+
+
+def test_damaged_stores(record_of, store_of, tmp_path):
+    store = store_of(record_of("CO", 50))
+    with pytest.raises(StoreError, match="not a store"):
+        Store.open(tmp_path / "nowhere")
+    data = store.path / store.manifest["data"]
+    whole = data.read_bytes()
+    data.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreError, match="cut short"):
+        Store.open(store.path)
+    data.write_bytes(whole)
+    path = store.path / "manifest.json"
+    text = path.read_text()
+    path.write_text(text.replace('"format": 1', '"format": 99'))
+    with pytest.raises(StoreError, match="store format 99"):
+        Store.open(store.path)
+    path.write_text("{")
+    with pytest.raises(StoreError, match="cannot be read"):
+        Store.open(store.path)
+    path.write_text(json.dumps({**json.loads(text), "data": "../elsewhere.arrow"}))
+    with pytest.raises(StoreError, match="valid file name"):
+        Store.open(store.path)
+
+
+def test_verify_notices_changed_bytes(record_of, store_of):
+    store = store_of(record_of("CO", 50))
+    data = store.path / store.manifest["data"]
+    whole = bytearray(data.read_bytes())
+    at = bytes(whole).index(store.array(0, "xyz").tobytes())
+    whole[at + 2] ^= 1
+    data.write_bytes(whole)
+    with pytest.raises(StoreError, match="hash"):
+        Store.open(store.path).verify()
+
+
+def test_open_several(record_of, store_of):
+    a, b = store_of(record_of("CO"), name="a"), store_of(record_of("CC"), name="b")
+    assert [s.hash for s in open_stores(f"{a.path}, {b.path}")] == [a.hash, b.hash]
+    assert open_stores([a, str(b.path)])[0] is a
+    assert len(open_stores(a.path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda c: replace(c, energy=np.array([0.0, np.nan, 1.0])), "energies not finite"),
+        (lambda c: replace(c, energy=np.array([0.0, np.inf, 1.0])), "energies not finite"),
+        (lambda c: replace(c, energy=c.energy[:2]), "shapes disagree"),
+        (lambda c: replace(c, forces=c.forces[:, 1:]), "shapes disagree"),
+        (lambda c: replace(c, forces=c.forces * np.nan), "forces not finite"),
+        (lambda c: replace(c, xyz=c.xyz * np.nan), "coordinates not finite"),
+        (lambda c: replace(c, xyz=c.xyz[:, :, :2]), "shapes disagree"),
+        (lambda c: replace(c, level=""), "level of theory unknown"),
+        (lambda c: replace(c, source=""), "source unknown"),
+    ],
+)
+def test_check_names_record_and_reason(record_of, change, reason):
+    record = record_of("CO", 3, id="the-one")
+    check(record)
+    with pytest.raises(RecordError, match="the-one") as info:
+        check(replace(record, conformers=change(record.conformers)))
+    assert info.value.reason == reason
+
+
+def test_check_split_and_reference_shapes(record_of):
+    with pytest.raises(RecordError, match="'validation'"):
+        check(record_of("CO", split="validation"))
+    with pytest.raises(RecordError, match="reference charges have shape"):
+        check(record_of("CO", ref_charge=np.zeros(3)))
