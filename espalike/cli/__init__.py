@@ -1,0 +1,1 @@
+"""The program `espalike` and its sub-commands."""

@@ -1,0 +1,1 @@
+"""Scores: predictors, metrics, tables and plots."""

@@ -1,0 +1,207 @@
+"""The program `espalike`: finds the sub-command, runs it, turns errors into one line and an exit status.
+
+Sub-command modules are imported only when chosen, so `espalike --help` imports neither torch nor hydra.
+A *job* module has `HELP` and `run(cfg) -> int` and is configured by hydra (`configs/<name>.yaml`);
+a *command* module has `HELP`, `add_arguments(parser)` and `run(args) -> int`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+
+JOBS = {
+    "train": "train a force field: a graph network that reads parameters off the molecular graph",
+    "evaluate": "score models and baselines against QM: table, intervals, parity plot",
+    "ingest": "turn a QM data set into a checked, hashed store",
+    "label": "compute QM energies and forces of molecules and keep them as a store",
+}
+COMMANDS = {
+    "parametrize": "write force-field files for ligands (OpenMM system, ForceField XML)",
+    "models": "the models at hand: functional form, domain, size, test figures",
+    "info": "what a model file or a store holds: configuration, units, provenance, hashes",
+}
+EXTRAS = {
+    "tblite": "qm",
+    "pyscf": "qm",
+    "ase": "qm",
+    "openff": "openff",
+    "dgl": "dgl",
+}
+"""Which extra brings a module that a plain install lacks."""
+
+QUIET = (
+    "hydra.run.dir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=none",
+    "hydra/hydra_logging=none",
+    "hydra.sweep.dir=${out}",
+    "hydra.sweep.subdir=${hydra.job.num}",
+)
+"""Hydra's own settings: it makes no folders and no logs; a sweep's runs go to OUT/0, OUT/1, ..."""
+
+JOB_NOTES = """
+settings:
+  key=value ...        overrides, in hydra's syntax; `espalike {name} --cfg job` prints every setting with its value
+  --config-dir DIR     search DIR for YAML of your own, before the files that come with the program
+  --multirun           one run for each combination of comma-separated values, in OUT/0, OUT/1, ...
+  --debug              show the traceback of an error
+
+exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one sub-command and return the exit status: 0 all done, 1 some inputs failed, 2 nothing could be done."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        from espalike import __version__
+
+        print(f"espalike {__version__}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in JOBS and name not in COMMANDS:
+        print(f"error: {_unknown(name)}", file=sys.stderr)
+        return 2
+    try:
+        return _run_job(name, rest, debug) if name in JOBS else _run_command(name, rest)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:  # the one place where errors become a line and a status
+        return _report(error, debug)
+
+
+def _overview() -> str:
+    width = max(map(len, [*JOBS, *COMMANDS]))
+    lines = ["usage: espalike COMMAND ...", "", "force fields at molecular-mechanics speed, learned from QM", ""]
+    lines += ["jobs (settings as key=value):", *(f"  {name:{width}}  {text}" for name, text in JOBS.items()), ""]
+    lines += ["commands:", *(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()), ""]
+    lines += ["`espalike COMMAND --help` explains one, with an example; --debug shows tracebacks; --version"]
+    return "\n".join(lines)
+
+
+def _unknown(name: str) -> str:
+    known = [*JOBS, *COMMANDS]
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f"did you mean {close[0]!r}? " if close else ""
+    return f"no command {name!r}; {guess}commands: {', '.join(known)}"
+
+
+def _report(error: BaseException, debug: bool) -> int:
+    """Print what went wrong on stderr; the exit status is 2."""
+    if debug:
+        traceback.print_exception(error)
+    error = _root(error)
+    text = str(error)
+    if isinstance(error, KeyError):
+        text = str(error.args[0]) if error.args else "missing key"
+    if isinstance(error, ModuleNotFoundError):
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        text += f"; install it with: pip install 'espalike[{extra}]'" if extra else ""
+    elif not isinstance(error, ValueError | OSError | KeyError | LookupError | ImportError):
+        text = f"{type(error).__name__}: {text}" + ("" if debug else " (--debug shows where)")
+    print(f"error: {text.strip() or type(error).__name__}", file=sys.stderr)
+    return 2
+
+
+def _root(error: BaseException) -> BaseException:
+    """The cause that says something, below hydra's wrappers (known by name: hydra may not be imported)."""
+    while type(error).__name__ == "InstantiationException" and error.__cause__:
+        error = error.__cause__
+    # an unknown or badly typed setting is the user's input, not a fault of the program
+    if any(base.__name__ in ("HydraException", "OmegaConfBaseException") for base in type(error).__mro__):
+        cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
+        return ValueError(str(error).replace("\nTo append", " To append") + cause)
+    return error
+
+
+def _run_command(name: str, arguments: Sequence[str]) -> int:
+    module = importlib.import_module(f"espalike.cli.{name}")
+    parser = argparse.ArgumentParser(
+        prog=f"espalike {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    try:
+        args = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has printed help (0) or a usage error (2)
+        return int(stop.code or 0)
+    return module.run(args)
+
+
+def _run_job(name: str, arguments: Sequence[str], debug: bool) -> int:
+    module = importlib.import_module(f"espalike.cli.{name}")
+    if any(a in ("-h", "--help") for a in arguments):
+        print(module.HELP.strip("\n"))
+        print(JOB_NOTES.format(name=name))
+        return 0
+    if any(a.startswith("--exp") for a in arguments):
+        raise ValueError("--experimental-rerun unpickles a file and is refused; repeat the overrides instead")
+    statuses: list[int] = []
+    try:
+        _compose(name, arguments, module.run, statuses, debug)
+    except SystemExit as stop:  # hydra's own usage errors, and --cfg, --info
+        if stop.code not in (0, None):
+            return 2
+    if len(statuses) < 2:
+        return max(statuses, default=0)
+    return 2 if min(statuses) == 2 else min(max(statuses), 1)
+
+
+def _compose(name: str, arguments: Sequence[str], run: Callable[..., int], statuses: list[int], debug: bool) -> None:
+    """Compose `configs/<name>.yaml` with the overrides and call `run` once, or once a job with `--multirun`.
+
+    Hydra itself writes nothing, except `multirun.yaml` (the sweep) into the sweep's `out`.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+    from omegaconf import open_dict
+
+    def job(cfg) -> None:
+        settings = HydraConfig.get()
+        if settings.mode == RunMode.MULTIRUN:
+            with open_dict(cfg):
+                cfg.out = os.path.join(settings.sweep.dir, settings.sweep.subdir)
+            print(f"run {settings.job.num}: {settings.job.override_dirname or 'as configured'} -> {cfg.out}")
+        try:
+            statuses.append(run(cfg))
+        except Exception as error:  # told here, before hydra adds words of its own; one failed run ends no sweep
+            statuses.append(_report(error, debug))
+
+    given = {a.lstrip("+~").partition("=")[0] for a in arguments}
+    quiet = [setting for setting in (f"hydra.job.name={name}", *QUIET) if setting.partition("=")[0] not in given]
+    # hydra wants its options before the overrides; people type them anywhere
+    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    options = [a for a in arguments if a not in overrides]
+    with _as_program(f"espalike {name}", [*options, *quiet, *overrides]):
+        hydra.main(config_path="pkg://espalike.configs", config_name=name, version_base="1.3")(job)()
+
+
+@contextmanager
+def _as_program(name: str, arguments: Sequence[str]):
+    """Let hydra see these arguments as the program's own, and raise its errors instead of printing them."""
+    kept = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = [name, *arguments], "1"
+    try:
+        yield
+    finally:
+        sys.argv = kept[0]
+        if kept[1] is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = kept[1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

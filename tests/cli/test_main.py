@@ -1,0 +1,140 @@
+"""The dispatcher: what users type, what they are told, and the exit status."""
+
+import subprocess
+import sys
+import types
+
+import pytest
+
+from espalike.cli import main as cli
+
+CONFIG = "defaults:\n  - _self_\n  - shape: round\nout: ???\nsteps: 1\nfail: ''\n"
+
+
+@pytest.fixture
+def job(monkeypatch, tmp_path):
+    """A stand-in for `espalike train` with its own YAML; returns the configurations it was run with."""
+    seen = []
+
+    def run(cfg):
+        seen.append({"out": cfg.out, "steps": cfg.steps, "side": cfg.shape.side})
+        if cfg.fail == "value":
+            raise ValueError("the store has no molecules")
+        if cfg.fail == "bug":
+            raise TypeError("a fault of the program")
+        return 1 if cfg.fail == "some" else 0
+
+    (tmp_path / "conf" / "shape").mkdir(parents=True)
+    (tmp_path / "conf" / "job.yaml").write_text(CONFIG)
+    (tmp_path / "conf" / "shape" / "round.yaml").write_text("side: 0\n")
+    (tmp_path / "conf" / "shape" / "square.yaml").write_text("side: 4\n")
+    module = types.ModuleType("espalike.cli.train")
+    module.HELP, module.run = "Train.\n\nexample: espalike train out=here", run
+    monkeypatch.setitem(sys.modules, "espalike.cli.train", module)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        return cli.main(["train", "--config-dir", "conf", "--config-name", "job", *arguments])
+
+    call.seen = seen
+    return call
+
+
+def test_overview_names_every_command_and_imports_nothing_heavy():
+    code = (
+        "import sys; from espalike.cli.main import main; status = main(['--help']); "
+        "print(sorted({'torch', 'hydra', 'rdkit', 'openmm', 'numpy'} & set(sys.modules)), status)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip().endswith("[] 0")
+    for name in [*cli.JOBS, *cli.COMMANDS]:
+        assert f"\n  {name} " in out
+
+
+def test_no_command_is_bad_usage(capsys):
+    assert cli.main([]) == 2
+    assert "usage: espalike" in capsys.readouterr().out
+
+
+def test_unknown_command_suggests_the_nearest(capsys):
+    assert cli.main(["parametrise", "CCO"]) == 2
+    assert "did you mean 'parametrize'?" in capsys.readouterr().err
+
+
+def test_overrides_and_group_choices_reach_the_job(job):
+    assert job("out=a", "shape=square", "steps=3") == 0
+    assert job.seen == [{"out": "a", "steps": 3, "side": 4}]
+
+
+def test_a_run_leaves_no_folders_of_hydra(job, tmp_path):
+    job("out=a")
+    assert [p.name for p in tmp_path.iterdir()] == ["conf"]
+
+
+def test_options_may_follow_overrides_and_multirun_gives_each_run_its_own_out(job):
+    assert job("out=a", "steps=1,2", "--multirun") == 0
+    assert job.seen == [{"out": "a/0", "steps": 1, "side": 0}, {"out": "a/1", "steps": 2, "side": 0}]
+
+
+def test_one_failed_run_does_not_end_the_sweep(job, capsys):
+    assert job("out=a", "fail=value,''", "-m") == 1
+    assert len(job.seen) == 2
+    assert capsys.readouterr().err == "error: the store has no molecules\n"
+
+
+def test_status_of_the_job_is_the_status_of_the_program(job):
+    assert job("out=a", "fail=some") == 1
+
+
+def test_expected_errors_are_one_line(job, capsys):
+    assert job("out=a", "fail=value") == 2
+    assert capsys.readouterr().err == "error: the store has no molecules\n"
+
+
+def test_unexpected_errors_name_their_type_and_debug_shows_the_traceback(job, capsys):
+    assert job("out=a", "fail=bug") == 2
+    assert capsys.readouterr().err == "error: TypeError: a fault of the program (--debug shows where)\n"
+    assert job("out=a", "fail=bug", "--debug") == 2
+    err = capsys.readouterr().err
+    assert "Traceback" in err
+    assert err.endswith("error: TypeError: a fault of the program\n")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("stepz=2", "Could not override 'stepz'"),
+        ("shape=oval", "Could not find 'shape/oval'"),
+        ("steps=[", "no viable alternative"),
+        ("steps", "missing EQUAL"),
+        ("--nonsense", "unrecognized arguments"),
+        ("--experimental-rerun=x.pickle", "unpickles"),
+        ("steps=1,2", "Ambiguous value"),
+        ("shape.side=1", "Missing mandatory value: out"),
+    ],
+)
+def test_bad_settings_are_status_2_with_a_reason(job, capsys, argument, message):
+    assert job(argument) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_help_of_a_job_has_its_example(job, capsys):
+    assert job("--help") == 0
+    out = capsys.readouterr().out
+    assert "espalike train out=here" in out
+    assert "--multirun" in out
+
+
+def test_missing_extra_says_what_to_install(monkeypatch, capsys):
+    module = types.ModuleType("espalike.cli.models")
+    module.HELP, module.add_arguments = "x", lambda parser: None
+
+    def run(args):
+        raise ModuleNotFoundError("No module named 'tblite'", name="tblite")
+
+    module.run = run
+    monkeypatch.setitem(sys.modules, "espalike.cli.models", module)
+    assert cli.main(["models"]) == 2
+    assert "pip install 'espalike[qm]'" in capsys.readouterr().err
