@@ -1,0 +1,241 @@
+"""Single molecules: SMILES, RDKit and OpenFF molecules to `Molecule` and back."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDistGeom
+from rdkit.Chem.inchi import MolToInchiKey
+
+from espalike.chem.errors import ChemistryError
+from espalike.types import Molecule
+
+_COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
+_METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
+_ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
+_TYPES = {order: kind for kind, order in _ORDERS.items()}
+
+
+def from_smiles(smiles: str, name: str | None = None) -> Molecule:
+    """The molecule of a SMILES.
+
+    A mapped SMILES keeps its map order: map number i + 1 is atom i, and every atom, hydrogens included, carries one.
+    An unmapped SMILES keeps the order of its heavy atoms; implicit hydrogens follow after them.
+
+    Raises:
+        ChemistryError: for what cannot be read or is not supported, naming the molecule.
+    """
+    name = name or smiles
+    with rdBase.BlockLogs():
+        mol = _parse(smiles.strip()) if smiles.strip() else None
+        if mol is None:
+            raise ChemistryError(f"{name}: {smiles!r} is neither a readable file nor a valid SMILES")
+        maps = [atom.GetAtomMapNum() for atom in mol.GetAtoms()]
+        sanitize(mol, name)
+        implicit = any(atom.GetTotalNumHs() for atom in mol.GetAtoms())
+        if not any(maps):
+            mol = Chem.AddHs(mol)
+        elif implicit or sorted(maps) != list(range(1, len(maps) + 1)):
+            raise ChemistryError(
+                f"{name}: a mapped SMILES must number every atom, hydrogens included, 1…{len(maps)} once; "
+                f"got {sorted(maps)}{' and implicit hydrogens' if implicit else ''}. Remove or complete them"
+            )
+        else:
+            mol = Chem.RenumberAtoms(mol, np.argsort(maps).tolist())
+        return from_rdkit(mol, name)
+
+
+def _parse(smiles: str) -> Chem.Mol | None:
+    params = Chem.SmilesParserParams()
+    params.removeHs = False  # type: ignore[assignment]  # RDKit's stubs take the parameter for the property's type
+    params.sanitize = False  # type: ignore[assignment]
+    return Chem.MolFromSmiles(smiles, params)
+
+
+def sanitize(mol: Chem.Mol, name: str) -> None:
+    """RDKit's sanitization in place, its complaints turned into a `ChemistryError` with 1-based atom numbers."""
+    _check_atoms(mol, name)
+    try:
+        Chem.SanitizeMol(mol)
+        Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    except Chem.AtomValenceException as error:
+        atom = mol.GetAtomWithIdx(error.cause.GetAtomIdx())  # type: ignore[attr-defined]
+        charge = f" of charge {atom.GetFormalCharge():+d}" if atom.GetFormalCharge() else ""
+        raise ChemistryError(
+            f"{name}: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}{charge}) has more bonds than its valence allows; "
+            "check bond orders and formal charges"
+        ) from error
+    except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
+        raise ChemistryError(f"{name}: not a valid structure ({str(error).strip()})") from error
+
+
+def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
+    """The molecule of an RDKit molecule with explicit hydrogens, in its atom order. The argument is not changed.
+
+    Raises:
+        ChemistryError: for radicals, unsupported elements, several fragments, missing hydrogens, odd bonds.
+    """
+    if name is None:
+        name = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
+    with rdBase.BlockLogs():
+        mol = Chem.Mol(mol)
+        if not mol.GetNumAtoms():
+            raise ChemistryError(f"{name or 'molecule'}: no atoms")
+        label = name or f"molecule of {mol.GetNumAtoms()} atoms"
+        for atom in mol.GetAtoms():
+            atom.SetAtomMapNum(0)
+            atom.SetIsotope(0)
+        sanitize(mol, label)
+        _check_structure(mol, label)
+        Chem.Kekulize(mol, clearAromaticFlags=True)
+        bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), _ORDERS[b.GetBondType()]) for b in mol.GetBonds()]
+        table = np.array(sorted((min(i, j), max(i, j), order) for i, j, order in bonds), dtype=np.int64).reshape(-1, 3)
+        for atom in mol.GetAtoms():
+            atom.SetAtomMapNum(atom.GetIdx() + 1)
+        smiles = Chem.MolToSmiles(mol, kekuleSmiles=True)
+    return Molecule(
+        name=name or smiles,
+        smiles=smiles,
+        numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64),
+        charges=np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()], dtype=np.int64),
+        bonds=np.ascontiguousarray(table[:, :2]),
+        orders=np.ascontiguousarray(table[:, 2]),
+    )
+
+
+def from_openff(molecule, name: str | None = None) -> Molecule:
+    """The molecule of an OpenFF toolkit `Molecule`, in its atom order; the toolkit itself is not imported.
+
+    Raises:
+        ChemistryError: as `from_smiles`.
+        TypeError: for an object without OpenFF's `to_smiles(mapped=True)`.
+    """
+    if not hasattr(molecule, "to_smiles") or not hasattr(molecule, "n_atoms"):
+        raise TypeError(f"expected an OpenFF Molecule, got {type(molecule).__name__}")
+    smiles = molecule.to_smiles(isomeric=True, explicit_hydrogens=True, mapped=True)
+    return from_smiles(smiles, name or getattr(molecule, "name", "") or smiles)
+
+
+def _check_atoms(mol: Chem.Mol, name: str) -> None:
+    for atom in mol.GetAtoms():
+        number, charge, label = atom.GetAtomicNum(), atom.GetFormalCharge(), f"atom {atom.GetIdx() + 1}"
+        if number in _COVALENT:
+            continue
+        if number not in _METAL_IONS:
+            what = atom.GetSymbol() if number else "no element (a query or dummy atom)"
+            raise ChemistryError(
+                f"{name}: {label} is {what}; supported are H B C N O F Si P S Cl Br I "
+                "and the ions Li+ Na+ K+ Mg2+ Ca2+ Zn2+"
+            )
+        if atom.GetDegree() or charge != _METAL_IONS[number]:
+            raise ChemistryError(
+                f"{name}: {label} is {atom.GetSymbol()} with charge {charge:+d} and {atom.GetDegree()} bonds; "
+                f"it is supported as a free ion of charge {_METAL_IONS[number]:+d} only"
+            )
+
+
+def _check_structure(mol: Chem.Mol, name: str) -> None:
+    missing = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetTotalNumHs()]
+    if missing:
+        count = sum(mol.GetAtomWithIdx(i).GetTotalNumHs() for i in missing)
+        raise ChemistryError(
+            f"{name}: hydrogens are missing ({count} of them, first on atom {missing[0] + 1}); give all atoms "
+            "explicitly, for example with RDKit's `Chem.AddHs(mol, addCoords=True)`, or give a SMILES"
+        )
+    radicals = [atom for atom in mol.GetAtoms() if atom.GetNumRadicalElectrons()]
+    if radicals:
+        atom = radicals[0]
+        raise ChemistryError(
+            f"{name}: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) has {atom.GetNumRadicalElectrons()} unpaired "
+            "electron(s); radicals are not supported. Check formal charges and missing hydrogens"
+        )
+    fragments = Chem.GetMolFrags(mol)
+    if len(fragments) > 1:
+        raise ChemistryError(
+            f"{name}: {len(fragments)} disconnected fragments of {', '.join(str(len(f)) for f in fragments)} atoms; "
+            "expected one molecule. Give each its own record"
+        )
+    odd = [bond for bond in mol.GetBonds() if bond.GetBondType() not in (*_ORDERS, Chem.BondType.AROMATIC)]
+    if odd:
+        ends = odd[0].GetBeginAtomIdx() + 1, odd[0].GetEndAtomIdx() + 1
+        raise ChemistryError(
+            f"{name}: bond {ends[0]}-{ends[1]} is of type {odd[0].GetBondType().name.lower()}; "
+            "supported are single, double, triple and aromatic bonds"
+        )
+
+
+def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None) -> Chem.Mol:
+    """The sanitized RDKit molecule, explicit hydrogens, same atom order; `xyz (A, 3)` [Å] becomes its conformer.
+
+    Stereochemistry is that of the molecule's SMILES.
+
+    Raises:
+        ChemistryError: if `xyz` has another shape.
+    """
+    with rdBase.BlockLogs():
+        mol = _parse(molecule.smiles)
+        assert mol is not None  # it was written by `from_rdkit`
+        mol = Chem.RenumberAtoms(mol, np.argsort([atom.GetAtomMapNum() for atom in mol.GetAtoms()]).tolist())
+        for atom in mol.GetAtoms():
+            atom.SetAtomMapNum(0)
+        sanitize(mol, molecule.name)
+        mol.SetProp("_Name", molecule.name)
+        if xyz is not None:
+            xyz = np.asarray(xyz, dtype=np.float64)
+            if xyz.shape != (molecule.n_atoms, 3):
+                raise ChemistryError(
+                    f"{molecule.name}: expected coordinates of shape ({molecule.n_atoms}, 3), got {xyz.shape}"
+                )
+            conformer = Chem.Conformer(molecule.n_atoms)
+            conformer.SetPositions(np.ascontiguousarray(xyz))
+            mol.AddConformer(conformer, assignId=True)
+    return mol
+
+
+def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
+    """Geometries by distance geometry (ETKDGv3) [Å], shape `(n, A, 3)`, float64.
+
+    Raises:
+        ChemistryError: if RDKit finds no geometry.
+    """
+    if molecule.n_atoms == 1:
+        return np.zeros((n, 1, 3))
+    mol = to_rdkit(molecule)
+    params = rdDistGeom.ETKDGv3()
+    params.randomSeed = seed  # type: ignore[assignment]
+    with rdBase.BlockLogs():
+        for random_coordinates in (False, True):
+            params.useRandomCoords = random_coordinates  # type: ignore[assignment]
+            ids = list(rdDistGeom.EmbedMultipleConfs(mol, n, params))
+            if len(ids) == n:
+                return np.stack([mol.GetConformer(i).GetPositions() for i in ids])
+    raise ChemistryError(f"{molecule.name}: no geometry found by distance geometry; is its stereochemistry possible?")
+
+
+def connectivity_key(molecule: Molecule) -> str:
+    """First block of the InChIKey: equal for stereoisomers, and for most tautomers and protonation states.
+
+    Where InChI gives none, a hash of the canonical non-isomeric SMILES stands in.
+    """
+    with rdBase.BlockLogs():
+        mol = to_rdkit(molecule)
+        key = MolToInchiKey(mol, options="/SNon")
+        if key:
+            return key.split("-")[0]
+        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
+    return "X" + hashlib.sha256(smiles.encode()).hexdigest()[:13].upper()
+
+
+def stereo_notes(molecule: Molecule) -> tuple[str, ...]:
+    """A note if stereocentres or stereo bonds are undefined, which is accepted: parameters do not depend on them."""
+    with rdBase.BlockLogs():
+        found = Chem.FindPotentialStereo(to_rdkit(molecule))
+    open_ends = [info for info in found if info.specified == Chem.StereoSpecified.Unspecified]
+    if not open_ends:
+        return ()
+    kinds = [info.type == Chem.StereoType.Bond_Double for info in open_ends]
+    return (
+        f"undefined stereo: {len(kinds) - sum(kinds)} atoms, {sum(kinds)} double bonds; parameters do not depend on it",
+    )
