@@ -43,7 +43,8 @@ def _term_energy(bound: Bound, q: tuple[Tensor, ...], n_mols: int) -> Tensor:
     """Energy of one term [kcal/mol], shape `(M, K)`."""
     u = bound.term.energy(q, _parameters(bound, q[0].dtype))
     if bound.tuples.is14 is not None and bound.term.scale14 != 1.0:
-        u = u * torch.where(bound.tuples.is14, bound.term.scale14, 1.0).to(u.dtype).unsqueeze(-1)
+        scale = u.new_tensor([1.0, bound.term.scale14])  # in the dtype of the energy: float32 would cost 1e-8 of it
+        u = u * scale[bound.tuples.is14.long()].unsqueeze(-1)
     return u.new_zeros(n_mols, u.shape[1]).index_add(0, bound.tuples.mol, u)
 
 
@@ -54,7 +55,8 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
         system: parametrized molecules.
         xyz: coordinates [Å], shape `(K, N, 3)`.
         forces: whether forces are wanted.
-        create_graph: whether forces will be differentiated by the parameters (training).
+        create_graph: whether energies and forces will be differentiated by the parameters (training); without
+            forces, energies are differentiable whenever gradients are enabled.
 
     Returns:
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
@@ -90,9 +92,6 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
                     for atom, row in zip(coordinate.atoms, rows, strict=True):
                         force = force.index_add(0, tuples.idx[:, atom], -slope.unsqueeze(-1) * row)
             force = force.transpose(0, 1)
-    keep = torch.is_grad_enabled()
-    return Prediction(
-        energy=(total if keep else total.detach()).transpose(0, 1),
-        forces=force if keep or force is None else force.detach(),
-        by_term=tuple((u if keep else u.detach()).transpose(0, 1) for u in by_term),
-    )
+    if forces and not create_graph:  # the graph is spent
+        total, by_term = total.detach(), tuple(u.detach() for u in by_term)
+    return Prediction(total.transpose(0, 1), force, tuple(u.transpose(0, 1) for u in by_term))

@@ -1,0 +1,1 @@
+"""Networks: message passing, symmetric heads, links, charge equilibration."""

@@ -1,0 +1,343 @@
+"""The model: molecules in, parameters out; and its file, which is data and never code."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from espalike.data.collate import batch_of
+from espalike.features import FEATURES
+from espalike.nn.build import build
+from espalike.nn.charges import ChargeHead
+from espalike.nn.encoder import Encoder
+from espalike.nn.heads import TermHead
+from espalike.terms.base import Term
+from espalike.types import Batch, Bound, MMSystem, Molecule
+
+FORMAT_VERSION = 1
+"""Version of the model file's layout; raised when an older reader would misread a newer file."""
+DEFAULT = "espalike-small"
+"""Name of the shipped model that is used when none is named."""
+UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "radian"}
+_LARGEST_CHARGE_ERROR = 0.01
+
+
+class DomainError(ValueError):
+    """A molecule holds what the model has never seen and cannot be trusted with."""
+
+
+class ModelFileError(ValueError):
+    """A file is not a model file this version can read."""
+
+
+def environments(molecule: Molecule) -> list[str]:
+    """Each atom's element and neighbour elements, e.g. `C(CHHO)`: what a domain is made of."""
+    from rdkit.Chem import GetPeriodicTable
+
+    symbol = GetPeriodicTable().GetElementSymbol
+    symbols = [symbol(int(z)) for z in molecule.numbers]
+    neighbours: list[list[str]] = [[] for _ in symbols]
+    for i, j in molecule.bonds:
+        neighbours[i].append(symbols[j])
+        neighbours[j].append(symbols[i])
+    return [f"{own}({''.join(sorted(near))})" for own, near in zip(symbols, neighbours, strict=True)]
+
+
+@dataclass(frozen=True)
+class ChemicalDomain:
+    """Chemistry a model was trained on.
+
+    Attributes:
+        elements: atomic numbers seen.
+        environments: atom environments seen, as `environments` names them.
+        charges: smallest and largest net charge seen.
+    """
+
+    elements: tuple[int, ...] = ()
+    environments: tuple[str, ...] = ()
+    charges: tuple[int, int] = (0, 0)
+
+    @staticmethod
+    def of(molecules: Sequence[Molecule]) -> ChemicalDomain:
+        """The domain that molecules span."""
+        seen = sorted({name for molecule in molecules for name in environments(molecule)})
+        elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
+        net = [molecule.net_charge for molecule in molecules] or [0]
+        return ChemicalDomain(tuple(elements), tuple(seen), (min(net), max(net)))
+
+    def check(self, molecule: Molecule) -> tuple[str, ...]:
+        """Warnings about environments and charges that training did not hold.
+
+        Raises:
+            DomainError: for an element never seen: its parameters would be made up.
+        """
+        unseen = sorted(set(molecule.numbers.tolist()) - set(self.elements))
+        if unseen:
+            from rdkit.Chem import GetPeriodicTable
+
+            symbol = GetPeriodicTable().GetElementSymbol
+            raise DomainError(
+                f"{molecule.name}: the model was never trained on {', '.join(map(symbol, unseen))}; "
+                f"it knows {', '.join(map(symbol, self.elements))}. Train or choose a model that covers it."
+            )
+        known = set(self.environments)
+        warnings = [
+            f"atom {i + 1}: environment {name} was not in training"
+            for i, name in enumerate(environments(molecule))
+            if name not in known
+        ]
+        low, high = self.charges
+        if not low <= molecule.net_charge <= high:
+            warnings.append(f"net charge {molecule.net_charge:+d} is outside the trained range {low:+d} to {high:+d}")
+        return tuple(warnings)
+
+
+@dataclass
+class Provenance:
+    """Where a model comes from; plain data, stored in its file.
+
+    Attributes:
+        config: the configuration the network is rebuilt from.
+        domain: chemistry of the training molecules.
+        data: per store: name, hash, source, licence.
+        split: connectivity keys by split.
+        figures: test figures, as reported in the card.
+        notes: anything else worth saying, e.g. the training configuration.
+    """
+
+    config: dict[str, Any]
+    domain: ChemicalDomain = field(default_factory=ChemicalDomain)
+    data: list[dict[str, Any]] = field(default_factory=list)
+    split: dict[str, list[str]] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class ForceFieldModel(nn.Module):
+    """Graph network, one symmetric head a term, charge equilibration: `Batch -> MMSystem`.
+
+    Args:
+        terms: functional forms of the force field.
+        conv: makes a message-passing layer from its input and output width.
+        width: size of an atom's representation.
+        layers: number of message-passing layers.
+        hidden: size of the heads' hidden layers.
+        levels: levels of theory in training; the first is the target, the others may shift equilibrium
+            geometry in training only.
+    """
+
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        conv: Any,
+        width: int = 128,
+        layers: int = 4,
+        hidden: int = 128,
+        levels: Sequence[str] = ("",),
+    ):
+        super().__init__()
+        if not terms:
+            raise ValueError("a force field needs at least one term")
+        names = [term.name for term in terms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a force field lists each term once; got {', '.join(names)}")
+        self.terms, self.levels = tuple(terms), tuple(levels)
+        self.encoder = Encoder(conv, len(FEATURES), width, layers)
+        self.heads = nn.ModuleList(
+            ChargeHead(width, hidden)
+            if any(p.link == "charge" for p in term.params)
+            else TermHead(term, width, hidden, len(self.levels))
+            for term in self.terms
+        )
+        self.provenance: Provenance | None = None
+
+    def forward(self, batch: Batch) -> MMSystem:
+        """Parameters of every molecule in the batch; `batch.level` None means the target level."""
+        h = self.encoder(batch.x, batch.edges)
+        degrees = torch.zeros_like(batch.numbers).index_add(0, batch.edges[1], torch.ones_like(batch.edges[1]))
+        bound = []
+        for term, head in zip(self.terms, self.heads, strict=True):
+            if isinstance(head, ChargeHead):
+                values = head(h, batch.mol, batch.net_charge)
+            else:
+                tuples = batch.tuples[term.param_kind]
+                level = None if batch.level is None else batch.level[tuples.mol]
+                values = head(h, tuples.idx, batch.numbers, degrees, level)
+            bound.append(Bound(term, batch.tuples[term.kind], values))
+        return MMSystem(tuple(bound), batch.numbers, batch.mol)
+
+    @torch.no_grad()
+    def parametrize(
+        self, molecules: Molecule | Sequence[Molecule], charges: Sequence[np.ndarray | None] | np.ndarray | None = None
+    ) -> MMSystem:
+        """Parameters of one molecule or several, computed in float64, ready for export.
+
+        Args:
+            molecules: one molecule, or several that go side by side into one system.
+            charges: partial charges [e] to use instead of the model's, `(A,)` for one molecule or one array
+                (or None) a molecule. A sum that is off the formal charge by up to 0.01 e is corrected evenly.
+
+        Raises:
+            DomainError: for an element the model was not trained on.
+            ValueError: when given charges do not fit the molecule.
+        """
+        several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
+        given = [charges] if isinstance(molecules, Molecule) else list(charges or [None] * len(several))
+        if self.provenance is not None and self.provenance.domain.elements:
+            for molecule in several:
+                self.provenance.domain.check(molecule)
+        double = self if next(self.parameters()).dtype == torch.float64 else copy.deepcopy(self).double()
+        system = double.eval()(batch_of(several, torch.float64))
+        system = _with_charges(system, several, given)
+        return MMSystem(system.terms, system.numbers, system.mol, tuple(several))
+
+    @property
+    def domain(self) -> ChemicalDomain:
+        """Chemistry of the training molecules; empty for a model that was not trained."""
+        return self.provenance.domain if self.provenance else ChemicalDomain()
+
+    def save(self, path: str | Path) -> None:
+        """Write weights and provenance to one self-contained file.
+
+        Raises:
+            ValueError: when the model has no provenance, hence no configuration to be rebuilt from.
+        """
+        from safetensors.torch import save
+
+        if self.provenance is None:
+            raise ValueError("a model without provenance cannot be saved; build it with from_config")
+        provenance = {**self.provenance.__dict__, "domain": self.provenance.domain.__dict__}
+        header = {"format_version": FORMAT_VERSION, "units": UNITS, "features": list(FEATURES), **provenance}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
+        temporary = Path(f"{path}.tmp")
+        temporary.write_bytes(save(tensors, metadata={"espalike": json.dumps(header)}))
+        os.replace(temporary, path)
+
+
+def _with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:
+    """The system with given charges in place of the model's."""
+    if all(charges is None for charges in given):
+        return system
+    position = next((i for i, b in enumerate(system.terms) if b.term.params[0].link == "charge"), None)
+    if position is None:
+        raise ValueError("charges were given, but the model's force field has no charge term")
+    values, start = system.terms[position].values.clone(), 0
+    for molecule, charges in zip(molecules, given, strict=True):
+        if charges is not None:
+            values[start : start + molecule.n_atoms, 0] = torch.from_numpy(fit_to_formal(molecule, charges))
+        start += molecule.n_atoms
+    bound = Bound(system.terms[position].term, system.terms[position].tuples, values)
+    return MMSystem((*system.terms[:position], bound, *system.terms[position + 1 :]), system.numbers, system.mol)
+
+
+def fit_to_formal(molecule: Molecule, charges: np.ndarray) -> np.ndarray:
+    """Charges [e] whose sum is the formal charge; a rounding error is spread evenly.
+
+    Raises:
+        ValueError: when the count is wrong, a value is not finite, or the sum is off by more than 0.01 e.
+    """
+    charges = np.asarray(charges, dtype=np.float64)
+    if charges.shape != (molecule.n_atoms,):
+        raise ValueError(f"{molecule.name}: expected {molecule.n_atoms} charges, one an atom; got {charges.size}")
+    if not np.isfinite(charges).all():
+        raise ValueError(f"{molecule.name}: charges hold values that are not finite numbers")
+    error = charges.sum() - molecule.net_charge
+    if abs(error) > _LARGEST_CHARGE_ERROR:
+        raise ValueError(
+            f"{molecule.name}: charges sum to {charges.sum():+.4f} e, but the molecule's formal charge is "
+            f"{molecule.net_charge:+d}; give charges of this molecule in this protonation state"
+        )
+    return charges - error / molecule.n_atoms
+
+
+def from_config(config: dict[str, Any]) -> ForceFieldModel:
+    """An untrained model from plain configuration (`terms`, `conv`, `width`, …).
+
+    Raises:
+        UntrustedTarget: when the configuration names anything but terms and networks.
+        ValueError: when it does not fit the model.
+    """
+    model = build({"_target_": "espalike.model.ForceFieldModel", **config})
+    model.provenance = Provenance(config)
+    return model
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """What a model file says of itself, without reading weights or building anything.
+
+    Raises:
+        ModelFileError: when it is not a model file, or of a format this version does not read.
+        FileNotFoundError: when there is no such file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ModelFileError(
+            f"{path} is not an espalike model file ({error}). Model files are safetensors; "
+            "pickled checkpoints are never loaded."
+        ) from error
+    if "espalike" not in metadata:
+        raise ModelFileError(f"{path} holds tensors but no espalike model description")
+    header = json.loads(metadata["espalike"])
+    version = header.get("format_version")
+    if version != FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path} has model format {version!r}; this version reads format {FORMAT_VERSION}. "
+            "Install the espalike version that wrote it, or train the model anew."
+        )
+    if header["features"] != list(FEATURES):
+        raise ModelFileError(f"{path} was trained on other atom features than this version computes")
+    return header
+
+
+def shipped() -> dict[str, Path]:
+    """Models that come with the package, by name."""
+    folder = Path(str(files("espalike"))) / "models"
+    return {path.stem: path for path in sorted(folder.glob("*.espalike"))}
+
+
+def find(name: str | Path) -> Path:
+    """Path of a shipped model's name or of a model file.
+
+    Raises:
+        FileNotFoundError: naming the models there are.
+    """
+    path = shipped().get(str(name), Path(name))
+    if not path.is_file():
+        raise FileNotFoundError(f"no model {str(name)!r}: give a file or one of {', '.join(shipped()) or '(none)'}")
+    return path
+
+
+def load(name: str | Path = DEFAULT) -> ForceFieldModel:
+    """A model by shipped name or path. Nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError, ModelFileError, UntrustedTarget: see `find`, `describe` and `espalike.nn.build`.
+    """
+    from safetensors.torch import load_file
+
+    path = find(name)
+    header = describe(path)
+    model = from_config(header["config"])
+    state: dict[str, Tensor] = load_file(path)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelFileError(f"{path}: weights do not fit the configuration: {error}") from error
+    domain = ChemicalDomain(**{key: tuple(value) for key, value in header["domain"].items()})
+    rest = {key: header[key] for key in ("config", "data", "split", "figures", "notes")}
+    model.provenance = Provenance(domain=domain, **rest)
+    return model.eval()
