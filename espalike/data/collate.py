@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from espalike.data.split import check_leakage
 from espalike.data.store import Store
 from espalike.features import featurize
 from espalike.topology import enumerate_tuples
@@ -199,6 +200,13 @@ def levels_of(stores: Sequence[Store], target: str) -> list[str]:
     return [target, *sorted(found - {target})]
 
 
+def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) -> list[int]:
+    """Entries of a split, as stored or as `splits` says by connectivity key."""
+    if split is None or splits is None:
+        return store.indices(split)
+    return [i for i, key in enumerate(store.column("key")) if splits.get(key) == split]
+
+
 class StoreDataset(Dataset):
     """Entries of several stores in one split, for a `DataLoader` with `collate` as its `collate_fn`.
 
@@ -209,12 +217,14 @@ class StoreDataset(Dataset):
         split: `train`, `val` or `test`, or None for all entries.
         levels: levels of theory; `levels[0]` is the target, the index of each is what a batch carries.
         sources: names the batch's source index counts in; None = those in the stores, sorted.
+        splits: split by connectivity key instead of the stored ones, from `split.resolve_splits`.
 
     Attributes:
         refs: `(store number, entry number)` of each item.
 
     Raises:
         ValueError: when the split is empty, or an entry's level or source is not listed.
+        LeakageError: when a molecule sits on several splits of these stores and `splits` does not resolve it.
     """
 
     def __init__(
@@ -223,12 +233,15 @@ class StoreDataset(Dataset):
         split: str | None,
         levels: Sequence[str],
         sources: Sequence[str] | None = None,
+        splits: Mapping[str, str] | None = None,
     ):
         self.stores = tuple(stores)
         self.levels = tuple(levels)
         known = sources if sources is not None else sorted({s for store in stores for s in store.manifest["sources"]})
         self.sources = tuple(known)
-        self.refs = [(s, i) for s, store in enumerate(self.stores) for i in store.indices(split)]
+        if splits is None:
+            check_leakage(self.stores)
+        self.refs = [(s, i) for s, store in enumerate(self.stores) for i in _entries(store, split, splits)]
         if not self.refs:
             raise ValueError(f"no entries in split {split!r} of {', '.join(s.name for s in stores)}")
         self._columns = [{name: store.column(name) for name in ("level", "source", "smiles")} for store in stores]

@@ -52,6 +52,21 @@ class Record:
     ref_lj: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Rejection:
+    """An entry that a reader could not turn into a record.
+
+    Attributes:
+        id: what the entry is called in its file.
+        reason: short, for counting.
+        message: what is wrong with it.
+    """
+
+    id: str
+    reason: str
+    message: str
+
+
 def _field(name: str, kind: pa.DataType, unit: str = "", shape: str = "", nullable: bool = False) -> pa.Field:
     metadata = {key: value for key, value in (("unit", unit), ("shape", shape)) if value}
     return pa.field(name, kind, nullable=nullable, metadata=metadata or None)

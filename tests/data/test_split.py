@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from espalike.data.split import LeakageError, check_leakage, hash_split, resolve_splits
+
+
+def test_hash_split_is_stable_and_follows_the_fractions():
+    keys = [f"KEY{i}" for i in range(5000)]
+    sides = [hash_split(key, 0) for key in keys]
+    share = {split: sides.count(split) / len(keys) for split in ("train", "val", "test")}
+    np.testing.assert_allclose([share["train"], share["val"], share["test"]], [0.8, 0.1, 0.1], atol=0.02)
+    assert [hash_split(key, 0) for key in keys] == sides
+    assert [hash_split(key, 1) for key in keys] != sides
+    # fixed for good: a model's held-out molecules must stay held out in later versions
+    assert "".join(side[1] for side in sides[:12]) == "rerrrrrerrer"
+
+
+@pytest.mark.parametrize(("fractions", "expected"), [({"train": 1.0}, "train"), ({"test": 1.0}, "test")])
+def test_hash_split_on_one_side(fractions, expected):
+    assert {hash_split(f"K{i}", 0, fractions) for i in range(50)} == {expected}
+
+
+@pytest.mark.parametrize("fractions", [{"train": 0.5}, {"train": 1.5, "val": -0.5}, {"training": 1.0}, {}])
+def test_wrong_fractions(fractions):
+    with pytest.raises(ValueError, match="sum to 1"):
+        hash_split("K", 0, fractions)
+
+
+def test_leakage_within_and_across_stores(record_of, store_of):
+    clean = store_of(record_of("CO"), record_of("CO", seed=1), record_of("CC", split="test"), name="clean")
+    check_leakage([clean])
+    within = store_of(record_of("CO", id="one"), record_of("CO", split="val", id="two"), name="within")
+    with pytest.raises(LeakageError, match=r"KEY-CO \(train: within/one; val: within/two\)"):
+        check_leakage([within])
+    other = store_of(
+        record_of("CC", id="three"), record_of("O", split=""), record_of("O", split="test", seed=1), name="b"
+    )
+    check_leakage([other])
+    with pytest.raises(LeakageError, match=r"KEY-CC \(test: clean/CC-0; train: b/three\)"):
+        check_leakage([clean, other])
+
+
+def test_many_leaks_are_counted(record_of, store_of):
+    smiles = ["C" * n for n in range(1, 8)]
+    a = store_of(*[record_of(s, 1) for s in smiles], name="a")
+    b = store_of(*[record_of(s, 1, split="val") for s in smiles], name="b")
+    with pytest.raises(LeakageError, match=r"^7 molecules(.|\n)*and 2 more"):
+        check_leakage([a, b])
+
+
+def test_resolve_takes_the_strictest_side(record_of, store_of):
+    a = store_of(record_of("CO"), record_of("CC"), record_of("C", split="val"), record_of("O", split="test"), name="a")
+    b = store_of(record_of("CC", split="val"), record_of("CO", split="test"), record_of("C", seed=2), name="b")
+    found = resolve_splits([a, b])
+    assert found.splits == {"KEY-CO": "test", "KEY-CC": "val", "KEY-C": "val", "KEY-O": "test"}
+    assert found.moved == {"train → test": 1, "train → val": 2}
