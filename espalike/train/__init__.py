@@ -1,0 +1,1 @@
+"""Training: objective, Lightning module, callbacks."""

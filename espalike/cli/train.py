@@ -1,0 +1,212 @@
+"""`espalike train`: stores and a configuration to a model file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+    from espalike.data.collate import StoreDataset
+    from espalike.data.store import Store
+    from espalike.model import ForceFieldModel
+
+HELP = """
+Train a force field: a graph network that reads class I parameters off the molecular graph.
+
+  espalike train experiment=quickstart trainer.max_epochs=50
+  espalike train experiment=quickstart conv=gat model.width=64 optimizer.lr=1e-3 out=runs/gat
+  espalike train 'data.stores=[store/mine,sample]' out=runs/mine
+  espalike train experiment=quickstart out=runs/quickstart resume=true
+
+Writes to out=DIR: model.espalike (best on the validation split), metrics.csv, curves.png, config.yaml,
+last.ckpt (to resume from) and TensorBoard logs (tensorboard --logdir DIR).
+
+Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, data, trainer, experiment.
+"""
+
+
+def run(cfg: DictConfig) -> int:
+    """Train as configured and say where the results are.
+
+    Raises:
+        ValueError: when configuration and data do not fit, or data leaks across the split.
+    """
+    import pytorch_lightning as pl
+    import torch
+    from hydra.utils import instantiate
+
+    from espalike.data.collate import levels_of
+    from espalike.data.store import open_stores
+    from espalike.train.callbacks import draw_curves
+    from espalike.train.lightning import TrainingModule
+
+    out = Path(cfg.out)
+    out.mkdir(parents=True, exist_ok=True)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+
+    stores = open_stores(plain["data"]["stores"])
+    levels = levels_of(stores, cfg.data.level)
+    train, val = _datasets(stores, levels, cfg.data.on_leak)
+    model = _model(plain, levels, stores, train, val)
+    objective = instantiate(plain["objective"], _convert_="all")
+    optimizer = instantiate(plain["optimizer"], _convert_="all")
+    module = TrainingModule(model, objective, optimizer, train.sources)
+    _write_config(out / "config.yaml", plain)
+    print(
+        f"{len(train)} training and {len(val)} validation entries from {', '.join(train.sources)}; "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters"
+    )
+    trainer = _trainer(plain, out)
+    checkpoint = out / "last.ckpt"
+    if cfg.resume and not checkpoint.is_file():
+        raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")
+    loaders = _loaders(train, val, plain["data"])
+    history = _keep_history(out) if cfg.resume else ""
+    trainer.fit(module, *loaders, ckpt_path=str(checkpoint) if cfg.resume else None, weights_only=True)
+    if not (out / "model.espalike").is_file():
+        raise ValueError("no model was written: training ended before the first validation")
+    if history:
+        _join_history(out / "metrics.csv", history)
+    draw_curves(out / "metrics.csv", out / "curves.png")
+    names = ("model.espalike", "metrics.csv", "curves.png", "config.yaml", "last.ckpt")
+    print("wrote " + ", ".join(str(out / name) for name in names))
+    return 0
+
+
+def _datasets(stores: Sequence[Store], levels: list[str], on_leak: str) -> tuple[StoreDataset, StoreDataset]:
+    """Training and validation entries, the split checked or resolved."""
+    from espalike.data.collate import StoreDataset
+    from espalike.data.split import check_leakage, resolve_splits
+
+    if on_leak not in {"error", "resolve"}:
+        raise ValueError(f"data.on_leak={on_leak!r}: expected error or resolve")
+    splits = None
+    if on_leak == "resolve":
+        resolution = resolve_splits(stores)
+        splits = resolution.splits
+        for move, count in resolution.moved.items():
+            print(f"{count} entries moved {move}, where another store has the same connectivity")
+    else:
+        check_leakage(stores)
+    sources = sorted({source for store in stores for source in store.manifest["sources"]})
+    train = StoreDataset(stores, "train", levels, sources, splits)
+    return train, StoreDataset(stores, "val", levels, sources, splits)
+
+
+def _model(
+    plain: dict[str, Any], levels: list[str], stores: Sequence[Store], train: StoreDataset, val: StoreDataset
+) -> ForceFieldModel:
+    """The untrained model with where it comes from."""
+    from espalike.model import ChemicalDomain, from_config
+
+    config = {
+        "terms": list(plain["forcefield"]["term"].values()),
+        "conv": plain["conv"],
+        "levels": levels,
+        **plain["model"],
+    }
+    model = from_config(config)
+    assert model.provenance is not None
+    model.provenance.domain = ChemicalDomain.of([train.molecule(i) for i in range(len(train))])
+    model.provenance.split = {"train": sorted(set(train.keys())), "val": sorted(set(val.keys()))}
+    model.provenance.data = [
+        {"name": store.name, "hash": store.hash, **{k: store.manifest.get(k) for k in ("sources", "levels", "licence")}}
+        for store in stores
+    ]
+    model.provenance.notes = {"forcefield": plain["forcefield"]["name"], "training": plain}
+    return model
+
+
+def _loaders(train: StoreDataset, val: StoreDataset, data: dict[str, Any]) -> tuple[Any, Any]:
+    from torch.utils.data import DataLoader
+
+    from espalike.data.collate import collate
+
+    batch, conformers = data["batch_size"], data["conformers"]
+    return (
+        DataLoader(train, batch, shuffle=True, collate_fn=partial(collate, conformers=conformers)),
+        DataLoader(val, batch, collate_fn=collate),
+    )
+
+
+def _trainer(plain: dict[str, Any], out: Path) -> pl.Trainer:
+    """Lightning's trainer with our logs, checkpoints and early stop."""
+    from hydra.utils import instantiate
+    from pytorch_lightning import callbacks, loggers
+
+    from espalike.train.callbacks import SaveBestModel
+
+    _quiet_lightning()
+    return instantiate(
+        plain["trainer"],
+        default_root_dir=str(out),
+        enable_model_summary=False,
+        logger=[
+            loggers.CSVLogger(str(out), name="", version=""),
+            loggers.TensorBoardLogger(str(out), name="tensorboard", version=""),
+        ],
+        callbacks=[
+            SaveBestModel(out / "model.espalike"),
+            callbacks.ModelCheckpoint(out, filename="last", save_top_k=1, enable_version_counter=False),
+            callbacks.EarlyStopping("val/loss", patience=plain["patience"]),
+            callbacks.LearningRateMonitor("epoch"),
+            callbacks.RichProgressBar(leave=False),
+        ],
+        _convert_="all",
+    )
+
+
+def _quiet_lightning() -> None:
+    """Silence what Lightning says of the machine and of folders that we know about."""
+    import logging
+    import warnings
+
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.callbacks", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        "Experiment logs directory",
+        "Checkpoint directory",
+        ".*does not have many workers",
+        ".*treespec, LeafSpec",
+        "The number of training batches",
+    ):
+        warnings.filterwarnings("ignore", message)
+
+
+def _write_config(path: Path, plain: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(yaml.safe_dump(plain, sort_keys=False))
+    os.replace(temporary, path)
+
+
+def _keep_history(out: Path) -> str:
+    """Text of the metrics so far, which Lightning's logger would start anew."""
+    metrics = out / "metrics.csv"
+    return metrics.read_text() if metrics.is_file() else ""
+
+
+def _join_history(metrics: Path, history: str) -> None:
+    """Put earlier rows before the new ones."""
+    import csv
+    import io
+
+    rows = list(csv.DictReader(io.StringIO(history))) + list(csv.DictReader(io.StringIO(metrics.read_text())))
+    columns = sorted({name for row in rows for name in row})
+    temporary = metrics.with_suffix(".tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, metrics)

@@ -1,0 +1,120 @@
+"""Lightning's view of training: batches in, losses out; everything else is Lightning's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from espalike.energy import energy
+from espalike.model import ForceFieldModel
+from espalike.train.objective import Losses, Objective, centred
+from espalike.types import Batch, Prediction
+
+
+class NotFinite(FloatingPointError):
+    """The loss is not a finite number."""
+
+
+class TrainingModule(pl.LightningModule):
+    """Trains a `ForceFieldModel` on batches of labelled conformers.
+
+    Args:
+        model: the model.
+        objective: the loss.
+        optimizer: makes an optimizer from parameters, e.g. a `functools.partial` of `torch.optim.Adam`.
+        sources: names of the data sources, in the order of `Batch.source`.
+        warmup: share of all steps in which the learning rate rises; then it falls as a cosine.
+    """
+
+    def __init__(
+        self,
+        model: ForceFieldModel,
+        objective: Objective,
+        optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer],
+        sources: Sequence[str],
+        warmup: float = 0.03,
+    ):
+        super().__init__()
+        self.model, self.objective, self.make_optimizer = model, objective, optimizer
+        self.sources, self.warmup = tuple(sources), warmup
+        self.factors = objective.source_factors(self.sources)
+        self._sums: dict[tuple[str, str], list[float]] = {}
+
+    def _step(self, batch: Batch, create_graph: bool) -> tuple[Losses, Tensor, Prediction]:
+        assert batch.xyz is not None
+        system = self.model(batch)
+        prediction = energy(system, batch.xyz, create_graph=create_graph)
+        losses = self.objective.losses(system, prediction, batch, self.factors)
+        return losses, self.objective.total(losses), prediction
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch.
+
+        Raises:
+            NotFinite: naming the parts of the loss that are not finite.
+        """
+        losses, total, _ = self._step(batch, create_graph=True)
+        if not torch.isfinite(total):
+            parts = {name: float(value) for name, value in losses.__dict__.items()}
+            raise NotFinite(f"the loss of training batch {batch_idx} is not finite: {parts}")
+        self._log_losses("train", losses, total, batch)
+        return total
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Losses and, per source, squared errors of one batch."""
+        losses, total, prediction = self._step(batch, create_graph=False)
+        self._log_losses("val", losses, total, batch)
+        self._add_errors(batch, prediction)
+
+    def _log_losses(self, stage: str, losses: Losses, total: Tensor, batch: Batch) -> None:
+        self.log(f"{stage}/loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=batch.n_mols)
+        for name, value in losses.__dict__.items():
+            self.log(f"{stage}/{name}_loss", value, on_step=False, on_epoch=True, batch_size=batch.n_mols)
+
+    def _add_errors(self, batch: Batch, prediction: Prediction) -> None:
+        assert batch.energy is not None
+        assert batch.forces is not None
+        assert batch.mask is not None
+        assert batch.source is not None
+        assert prediction.forces is not None
+        known = batch.mask & batch.energy.isfinite()
+        errors = {"energy": (centred(prediction.energy, known) - batch.energy, known, batch.source.expand_as(known))}
+        known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
+        source = batch.source[batch.mol].unsqueeze(-1).expand_as(known)
+        errors["forces"] = (prediction.forces - batch.forces, known, source)
+        for quantity, (error, where, of) in errors.items():
+            for index, name in enumerate(self.sources):
+                chosen = error[where & (of == index)].double()
+                total = self._sums.setdefault((name, quantity), [0.0, 0.0])
+                total[0] += float((chosen**2).sum())
+                total[1] += chosen.numel()
+
+    def on_validation_epoch_end(self) -> None:
+        """Log root mean square errors per source: energy [kcal/mol], forces [kcal/mol/Å]."""
+        for (source, quantity), (square, count) in self._sums.items():
+            if count:
+                self.log(f"val/{source}/{quantity}_rmse", (square / count) ** 0.5)
+        self._sums = {}
+
+    def configure_optimizers(self) -> Any:
+        """Optimizer with a short warm-up and a cosine decay over all steps."""
+        optimizer = self.make_optimizer(self.model.parameters())
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer,
+            max_lr=[group["lr"] for group in optimizer.param_groups],
+            total_steps=max(steps, 2),
+            pct_start=self.warmup,
+            cycle_momentum=False,
+            final_div_factor=100.0,
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Batches move field by field."""
+        return batch.to(device)

@@ -1,0 +1,141 @@
+"""What training minimises: separately weighted losses, each divided by its unit's natural scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from espalike.types import Batch, Kind, MMSystem, Prediction
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Errors that count as one: what makes losses of different units comparable.
+
+    Attributes:
+        energy: [kcal/mol].
+        forces: [kcal/mol/Å].
+        charge: [e].
+        sigma: [Å].
+        log_epsilon: logarithm of a ratio of well depths.
+        torsion: torsion coefficient [kcal/mol].
+    """
+
+    energy: float = 1.0
+    forces: float = 3.0
+    charge: float = 0.02
+    sigma: float = 0.03
+    log_epsilon: float = 0.1
+    torsion: float = 1.0
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Unweighted losses of a batch, each dimensionless; zero where the batch has no such reference."""
+
+    energy: Tensor
+    forces: Tensor
+    charge: Tensor
+    lj: Tensor
+    torsion: Tensor
+
+
+def centred(energy: Tensor, mask: Tensor) -> Tensor:
+    """Energies minus each molecule's mean over its real conformers, shape `(K, M)`; zero where masked."""
+    count = mask.sum(0).clamp_min(1)
+    mean = torch.where(mask, energy, 0.0).sum(0) / count
+    return torch.where(mask, energy - mean, 0.0)
+
+
+def _mean(values: Tensor, where: Tensor) -> Tensor:
+    """Mean of values where a condition holds; zero when it holds nowhere."""
+    return torch.where(where, values, 0.0).sum() / where.sum().clamp_min(1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Weighted sum of mean squared errors: energies (centred per molecule), forces, charges, Lennard-Jones
+    parameters, and an L2 term that keeps torsion coefficients small.
+
+    Attributes:
+        energy, forces, charge, lj, torsion: weights.
+        scales: errors that count as one.
+        sources: factors on the energy and force losses of a source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise.
+    """
+
+    energy: float = 1.0
+    forces: float = 1.0
+    charge: float = 0.1
+    lj: float = 0.1
+    torsion: float = 1e-3
+    scales: Scales = field(default_factory=Scales)
+    sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def source_factors(self, sources: Sequence[str]) -> Tensor:
+        """Factors on energy and forces by source index, shape `(S, 2)`.
+
+        Raises:
+            ValueError: when a factor is given for a source that the data does not hold, or for another loss.
+        """
+        unknown = sorted(set(self.sources) - set(sources))
+        if unknown:
+            raise ValueError(f"objective.sources names {', '.join(unknown)}; the data holds {', '.join(sources)}")
+        for source, factors in self.sources.items():
+            if set(factors) - {"energy", "forces"}:
+                raise ValueError(f"objective.sources.{source} takes energy and forces; got {', '.join(factors)}")
+        rows = [[self.sources.get(s, {}).get(name, 1.0) for name in ("energy", "forces")] for s in sources]
+        return torch.tensor(rows)
+
+    def losses(self, system: MMSystem, prediction: Prediction, batch: Batch, factors: Tensor) -> Losses:
+        """Losses of a batch with labels; `factors` are those of `source_factors`."""
+        assert batch.energy is not None
+        assert batch.forces is not None
+        assert batch.mask is not None
+        assert batch.source is not None
+        assert prediction.forces is not None
+        assert batch.ref_charge is not None
+        assert batch.ref_lj is not None
+        weight = factors.to(prediction.energy)[batch.source]
+        known = batch.mask & batch.energy.isfinite()
+        error = (centred(prediction.energy, known) - torch.where(known, batch.energy, 0.0)) / self.scales.energy
+        force_known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
+        force_error = (prediction.forces - torch.where(force_known, batch.forces, 0.0)) / self.scales.forces
+        torsions = [b.values for b in system.terms if b.tuples.idx.shape[-1] == 4 and b.term.kind is Kind.PROPER]
+        zero = prediction.energy.new_zeros(())
+        return Losses(
+            energy=_mean(error**2 * weight[:, 0], known),
+            forces=_mean(force_error**2 * weight[batch.mol, 1].unsqueeze(-1), force_known),
+            charge=self._charge(system, batch.ref_charge, zero),
+            lj=self._lj(system, batch.ref_lj, zero),
+            torsion=sum((((k / self.scales.torsion) ** 2).sum(-1).mean() for k in torsions if len(k)), start=zero),
+        )
+
+    def _charge(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
+        for bound in system.terms:
+            if bound.term.params[0].link == "charge":
+                error = (bound.values[:, 0].to(reference.dtype) - torch.nan_to_num(reference)) / self.scales.charge
+                return _mean(error**2, reference.isfinite())
+        return zero
+
+    def _lj(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
+        for bound in system.terms:
+            if tuple(p.name for p in bound.term.params) == ("sigma", "epsilon"):
+                known = reference.isfinite().all(-1) & (reference > 0.0).all(-1)
+                sigma, epsilon = torch.where(known.unsqueeze(-1), reference, 1.0).unbind(-1)
+                error = ((bound.values[:, 0] - sigma) / self.scales.sigma) ** 2
+                depth = (torch.log(bound.values[:, 1] / epsilon) / self.scales.log_epsilon) ** 2
+                return _mean(error + depth, known)
+        return zero
+
+    def total(self, losses: Losses) -> Tensor:
+        """The weighted sum."""
+        return (
+            self.energy * losses.energy
+            + self.forces * losses.forces
+            + self.charge * losses.charge
+            + self.lj * losses.lj
+            + self.torsion * losses.torsion
+        )
