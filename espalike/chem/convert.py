@@ -15,7 +15,7 @@ from espalike.types import Molecule
 _COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
 _METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
 _ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
-_TYPES = {order: kind for kind, order in _ORDERS.items()}
+BOND_TYPES = {order: kind for kind, order in _ORDERS.items()}
 
 
 def from_smiles(smiles: str, name: str | None = None) -> Molecule:
@@ -27,11 +27,11 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
     Raises:
         ChemistryError: for what cannot be read or is not supported, naming the molecule.
     """
-    name = name or smiles
+    name = name or shorten(smiles)
     with rdBase.BlockLogs():
         mol = _parse(smiles.strip()) if smiles.strip() else None
         if mol is None:
-            raise ChemistryError(f"{name}: {smiles!r} is neither a readable file nor a valid SMILES")
+            raise ChemistryError(f"{name}: {shorten(smiles)!r} is not a valid SMILES")
         maps = [atom.GetAtomMapNum() for atom in mol.GetAtoms()]
         sanitize(mol, name)
         implicit = any(atom.GetTotalNumHs() for atom in mol.GetAtoms())
@@ -47,6 +47,11 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
         return from_rdkit(mol, name)
 
 
+def shorten(text: str, length: int = 80) -> str:
+    """The beginning of a text, for names and messages."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def _parse(smiles: str) -> Chem.Mol | None:
     params = Chem.SmilesParserParams()
     params.removeHs = False  # type: ignore[assignment]  # RDKit's stubs take the parameter for the property's type
@@ -56,7 +61,7 @@ def _parse(smiles: str) -> Chem.Mol | None:
 
 def sanitize(mol: Chem.Mol, name: str) -> None:
     """RDKit's sanitization in place, its complaints turned into a `ChemistryError` with 1-based atom numbers."""
-    _check_atoms(mol, name)
+    _check_input(mol, name)
     try:
         Chem.SanitizeMol(mol)
         Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
@@ -89,6 +94,7 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
             atom.SetIsotope(0)
         sanitize(mol, label)
         _check_structure(mol, label)
+        name = name or shorten(Chem.MolToSmiles(Chem.RemoveHs(mol)))
         Chem.Kekulize(mol, clearAromaticFlags=True)
         bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), _ORDERS[b.GetBondType()]) for b in mol.GetBonds()]
         table = np.array(sorted((min(i, j), max(i, j), order) for i, j, order in bonds), dtype=np.int64).reshape(-1, 3)
@@ -96,7 +102,7 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
             atom.SetAtomMapNum(atom.GetIdx() + 1)
         smiles = Chem.MolToSmiles(mol, kekuleSmiles=True)
     return Molecule(
-        name=name or smiles,
+        name=name,
         smiles=smiles,
         numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64),
         charges=np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()], dtype=np.int64),
@@ -118,7 +124,14 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
     return from_smiles(smiles, name or getattr(molecule, "name", "") or smiles)
 
 
-def _check_atoms(mol: Chem.Mol, name: str) -> None:
+def _check_input(mol: Chem.Mol, name: str) -> None:
+    odd = [bond for bond in mol.GetBonds() if bond.GetBondType() not in (*_ORDERS, Chem.BondType.AROMATIC)]
+    if odd:
+        ends = odd[0].GetBeginAtomIdx() + 1, odd[0].GetEndAtomIdx() + 1
+        raise ChemistryError(
+            f"{name}: bond {ends[0]}-{ends[1]} is of type {odd[0].GetBondType().name.lower()}; supported are single, "
+            "double, triple and aromatic bonds. Draw a dative bond as a single one between formal charges"
+        )
     for atom in mol.GetAtoms():
         number, charge, label = atom.GetAtomicNum(), atom.GetFormalCharge(), f"atom {atom.GetIdx() + 1}"
         if number in _COVALENT:
@@ -156,13 +169,6 @@ def _check_structure(mol: Chem.Mol, name: str) -> None:
         raise ChemistryError(
             f"{name}: {len(fragments)} disconnected fragments of {', '.join(str(len(f)) for f in fragments)} atoms; "
             "expected one molecule. Give each its own record"
-        )
-    odd = [bond for bond in mol.GetBonds() if bond.GetBondType() not in (*_ORDERS, Chem.BondType.AROMATIC)]
-    if odd:
-        ends = odd[0].GetBeginAtomIdx() + 1, odd[0].GetEndAtomIdx() + 1
-        raise ChemistryError(
-            f"{name}: bond {ends[0]}-{ends[1]} is of type {odd[0].GetBondType().name.lower()}; "
-            "supported are single, double, triple and aromatic bonds"
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from rdkit import Chem, rdBase
 
-from espalike.chem.convert import from_rdkit, from_smiles, sanitize, stereo_notes
+from espalike.chem.convert import BOND_TYPES, from_rdkit, from_smiles, sanitize, shorten, stereo_notes
 from espalike.chem.errors import ChemistryError
 from espalike.types import Molecule
 
@@ -75,7 +75,7 @@ def read_molecules(source: str | os.PathLike, smiles: str | None = None) -> Iter
     path = Path(source)
     suffix = path.suffix.lower()
     if not _exists(path) and suffix not in SUFFIXES:
-        return iter([_entry("molecule", from_smiles, str(source), str(source))])
+        return iter([_typed_in_place(str(source))])
     if smiles is not None and suffix not in (".pdb", ".ent"):
         raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB; this is not one")
     text = _read(path)
@@ -117,11 +117,13 @@ def _exists(path: Path) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8", errors="strict")
+        text = path.read_text(encoding="utf-8", errors="replace")  # titles come in any encoding
     except FileNotFoundError:
         raise ChemistryError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ChemistryError(f"{path}: cannot be read as text ({error})") from error
+    except OSError as error:
+        raise ChemistryError(f"{path}: cannot be read ({error.strerror})") from error
+    if "\0" in text:
+        raise ChemistryError(f"{path}: not a text file; a compressed file must be unpacked first")
     if not text.strip():
         raise ChemistryError(f"{path}: the file is empty")
     return text
@@ -130,24 +132,28 @@ def _read(path: Path) -> str:
 def _records(path: Path, records: Sequence[str], read) -> Iterator[Entry]:
     if not records:
         raise ChemistryError(f"{path}: holds no molecule")
-    return (_entry(f"{path.stem}-{number}", read, record, path) for number, record in enumerate(records, start=1))
+    return (_entry(path, number, record, read) for number, record in enumerate(records, start=1))
 
 
-def _entry(fallback: str, read, record: str, source) -> Entry:
-    """Reads one record; `read(record, fallback)` returns a `Molecule` or an `Entry`."""
+def _entry(path: Path, number: int, record: str, read) -> Entry:
+    """One record's entry; `read(record, name)` returns it or raises `ChemistryError`."""
     title = _title(read, record)
-    name = title or fallback
-    label = name if read is from_smiles else f"{source}, {name}"
+    name = title or f"{path.stem}-{number}"
     try:
         with rdBase.BlockLogs():
-            result = read(record, name)
-            entry = Entry(name, result) if isinstance(result, Molecule) else result
-            assert entry.molecule is not None
-            return Entry(
-                name, entry.molecule, None, entry.notes + stereo_notes(entry.molecule), entry.xyz, entry.charges
-            )
+            return read(record, name)
     except ChemistryError as error:
-        return Entry(name, error=f"{label}: {str(error).removeprefix(f'{name}: ')}")
+        where = f"{path}, record {number}" + (f" ({title})" if title else "")
+        return Entry(name, error=f"{where}: {str(error).removeprefix(f'{name}: ')}")
+
+
+def _typed_in_place(smiles: str) -> Entry:
+    try:
+        molecule = from_smiles(smiles, "molecule")
+    except ChemistryError as error:
+        reason = str(error).removeprefix("molecule: ").replace("is not a valid", "is neither a file nor a valid")
+        return Entry("molecule", error=f"{shorten(smiles)}: {reason}")
+    return Entry("molecule", molecule, notes=stereo_notes(molecule))
 
 
 def _title(read, record: str) -> str:
@@ -161,8 +167,9 @@ def _title(read, record: str) -> str:
     return ""
 
 
-def _from_smi_line(line: str, name: str) -> Molecule:
-    return from_smiles(line.split()[0], name)
+def _from_smi_line(line: str, name: str) -> Entry:
+    molecule = from_smiles(line.split()[0], name)
+    return Entry(name, molecule, notes=stereo_notes(molecule))
 
 
 def _split_sdf(text: str) -> list[str]:
@@ -172,25 +179,27 @@ def _split_sdf(text: str) -> list[str]:
 
 
 def _from_molblock(record: str, name: str) -> Entry:
-    supplier = Chem.SDMolSupplier()
-    supplier.SetProcessPropertyLists(False)
-    supplier.SetData(record + "\n$$$$\n", sanitize=False, removeHs=False, strictParsing=True)
-    mol = supplier[0] if len(supplier) else None
+    def parse(clean: bool) -> Chem.Mol | None:
+        supplier = Chem.SDMolSupplier()
+        supplier.SetProcessPropertyLists(False)
+        supplier.SetData(record + "\n$$$$\n", sanitize=clean, removeHs=False, strictParsing=True)
+        return supplier[0] if len(supplier) else None
+
+    mol = parse(clean=False)
     if mol is None:
         raise ChemistryError(f"{name}: not a readable MOL record; expected a V2000 or V3000 connection table")
-    return _finish(mol, name, charges=_sdf_charges(mol, name))
-
-
-def _sdf_charges(mol: Chem.Mol, name: str) -> np.ndarray | None:
-    if not mol.HasProp(_CHARGE_TAG):
-        return None
-    tokens = mol.GetProp(_CHARGE_TAG).split()
-    try:
-        return np.array([float(token) for token in tokens], dtype=np.float64)
-    except ValueError:
-        raise ChemistryError(
-            f"{name}: <{_CHARGE_TAG}> must hold one number an atom, got {' '.join(tokens)[:60]!r}"
-        ) from None
+    sanitize(mol, name)  # for its error; the second reading interprets wedges and double-bond geometry too
+    mol = parse(clean=True)
+    assert mol is not None
+    charges: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    if mol.HasProp(_CHARGE_TAG):
+        tokens = mol.GetProp(_CHARGE_TAG).split()
+        try:
+            charges = np.array([float(token) for token in tokens], dtype=np.float64)
+        except ValueError:
+            notes = (f"<{_CHARGE_TAG}> is ignored: expected numbers, got {shorten(' '.join(tokens), 60)!r}",)
+    return _finish(mol, name, charges, notes)
 
 
 def _split_mol2(path: Path, text: str) -> list[str]:
@@ -212,7 +221,7 @@ def _from_mol2(record: str, name: str) -> Entry:
         and mol.GetAtomWithIdx(0).HasProp("_TriposPartialCharge")
     ):
         charges = np.array([float(atom.GetProp("_TriposPartialCharge")) for atom in mol.GetAtoms()])
-    return _finish(mol, name, charges=charges)
+    return _finish(mol, name, charges)
 
 
 def _from_pdb(text: str, name: str, smiles: str | None) -> Entry:
@@ -236,7 +245,7 @@ def _from_pdb(text: str, name: str, smiles: str | None) -> Entry:
     edit = Chem.RWMol(mol)
     for (i, j), order in zip(template.bonds.tolist(), template.orders.tolist(), strict=True):
         bond = edit.GetBondBetweenAtoms(match[i], match[j])
-        bond.SetBondType({1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}[order])
+        bond.SetBondType(BOND_TYPES[order])
     for i, charge in enumerate(template.charges.tolist()):
         edit.GetAtomWithIdx(match[i]).SetFormalCharge(charge)
     for atom in edit.GetAtoms():
@@ -260,11 +269,12 @@ def _formula(numbers: np.ndarray) -> str:
     return "".join(f"{table.GetElementSymbol(int(z))}{n}" for z, n in zip(values, counts, strict=True))
 
 
-def _finish(mol: Chem.Mol, name: str, charges: np.ndarray | None = None) -> Entry:
+def _finish(mol: Chem.Mol, name: str, charges: np.ndarray | None = None, notes: tuple[str, ...] = ()) -> Entry:
     """Sanitizes a file's molecule, reads stereo off 3D coordinates, and makes the entry."""
     sanitize(mol, name)
     xyz = None
     if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1):
         xyz = mol.GetConformer().GetPositions()
         Chem.AssignStereochemistryFrom3D(mol)
-    return Entry(name, from_rdkit(mol, name), xyz=xyz, charges=charges)
+    molecule = from_rdkit(mol, name)
+    return Entry(name, molecule, notes=notes + stereo_notes(molecule), xyz=xyz, charges=charges)

@@ -1,0 +1,171 @@
+"""Tuples against independent enumerations: RDKit's distance matrix and substructure matches, OpenMM's exceptions."""
+
+import numpy as np
+import openmm
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rdkit import Chem
+
+from espalike import chem
+from espalike.topology import enumerate_tuples
+from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
+
+
+def topology_of(smiles):
+    molecule = chem.from_smiles(smiles)
+    return molecule, enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+
+
+def rows(array):
+    return [tuple(row) for row in array.tolist()]
+
+
+def matches(mol, smarts):
+    """All substructure matches, each direction, as a set."""
+    found = mol.GetSubstructMatches(Chem.MolFromSmarts(smarts), uniquify=False, maxMatches=10**6)
+    return {tuple(match) for match in found}
+
+
+@pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)
+def test_tuples_equal_brute_force(smiles):
+    molecule, topology = topology_of(smiles)
+    mol = chem.to_rdkit(molecule)
+    distance = Chem.GetDistanceMatrix(mol)
+
+    assert rows(topology.bonds) == rows(molecule.bonds)
+    assert rows(topology.angles) == sorted(m for m in matches(mol, "*~*~*") if m[0] < m[2])
+    linear = set(np.flatnonzero(topology.linear).tolist())
+    propers = sorted(m for m in matches(mol, "*~*~*~*") if m[1] < m[2] and not linear & {m[1], m[2]})
+    assert rows(topology.propers) == propers
+    trigonal = matches(mol, "*~[#5X3,#6X3,#7X3](~*)~*")
+    assert rows(topology.impropers) == sorted(m for m in trigonal if m[0] < m[2] < m[3])
+    i, j = np.triu_indices(molecule.n_atoms, k=1)
+    far = distance[i, j] >= 3
+    assert rows(topology.pairs) == list(zip(i[far].tolist(), j[far].tolist(), strict=True))
+    assert np.array_equal(topology.is14, distance[i, j][far] == 3)
+    for array in (topology.bonds, topology.angles, topology.propers, topology.impropers, topology.pairs):
+        assert array.dtype == np.int64
+        assert len(set(rows(array))) == len(array)
+
+
+@pytest.mark.parametrize("smiles", ["C1CC1C", "C1CCC1C", "C1CCCC1C", "C1CCCCC1", "C12C3C4C1C5C2C3C45", "C1C2CC12"])
+def test_exclusions_in_rings_equal_openmm(smiles):
+    molecule, topology = topology_of(smiles)
+    force = openmm.NonbondedForce()
+    for _ in range(molecule.n_atoms):
+        force.addParticle(1.0, 1.0, 1.0)
+    force.createExceptionsFromBonds(molecule.bonds.tolist(), 0.5, 0.5)
+    excluded, scaled = set(), set()
+    for index in range(force.getNumExceptions()):
+        i, j, charge, _, _ = force.getExceptionParameters(index)
+        (scaled if charge._value else excluded).add((min(i, j), max(i, j)))
+    pairs = rows(topology.pairs)
+    assert {pair for pair, is14 in zip(pairs, topology.is14, strict=True) if is14} == scaled
+    assert set(pairs).isdisjoint(excluded)
+    assert len(pairs) + len(excluded) == molecule.n_atoms * (molecule.n_atoms - 1) // 2
+
+
+@pytest.mark.parametrize(
+    ("smiles", "linear"),
+    [
+        ("CC#CC", [1, 2]),
+        ("CC#N", [1]),
+        ("CN=[N+]=[N-]", [2]),
+        ("C[N-][N+]#N", [2]),
+        ("C[N+]#[C-]", [1]),
+        ("CN=C=O", [2]),
+        ("C[N+]#C[O-]", [2]),
+        ("C[N-]C#[O+]", [2]),
+        ("CN=C=NC", [2]),
+        ("C[N+]#C[N-]C", [2]),
+        ("CC#[N+][O-]", [1, 2]),
+        ("C[C-]=[N+]=O", [1, 2]),
+        ("CC#[N+]C", [1, 2]),
+        ("C=C=C=C", [1, 2]),
+        ("C=[N+]=[N-]", [1]),
+        ("[CH2-][N+]#N", [1]),
+        ("O=C=O", [1]),
+        ("C#N", [0]),
+        ("c1ccncc1", []),
+        ("CN=NC", []),
+        ("C=CC=C", []),
+        ("[CH-]=C", []),
+        ("O=S=O", []),
+        ("CSC#N", [2]),
+        ("C[Si]#C", None),
+    ],
+)
+def test_linear_centres(smiles, linear):
+    if linear is None:  # a triple bond to silicon: the carbon has two neighbours, silicon is not asked
+        smiles, linear = "C[Si]#CC", [2]
+    _, topology = topology_of(smiles)
+    assert np.flatnonzero(topology.linear).tolist() == linear
+
+
+@pytest.mark.parametrize(("first", "second"), RESONANCE_PAIRS)
+def test_drawing_does_not_matter(first, second):
+    (_, one), (_, two) = topology_of(first), topology_of(second)
+    for name in ("bonds", "angles", "propers", "impropers", "pairs", "is14", "linear"):
+        assert np.array_equal(getattr(one, name), getattr(two, name)), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(DRUGLIKE), st.randoms(use_true_random=False))
+def test_renumbering_gives_the_same_tuples(smiles, random):
+    molecule, topology = topology_of(smiles)
+    new = np.array(random.sample(range(molecule.n_atoms), molecule.n_atoms))  # new[i]: new index of atom i
+    shuffled = np.array(random.sample(range(len(molecule.bonds)), len(molecule.bonds)))
+    numbers = np.empty_like(molecule.numbers)
+    numbers[new] = molecule.numbers
+    flipped = new[molecule.bonds[shuffled]][:, :: random.choice((1, -1))]
+    other = enumerate_tuples(numbers, flipped, molecule.orders[shuffled])
+
+    def undirected(array):
+        return sorted(min(row, row[::-1]) for row in rows(array))
+
+    for name in ("bonds", "angles", "propers", "pairs"):
+        assert undirected(new[getattr(topology, name)]) == undirected(getattr(other, name)), name
+    assert sorted((row[1], *sorted((row[0], row[2], row[3]))) for row in rows(new[topology.impropers])) == sorted(
+        (row[1], row[0], row[2], row[3]) for row in rows(other.impropers)
+    )
+    assert np.array_equal(topology.linear, other.linear[new])
+    assert topology.is14.sum() == other.is14.sum()
+
+
+def test_input_order_of_bonds_does_not_matter():
+    molecule, topology = topology_of(DRUGLIKE[0])
+    other = enumerate_tuples(molecule.numbers, molecule.bonds[::-1, ::-1], molecule.orders[::-1])
+    for name in ("bonds", "angles", "propers", "impropers", "pairs", "is14", "linear"):
+        assert np.array_equal(getattr(topology, name), getattr(other, name)), name
+
+
+def test_atom_and_diatomic():
+    _, ion = topology_of("[Na+]")
+    _, hydrogen = topology_of("[H][H]")
+    for topology, bonds in ((ion, 0), (hydrogen, 1)):
+        assert topology.bonds.shape == (bonds, 2)
+        assert topology.angles.shape == (0, 3)
+        assert topology.propers.shape == topology.impropers.shape == (0, 4)
+        assert topology.pairs.shape == (0, 2)
+        assert topology.is14.shape == (0,)
+
+
+def test_peptide_of_two_thousand_atoms():
+    topology = topology_of("NCC(=O)" + "N[C@@H](C)C(=O)" * 200 + "O")[1]
+    assert topology.n_atoms == 2010
+    assert len(topology.pairs) + len(topology.bonds) + len(topology.angles) == 2010 * 2009 // 2  # a tree: no rings
+
+
+@pytest.mark.parametrize(
+    ("bonds", "orders", "message"),
+    [
+        ([(0, 3)], [1], r"expected bond indices 0…2, got 0…3"),
+        ([(1, 1)], [1], "atom 1 is bonded to itself"),
+        ([(0, 1), (1, 0)], [1, 1], r"bond \(0, 1\) is listed twice"),
+        ([(0, 1), (1, 2)], [1], "got 1 orders for 2 bonds"),
+    ],
+)
+def test_bad_bonds(bonds, orders, message):
+    with pytest.raises(ValueError, match=message):
+        enumerate_tuples([6, 6, 6], bonds, orders)
