@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.train.objective import Losses, Objective, centred
 from espalike.types import Batch, Prediction
+
+_LAST_RATE = 0.01
+"""Learning rate at the end, relative to the highest."""
 
 
 class NotFinite(FloatingPointError):
@@ -104,15 +108,15 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimizer with a short warm-up and a cosine decay over all steps."""
         optimizer = self.make_optimizer(self.model.parameters())
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            max_lr=[group["lr"] for group in optimizer.param_groups],
-            total_steps=max(steps, 2),
-            pct_start=self.warmup,
-            cycle_momentum=False,
-            final_div_factor=100.0,
-        )
+        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        rise = max(round(self.warmup * steps), 1)
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            return _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
