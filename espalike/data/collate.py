@@ -263,6 +263,11 @@ class StoreDataset(Dataset):
             self._items[index] = self._item(*self.refs[index])
         return self._items[index]
 
+    def keys(self) -> list[str]:
+        """Connectivity key of each item."""
+        columns = [store.column("key") for store in self.stores]
+        return [columns[s][i] for s, i in self.refs]
+
     def molecule(self, index: int) -> Molecule:
         """The graph of an item, for messages and baselines."""
         s, i = self.refs[index]

@@ -45,9 +45,9 @@ def parse_units(text: str) -> dict[str, str]:
 
 
 def plain_level(text: str) -> str:
-    """Level of theory without its remark, `PBE/def2-SVP (tight SCF)` → `PBE/def2-SVP`; empty for none or several."""
-    level = re.split(r"\s\(", text.strip(), maxsplit=1)[0].strip()
-    return "" if " / " in level or level.lower().startswith("see ") else level
+    """Level of theory without remarks, `PBE/def2-SVP (tight SCF)` → `PBE/def2-SVP`; empty for none or several."""
+    words = text.split()
+    return "" if not words or "/" in words or words[0].lower() == "see" else words[0]
 
 
 class Hdf5Reader:

@@ -1,0 +1,153 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from espalike.cli.ingest import Ingest, main
+from espalike.data.filters import Filters
+from espalike.data.readers.hdf5 import Hdf5Reader
+from espalike.data.split import hash_split
+from espalike.data.store import Store
+
+UNITS = "coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom"
+METHANOL = "[C:1]([O:2][H:6])([H:3])([H:4])[H:5]"
+GEOMETRY = np.array(
+    [[0.0, 0, 0], [1.41, 0, 0], [-0.36, 1.02, 0], [-0.36, -0.51, 0.89], [-0.36, -0.51, -0.89], [1.73, 0.9, 0.1]]
+)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A file with two good entries, one of them with a stretched conformer, and one bad."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.update(units=UNITS, level_of_theory="PBE/def2-SVP", license="MIT", source="made up")
+        for name in ("bad", "good", "stretched"):
+            group = file.create_group(name)
+            group.attrs.update(smiles=METHANOL, split="val")
+            xyz = GEOMETRY + rng.normal(0, 0.02, (4, 6, 3))
+            if name == "stretched":
+                xyz[2, 5] += 4.0
+            group["atomic_numbers"] = np.array([6, 8, 1, 1, 1, 1])
+            group["coords"] = xyz
+            group["energies"] = np.full(4, np.nan) if name == "bad" else rng.normal(size=4)
+            group["forces"] = rng.normal(size=xyz.shape)
+    return path
+
+
+def test_ingest_writes_a_store_and_says_what_it_left_out(source, tmp_path, capsys):
+    assert main(["reader=hdf5", f"reader.path={source}", f"out={tmp_path / 'store'}"]) == 1
+    shown = capsys.readouterr()
+    assert "bad: 4 energies are NaN" in shown.err
+    assert "bonds differ from the graph" in shown.out
+    store = Store.open(tmp_path / "store")
+    assert store.column("id") == ["good", "stretched"]
+    assert [len(r.conformers.energy) for r in store.records()] == [4, 3]
+    assert store.column("split") == ["val", "val"]
+    m = store.manifest
+    assert m["rejected"] == {"conformer: bonds differ from the graph": 1, "energies not finite": 1}
+    assert (m["licence"], m["origin"], m["levels"]) == ("MIT", "made up", ["PBE/def2-SVP"])
+    assert m["command"] == f"espalike ingest reader=hdf5 reader.path={source} out={tmp_path / 'store'}"
+    assert m["split"]["rule"] == "keep"
+    assert store.hash[:12] in shown.out
+
+
+def test_all_good_is_status_0_and_options_reach_their_place(source, tmp_path):
+    with h5py.File(source, "a") as file:
+        del file["bad"]
+    args = [f"reader.path={source}", f"out={tmp_path / 's'}", "split=hash", "seed=3", "filters.connectivity=false"]
+    args += ["reader.level=HF", "reader.source=mine", "licence=CC0", "fractions={train: 0.1, val: 0.1, test: 0.8}"]
+    assert main(args) == 0
+    store = Store.open(tmp_path / "s")
+    wanted = hash_split("OKKJLVBELUTLKV", 3, {"train": 0.1, "val": 0.1, "test": 0.8})
+    assert wanted != "val"
+    assert store.column("split") == [wanted] * 2
+    assert store.manifest["conformers"] == 8
+    assert store.manifest["licence"] == "CC0"
+    assert list(store.manifest["sources"]) == ["mine"]
+    assert store.manifest["levels"] == ["HF"]
+
+
+def forget(path, attribute):
+    with h5py.File(path, "a") as file:
+        del file.attrs[attribute]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda path, args: path.write_bytes(path.read_bytes()[:3000]), "set.h5: it is cut short"),
+        (lambda path, args: path.unlink(), "no such file"),
+        (lambda path, args: forget(path, "units"), "nothing says the unit of 'coords'"),
+        (lambda path, args: forget(path, "license"), "does not say its licence"),
+        (lambda path, args: args.append("split=random"), "expected keep or hash"),
+        (lambda path, args: args.append("reference=gaff"), "expected none or openff"),
+        (lambda path, args: args.append("fractions.train=0.5"), "sum to 1"),
+        (lambda path, args: args.append("filters.force_ceiling=1e-9"), "no record is left"),
+    ],
+)
+def test_nothing_can_be_done_is_status_2_with_a_reason(source, tmp_path, capsys, change, message):
+    args = [f"reader.path={source}", f"out={tmp_path / 'store'}"]
+    change(source, args)
+    assert main(args) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
+def test_runs_as_a_program(source, tmp_path):
+    command = [sys.executable, "-m", "espalike.cli.ingest", f"reader.path={source}", "out=store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert json.loads((tmp_path / "store" / "manifest.json").read_text())["entries"] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set.h5", "store"]  # hydra leaves nothing behind
+
+
+def run_with(source, reference):
+    messages = []
+    ingest = Ingest(Hdf5Reader(source), Filters(), lambda record: "train", reference, messages.append)
+    return list(ingest), ingest, messages
+
+
+def test_reference_is_computed_once_a_molecule(source):
+    calls = []
+
+    def reference(molecule):
+        calls.append(molecule.name)
+        return np.linspace(-1, 1, 6), np.ones((6, 2))
+
+    records, ingest, _ = run_with(source, reference)
+    assert calls == ["good"]
+    assert ingest.faults == 1
+    for record in records:
+        np.testing.assert_array_equal(record.ref_charge, np.linspace(-1, 1, 6))
+        assert record.ref_lj.shape == (6, 2)
+
+
+def test_failing_reference_is_counted_and_the_entry_kept(source):
+    def reference(molecule):
+        raise ValueError(f"{molecule.name}: no parameters")
+
+    records, ingest, messages = run_with(source, reference)
+    assert [r.id for r in records] == ["good", "stretched"]
+    assert all(r.ref_charge is None and r.ref_lj is None for r in records)
+    assert ingest.rejected["reference: not covered"] == 1
+    assert ingest.faults == 1
+    assert messages[1] == "good: no parameters"
+
+
+def test_entries_without_labels_are_left_out(source):
+    def unlabelled():
+        for record in Hdf5Reader(source):
+            conformers = getattr(record, "conformers", None)
+            if conformers is not None:
+                yield replace(record, conformers=replace(conformers, forces=None, energy=conformers.energy * np.nan))
+
+    ingest = Ingest(unlabelled(), Filters(), lambda record: "train", None, lambda message: None)
+    assert list(ingest) == []
+    assert ingest.rejected["nothing to learn from"] == 2
+    assert ingest.faults == 0

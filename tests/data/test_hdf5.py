@@ -1,0 +1,201 @@
+import re
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from espalike.data.readers.hdf5 import Hdf5Reader, ReaderError, parse_units, plain_level
+from espalike.data.schema import Record, Rejection
+from espalike.units import BOHR, HARTREE
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+UNITS = "coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom (force = -dE/dx)"
+METHANOL = "[C:1]([O:2][H:6])([H:3])([H:4])[H:5]"
+
+
+def write(path, entries, **attributes):
+    """A file of entries; each is a dict of data sets and `attrs`."""
+    with h5py.File(path, "w") as file:
+        defaults = {"units": UNITS, "level_of_theory": "PBE/def2-SVP (tight)", "license": "MIT", "source": "made up"}
+        for key, value in {**defaults, **attributes}.items():
+            if value is not None:
+                file.attrs[key] = value
+        for name, entry in entries.items():
+            group = file.create_group(name)
+            for key, value in entry["attrs"].items():
+                group.attrs[key] = value
+            for key, value in entry.items():
+                if key != "attrs" and value is not None:
+                    group[key] = value
+    return path
+
+
+def entry(n=3, attrs=None, **changes):
+    rng = np.random.default_rng(0)
+    data = {
+        "atomic_numbers": np.array([6, 8, 1, 1, 1, 1], np.int8),
+        "coords": rng.normal(size=(n, 6, 3)).astype(np.float32),
+        "energies": -7e4 + rng.normal(size=n),
+        "forces": rng.normal(size=(n, 6, 3)).astype(np.float32),
+    }
+    return {"attrs": {"smiles": METHANOL, "charge": 0, "split": "val", **(attrs or {})}, **data, **changes}
+
+
+def test_reads_the_layout(tmp_path):
+    wanted = entry()
+    (record,) = Hdf5Reader(write(tmp_path / "set.h5", {"m": wanted}))
+    assert (record.id, record.split, record.key) == ("m", "val", "OKKJLVBELUTLKV")
+    assert (record.conformers.source, record.conformers.level) == ("set", "PBE/def2-SVP")
+    assert record.molecule.numbers.tolist() == [6, 8, 1, 1, 1, 1]
+    np.testing.assert_array_equal(record.conformers.xyz, wanted["coords"])
+    np.testing.assert_array_equal(record.conformers.energy, wanted["energies"])
+    np.testing.assert_array_equal(record.conformers.forces, wanted["forces"])
+    assert record.conformers.xyz.dtype == record.conformers.forces.dtype == np.float64
+
+
+BAD = {
+    "nan": (entry(energies=np.array([0.0, np.nan, 1.0])), "energies not finite", "1 energies are NaN"),
+    "short": (entry(energies=np.zeros(2)), "shapes disagree", r"shape \(2,\), expected \(3,\)"),
+    "atoms": (entry(coords=np.zeros((3, 5, 3))), "shapes disagree", r"expected \(3, 6, 3\)"),
+    "forces": (entry(forces=np.zeros((3, 6))), "shapes disagree", "forces"),
+    "inf": (entry(forces=np.full((3, 6, 3), np.inf)), "forces not finite", "forces"),
+    "numbers": (
+        entry(atomic_numbers=np.array([8, 6, 1, 1, 1, 1])),
+        "atomic numbers differ from SMILES",
+        "atom 1 has atomic number 8, 6 in the SMILES",
+    ),
+    "count": (entry(atomic_numbers=np.array([6, 8, 1])), "shapes disagree", "3 atomic numbers, 6 atoms"),
+    "charge": (entry(attrs={"charge": 1}), "charge differs from SMILES", "charge 1, 0 in the SMILES"),
+    "garbage": (entry(attrs={"smiles": "not a molecule"}), "chemistry", "not a molecule"),
+    "uranium": (entry(attrs={"smiles": "[U:1]"}, atomic_numbers=np.array([92])), "chemistry", "uranium"),
+    "nocoords": (entry(coords=None), "no coordinates", "'coords' is missing"),
+    "nonumbers": (entry(atomic_numbers=None), "unreadable", "atomic_numbers"),
+    "split": (entry(attrs={"split": "holdout"}), "unknown split", "'holdout'"),
+    "level": (entry(attrs={"level_of_theory": "see entry"}), "level of theory unknown", "give reader.level"),
+}
+
+
+def test_each_bad_entry_is_rejected_with_its_reason_and_the_rest_goes_on(tmp_path):
+    entries = {"a": entry(), **{name: bad for name, (bad, _, _) in BAD.items()}, "z": entry()}
+    found = list(Hdf5Reader(write(tmp_path / "set.h5", entries)))
+    assert len(found) == len(BAD) + 2
+    assert [r.id for r in found if isinstance(r, Record)] == ["a", "z"]
+    rejections = {r.id: r for r in found if isinstance(r, Rejection)}
+    for name, (_, reason, message) in BAD.items():
+        assert rejections[name].reason == reason, name
+        assert name in rejections[name].message
+        assert re.search(message, rejections[name].message), rejections[name].message
+
+
+def test_a_stray_data_set_is_no_entry(tmp_path):
+    path = write(tmp_path / "set.h5", {"a": entry()})
+    with h5py.File(path, "a") as file:
+        file["readme"] = 1
+    assert [getattr(r, "reason", "ok") for r in Hdf5Reader(path)] == ["ok", "no group"]
+
+
+def test_truncated_empty_missing_and_foreign_files(tmp_path):
+    path = write(tmp_path / "set.h5", {str(i): entry(50) for i in range(20)})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ReaderError, match=r"set\.h5: it is cut short; get the file again"):
+        Hdf5Reader(path)
+    path.write_bytes(b"")
+    with pytest.raises(ReaderError, match="not HDF5"):
+        Hdf5Reader(path)
+    path.write_text("energy,force\n")
+    with pytest.raises(ReaderError, match="not HDF5"):
+        Hdf5Reader(path)
+    with pytest.raises(ReaderError, match="no such file"):
+        Hdf5Reader(tmp_path / "nowhere.h5")
+    with pytest.raises(ReaderError, match="nothing in it"):
+        Hdf5Reader(write(path, {}))
+
+
+def test_units_missing_is_an_error_that_names_the_data_set(tmp_path):
+    path = write(tmp_path / "set.h5", {"a": entry()}, units="coords Angstrom; forces kcal/mol/Angstrom")
+    with pytest.raises(ReaderError, match="unit of 'energies'"):
+        list(Hdf5Reader(path))
+    path = write(path, {"a": entry()}, units=None)
+    with pytest.raises(ReaderError, match="unit of 'coords'"):
+        list(Hdf5Reader(path))
+    (record,) = Hdf5Reader(path, units=UNITS)
+    assert isinstance(record, Record)
+
+
+def test_units_are_converted(tmp_path):
+    wanted = entry()
+    path = write(tmp_path / "a.h5", {"a": wanted}, units="coords bohr; energies hartree; forces hartree/bohr")
+    (record,) = Hdf5Reader(path)
+    np.testing.assert_allclose(record.conformers.xyz, wanted["coords"] * np.float64(BOHR))
+    np.testing.assert_allclose(record.conformers.energy, wanted["energies"] * HARTREE)
+    np.testing.assert_allclose(record.conformers.forces, wanted["forces"] * np.float64(HARTREE / BOHR))
+
+
+def test_units_unknown_or_contradicting(tmp_path):
+    path = write(tmp_path / "a.h5", {"a": entry()}, units="coords furlong; energies kcal/mol")
+    with pytest.raises(ReaderError, match="coords are in unit 'furlong'"):
+        Hdf5Reader(path)
+    path = write(path, {"a": entry()}, units="coords kcal/mol; energies kcal/mol")
+    with pytest.raises(ReaderError, match="coords are in unit 'kcal/mol'"):
+        Hdf5Reader(path)
+    path = write(path, {"a": entry()})
+    with pytest.raises(ReaderError, match="option units says 'hartree'"):
+        Hdf5Reader(path, units="energies hartree")
+    with h5py.File(path, "a") as file:
+        file["a/coords"].attrs["units"] = "bohr"
+    (found,) = Hdf5Reader(path)
+    assert found.reason == "units contradict"
+    assert "'bohr', the file as a whole says 'Angstrom'" in found.message
+
+
+def test_zero_forces_for_minima(tmp_path):
+    path = write(tmp_path / "a.h5", {"a": entry(energies=None, forces=None), "b": entry(forces=None)})
+    plain, _ = Hdf5Reader(path)
+    assert plain.conformers.forces is None
+    assert np.isnan(plain.conformers.energy).all()
+    minimum, scored = Hdf5Reader(path, zero_forces=True)
+    assert (minimum.conformers.forces == 0).all()
+    assert minimum.conformers.forces.shape == minimum.conformers.xyz.shape
+    assert scored.conformers.forces is None
+
+
+def test_other_levels_side_by_side(tmp_path):
+    entries = {
+        "a": entry(E_mp2=np.array([1.0, np.nan, 3.0]), attrs={"best": True}),
+        "b": entry(E_mp2=np.full(3, np.nan), attrs={"best": False}),
+    }
+    path = write(tmp_path / "a.h5", entries)
+    first, second = Hdf5Reader(path, energies="E_mp2", level="MP2")
+    assert first.conformers.energy.tolist() == [1.0, 3.0]
+    np.testing.assert_array_equal(first.conformers.xyz, entries["a"]["coords"][[0, 2]])
+    np.testing.assert_array_equal(first.conformers.forces, entries["a"]["forces"][[0, 2]])
+    assert first.conformers.level == "MP2"
+    assert second.reason == "energies not finite"
+    names = {"True": "CCSD(T)", "False": "PBE"}
+    levels = [r.conformers.level for r in Hdf5Reader(path, level_attribute="best", level_names=names)]
+    assert levels == ["CCSD(T)", "PBE"]
+
+
+def test_parsing():
+    assert parse_units(UNITS) == {"coords": "Angstrom", "energies": "kcal/mol", "forces": "kcal/mol/Angstrom"}
+    assert parse_units("") == {}
+    assert plain_level("B3LYP-D3BJ/DZVP (Psi4, default)") == "B3LYP-D3BJ/DZVP"
+    assert plain_level("DLPNO-CCSD(T) / PBE on others") == plain_level("see entry") == plain_level("") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "entries", "conformers"),
+    [("rmd17_2k", {}, 10, 20000), ("botnet_3bpa_methanol", {}, 4, 1445)],
+)
+def test_shared_files(name, options, entries, conformers):
+    path = SHARED / f"{name}.h5"
+    if not path.exists():
+        pytest.skip("the shared data are not here")
+    found = list(Hdf5Reader(path, **options))
+    assert len(found) == entries
+    assert all(isinstance(r, Record) for r in found)
+    assert sum(len(r.conformers.xyz) for r in found) == conformers
+    with h5py.File(path) as file:
+        assert all(r.key == file[r.id].attrs["connectivity_key"] for r in found)
