@@ -12,13 +12,14 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from espalike import __version__
+
 from espalike.data.schema import (
     FORMAT,
     SCHEMA,
@@ -103,6 +104,9 @@ class Store:
 
     def __len__(self) -> int:
         return int(self._starts[-1])
+
+    def __reduce__(self):
+        return Store.open, (self.path,)  # a worker process maps the file itself instead of receiving its content
 
     def column(self, name: str) -> list:
         """One text column (`id`, `key`, `split`, `level`, `source`, `smiles`, `name`) for all entries."""
@@ -251,7 +255,7 @@ class _Summary:
         splits = [split for split in ("train", "val", "test", "none") if split in self.counts]
         return {
             "format": FORMAT,
-            "espalike": __version__,
+            "espalike": version("espalike"),
             **given,
             **self.totals("all"),
             "splits": {split: self.totals(split) for split in splits},

@@ -1,3 +1,4 @@
+import pickle
 from functools import partial
 
 import numpy as np
@@ -154,6 +155,12 @@ def test_an_epoch_holds_each_entry_once_and_mixes_sources(record_of, store_of):
     firsts = [tuple(np.round(b.xyz[:, b.mol == m].sum((0, 1)).tolist(), 3)) for b in batches for m in range(b.n_mols)]
     assert len(firsts) == len(set(firsts)) == 40
     assert all(set(batch.source.tolist()) == {0, 1} for batch in batches)
+
+
+def test_travels_to_a_worker_as_a_path(dataset):
+    sent = pickle.dumps(dataset.stores[0])
+    assert len(sent) < 300
+    np.testing.assert_array_equal(pickle.loads(sent).array(5, "xyz"), dataset.stores[0].array(5, "xyz"))
 
 
 def test_torch_seed_governs_the_sample(dataset):
