@@ -1,0 +1,283 @@
+"""The files: what they hold, what loads beside them, and what is refused."""
+
+import io
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import app, unit
+
+from espalike import chem, export
+from espalike.energy import energy
+from espalike.export.ffxml import atom_names, to_ffxml
+from espalike.export.single import ExportError
+from espalike.geometry import Distance
+from espalike.terms.base import REVERSAL_2, REVERSAL_3, PairTerm, Param, Term
+from espalike.terms.coulomb import Coulomb
+from espalike.types import Bound, Kind, MMSystem, Tuples
+from espalike.units import COULOMB
+from tests.export.common import case, evaluate, from_ffxml, model
+
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
+NICOTINE = "C[NH+]1CCC[C@H]1c1cccnc1"
+
+
+class QuarticBond(Term):
+    """A bonded form OpenMM has no force for, with a definition in its expression."""
+
+    kind = Kind.BOND
+    coordinates = (Distance(0, 1),)
+    q_names = ("r",)
+    symmetry = REVERSAL_2
+    params = (Param("k", "kcal/mol/angstrom**4", 50.0, 1.0, "positive"), Param("r0", "angstrom", 1.3, 1.0, "positive"))
+    expression = "k*d^4; d=r-r0"
+
+    def energy(self, q, p):
+        return p[0] * (q[0] - p[1]) ** 4
+
+
+class UreyBradley(Term):
+    """A term of a kind whose form is native but whose coordinate is not."""
+
+    kind = Kind.ANGLE
+    coordinates = (Distance(0, 2),)
+    q_names = ("r",)
+    symmetry = REVERSAL_3
+    params = (Param("k", "kcal/mol/angstrom**2", 50.0, 1.0, "positive"), Param("r0", "angstrom", 2.0, 1.0, "positive"))
+    expression = "0.5*k*(r-r0)^2"
+
+    def energy(self, q, p):
+        return 0.5 * p[0] * (q[0] - p[1]) ** 2
+
+
+class Buckingham(PairTerm):
+    """A pair form that no exporter knows."""
+
+    coordinates = (Distance(0, 1),)
+    q_names = ("r",)
+    params = (Param("c6", "kcal/mol*angstrom**6", 1.0, 1.0, "positive"),)
+    expression = "-c6/r^6"
+
+
+def plus(system: MMSystem, bound: Bound) -> MMSystem:
+    return MMSystem((*system.terms, bound), system.numbers, system.mol, system.molecules)
+
+
+def replaced(system: MMSystem, name: str, values: torch.Tensor) -> MMSystem:
+    terms = tuple(Bound(b.term, b.tuples, values) if b.term.name == name else b for b in system.terms)
+    return MMSystem(terms, system.numbers, system.mol, system.molecules)
+
+
+def random_values(system: MMSystem, term: Term) -> Bound:
+    tuples = system.bound("HarmonicBond" if term.kind is Kind.BOND else "HarmonicAngle").tuples
+    rng = np.random.default_rng(2)
+    return Bound(term, tuples, torch.from_numpy(rng.uniform(1.0, 2.0, (len(tuples.idx), 2))))
+
+
+@pytest.mark.parametrize("term", [QuarticBond(), UreyBradley()])
+def test_terms_without_a_native_force_go_out_as_custom_forces(term):
+    _, xyz, system = case(ASPIRIN)
+    extended = plus(system, random_values(system, term))
+    expected = energy(extended, torch.from_numpy(xyz)[None])
+    found, forces = evaluate(export.to_openmm(extended), xyz)
+    assert found == pytest.approx(expected.energy.item(), rel=1e-10)
+    np.testing.assert_allclose(forces, expected.forces[0], rtol=1e-9, atol=1e-8)
+    with pytest.raises(ExportError, match=f"'ffxml' cannot express {term.name}; format 'system' can"):
+        to_ffxml(extended)
+
+
+def test_unknown_pair_terms_are_refused_by_name(tmp_path):
+    _, _, system = case(ASPIRIN)
+    strange = plus(system, Bound(Buckingham(), system.bound("Coulomb").tuples, torch.ones(len(system.numbers), 1)))
+    for format in export.FORMATS:
+        with pytest.raises(ExportError, match="Buckingham"):
+            export.write(strange, tmp_path / "x.xml", format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_written_files_round_trip_to_full_precision(tmp_path):
+    molecule, xyz, system = case(NICOTINE)
+    expected = energy(system, torch.from_numpy(xyz)[None]).energy.item()
+    path = export.write(system, tmp_path / "n.system.xml", info={"model": "a -- b", "charges": "model"})
+    found = openmm.XmlSerializer.deserialize(path.read_text())
+    assert evaluate(found, xyz)[0] == pytest.approx(expected, rel=1e-12)
+    assert "charges: model" in path.read_text()
+    path = export.write(system, tmp_path / "n.xml", "ffxml", info={"model": "a -- b", "charges": "model"})
+    found = app.ForceField(str(path)).createSystem(export.to_topology(molecule))
+    assert evaluate(found, xyz)[0] == pytest.approx(expected, rel=1e-12)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["n.system.xml", "n.xml"]
+
+
+def test_info_tells_provenance():
+    molecule, _, system = case(NICOTINE)
+    root = ET.fromstring(to_ffxml(system, info={"model": "espalike-small <1>", "charges": "from ligand.sdf & co"}))
+    facts = {node.attrib["name"]: node.text for node in root.findall("Info/Fact")}
+    assert facts["model"] == "espalike-small <1>"
+    assert facts["charges"] == "from ligand.sdf & co"
+    assert facts["FormalCharge"] == "1"
+    assert facts["SMILES"] == molecule.smiles
+    assert facts["Template"] == root.find("Residues/Residue").attrib["name"]
+
+
+def test_formats_are_named_when_unknown(tmp_path):
+    _, _, system = case(ASPIRIN)
+    with pytest.raises(ValueError, match="unknown format 'pdb'; known formats: system, ffxml"):
+        export.write(system, tmp_path / "x", "pdb")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    _, _, system = case(ASPIRIN)
+    path = tmp_path / "a.xml"
+    path.write_text("old")
+    with pytest.raises(ExportError):
+        export.write(plus(system, random_values(system, QuarticBond())), path, "ffxml")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.xml"]
+
+
+@pytest.mark.parametrize("smiles", [ASPIRIN, NICOTINE, "[Na+]", "NC(=[NH2+])c1ccc(OCCCCCOc2ccc(cc2)C(N)=[NH2+])cc1"])
+def test_exported_charges_sum_to_the_formal_charge(smiles):
+    molecule, _, system = case(smiles)
+    single = system.to(dtype=torch.float32)  # rounding that must not reach a file
+    charges = [float(a.attrib["charge"]) for a in ET.fromstring(to_ffxml(single)).findall("NonbondedForce/Atom")]
+    assert sum(charges) == pytest.approx(molecule.net_charge, abs=1e-9)
+    built = export.to_openmm(single)
+    (force,) = (f for f in built.getForces() if isinstance(f, openmm.NonbondedForce))
+    charges = [force.getParticleParameters(i)[0]._value for i in range(molecule.n_atoms)]
+    assert sum(charges) == pytest.approx(molecule.net_charge, abs=1e-9)
+
+
+def test_charges_of_another_protonation_state_are_refused():
+    _, _, system = case(ASPIRIN)
+    values = system.bound("Coulomb").values
+    with pytest.raises(ValueError, match="formal charge is -1"):
+        export.to_openmm(replaced(system, "Coulomb", values - values.mean()))
+
+
+def test_given_charges_land_on_their_own_atoms():
+    """Also where the graph cannot tell atoms apart and the charges can."""
+    for smiles in (ASPIRIN, "CC(C)(C)[Si](C)(C)OC1CC1", "C12C3C4C1C5C2C3C45"):
+        molecule, _, _ = case(smiles)
+        given = np.random.default_rng(3).normal(0.0, 0.3, molecule.n_atoms)
+        given += (molecule.net_charge - given.sum()) / molecule.n_atoms
+        built = from_ffxml(model().parametrize(molecule, charges=given), molecule)
+        (force,) = (f for f in built.getForces() if isinstance(f, openmm.NonbondedForce))
+        found = [force.getParticleParameters(i)[0]._value for i in range(molecule.n_atoms)]
+        np.testing.assert_allclose(found, given, atol=1e-12)
+
+
+def test_parameters_that_are_not_numbers_are_refused():
+    _, _, system = case(ASPIRIN)
+    values = system.bound("HarmonicAngle").values.clone()
+    values[2, 1] = float("nan")
+    with pytest.raises(ExportError, match="HarmonicAngle are not all finite"):
+        export.to_openmm(replaced(system, "HarmonicAngle", values))
+
+
+def test_one_molecule_out_of_several():
+    first, xyz, alone = case(NICOTINE)
+    several = model().parametrize([case(ASPIRIN)[0], first, case("[Na+]")[0]])
+    with pytest.raises(ExportError, match="holds 3 molecules; say which one"):
+        export.to_openmm(several)
+    with pytest.raises(ExportError, match="no molecule 3"):
+        export.to_openmm(several, 3)
+    alone = model().parametrize(first)
+    expected = energy(alone, torch.from_numpy(xyz)[None]).energy.item()
+    assert evaluate(export.to_openmm(several, 1), xyz)[0] == pytest.approx(expected, rel=1e-9)
+    assert to_ffxml(several, 1).count("<Type ") == first.n_atoms
+    assert export.to_openmm(several, 2).getNumParticles() == 1
+    with pytest.raises(ExportError, match="carries no molecules"):
+        export.to_openmm(MMSystem(alone.terms, alone.numbers, alone.mol))
+
+
+def test_pairs_that_do_not_follow_from_bonds_need_the_system_format():
+    _, xyz, system = case(ASPIRIN)
+    bound = system.bound("Coulomb")
+    fewer = Tuples(bound.tuples.idx[1:], bound.tuples.mol[1:], bound.tuples.is14[1:])
+    terms = tuple(Bound(b.term, fewer, b.values) if b.term.name == "Coulomb" else b for b in system.terms)
+    odd = MMSystem(terms, system.numbers, system.mol, system.molecules)
+    expected = energy(odd, torch.from_numpy(xyz)[None]).energy.item()
+    assert evaluate(export.to_openmm(odd), xyz)[0] == pytest.approx(expected, rel=1e-10)
+    with pytest.raises(ExportError, match="do not follow from the bonds"):
+        to_ffxml(odd)
+
+
+def test_names_are_unique_to_the_atom_and_to_the_molecule():
+    names = atom_names(case(ASPIRIN)[0])
+    assert len(set(names)) == len(names)
+    kinds = [
+        {t.attrib["name"] for t in ET.fromstring(to_ffxml(case(s)[2])).findall("AtomTypes/Type")}
+        for s in (ASPIRIN, NICOTINE)
+    ]
+    assert not kinds[0] & kinds[1]
+    molecule, _, system = case(ASPIRIN)
+    charges = system.bound("Coulomb").values[:, 0].numpy()[::-1].copy()
+    other = ET.fromstring(to_ffxml(model().parametrize(molecule, charges=charges)))
+    assert not kinds[0] & {t.attrib["name"] for t in other.findall("AtomTypes/Type")}
+
+
+def merged(*molecules) -> app.Topology:
+    modeller = app.Modeller(
+        export.to_topology(molecules[0]), [openmm.Vec3(0, 0, 0)] * molecules[0].n_atoms * unit.nanometer
+    )
+    for molecule in molecules[1:]:
+        modeller.add(export.to_topology(molecule), [openmm.Vec3(0, 0, 0)] * molecule.n_atoms * unit.nanometer)
+    return modeller.topology
+
+
+def cross(first: MMSystem, second: MMSystem, xyz1: np.ndarray, xyz2: np.ndarray) -> float:
+    """Interaction of two molecules [kcal/mol], written down anew."""
+    r = np.linalg.norm(xyz1[:, None] - xyz2[None], axis=-1)
+    (s1, e1), (s2, e2) = (s.bound("LennardJones").values.numpy().T for s in (first, second))
+    q1, q2 = (s.bound("Coulomb").values[:, 0].numpy() for s in (first, second))
+    six = ((s1[:, None] + s2[None]) / 2 / r) ** 6
+    lj = 4 * np.sqrt(e1[:, None] * e2[None]) * (six**2 - six)
+    return float((lj + COULOMB * q1[:, None] * q2[None] / r).sum())
+
+
+def test_two_files_load_together_for_two_residues():
+    (m1, x1, s1), (m2, x2, s2) = case(ASPIRIN), case(NICOTINE)
+    x2 = x2 + np.array([9.0, 1.0, 0.0])
+    field = app.ForceField(io.StringIO(to_ffxml(s1)), io.StringIO(to_ffxml(s2)))
+    built = field.createSystem(merged(m1, m2))
+    expected = sum(energy(s, torch.from_numpy(x)[None]).energy.item() for s, x in ((s1, x1), (s2, x2)))
+    expected += cross(s1, s2, x1, x2)
+    assert evaluate(built, np.concatenate([x1, x2]))[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_loads_beside_amber_with_constraints_and_pme():
+    molecule, xyz, system = case(ASPIRIN)
+    field = app.ForceField("amber14-all.xml", "amber14/tip3p.xml", io.StringIO(to_ffxml(system)))
+    expected = energy(system, torch.from_numpy(xyz)[None]).energy.item()
+    alone = field.createSystem(export.to_topology(molecule))
+    assert evaluate(alone, xyz)[0] == pytest.approx(expected, rel=1e-9)  # nothing of Amber's leaks in
+    modeller = app.Modeller(export.to_topology(molecule), xyz * 0.1 * unit.nanometer)
+    modeller.addSolvent(field, boxSize=openmm.Vec3(2.4, 2.4, 2.4) * unit.nanometer, neutralize=False)
+    built = field.createSystem(modeller.topology, nonbondedMethod=app.PME, constraints=app.HBonds)
+    waters = sum(r.name == "HOH" for r in modeller.topology.residues())
+    hydrogens = sum(1 in molecule.numbers[[i, j]] for i, j in molecule.bonds)
+    assert waters > 100
+    assert built.getNumConstraints() == 3 * waters + hydrogens
+
+
+def test_renamed_terms_are_not_mistaken_for_known_ones():
+    """A subclass may change the form, so only the class itself is native."""
+
+    class Screened(Coulomb):
+        """A form of its own."""
+
+    _, _, system = case(ASPIRIN)
+    bound = system.bound("Coulomb")
+    terms = tuple(Bound(Screened(), b.tuples, b.values) if b is bound else b for b in system.terms)
+    with pytest.raises(ExportError, match="Screened"):
+        export.to_openmm(MMSystem(terms, system.numbers, system.mol, system.molecules))
+
+
+def test_topology_follows_the_molecule():
+    molecule = chem.from_smiles("CC#N")
+    topology = export.to_topology(molecule)
+    assert [a.element.atomic_number for a in topology.atoms()] == molecule.numbers.tolist()
+    bonds = sorted([min(b[0].index, b[1].index), max(b[0].index, b[1].index)] for b in topology.bonds())
+    assert bonds == molecule.bonds.tolist()
