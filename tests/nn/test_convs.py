@@ -1,0 +1,73 @@
+"""Torch convolutions against DGL's, weights exchanged; and against dense matrices."""
+
+import pytest
+import torch
+
+from espalike.nn.convs import GAT, GIN, SAGE
+from espalike.nn.encoder import Encoder
+
+TWINS = [
+    (SAGE, "SAGEConv", {"aggregator_type": "mean"}),
+    (GIN, "GINConv", {}),
+    (GAT, "GATConv", {"num_heads": 4}),
+]
+
+
+def graph(n=7, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    upper = torch.triu_indices(n - 1, n - 1, 1)  # the last atom has no neighbour
+    bonds = upper[:, torch.rand(upper.shape[1], generator=generator) < 0.5]
+    return torch.randn(n, 16, generator=generator, dtype=torch.float64), torch.cat([bonds, bonds.flip(0)], 1)
+
+
+@pytest.mark.parametrize(("ours", "name", "settings"), TWINS, ids=[t[1] for t in TWINS])
+def test_equals_dgl_with_the_same_weights(ours, name, settings):
+    pytest.importorskip("dgl", reason="needs the extra dgl")
+    from espalike.nn.dgl import convolution
+
+    twin, layer = convolution(16, 16, name, **settings).double(), ours(16, 16).double()
+    layer.load_state_dict(twin.state_dict())
+    h, edges = graph()
+    torch.testing.assert_close(layer(h, edges), twin(h, edges), rtol=1e-6, atol=1e-6)
+    twin.load_state_dict(ours(16, 16).state_dict())  # and the other way round
+
+
+def test_dgl_names_what_it_does_not_have():
+    pytest.importorskip("dgl", reason="needs the extra dgl")
+    from espalike.nn.dgl import convolution
+
+    with pytest.raises(ValueError, match="no convolution 'SageConv'"):
+        convolution(4, 4, "SageConv")
+
+
+def test_any_dgl_convolution_fits_the_encoder():
+    pytest.importorskip("dgl", reason="needs the extra dgl")
+    from functools import partial
+
+    from espalike.nn.dgl import convolution
+
+    h, edges = graph()
+    for name, settings in [("GraphConv", {}), ("TAGConv", {"k": 2}), ("GATv2Conv", {"num_heads": 2})]:
+        encoder = Encoder(partial(convolution, name=name, **settings), 16, width=8, layers=2).double()
+        assert encoder(h, edges).shape == (7, 8)
+
+
+@pytest.mark.parametrize("ours", [SAGE, GIN, GAT])
+def test_permutation_of_atoms_permutes_the_output(ours):
+    layer, (h, edges) = ours(16, 16).double(), graph()
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1))
+    place = order.argsort()
+    torch.testing.assert_close(layer(h[order], place[edges]), layer(h, edges)[order], rtol=1e-12, atol=1e-12)
+
+
+def test_sage_is_the_mean_over_neighbours():
+    layer, (h, edges) = SAGE(16, 16).double(), graph()
+    adjacency = torch.zeros(7, 7, dtype=torch.float64)
+    adjacency[edges[1], edges[0]] = 1.0
+    mean = adjacency @ h / adjacency.sum(1, keepdim=True).clamp_min(1.0)
+    torch.testing.assert_close(layer(h, edges), layer.fc_self(h) + mean @ layer.fc_neigh.weight.T)
+
+
+def test_attention_heads_must_share_the_width():
+    with pytest.raises(ValueError, match="not a multiple"):
+        GAT(16, 18)
