@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-
 from espalike.data.schema import (
     FORMAT,
     SCHEMA,

@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -151,3 +152,18 @@ def test_entries_without_labels_are_left_out(source):
     assert list(ingest) == []
     assert ingest.rejected["nothing to learn from"] == 2
     assert ingest.faults == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the OpenFF packages")
+def test_openff_reference_ends_up_in_the_store(source, tmp_path):
+    args = [f"reader.path={source}", "out=store", "reference=openff"]
+    command = [sys.executable, "-m", "espalike.cli.ingest", *args]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    store = Store.open(tmp_path / "store")
+    charge, lj = store.reference(0)
+    assert abs(charge.sum()) < 1e-9
+    assert charge[1] < -0.4  # the oxygen of methanol
+    assert (lj[:, 0] > 0.5).all()
+    assert (lj[:, 0] < 4).all()
+    assert "openff_unconstrained-2.2.1" in store.manifest["reference"]
