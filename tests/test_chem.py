@@ -1,5 +1,7 @@
 """Molecules in from every door, out again unchanged; bad ones with a message that says what and where."""
 
+import importlib.util
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +162,22 @@ def test_openff_molecule():
     assert molecule.name == "mickey"
     with pytest.raises(TypeError, match="expected an OpenFF Molecule, got str"):
         chem.from_openff("water")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the extra openff")
+def test_openff_molecule_of_the_toolkit():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the toolkit's own
+        from openff.toolkit import Molecule as OpenFFMolecule
+
+        for smiles in DRUGLIKE[::8]:
+            theirs = OpenFFMolecule.from_smiles(smiles, allow_undefined_stereo=True)
+            ours = chem.from_openff(theirs)
+            assert ours.numbers.tolist() == [atom.atomic_number for atom in theirs.atoms]
+            assert {tuple(sorted((b.atom1_index, b.atom2_index))) for b in theirs.bonds} == set(
+                map(tuple, ours.bonds.tolist())
+            )
+            assert same(ours, chem.from_rdkit(theirs.to_rdkit()))
 
 
 def test_sdf_of_good_and_bad_records(tmp_path):
@@ -380,21 +398,3 @@ def test_charge_file(tmp_path):
         chem.read_charges(path)
     with pytest.raises(chem.ChemistryError, match="cannot read charges"):
         chem.read_charges(tmp_path / "none.txt")
-
-
-def test_charges_sum_to_the_formal_charge():
-    water, hydroxide = chem.from_smiles("O", "water"), chem.from_smiles("[OH-]", "hydroxide")
-    given = np.array([-0.8, 0.4, 0.4])
-    charges, notes = chem.check_charges(water, given, "q.txt")
-    assert charges.tolist() == given.tolist()
-    assert notes == ()
-    charges, notes = chem.check_charges(hydroxide, np.array([-1.3, 0.294]), "q.txt")
-    assert abs(charges.sum() + 1) < 1e-12
-    assert notes == ("charges of q.txt summed to -1.006000 e; +3.00e-03 e added to each atom",)
-    with pytest.raises(chem.ChemistryError, match=r"water: q.txt holds 2 charges, expected 3"):
-        chem.check_charges(water, given[:2], "q.txt")
-    with pytest.raises(chem.ChemistryError, match=r"q.txt sum to \+0.0000 e, expected the formal charge -1 within"):
-        chem.check_charges(hydroxide, np.array([-0.4, 0.4]), "q.txt")
-    with pytest.raises(chem.ChemistryError, match=r"water: q\.txt has nan for atom 2"):
-        chem.check_charges(water, np.array([-0.8, np.nan, 0.4]), "q.txt")
-    assert given.tolist() == [-0.8, 0.4, 0.4]

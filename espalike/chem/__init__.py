@@ -4,7 +4,7 @@ Atom order is the input's and is never changed. Nothing is silently repaired: wh
 `ChemistryError`, what was taken with a remark is an `Entry.notes`.
 """
 
-from espalike.chem.charges import check_charges, read_charges
+from espalike.chem.charges import read_charges
 from espalike.chem.convert import connectivity_key, embed, from_openff, from_rdkit, from_smiles, stereo_notes, to_rdkit
 from espalike.chem.errors import ChemistryError
 from espalike.chem.files import Entry, from_file, read_molecules, safe_names
@@ -12,7 +12,6 @@ from espalike.chem.files import Entry, from_file, read_molecules, safe_names
 __all__ = [
     "ChemistryError",
     "Entry",
-    "check_charges",
     "connectivity_key",
     "embed",
     "from_file",

@@ -1,0 +1,323 @@
+"""`espalike parametrize` as its users type it: what is written, what is said, and the exit status."""
+
+import importlib.util
+import json
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import app
+from rdkit import Chem
+from rdkit.Chem import rdDistGeom
+
+from espalike import chem, model
+from espalike.cli.main import main
+from espalike.export import to_topology
+from tests.molecules import SMALL
+
+CONFIG = {
+    "terms": [
+        {"_target_": "espalike.terms.bond.HarmonicBond"},
+        {"_target_": "espalike.terms.angle.HarmonicAngle"},
+        {"_target_": "espalike.terms.torsion.PeriodicProper"},
+        {"_target_": "espalike.terms.torsion.PeriodicImproper"},
+        {"_target_": "espalike.terms.lennard_jones.LennardJones", "scale14": 0.5},
+        {"_target_": "espalike.terms.coulomb.Coulomb", "scale14": 0.8333333333333334},
+    ],
+    "conv": {"_target_": "espalike.nn.convs.SAGE", "_partial_": True},
+    "width": 16,
+    "layers": 2,
+    "hidden": 16,
+}
+TRAINED_ON = ("CCO", "CC(=O)[O-]", "O", "CC(=O)Nc1ccccc1")
+
+
+def save_model(path, config=CONFIG, trained_on=TRAINED_ON):
+    torch.manual_seed(1)
+    made = model.from_config(config)
+    made.provenance.domain = model.ChemicalDomain.of([chem.from_smiles(s) for s in trained_on])
+    made.save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model") / "m.espalike")
+
+
+@pytest.fixture
+def call(model_file, tmp_path, monkeypatch, capfd):
+    """Runs the command in an empty folder: exit status, report, files written, stdout, stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, model=model_file):
+        capfd.readouterr()
+        status = main(["parametrize", *map(str, arguments), "--model", model, "--out", "out", "--report", "r.json"])
+        printed = capfd.readouterr()
+        report = json.loads((tmp_path / "r.json").read_text()) if (tmp_path / "r.json").exists() else None
+        files = sorted(p.name for p in (tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else []
+        return status, report, files, printed.out, printed.err
+
+    return run
+
+
+def geometry(smiles, name="", charges=None, hydrogens=True):
+    mol = Chem.MolFromSmiles(smiles)
+    mol = Chem.AddHs(mol) if hydrogens else mol
+    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+    text = Chem.MolToMolBlock(mol).split("\n", 1)
+    data = f"> <atom.dprop.PartialCharge>\n{charges}\n\n" if charges else ""
+    return f"{name}\n{text[1]}{data}$$$$\n"
+
+
+def charges_in(path):
+    system = openmm.XmlSerializer.deserialize(path.read_text())
+    (force,) = [f for f in system.getForces() if isinstance(f, openmm.NonbondedForce)]
+    return [force.getParticleParameters(i)[0]._value for i in range(system.getNumParticles())]
+
+
+def test_smiles_to_system_and_ffxml(call, tmp_path):
+    status, report, files, out, _ = call("CCO", "CC(=O)[O-]", "--format", "system,ffxml")
+    assert status == 0
+    assert files == ["molecule-2.system.xml", "molecule-2.xml", "molecule.system.xml", "molecule.xml"]
+    assert "wrote 4 files of 2 molecules to out" in out
+    for name, smiles in (("molecule", "CCO"), ("molecule-2", "CC(=O)[O-]")):
+        molecule = chem.from_smiles(smiles)
+        system = openmm.XmlSerializer.deserialize((tmp_path / "out" / f"{name}.system.xml").read_text())
+        assert system.getNumConstraints() == 0
+        masses = [app.Element.getByAtomicNumber(int(z)).mass._value for z in molecule.numbers]
+        assert [system.getParticleMass(i)._value for i in range(system.getNumParticles())] == masses
+        assert abs(sum(charges_in(tmp_path / "out" / f"{name}.system.xml")) - molecule.net_charge) < 1e-9
+        field = app.ForceField(str(tmp_path / "out" / f"{name}.xml"))
+        assert field.createSystem(to_topology(molecule)).getNumParticles() == molecule.n_atoms
+    row = report["inputs"][1]
+    assert row["status"] == "ok"
+    assert row["reason"] is None
+    assert row["formal_charge"] == -1
+    assert abs(row["summed_charge"] + 1) < 1e-9
+    assert row["terms"] == {
+        "HarmonicBond": 6,
+        "HarmonicAngle": 9,
+        "PeriodicProper": 6,
+        "PeriodicImproper": 1,
+        "LennardJones": 6,
+        "Coulomb": 6,
+    }
+    assert row["domain"] == "inside"
+    assert row["charges"] == "model"
+    assert row["seconds"] > 0
+    assert [file.rpartition("/")[2] for file in row["files"]] == ["molecule-2.system.xml", "molecule-2.xml"]
+    assert report["done"] == 2
+    assert report["failed"] == 0
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_one_bad_molecule_does_not_end_the_batch(call, tmp_path):
+    (tmp_path / "mixed.sdf").write_text(
+        geometry("CCO", "ethanol")
+        + "broken\n\n\n 9 9 what\n$$$$\n"
+        + geometry("CCO", hydrogens=False)
+        + geometry("[CH3]", "methyl")
+        + geometry("O.O")
+        + geometry("C[Se]C")
+        + geometry("CCCl", "chloride")
+        + geometry("O", "ethanol")
+    )
+    (tmp_path / "empty.sdf").write_text("")
+    status, report, files, out, err = call("mixed.sdf", "empty.sdf", "none.sdf", "C1CC", "CC(F)O")
+    assert status == 1
+    assert files == ["ethanol-2.system.xml", "ethanol.system.xml"]
+    reasons = {row["name"]: row["reason"] for row in report["inputs"]}
+    assert len(report["inputs"]) == 12
+    assert "not a readable MOL record" in reasons["broken"]
+    assert "record 3: hydrogens are missing" in reasons["mixed-3"]
+    assert "radicals are not supported" in reasons["methyl"]
+    assert "2 disconnected fragments" in reasons["mixed-5"]
+    assert "atom 2 is Se" in reasons["mixed-6"]
+    assert "never trained on Cl" in reasons["chloride"]
+    assert reasons["empty"] == "empty.sdf: the file is empty"
+    assert reasons["none"] == "none.sdf: no such file"
+    assert reasons["molecule"] == "C1CC: 'C1CC' is neither a file nor a valid SMILES"
+    assert "never trained on F" in reasons["molecule-2"]
+    assert report["done"] == 2
+    assert report["failed"] == 10
+    for name, reason in reasons.items():
+        assert (f"failed: {name}: {reason}" in err) == (reason is not None)
+    assert "wrote 2 files of 2 molecules to out, 10 failed" in out
+    assert all(line.startswith(("failed: ", "note: ")) for line in err.splitlines())  # nothing from RDKit beside
+
+
+def test_nothing_done_is_status_two(call, tmp_path):
+    (tmp_path / "x.sdf").write_text("")
+    status, report, files, _, err = call("x.sdf")
+    assert (status, files) == (2, [])
+    assert report["failed"] == 1
+    assert err == "failed: x: x.sdf: the file is empty\n"
+
+
+def test_domain_and_stereo_are_noted(call):
+    status, report, _, _, err = call("CC(N)(O)C=O")
+    assert status == 0
+    (row,) = report["inputs"]
+    assert row["domain"] == "outside"
+    assert row["warnings"][0] == "undefined stereo: 1 atoms, 0 double bonds; parameters do not depend on it"
+    assert "environment C(CCNO) was not in training" in row["warnings"][1]
+    assert "note: molecule: undefined stereo" in err
+
+
+@pytest.mark.parametrize("charge", ["[NH4+]", "[Cl-]", "[Na+]", "[H][H]", "C#N", "O=C=O", "C=C=C"])
+def test_small_molecules(call, tmp_path, charge):
+    everything = save_model(tmp_path / "all.espalike", trained_on=SMALL)
+    status, report, files, _, _ = call(charge, "--format", "system,ffxml", model=everything)
+    assert (status, len(files)) == (0, 2)
+    assert abs(sum(charges_in(tmp_path / "out" / "molecule.system.xml")) - report["inputs"][0]["formal_charge"]) < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["CCO", "--format", "system,gromacs"], "--format: unknown format 'gromacs'; formats: system, ffxml"),
+        (["CCO", "--format", ","], "--format: unknown format ','"),
+        (["CCO", "--charges", "amber"], "--charges 'amber': no such file, and none of model, input, am1bcc"),
+        (["CCO"], "no model 'nothing'"),
+    ],
+)
+def test_bad_usage(call, arguments, message, model_file):
+    status, report, files, _, err = call(*arguments, model="nothing" if len(arguments) == 1 else model_file)
+    assert (status, report, files) == (2, None, [])
+    assert err.startswith("error: ")
+    assert message in err
+
+
+def test_charge_file(call, tmp_path):
+    given = [-0.834, 0.417, 0.417]
+    (tmp_path / "q.txt").write_text("# TIP3P\n-0.834\n0.417\n0.417\n")
+    status, report, _, _, _ = call("O", "--charges", "q.txt")
+    assert status == 0
+    assert np.allclose(charges_in(tmp_path / "out" / "molecule.system.xml"), given, atol=1e-12)
+    assert report["inputs"][0]["charges"] == "q.txt"
+    assert report["inputs"][0]["warnings"] == []
+
+
+def test_charge_file_with_rounding_is_corrected_and_said(call, tmp_path):
+    (tmp_path / "q.txt").write_text("-0.834 0.417 0.420")
+    status, report, _, _, err = call("O", "--charges", "q.txt")
+    assert status == 0
+    assert abs(sum(charges_in(tmp_path / "out" / "molecule.system.xml"))) < 1e-9
+    note = "charges of q.txt summed to +0.003000 e, not +0; -1.0e-03 e was added to each atom"
+    assert report["inputs"][0]["warnings"] == [note]
+    assert report["inputs"][0]["charges"] == "q.txt, corrected by -1.0e-03 e an atom"
+    assert note in err
+    assert "corrected" in (tmp_path / "out" / "molecule.system.xml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("-0.8 0.4 0.5", "charges sum to +0.1000 e, but the molecule's formal charge is +0"),
+        ("-0.8 0.8", "expected 3 charges, one an atom; got 2"),
+        ("-0.8 nan 0.8", "not finite"),
+    ],
+)
+def test_wrong_charge_file(call, tmp_path, text, message):
+    (tmp_path / "q.txt").write_text(text)
+    status, report, files, _, err = call("O", "--charges", "q.txt")
+    assert (status, files) == (2, [])
+    assert report["inputs"][0]["reason"].startswith("charges of q.txt: molecule: ")
+    assert message in err
+
+
+def test_charge_file_that_cannot_be_used(call, tmp_path):
+    (tmp_path / "q.txt").write_text("a b c")
+    status, report, _, _, err = call("O", "--charges", "q.txt")
+    assert (status, report) == (2, None)
+    assert err == "error: q.txt, line 1: expected plain numbers, one charge an atom in input order, got 'a'\n"
+    (tmp_path / "q.txt").write_text("-0.8 0.4 0.4")
+    status, _, _, _, err = call("O", "O", "--charges", "q.txt")
+    assert status == 2
+    assert "a charge file belongs to one molecule, got 2" in err
+
+
+def test_charges_of_the_input(call, tmp_path):
+    (tmp_path / "waters.sdf").write_text(
+        geometry("O", "good", "-0.8 0.4 0.4") + geometry("O", "none") + geometry("O", "off", "-0.8 0.4 0.6")
+    )
+    status, report, files, _, _ = call("waters.sdf", "--charges", "input")
+    assert (status, files) == (1, ["good.system.xml"])
+    assert np.allclose(charges_in(tmp_path / "out" / "good.system.xml"), [-0.8, 0.4, 0.4])
+    reasons = {row["name"]: row["reason"] for row in report["inputs"]}
+    assert "the input holds no partial charges; expected <atom.dprop.PartialCharge>" in reasons["none"]
+    assert "charges of input: off: charges sum to +0.2000 e" in reasons["off"]
+
+
+def test_charges_need_a_charge_term(call, tmp_path):
+    bare = save_model(tmp_path / "bare.espalike", {**CONFIG, "terms": CONFIG["terms"][:4]})
+    (tmp_path / "q.txt").write_text("-0.8 0.4 0.4")
+    status, _, _, _, err = call("O", "--charges", "q.txt", model=bare)
+    assert status == 2
+    assert "the model's force field has no charge term" in err
+    status, report, files, _, _ = call("O", model=bare)
+    assert (status, files) == (0, ["molecule.system.xml"])
+    assert report["inputs"][0]["summed_charge"] is None
+
+
+def test_untrained_model_is_noted(call, tmp_path):
+    untrained = save_model(tmp_path / "new.espalike", trained_on=())
+    status, report, _, _, err = call("CCO", model=untrained)
+    assert status == 0
+    assert report["inputs"][0]["domain"] == "unknown"
+    assert "the model does not say what it was trained on" in err
+
+
+def test_pdb_needs_its_smiles(call, tmp_path):
+    mol = Chem.AddHs(Chem.MolFromSmiles("CC(=O)[O-]"))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+    (tmp_path / "ligand.pdb").write_text(Chem.MolToPDBBlock(mol))
+    status, _, _, _, err = call("ligand.pdb")
+    assert status == 2
+    assert "give the molecule's SMILES with --smiles" in err
+    status, report, files, _, _ = call("ligand.pdb", "--smiles", "CC(=O)[O-]")
+    assert (status, files) == (0, ["ligand-1.system.xml"])
+    assert report["inputs"][0]["formal_charge"] == -1
+
+
+def test_am1bcc_without_the_extra(call, monkeypatch):
+    from espalike.assigners import openff
+
+    def missing(*arguments):
+        raise ImportError("the OpenFF assigner needs the OpenFF packages: pip install 'espalike[openff]'")
+
+    monkeypatch.setattr(openff, "_load", missing)
+    status, _, files, _, err = call("CCO", "--charges", "am1bcc")
+    assert (status, files) == (2, [])
+    assert "pip install 'espalike[openff]'" in err
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the extra openff")
+def test_am1bcc(call, tmp_path):
+    status, report, files, _, _ = call("CC(=O)[O-]", "--charges", "am1bcc")
+    assert (status, files) == (0, ["molecule.system.xml"])
+    charges = charges_in(tmp_path / "out" / "molecule.system.xml")
+    assert abs(sum(charges) + 1) < 1e-9
+    assert charges[2] == pytest.approx(charges[3], abs=1e-4)
+    assert -0.95 < charges[2] < -0.75  # AM1-BCC's carboxylate oxygen
+    assert report["inputs"][0]["charges"].startswith("AM1-BCC by openff-gnn-am1bcc")
+
+
+def test_renumbered_input_keeps_its_order(call, tmp_path):
+    molecule = chem.from_smiles("CC(=O)Nc1ccccc1")
+    new = np.random.default_rng(0).permutation(molecule.n_atoms)
+    mol = Chem.RenumberAtoms(chem.to_rdkit(molecule, chem.embed(molecule)[0]), new.tolist())
+    (tmp_path / "a.sdf").write_text(Chem.MolToMolBlock(chem.to_rdkit(molecule)) + "$$$$\n")
+    (tmp_path / "b.sdf").write_text(Chem.MolToMolBlock(mol) + "$$$$\n")
+    status, _, files, _, _ = call("a.sdf", "b.sdf")
+    assert status == 0
+    one, two = (np.array(charges_in(tmp_path / "out" / name)) for name in files)
+    assert np.allclose(one[new], two, atol=1e-10)
+
+
+def test_help_has_an_example(capsys):
+    assert main(["parametrize", "--help"]) == 0
+    assert "espalike parametrize 'CC(=O)Nc1ccc(O)cc1' --out out" in capsys.readouterr().out
+    assert main(["parametrize"]) == 2
