@@ -65,7 +65,7 @@ def neutralised(charge: np.ndarray, net_charge: int) -> np.ndarray:
 
 
 class OpenFFAssigner:
-    """A SMIRNOFF force field with NAGL charges; library charges where they cover a whole molecule (water, ions).
+    """A SMIRNOFF force field with NAGL charges; as a system, with library charges where they cover a whole molecule.
 
     Propers and impropers are those of the force field, also where the learned model has none (through linear atoms).
 
@@ -108,12 +108,14 @@ class OpenFFAssigner:
     def reference(self, molecule: Molecule) -> tuple[np.ndarray, np.ndarray]:
         """Partial charges [e] `(A,)` and Lennard-Jones sigma [Å], epsilon [kcal/mol] `(A, 2)`, both float64.
 
+        The charges are NAGL's, of water too, so that one model made all of them; a monatomic ion has its formal charge.
+
         Raises:
             AssignerError: naming the molecule and what the force field or charge model does not cover.
         """
         with _quiet():
             offmol, topology = self._openff(molecule)
-            return self._charges(molecule, offmol, topology), self._lj(molecule, topology)
+            return self._nagl(molecule, offmol), self._lj(molecule, topology)
 
     def __call__(self, molecules: Sequence[Molecule]) -> MMSystem:
         """All terms of the molecules, float64.
@@ -175,12 +177,16 @@ class OpenFFAssigner:
         return np.array([[sigma.m_as("angstrom"), epsilon.m_as(_ENERGY)] for sigma, epsilon in values])
 
     def _charges(self, molecule: Molecule, offmol, topology) -> np.ndarray:
+        """Library charges where they cover the whole molecule (water, ions), as SMIRNOFF demands; else NAGL's."""
         library = self._matches("LibraryCharges", topology)
         listed = {
             i: q.m_as("elementary_charge") for key, p in library.items() for i, q in zip(key, p.charge, strict=True)
         }
         if len(listed) == molecule.n_atoms:
             return neutralised(np.array([listed[i] for i in range(molecule.n_atoms)]), molecule.net_charge)
+        return self._nagl(molecule, offmol)
+
+    def _nagl(self, molecule: Molecule, offmol) -> np.ndarray:
         if molecule.n_atoms == 1:
             return molecule.charges.astype(np.float64)
         try:

