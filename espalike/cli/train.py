@@ -162,7 +162,7 @@ def _trainer(plain: dict[str, Any], out: Path) -> pl.Trainer:
             callbacks.ModelCheckpoint(out, filename="last", save_top_k=1, enable_version_counter=False),
             callbacks.EarlyStopping("val/loss", patience=plain["patience"]),
             callbacks.LearningRateMonitor("epoch"),
-            callbacks.RichProgressBar(leave=False),
+            *([callbacks.RichProgressBar(leave=False)] if plain["trainer"]["enable_progress_bar"] else []),
         ],
         _convert_="all",
     )

@@ -64,7 +64,7 @@ class TrainingModule(pl.LightningModule):
         """
         losses, total, _ = self._step(batch, create_graph=True)
         if not torch.isfinite(total):
-            parts = {name: float(value) for name, value in losses.__dict__.items()}
+            parts = {name: float(value.detach()) for name, value in losses.__dict__.items()}
             raise NotFinite(f"the loss of training batch {batch_idx} is not finite: {parts}")
         self._log_losses("train", losses, total, batch)
         return total

@@ -1,0 +1,144 @@
+"""`espalike train` from a store to a model file, as a user runs it."""
+
+import csv
+
+import numpy as np
+import pytest
+import yaml
+
+from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.cli.main import main
+from espalike.data.schema import Record
+from espalike.data.store import write_store
+from espalike.model import describe, load
+from espalike.qm.mmff import MMFFCalculator
+from espalike.types import Conformers
+
+TRAIN, VAL = ["CCO", "CC(=O)N", "c1ccncc1", "CC#N", "CS"], ["CCN", "CC=O"]
+SMALL = [
+    "model.width=16",
+    "model.layers=2",
+    "model.hidden=16",
+    "trainer.enable_progress_bar=false",
+    "data.level=MMFF94",
+]
+
+
+def rows_with(folder, column):
+    """Rows of `metrics.csv` that have a value in a column."""
+    with open(folder / "metrics.csv", newline="") as file:
+        return [row for row in csv.DictReader(file) if row[column]]
+
+
+def record(smiles, split, level="MMFF94"):
+    """An entry with MMFF94 labels on shaken geometries."""
+    molecule, rng, label = from_smiles(smiles, smiles), np.random.default_rng(0), MMFFCalculator()
+    xyz = embed(molecule, 4, seed=0)
+    xyz = xyz + 0.03 * rng.standard_normal(xyz.shape)
+    energy, forces = zip(*(label(molecule, x) for x in xyz), strict=True)
+    conformers = Conformers(xyz, np.array(energy), np.array(forces), level, f"made-{level}")
+    return Record(f"{smiles}-{level}", molecule, conformers, split, connectivity_key(molecule))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "mmff"
+    records = [record(s, "train") for s in TRAIN] + [record(s, "val") for s in VAL]
+    write_store(path, records, manifest={"licence": "CC0", "origin": "test", "command": "test"})
+    return path
+
+
+def train(store, out, *overrides):
+    return main(["train", f"data.stores=[{store}]", f"out={out}", "trainer.max_epochs=2", *SMALL, *overrides])
+
+
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("run")
+    assert train(store, out) == 0
+    return out
+
+
+def test_writes_a_model_that_loads_and_parametrizes(trained):
+    model = load(trained / "model.espalike")
+    system = model.parametrize(from_smiles("CCC=O"))
+    assert {b.term.name for b in system.terms} >= {"HarmonicBond", "Coulomb"}
+    assert (trained / "curves.png").stat().st_size > 1000
+    assert yaml.safe_load((trained / "config.yaml").read_text())["model"]["width"] == 16
+    assert [row["epoch"] for row in rows_with(trained, "val/loss")] == ["0", "1"]
+
+
+def test_the_file_says_where_the_model_comes_from(trained, store):
+    from espalike.data.store import Store
+
+    header = describe(trained / "model.espalike")
+    assert header["data"][0]["hash"] == Store.open(store).hash
+    assert header["units"]["energy"] == "kcal/mol"
+    assert header["split"]["train"] == sorted(connectivity_key(from_smiles(s)) for s in TRAIN)
+    assert header["split"]["val"] == sorted(connectivity_key(from_smiles(s)) for s in VAL)
+    assert header["notes"]["training"]["seed"] == 0
+    assert 16 in header["domain"]["elements"]
+    assert 17 not in header["domain"]["elements"]
+
+
+def test_training_lowers_the_loss(store, tmp_path):
+    assert train(store, tmp_path, "trainer.max_epochs=20", "data.batch_size=2", "optimizer.lr=1e-2") == 0
+    losses = [float(row["train/loss"]) for row in rows_with(tmp_path, "train/loss")]
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_resume_goes_on_and_keeps_the_history(store, tmp_path):
+    assert train(store, tmp_path) == 0
+    assert train(store, tmp_path, "trainer.max_epochs=4", "resume=true") == 0
+    assert [row["epoch"] for row in rows_with(tmp_path, "val/loss")] == ["0", "1", "2", "3"]
+
+
+def test_same_seed_same_weights(store, trained, tmp_path):
+    assert train(store, tmp_path) == 0
+    a, b = (load(folder / "model.espalike").state_dict() for folder in (trained, tmp_path))
+    assert all((a[name] == b[name]).all() for name in a)
+
+
+@pytest.mark.parametrize("conv", ["gin", "gat", "dgl_sage"])
+def test_convolutions_are_chosen_in_yaml(store, tmp_path, conv):
+    if conv.startswith("dgl"):
+        pytest.importorskip("dgl", reason="needs the extra dgl")
+    assert train(store, tmp_path, f"conv={conv}", "trainer.max_epochs=1") == 0
+    assert load(tmp_path / "model.espalike").parametrize(from_smiles("CCO")).n_mols == 1
+
+
+def test_another_level_has_its_own_shift_and_none_at_inference(store, tmp_path):
+    other = tmp_path / "other"
+    write_store(
+        other, [record(s, "train", "other") for s in TRAIN], manifest={"licence": "CC0", "origin": "t", "command": "t"}
+    )
+    assert train(f"{store},{other}", tmp_path / "run") == 0
+    model = load(tmp_path / "run" / "model.espalike")
+    assert model.levels == ("MMFF94", "other")
+    assert any("shift" in name for name in model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.level=CCSD"], "no store holds level of theory 'CCSD'"),
+        (["data.stores=[nowhere]"], "nowhere"),
+        (["resume=true"], "last.ckpt"),
+        (["data.on_leak=ignore"], "expected error or resolve"),
+        (["forcefield.term.harmonic_bond._target_=os.system"], "refusing to build 'os.system'"),
+        (["optimizer=adamm"], "adamm"),
+    ],
+)
+def test_what_does_not_fit_is_said(store, tmp_path, capfd, overrides, message):
+    assert train(store, tmp_path, *overrides) == 2
+    assert message in capfd.readouterr().err
+
+
+def test_leakage_is_an_error_or_resolved(store, tmp_path, capfd):
+    leak = tmp_path / "leak"
+    write_store(leak, [record("CCO", "test")], manifest={"licence": "CC0", "origin": "t", "command": "t"})
+    assert train(f"{store},{leak}", tmp_path / "a") == 2
+    assert "CCO" in capfd.readouterr().err
+    assert train(f"{store},{leak}", tmp_path / "b", "data.on_leak=resolve") == 0
+    assert "train → test" in capfd.readouterr().out
+    assert len(describe(tmp_path / "b" / "model.espalike")["split"]["train"]) == len(TRAIN) - 1

@@ -1,0 +1,112 @@
+"""Losses against numpy, in the presence of masked and missing labels."""
+
+import numpy as np
+import pytest
+import torch
+
+from espalike.chem import embed, from_smiles
+from espalike.data.collate import Item, collate, featurized
+from espalike.energy import energy
+from espalike.model import from_config
+from espalike.train.lightning import NotFinite, TrainingModule
+from espalike.train.objective import Objective, Scales, centred
+from tests.train.common import CONFIG
+
+F64 = torch.float64
+
+
+def item(smiles, n, seed, **labels):
+    """An entry with made-up labels on real geometries."""
+    molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
+    xyz = embed(molecule, n, seed=seed) + 0.05 * rng.standard_normal((n, molecule.n_atoms, 3))
+    fields = {
+        "energy": rng.standard_normal(n) - 1e5,
+        "forces": rng.standard_normal(xyz.shape),
+        "ref_charge": None,
+        "ref_lj": None,
+        "level": 0,
+        "source": 0,
+    }
+    return Item(graph=featurized(molecule), xyz=xyz, **{**fields, **labels})
+
+
+@pytest.fixture(scope="module")
+def setup():
+    torch.manual_seed(0)
+    model = from_config(CONFIG).double()
+    water = item(
+        "O", 2, 1, ref_charge=np.array([-0.8, 0.4, 0.4]), ref_lj=np.array([[3.2, 0.15], [1.0, 0.0], [1.0, 0.0]])
+    )
+    ethanol = item("CCO", 5, 2, source=1)
+    blind = item("CC#N", 3, 3, energy=np.full(3, np.nan), forces=np.zeros((3, 6, 3)))
+    batch = collate([water, ethanol, blind], dtype=F64)
+    with torch.no_grad():
+        system = model(batch)
+        return batch, system, energy(system, batch.xyz)
+
+
+def test_losses_equal_numpys(setup):
+    batch, system, prediction = setup
+    objective = Objective(
+        sources={"b": {"energy": 0.5, "forces": 2.0}}, scales=Scales(energy=2.0, forces=3.0, charge=0.1, sigma=0.1)
+    )
+    losses = objective.losses(system, prediction, batch, objective.source_factors(["a", "b"]))
+    squares, count = 0.0, 0
+    for mol, (n, weight) in enumerate([(2, 1.0), (5, 0.5)]):
+        p, r = (v[:n, mol].detach().numpy() for v in (prediction.energy, batch.energy))
+        squares += weight * (((p - p.mean()) - (r - r.mean())) ** 2).sum() / 4.0
+        count += n
+    assert float(losses.energy) == pytest.approx(squares / count, rel=1e-10)
+    squares, count = 0.0, 0
+    for mol, (n, weight) in enumerate([(2, 1.0), (5, 2.0), (3, 1.0)]):
+        atoms = (batch.mol == mol).numpy()
+        error = (prediction.forces - batch.forces).detach().numpy()[:n, atoms]
+        squares, count = squares + weight * (error**2).sum() / 9.0, count + error.size
+    assert float(losses.forces) == pytest.approx(squares / count, rel=1e-10)
+    q = system.bound("Coulomb").values[:3, 0].detach().numpy()
+    assert float(losses.charge) == pytest.approx((((q - [-0.8, 0.4, 0.4]) / 0.1) ** 2).mean(), rel=1e-10)
+    sigma, epsilon = system.bound("LennardJones").values[0].tolist()  # epsilon 0 is no reference for a logarithm
+    expected = ((sigma - 3.2) / 0.1) ** 2 + (np.log(epsilon / 0.15) / 0.1) ** 2
+    assert float(losses.lj) == pytest.approx(expected, rel=1e-10)
+
+
+def test_losses_do_not_depend_on_what_a_masked_slot_holds(setup):
+    batch, system, prediction = setup
+    objective = Objective()
+    factors = objective.source_factors(["a", "b"])
+    reference = objective.losses(system, prediction, batch, factors)
+    moved = prediction.energy.clone()
+    moved[~batch.mask] += 100.0
+    changed = type(prediction)(moved, prediction.forces, prediction.by_term)
+    assert torch.equal(objective.losses(system, changed, batch, factors).energy, reference.energy)
+
+
+def test_a_constant_in_the_energy_does_not_matter():
+    mask = torch.tensor([[True, True], [True, False]])
+    e = torch.tensor([[1.0, 5.0], [3.0, 9.0]], dtype=F64)
+    torch.testing.assert_close(centred(e + 1e6, mask), torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=F64))
+
+
+def test_total_is_the_weighted_sum(setup):
+    batch, system, prediction = setup
+    objective = Objective(energy=2.0, forces=0.3, charge=0.7, lj=0.1, torsion=5.0)
+    losses = objective.losses(system, prediction, batch, objective.source_factors(["a", "b"]))
+    expected = 2 * losses.energy + 0.3 * losses.forces + 0.7 * losses.charge + 0.1 * losses.lj + 5 * losses.torsion
+    torch.testing.assert_close(objective.total(losses), expected)
+    assert all(float(v) > 0 for v in losses.__dict__.values())
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [({"x": {"energy": 1}}, "the data holds a, b"), ({"a": {"E": 1}}, "takes energy and forces")],
+)
+def test_factors_of_what_is_not_there_are_refused(sources, message):
+    with pytest.raises(ValueError, match=message):
+        Objective(sources=sources).source_factors(["a", "b"])
+
+
+def test_a_loss_that_is_not_finite_stops_training():
+    bad = collate([item("O", 2, 1, forces=np.full((2, 3, 3), 1e200))], dtype=F64)
+    module = TrainingModule(from_config(CONFIG).double(), Objective(), torch.optim.Adam, ["a"])
+    with pytest.raises(NotFinite, match="'forces': inf"):
+        module.training_step(bad, 3)
