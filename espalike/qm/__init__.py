@@ -1,0 +1,1 @@
+"""Calculators: anything that turns a molecule and coordinates into energy and forces, and dynamics on them."""

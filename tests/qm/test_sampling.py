@@ -1,0 +1,123 @@
+"""Dynamics: thermal averages are right, geometries keep their bonds, results are reproducible."""
+
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from espalike.chem import embed, from_smiles
+from espalike.qm.base import CalculatorError
+from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.sampling import Sampler, intact, langevin, masses, minimised
+from espalike.qm.xtb import XTBCalculator
+from espalike.units import BOLTZMANN
+
+
+class Spring:
+    """½ k (r − r₀)² between two atoms."""
+
+    level = program = "spring"
+    k, r0 = 300.0, 1.2
+
+    def __call__(self, molecule, xyz):
+        delta = xyz[0] - xyz[1]
+        r = np.linalg.norm(delta)
+        pull = -self.k * (r - self.r0) * delta / r
+        return 0.5 * self.k * (r - self.r0) ** 2, np.array([pull, -pull])
+
+
+class Push:
+    """Drives every atom outward, whatever the geometry."""
+
+    level = program = "push"
+
+    def __call__(self, molecule, xyz):
+        return 0.0, 500.0 * (xyz - xyz.mean(0))
+
+
+@pytest.mark.parametrize(("timestep", "hydrogen_mass"), [(0.5, 1.008), (1.5, 3.0)])
+def test_langevin_samples_the_canonical_distribution(timestep, hydrogen_mass):
+    spring, molecule = Spring(), from_smiles("[H]Cl")
+    start = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, spring.r0]])
+    temperature = 500.0
+    run = langevin(
+        spring,
+        molecule,
+        start,
+        rng=np.random.default_rng(5),
+        temperature=temperature,
+        timestep=timestep,
+        friction=0.05,
+        hydrogen_mass=hydrogen_mass,
+    )
+    r = np.array([np.linalg.norm(x[0] - x[1]) for x in islice(run, 30000)])
+    weight_r = np.linspace(0.9, 1.5, 2001)
+    weight = weight_r**2 * np.exp(-0.5 * spring.k * (weight_r - spring.r0) ** 2 / (BOLTZMANN * temperature))
+    mean = (weight * weight_r).sum() / weight.sum()
+    std = np.sqrt((weight * (weight_r - mean) ** 2).sum() / weight.sum())
+    assert r.mean() == pytest.approx(mean, abs=0.004)
+    assert r.std() == pytest.approx(std, rel=0.06)
+
+
+def test_the_centre_of_mass_stays():
+    molecule = from_smiles("CO")
+    xyz = embed(molecule, seed=1)[0]
+    end = next(islice(langevin(MMFFCalculator(), molecule, xyz, rng=np.random.default_rng(0)), 200, None))
+    mass = masses(molecule, 1.008)[:, None]
+    # the first half step still carries the drawn velocities' own drift
+    np.testing.assert_allclose((mass * (end - xyz)).sum(0) / mass.sum(), 0, atol=0.02)
+
+
+def test_frames_keep_their_bonds_and_are_reproducible():
+    molecule = from_smiles("CC(=O)NC")
+    sampler = Sampler(MMFFCalculator(), frames=7, temperature=500.0)
+    frames = sampler(molecule)
+    assert frames.shape == (7, molecule.n_atoms, 3)
+    assert all(intact(molecule, frame) for frame in frames)
+    np.testing.assert_array_equal(frames, frames.astype(np.float32))
+    np.testing.assert_array_equal(frames, sampler(molecule))
+    assert np.abs(frames - Sampler(MMFFCalculator(), frames=7, seed=1)(molecule)).max() > 0.01
+    sizes = [np.sqrt(np.mean(MMFFCalculator()(molecule, frame)[1] ** 2)) for frame in frames]
+    assert sizes[0] < 0.5
+    assert min(sizes[1:]) > 5.0
+
+
+def test_given_starts_are_used():
+    molecule = from_smiles("CCCC")
+    starts = embed(molecule, 4, seed=3)
+    frames = Sampler(MMFFCalculator(), frames=5, starts=2, minimise=0)(molecule, starts)
+    np.testing.assert_allclose(frames[0], starts[0], atol=1e-6)
+    assert len(frames) == 5
+
+
+def test_one_atom_has_one_geometry():
+    assert Sampler(XTBCalculator(), frames=5)(from_smiles("[Na+]")).shape == (1, 1, 3)
+
+
+def test_minimisation_ends_at_small_forces():
+    molecule = from_smiles("C=CO")
+    calculator = XTBCalculator()
+    start = embed(molecule, seed=2)[0]
+    end = minimised(calculator, molecule, start)
+    assert calculator(molecule, end)[0] < calculator(molecule, start)[0]
+    assert np.abs(calculator(molecule, end)[1]).max() < 0.5
+
+
+def test_broken_and_formed_bonds_are_seen():
+    molecule = from_smiles("[O-]CO")  # O- C O, then hydrogens; the last one is the hydroxyl's
+    xyz = minimised(XTBCalculator(), molecule, embed(molecule, seed=1)[0])
+    assert intact(molecule, xyz)
+    hydrogen = next(i for i, j in molecule.bonds[:, ::-1] if j == 2 and molecule.numbers[i] == 1)
+    stretched = xyz.copy()
+    stretched[hydrogen] += 3.0
+    assert not intact(molecule, stretched)
+    transferred = xyz.copy()
+    transferred[hydrogen] = 0.5 * (xyz[0] + xyz[2])  # between the oxygens, still near its own
+    assert not intact(molecule, transferred)
+
+
+def test_a_molecule_that_falls_apart_is_an_error_that_names_it():
+    molecule = from_smiles("CC", "my-ethane")
+    with pytest.raises(CalculatorError, match=r"my-ethane.*500") as caught:
+        Sampler(Push(), frames=4, minimise=0)(molecule, embed(molecule))
+    assert caught.value.reason == "bonds broken"
