@@ -86,9 +86,10 @@ def enumerate_tuples(numbers, bonds, orders) -> Topology:
 def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """Carbons and nitrogens with two neighbours and a triple or two double bonds, shape `(A,)`, bool.
 
-    Two corrections make the answer the same for every drawing: the end of a cumulene drawn as a carbanion is linear
-    (`[C-]=[N+]=O` is the nitrile oxide `C#[N+][O-]`), and the nitrogen of a heterocumulene drawn with a triple bond is
-    not (`[N+]#C[O-]` is the isocyanate `N=C=O`).
+    Three corrections make the answer the same for every drawing: the end of a cumulene drawn as a carbanion is linear
+    (`[C-]=[N+]=O` is the nitrile oxide `C#[N+][O-]`), the nitrogen of a heterocumulene drawn with a triple bond is not
+    (`[N+]#C[O-]` is the isocyanate `N=C=O`), and nor is that of an azo group drawn with two double bonds
+    (`[C-]-C=[N+]=N-C` is `C=C-N=N-C`): a linear nitrogen is beside the end of its chain (`C=[N+]=[N-]`).
     """
     n_atoms = len(numbers)
     here = np.concatenate([bonds[:, 0], bonds[:, 1]])
@@ -98,8 +99,11 @@ def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray) -
     def count(edges: np.ndarray) -> np.ndarray:
         return np.bincount(here, weights=edges, minlength=n_atoms)
 
-    valence, two = count(order), np.isin(numbers, _SP) & (count(here >= 0) == 2)
-    linear = two & ((count(order == 3) > 0) | (count(order == 2) == 2))
+    valence, degree = count(order), count(here >= 0)
+    two = np.isin(numbers, _SP) & (degree == 2)
+    ends_cumulene = (degree == 1) | ((numbers == 6) & (degree == 2))
+    allenic = (count(order == 2) == 2) & ((numbers == 6) | (count(ends_cumulene[there]) > 0))
+    linear = two & ((count(order == 3) > 0) | allenic)
     carbanion = two & (numbers == 6) & (valence == 3)
     anion = valence == _ANION_VALENCE[np.minimum(numbers, len(_ANION_VALENCE) - 1)]
     before_anion = (numbers == 6) & (count((order == 1) & anion[there]) > 0)

@@ -216,6 +216,8 @@ RESONANCE: dict[str, tuple[str, ...]] = {
         "[CH-]([C]#[N])[C]#[N]",
         "[CH](=[C]=[N-])[C]#[N]",
     ),
+    "nitrile imine": ("[CH3][C]#[N+][N-][CH3]", "[CH3][C-]=[N+]=[N][CH3]"),
+    "azo": ("[CH2]=[CH][N]=[N][CH3]", "[CH2-][CH]=[N+]=[N][CH3]"),
     "nitrile oxide": ("[CH3][C]#[N+][O-]", "[CH3][C-]=[N+]=[O]"),
     "isocyanate": ("[CH3][N]=[C]=[O]", "[CH3][N+]#[C][O-]", "[CH3][N-][C]#[O+]"),
     "propargyl anion": ("[CH2-][C]#[CH]", "[CH2]=[C]=[CH-]"),
