@@ -24,9 +24,10 @@ class SymmetricHead(nn.Module):
         super().__init__()
         self.size, self.ops = size, ops
         self.atom = nn.Linear(width, size * hidden)
-        self.tuple = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, n_out))
-        nn.init.normal_(self.tuple[-1].weight, std=0.1 / hidden**0.5)  # an untrained model stays near the means
-        nn.init.zeros_(self.tuple[-1].bias)
+        last = nn.Linear(hidden, n_out)
+        nn.init.normal_(last.weight, std=0.1 / hidden**0.5)  # an untrained model stays near the means
+        nn.init.zeros_(last.bias)
+        self.tuple = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
 
     def forward(self, h: Tensor, idx: Tensor) -> Tensor:
         """Raw values, shape `(T, n_out)`."""
