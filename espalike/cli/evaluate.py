@@ -31,24 +31,29 @@ def run(cfg) -> int:
     from espalike.evaluate import plots, table
 
     console = Console()
-    predictors = _predictors(_names(cfg.model), _names(cfg.baselines))
-    records, rejected = _records(_names(cfg.data.path), cfg.data.split, cfg.data.level)
+    predictors, trained_on = _predictors(_names(cfg.models), _names(cfg.baselines))
+    records, rejected = read_records(_names(cfg.data.path), cfg.data.split, cfg.data.level)
     if not records:
         asked = f"split {cfg.data.split!r}" + (f" and level {cfg.data.level!r}" if cfg.data.level else "")
         first = f"; {len(rejected)} unreadable, the first: {rejected[0].message}" if rejected else ""
         raise ValueError(f"no entries with {asked} in {', '.join(_names(cfg.data.path))}{first}")
+    keys = {record.key for record in records if record.key}
+    seen = {name: len(keys & trained) for name, trained in trained_on.items()}
     scores = _predict(records, predictors, console)
     rows = table.table(scores, cfg.resamples, cfg.seed)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     table.write_csv(rows, out / "table.csv")
-    _write_json(_summary(cfg, scores, rows, rejected), out / "summary.json")
+    _write_json(_summary(cfg, scores, rows, rejected, seen), out / "summary.json")
     panels = {}
     for method in scores.methods:
         e_ref, e_pred, f_ref, f_pred = table.parity(scores, method)
         panels[method] = ((e_ref, e_pred), (f_ref, f_pred))
     plots.parity(panels, out / "parity.png")
     _print(console, scores, rows, cfg.worst)
+    for name, count in seen.items():
+        if count:
+            console.print(f"note: {name} was trained on {count} of these {len(keys)} molecules", style="yellow")
     for entry in rejected:
         console.print(f"not read: {entry.message}", style="red", highlight=False, markup=False, soft_wrap=True)
     console.print(f"wrote {out}/table.csv, summary.json, parity.png", highlight=False, soft_wrap=True)
@@ -64,19 +69,23 @@ def _names(value) -> list[str]:
     return [str(part) for part in value]
 
 
-def _predictors(models: Sequence[str], baselines: Sequence[str]) -> dict:
+def _predictors(models: Sequence[str], baselines: Sequence[str]) -> tuple[dict, dict[str, set[str]]]:
+    """Methods by name; and for models, the connectivity keys they were trained on."""
     from espalike.evaluate.predictors import baseline, from_assigner
 
     if not models and not baselines:
         raise ValueError("nothing to score: give model=PATH, or baselines=[openff-2.2.1,mmff94,gfn2-xtb]")
     found: dict = {}
+    trained_on: dict[str, set[str]] = {}
     for path in models:
         from espalike.model import load
 
-        found[_label(path, found)] = from_assigner(load(path).parametrize)
+        model, name = load(path), _label(path, found)
+        found[name] = from_assigner(model.parametrize)
+        trained_on[name] = set(model.provenance.split.get("train", ())) if model.provenance else set()
     for name in baselines:
         found[name] = baseline(name)
-    return found
+    return found, trained_on
 
 
 def _label(path: str, taken) -> str:
@@ -86,7 +95,7 @@ def _label(path: str, taken) -> str:
     return path if name in taken else name
 
 
-def _records(paths: Sequence[str], split: str | None, level: str | None) -> tuple[list, list]:
+def read_records(paths: Sequence[str], split: str | None, level: str | None) -> tuple[list, list]:
     """Records, and what could not be read, of stores and HDF5 files; ids made unique across files."""
     from dataclasses import replace
 
@@ -127,7 +136,7 @@ def _predict(records: Sequence, predictors: dict, console):
         return predict(records, predictors, lambda name: progress.advance(tasks[name]))
 
 
-def _summary(cfg, scores, rows, rejected) -> dict:
+def _summary(cfg, scores, rows, rejected, seen) -> dict:
     from dataclasses import asdict
 
     from omegaconf import OmegaConf
@@ -142,6 +151,7 @@ def _summary(cfg, scores, rows, rejected) -> dict:
         "entries": len(scores.records),
         "entries_compared": len(scores.common),
         "rows": [table.flat(row) for row in rows],
+        "molecules_seen_in_training": seen,
         "rejected": [asdict(entry) for entry in rejected],
         "failures": [asdict(failure) for failure in scores.failures],
         "worst": [
@@ -172,7 +182,7 @@ def _print(console, scores, rows, n_worst: int) -> None:
     units = {"energy RMSE": "kcal/mol", "energy MAE": "kcal/mol", "force RMSE": "kcal/mol/Å"}
     for source, group in groupby(rows, key=lambda row: row.source):
         lines = list(group)
-        title = f"{source}: {lines[0].molecules} molecules, {lines[0].conformers} conformers, 95 % intervals"
+        title = f"{source}: {lines[0].molecules} molecules, {lines[0].conformers} conformers [95 % interval]"
         shown = Table("method", title=title, title_justify="left")
         for name, unit in units.items():
             shown.add_column(f"{name}\n\\[{unit}]", justify="right")

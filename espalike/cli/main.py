@@ -36,6 +36,9 @@ EXTRAS = {
 }
 """Which extra brings a module that a plain install lacks."""
 
+ALIASES = {"evaluate": {"model": "models"}}
+"""Settings by another name than in the YAML: `model` is also a config group, where hydra would look it up."""
+
 QUIET = (
     "hydra.run.dir=.",
     "hydra.output_subdir=null",
@@ -184,6 +187,9 @@ def _compose(name: str, arguments: Sequence[str], run: Callable[..., int], statu
     # hydra wants its options before the overrides; people type them anywhere
     overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
     options = [a for a in arguments if a not in overrides]
+    aliases = ALIASES.get(name, {})
+    parts = [a.partition("=") for a in overrides]
+    overrides = [aliases.get(key, key) + equals + value for key, equals, value in parts]
     with _as_program(f"espalike {name}", [*options, *quiet, *overrides]):
         hydra.main(config_path="pkg://espalike.configs", config_name=name, version_base="1.3")(job)()
 
