@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from espalike.cli.ingest import Reference
+    from espalike.data.schema import Record
     from espalike.qm.base import Calculator
     from espalike.qm.labelling import Job, LabelDirectory
     from espalike.qm.sampling import Sampler
@@ -32,6 +34,7 @@ Every finished label is kept in DIR/labels at once: the same command, given agai
   sampler.frames=, sampler.temperature=                  geometries per molecule, bath in K
   split=[train,val]      of a store or HDF5 input, the splits to take
   splits=FILE            CSV with columns name, split for the molecules of a .smi file
+  stop=N                 label only the first N geometries of each molecule now
   workers=N              processes of one thread each"""
 
 _SHOWN = 8
@@ -59,14 +62,12 @@ def run(cfg) -> int:
         console.print(message, style="yellow", markup=False, highlight=False)
     if not jobs:
         raise ValueError(f"input={cfg.input}: no molecule to label; rejected: {dict(rejected)}")
-    settings = {
-        key: OmegaConf.to_container(getattr(cfg, key), resolve=True) for key in ("calculator", "sampler")
-    }  # frames is how far to go, not how
-    frames = settings["sampler"]["frames"]  # type: ignore[index,call-overload]
+    settings = {key: OmegaConf.to_container(getattr(cfg, key), resolve=True) for key in ("calculator", "sampler")}
+    frames = int(cfg.sampler.frames) if cfg.stop is None else min(cfg.stop, cfg.sampler.frames)
     directory = LabelDirectory(Path(cfg.out) / "labels", retry=cfg.retry)
     directory.claim(settings)
     _label(jobs, directory, json.dumps(settings), frames, cfg.chunk, cfg.workers, console)
-    return _assemble(cfg, jobs, directory, settings, rejected, bool(rejected), console)
+    return _assemble(cfg, jobs, directory, settings, rejected, console)
 
 
 def _jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
@@ -201,34 +202,15 @@ def _tools(settings: str) -> tuple[Calculator, Sampler]:
 
 
 def _assemble(
-    cfg, jobs, directory: LabelDirectory, settings: dict, rejected: Counter[str], broken: bool, console
+    cfg, jobs: Sequence[Job], directory: LabelDirectory, settings: dict, rejected: Counter[str], console
 ) -> int:
     from espalike.cli.ingest import _overrides, _reference, _show
-    from espalike.data.schema import Record
     from espalike.data.store import write_store
-    from espalike.types import Conformers
 
     calculator, _ = _tools(json.dumps(settings))
     reference, described = _reference(cfg.reference, cfg.force_field)
     messages: list[str] = []
-
-    def records() -> Iterator[Record]:
-        for job in jobs:
-            labels = directory.labels(job)
-            rejected.update({f"label: {reason}": count for reason, count in labels.failed.items()})
-            messages.extend(labels.messages)
-            if not len(labels.energy):
-                continue
-            charge = lj = None
-            if reference is not None:
-                try:
-                    charge, lj = reference(job.molecule)
-                except ValueError as error:
-                    rejected["reference: not covered"] += 1
-                    messages.append(str(error))
-            conformers = Conformers(labels.xyz, labels.energy, labels.forces, calculator.level, cfg.source)
-            yield Record(job.name, job.molecule, conformers, job.split, ref_charge=charge, ref_lj=lj)
-
+    records = _records(jobs, directory, (calculator.level, cfg.source), reference, rejected, messages)
     manifest = {
         "origin": cfg.origin,
         "licence": cfg.licence,
@@ -237,13 +219,42 @@ def _assemble(
         "settings": settings,
         "reference": described,
     }
-    store = write_store(cfg.out, records(), manifest=manifest, rejected=rejected)
+    store = write_store(cfg.out, records, manifest=manifest, rejected=rejected)
     for message in messages[:_SHOWN]:
         console.print(message, style="yellow", markup=False, highlight=False)
     if len(messages) > _SHOWN:
         console.print(f"... and {len(messages) - _SHOWN} more of these", style="yellow")
     _show(store, rejected)
-    return 1 if rejected else 0
+    return 1 if any(not reason.startswith("reference:") for reason in rejected) else 0
+
+
+def _records(
+    jobs: Sequence[Job],
+    directory: LabelDirectory,
+    origin: tuple[str, str],
+    reference: Reference | None,
+    rejected: Counter[str],
+    messages: list[str],
+) -> Iterator[Record]:
+    """What is labelled, as records; what is not goes into `rejected` and `messages`."""
+    from espalike.data.schema import Record
+    from espalike.types import Conformers
+
+    for job in jobs:
+        labels = directory.labels(job)
+        rejected.update({f"label: {reason}": count for reason, count in labels.failed.items()})
+        messages += labels.messages
+        if not len(labels.energy):
+            continue
+        charge = lj = None
+        if reference is not None:
+            try:
+                charge, lj = reference(job.molecule)
+            except ValueError as error:
+                rejected["reference: not covered"] += 1
+                messages.append(str(error))
+        conformers = Conformers(labels.xyz, labels.energy, labels.forces, *origin)
+        yield Record(job.name, job.molecule, conformers, job.split, ref_charge=charge, ref_lj=lj)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,11 +36,11 @@ class MMFFCalculator:
     def _field(self, molecule: Molecule):
         if self._last is not None and self._last[0] is molecule:
             return self._last[1]
-        from rdkit.Chem import AllChem
+        from rdkit.Chem import rdForceFieldHelpers
 
         mol = to_rdkit(molecule, np.zeros((molecule.n_atoms, 3)))
-        properties = AllChem.MMFFGetMoleculeProperties(mol, mmffVariant=self.level)
-        field = None if properties is None else AllChem.MMFFGetMoleculeForceField(mol, properties)
+        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant=self.level)
+        field = None if properties is None else rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
         if field is None:
             raise CalculatorError("no parameters", f"{molecule.name}: {self.level} has no parameters for this molecule")
         field.Initialize()

@@ -164,16 +164,33 @@ def langevin(
 
 
 def minimised(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, steps: int = 200) -> np.ndarray:
-    """Geometry [Å] `(A, 3)` after at most `steps` steps of L-BFGS from `xyz`, to 0.1 kcal/mol/Å."""
+    """Geometry [Å] `(A, 3)` after at most `steps` steps of L-BFGS from `xyz`, to 0.1 kcal/mol/Å.
+
+    Where a long step of the line search leads to a geometry that the calculator cannot do, the search begins again in
+    boxes of ±0.1 Å, ten of them at most.
+
+    Raises:
+        CalculatorError: when that fails too.
+    """
 
     def objective(flat: np.ndarray):
         energy, forces = calculator(molecule, flat.reshape(-1, 3))
         return energy, -forces.ravel()
 
-    result = minimize(
-        objective, np.ravel(xyz), jac=True, method="L-BFGS-B", options={"maxiter": steps, "gtol": 0.1, "maxls": 30}
-    )
-    return result.x.reshape(-1, 3)
+    def search(start: np.ndarray, box: float) -> np.ndarray:
+        bounds = np.stack([start - box, start + box], axis=1)
+        options = {"maxiter": steps, "gtol": 0.1, "maxls": 30}
+        return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+
+    point = np.ravel(xyz).astype(np.float64)
+    try:
+        return search(point, np.inf).reshape(-1, 3)
+    except CalculatorError:
+        for _ in range(10):
+            before, point = point, search(point, 0.1)
+            if np.abs(point - before).max() < 0.099:
+                break
+    return point.reshape(-1, 3)
 
 
 def masses(molecule: Molecule, hydrogen_mass: float = 1.008) -> np.ndarray:

@@ -33,7 +33,13 @@ class XTBCalculator:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
         xyz = checked(molecule, xyz)
         try:
-            energy, gradient = self._run(molecule, xyz)
+            try:
+                energy, gradient = self._run(molecule, xyz)
+            except RuntimeError:  # the last wavefunction can be a bad start: once more without it
+                if self._last is None or self._last[0] is not molecule:
+                    raise
+                self._last = None
+                energy, gradient = self._run(molecule, xyz)
         except (RuntimeError, ValueError) as error:  # tblite's own errors derive from RuntimeError
             self._last = None
             raise CalculatorError("failed", f"{molecule.name}: {self.level}: {error}") from error
