@@ -14,8 +14,8 @@ class LennardJones(PairTerm):
     coordinates = (Distance(0, 1),)
     q_names = ("r",)
     params = (
-        Param("sigma", "angstrom", mean=priors.lj_sigma, std=0.1, link="positive"),
-        Param("epsilon", "kcal/mol", mean=priors.lj_epsilon, std=0.5, link="positive"),
+        Param("sigma", "angstrom", mean=priors.lj_sigma, std=0.2, link="positive"),
+        Param("epsilon", "kcal/mol", mean=priors.lj_epsilon, std=0.7, link="positive"),
     )
     expression = "4*epsilon*((sigma/r)^12-(sigma/r)^6)"
     native = "NonbondedForce"

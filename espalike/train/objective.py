@@ -20,7 +20,7 @@ class Scales:
         forces: [kcal/mol/Å].
         charge: [e].
         sigma: [Å].
-        log_epsilon: logarithm of a ratio of well depths.
+        sqrt_epsilon: square root of a well depth [(kcal/mol)^½], which is what mixes.
         torsion: torsion coefficient [kcal/mol].
     """
 
@@ -28,7 +28,7 @@ class Scales:
     forces: float = 3.0
     charge: float = 0.02
     sigma: float = 0.03
-    log_epsilon: float = 0.1
+    sqrt_epsilon: float = 0.02
     torsion: float = 1.0
 
 
@@ -68,7 +68,7 @@ class Objective:
 
     energy: float = 1.0
     forces: float = 1.0
-    charge: float = 0.1
+    charge: float = 0.5
     lj: float = 0.1
     torsion: float = 1e-3
     scales: Scales = field(default_factory=Scales)
@@ -123,11 +123,11 @@ class Objective:
     def _lj(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
         for bound in system.terms:
             if tuple(p.name for p in bound.term.params) == ("sigma", "epsilon"):
-                known = reference.isfinite().all(-1) & (reference > 0.0).all(-1)
+                known = reference.isfinite().all(-1)
                 sigma, epsilon = torch.where(known.unsqueeze(-1), reference, 1.0).unbind(-1)
-                error = ((bound.values[:, 0] - sigma) / self.scales.sigma) ** 2
-                depth = (torch.log(bound.values[:, 1] / epsilon) / self.scales.log_epsilon) ** 2
-                return _mean(error + depth, known)
+                size = (bound.values[:, 0] - sigma) / self.scales.sigma * (epsilon > 0.0)  # no well has no size
+                depth = (bound.values[:, 1].sqrt() - epsilon.sqrt()) / self.scales.sqrt_epsilon
+                return _mean(size**2 + depth**2, known)
         return zero
 
     def total(self, losses: Losses) -> Tensor:

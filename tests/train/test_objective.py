@@ -65,8 +65,10 @@ def test_losses_equal_numpys(setup):
     assert float(losses.forces) == pytest.approx(squares / count, rel=1e-10)
     q = system.bound("Coulomb").values[:3, 0].detach().numpy()
     assert float(losses.charge) == pytest.approx((((q - [-0.8, 0.4, 0.4]) / 0.1) ** 2).mean(), rel=1e-10)
-    sigma, epsilon = system.bound("LennardJones").values[0].tolist()  # epsilon 0 is no reference for a logarithm
-    expected = ((sigma - 3.2) / 0.1) ** 2 + (np.log(epsilon / 0.15) / 0.1) ** 2
+    lj = system.bound("LennardJones").values[:3].numpy()
+    size = ((lj[:, 0] - [3.2, 1.0, 1.0]) / 0.1) * [1, 0, 0]  # a well of no depth has no size
+    depth = (np.sqrt(lj[:, 1]) - np.sqrt([0.15, 0, 0])) / 0.02
+    expected = (size**2 + depth**2).mean()
     assert float(losses.lj) == pytest.approx(expected, rel=1e-10)
 
 
