@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HELP = """usage: espalike label calculator=NAME input=FILE out=DIR [key=value ...]
 
 Makes thermal geometries of molecules by Langevin dynamics, labels them with energies and forces, and writes a store.
-Every finished label is kept in DIR/labels at once: the same command, given again, goes on where it was stopped.
+Every finished label is kept in DIR/labels (or labels=DIR) at once: the same command, given again, goes on where it was stopped.
 
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
   espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2
@@ -64,7 +64,7 @@ def run(cfg) -> int:
         raise ValueError(f"input={cfg.input}: no molecule to label; rejected: {dict(rejected)}")
     settings = {key: OmegaConf.to_container(getattr(cfg, key), resolve=True) for key in ("calculator", "sampler")}
     frames = int(cfg.sampler.frames) if cfg.stop is None else min(cfg.stop, cfg.sampler.frames)
-    directory = LabelDirectory(Path(cfg.out) / "labels", retry=cfg.retry)
+    directory = LabelDirectory(cfg.labels or Path(cfg.out) / "labels", retry=cfg.retry)
     directory.claim(settings)
     _label(jobs, directory, json.dumps(settings), frames, cfg.chunk, cfg.workers, console)
     return _assemble(cfg, jobs, directory, settings, rejected, console)
@@ -207,7 +207,7 @@ def _assemble(
     from espalike.cli.ingest import _overrides, _reference, _show
     from espalike.data.store import write_store
 
-    calculator, _ = _tools(json.dumps(settings))
+    calculator, sampler = _tools(json.dumps(settings))
     reference, described = _reference(cfg.reference, cfg.force_field)
     messages: list[str] = []
     records = _records(jobs, directory, (calculator.level, cfg.source), reference, rejected, messages)
@@ -216,6 +216,7 @@ def _assemble(
         "licence": cfg.licence,
         "command": shlex.join(["espalike", "label", *_overrides()]),
         "program": calculator.program,
+        "dynamics": f"{sampler.calculator.level} at {sampler.temperature:g} K, {sampler.calculator.program}",
         "settings": settings,
         "reference": described,
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from espalike.qm.base import CalculatorError, checked, finite
@@ -68,14 +70,16 @@ class PySCFCalculator:
         if electrons % 2:
             raise CalculatorError("open shell", f"{molecule.name}: {electrons} electrons; closed shells only")
         try:
-            mole = pyscf.gto.M(
-                atom=[(ELEMENTS[number], row) for number, row in zip(molecule.numbers, xyz.tolist(), strict=True)],
-                basis=self.basis,
-                charge=molecule.net_charge,
-                cart=False,
-                unit="Angstrom",
-                verbose=0,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # advice on a missing basis; the error is enough
+                mole = pyscf.gto.M(
+                    atom=[(ELEMENTS[number], row) for number, row in zip(molecule.numbers, xyz.tolist(), strict=True)],
+                    basis=self.basis,
+                    charge=molecule.net_charge,
+                    cart=False,
+                    unit="Angstrom",
+                    verbose=0,
+                )
         except (RuntimeError, KeyError) as error:  # BasisNotFoundError is a RuntimeError
             raise CalculatorError("basis", f"{molecule.name}: {self.basis}: {error}") from error
         field = pyscf.dft.RKS(mole, xc=self.xc).density_fit()

@@ -33,7 +33,7 @@ def slope(calculator, molecule, xyz, direction, step):
         (XTBCalculator("GFN1-xTB", accuracy=0.01), "CS(=O)(=O)[O-]", 1e-3, 2e-3),
         (MMFFCalculator(), "CC(=O)NC", 1e-5, 1e-5),
         (MMFFCalculator("MMFF94s"), "c1ccncc1", 1e-5, 1e-5),
-        (PySCFCalculator(grid=4, scf_grid=4, conv_tol=1e-10), "C=O", 2e-3, 0.02),
+        (PySCFCalculator(grid=4, scf_grid=4, conv_tol=1e-10), "O", 2e-3, 0.02),
         (PySCFCalculator(), "[O-]O", 5e-3, 0.1),
     ],
     ids=["gfn2", "gfn1", "mmff94", "mmff94s", "dft-fine", "dft"],
@@ -52,13 +52,13 @@ def test_forces_are_the_negative_slope_of_the_energy(calculator, smiles, step, t
 
 def test_the_gradient_holds_the_dispersion_correction():
     molecule, xyz = perturbed("CC")
-    plain, corrected = (PySCFCalculator(basis="sto-3g", disp=disp, grid=1) for disp in ("", "d3bj"))
+    plain, corrected = (PySCFCalculator(basis="sto-3g", disp=disp, grid=0, scf_grid=0) for disp in ("", "d3bj"))
     direction = np.zeros_like(xyz)
     direction[0] = (xyz[0] - xyz[1]) / np.linalg.norm(xyz[0] - xyz[1])
     step = 5e-3
     difference = slope(corrected, molecule, xyz, direction, step) - slope(plain, molecule, xyz, direction, step)
     forces = corrected(molecule, xyz)[1] - plain(molecule, xyz)[1]
-    assert abs(difference) > 0.1
+    assert abs(difference) > 0.05
     assert np.vdot(forces, direction) == pytest.approx(-difference, abs=2e-3)
 
 
