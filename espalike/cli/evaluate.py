@@ -30,7 +30,7 @@ def run(cfg) -> int:
 
     from espalike.evaluate import plots, table
 
-    console = Console()
+    console = Console(force_jupyter=False)  # plain text in notebooks too
     predictors, trained_on = _predictors(_names(cfg.models), _names(cfg.baselines))
     records, rejected = read_records(_names(cfg.data.path), cfg.data.split, cfg.data.level)
     if not records:
@@ -131,7 +131,7 @@ def _predict(records: Sequence, predictors: dict, console):
     from espalike.evaluate.table import predict
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks = {name: progress.add_task(name, total=len(records)) for name in predictors}
         return predict(records, predictors, lambda name: progress.advance(tasks[name]))
 

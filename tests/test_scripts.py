@@ -1,0 +1,62 @@
+"""The scripts: dynamics from an XML alone, and shell that parses."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from espalike import export
+from espalike.chem import from_file
+from espalike.model import from_config
+
+ROOT = Path(__file__).parents[1]
+TERMS = ("bond.HarmonicBond", "angle.HarmonicAngle", "torsion.PeriodicProper", "lennard_jones.LennardJones")
+
+
+@pytest.fixture(scope="module")
+def xml(tmp_path_factory):
+    """The ligand's XML from an untrained model: priors make it a sane force field."""
+    torch.manual_seed(0)
+    config = {
+        "terms": [{"_target_": f"espalike.terms.{name}"} for name in (*TERMS, "coulomb.Coulomb")],
+        "conv": {"_target_": "espalike.nn.convs.SAGE", "_partial_": True},
+        "width": 8,
+        "layers": 2,
+        "hidden": 8,
+    }
+    path = tmp_path_factory.mktemp("xml") / "ligand.xml"
+    export.write(from_config(config).parametrize(from_file(ROOT / "data/paracetamol.sdf")), path, format="ffxml")
+    return path
+
+
+def dynamics(*arguments):
+    command = [sys.executable, str(ROOT / "scripts/dynamics.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_dynamics_reports_temperature_and_bonds(xml, tmp_path):
+    done = dynamics(xml, ROOT / "data/paracetamol.sdf", "--ps", 5, "--trajectory", tmp_path / "run.pdb")
+    assert done.returncode == 0, done.stderr
+    mean, spread = map(float, re.search(r"temperature ([\d.]+) ± ([\d.]+) K", done.stdout).groups())
+    assert mean == pytest.approx(300, abs=30)
+    assert spread == pytest.approx(300 * (2 / 60) ** 0.5, rel=0.35)  # canonical, 60 degrees of freedom
+    assert 0.01 < float(re.search(r"largest bond deviation ([\d.]+) Å", done.stdout)[1]) < 0.5
+    assert (tmp_path / "run.pdb").read_text().count("ENDMDL") == 100
+
+
+def test_dynamics_says_when_a_run_is_not_stable(xml, tmp_path):
+    soft = tmp_path / "soft.xml"
+    text = re.sub(r'(<Bond [^>]*\bk=")[^"]*', r"\g<1>50.0", xml.read_text())
+    assert text != xml.read_text()
+    soft.write_text(text)
+    done = dynamics(soft, ROOT / "data/paracetamol.sdf", "--ps", 2, "--temperature", 600)
+    assert done.returncode == 1
+    assert "not stable" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["scripts/setup.sh", "scripts/test.sh", "scripts/quickstart.sh", ".ci/run"])
+def test_shell_parses(name):
+    subprocess.run(["bash", "-n", str(ROOT / name)], check=True)
