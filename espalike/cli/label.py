@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 HELP = """usage: espalike label calculator=NAME input=FILE out=DIR [key=value ...]
 
 Makes thermal geometries of molecules by Langevin dynamics, labels them with energies and forces, and writes a store.
-Every finished label is kept in DIR/labels (or labels=DIR) at once: the same command, given again, goes on where it was stopped.
+Every finished label is kept in DIR/labels (or labels=DIR) at once: the same command, given again, goes on from there.
 
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
   espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2
