@@ -19,3 +19,4 @@ espalike evaluate model=runs/small/model.espalike data.path=runs/td data.split=t
     'baselines=[openff-2.2.1,mmff94,gfn2-xtb]' out=runs/small/torsiondrives
 espalike evaluate model=runs/small/model.espalike data.path=sample data.split=test \
     'baselines=[openff-2.2.1,mmff94,gfn2-xtb]' out=runs/small/thermal
+python scripts/ship_model.py runs/small/model.espalike espalike-small runs/small/torsiondrives runs/small/thermal
