@@ -1,6 +1,6 @@
 """Put a trained model into the package, with its test figures and a card: the last step of scripts/train_small.sh.
 
-    python scripts/ship_model.py runs/small/model.espalike espalike-small runs/small/torsiondrives runs/small/thermal
+python scripts/ship_model.py runs/small/model.espalike espalike-small runs/small/torsiondrives runs/small/thermal
 """
 
 import argparse
@@ -44,7 +44,7 @@ def card(name: str, provenance, tables: dict[str, list[dict]]) -> str:
         "",
         "| data | hash | licence |",
         "|---|---|---|",
-        *(f"| {', '.join(store['sources'])} | `{store['hash'][:12]}` | {store['licence']} |" for store in provenance.data),
+        *(f"| {', '.join(s['sources'])} | `{s['hash'][:12]}` | {s['licence']} |" for s in provenance.data),
     ]
     for title, rows in tables.items():
         lines += [
