@@ -11,7 +11,7 @@ espalike train experiment=quickstart out="$out"
 
 echo "== score it on molecules held out from training"
 espalike evaluate model="$out/model.espalike" data.path=sample data.split=test \
-  'baselines=[openff-2.2.1]' out="$out/scores"
+  'baselines=[openff-2.2.1]' out="$out/scores" || [ $? -eq 1 ] # 1: OpenFF lacks parameters for some molecule, as told
 
 echo "== parametrize a ligand"
 espalike parametrize data/paracetamol.sdf --model "$out/model.espalike" --format ffxml,system \
