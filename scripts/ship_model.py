@@ -30,7 +30,7 @@ def interval(row: dict, metric: str) -> str:
     return f"{row[metric]:.2f} [{row[metric + '_low']:.2f}, {row[metric + '_high']:.2f}]"
 
 
-def card(name: str, provenance, tables: dict[str, list[dict]]) -> str:
+def card(name: str, provenance, tables: dict[str, list[dict]], remarks: list[str]) -> str:
     """Markdown: what the model is, what it saw, how it did."""
     notes, domain = provenance.notes, provenance.domain
     lines = [
@@ -57,6 +57,8 @@ def card(name: str, provenance, tables: dict[str, list[dict]]) -> str:
             "|---|---|---|",
             *(f"| {row['method']} | {interval(row, 'energy_rmse')} | {interval(row, 'force_rmse')} |" for row in rows),
         ]
+    if remarks:
+        lines += ["", "## Remarks", "", *(f"- {remark}" for remark in remarks)]
     return "\n".join([*lines, ""])
 
 
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("name")
     parser.add_argument("evaluations", type=Path, nargs="+", help="folders that `espalike evaluate` wrote")
+    parser.add_argument("--remark", action="append", default=[], help="a line for the card; may be given again")
     args = parser.parse_args()
     model = load(args.model)
     tables = {folder.name: figures(folder, args.name) for folder in args.evaluations}
@@ -78,7 +81,7 @@ def main() -> None:
     }
     MODELS.mkdir(exist_ok=True)
     model.save(MODELS / f"{args.name}.espalike")
-    (MODELS / f"{args.name}.md").write_text(card(args.name, model.provenance, tables))
+    (MODELS / f"{args.name}.md").write_text(card(args.name, model.provenance, tables, args.remark))
     print(f"wrote {MODELS / args.name}.espalike and .md")
 
 

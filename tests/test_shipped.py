@@ -1,0 +1,108 @@
+"""The model that comes with the package: it is there, sane, and as good as its card says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import espalike
+from espalike.chem import embed, from_smiles
+from espalike.cli.main import main
+from espalike.energy import energy
+from espalike.model import DEFAULT, DomainError, describe, load, shipped
+from tests.molecules import DRUGLIKE, SMALL
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load().double()
+
+
+def in_domain(model, smiles):
+    try:
+        model.domain.check(from_smiles(smiles))
+    except DomainError:
+        return False
+    return True
+
+
+def test_five_lines_of_python(tmp_path):
+    model = espalike.load("espalike-small")
+    ligand = espalike.Molecule.from_file(Path(__file__).parents[1] / "data" / "paracetamol.sdf")
+    system = model.parametrize(ligand)
+    assert espalike.export.to_openmm(system).getNumParticles() == 20
+    espalike.export.write(system, tmp_path / "ligand.xml", format="ffxml")
+    assert "NonbondedForce" in (tmp_path / "ligand.xml").read_text()
+
+
+def test_the_default_is_shipped_with_figures_and_a_card():
+    header = describe(shipped()[DEFAULT])
+    assert header["figures"]["test"].keys() == {"torsiondrives", "thermal"}
+    assert shipped()[DEFAULT].with_suffix(".md").is_file()
+    assert not set(header["split"]["train"]) & set(header["split"]["val"])
+
+
+@pytest.mark.parametrize("smiles", DRUGLIKE)
+def test_parameters_are_sane(model, smiles):
+    """Springs and lengths of every bond and angle within what chemistry knows, forces finite at a thermal geometry."""
+    if not in_domain(model, smiles):
+        with pytest.raises(DomainError, match="never trained on"):
+            model.parametrize(from_smiles(smiles))
+        return
+    molecule = from_smiles(smiles)
+    system = model.parametrize(molecule)
+    k, r0 = system.bound("HarmonicBond").values.T
+    assert ((r0 > 0.85) & (r0 < 2.6)).all()
+    assert ((k > 50) & (k < 3500)).all()
+    k, theta0 = system.bound("HarmonicAngle").values.T
+    assert ((theta0 > 0.9) & (theta0 < 3.142)).all()
+    assert ((k > 5) & (k < 500)).all()
+    sigma, epsilon = system.bound("LennardJones").values.T
+    assert ((sigma > 0.3) & (sigma < 5.5)).all()
+    assert ((epsilon > 0) & (epsilon < 1.5)).all()
+    assert system.bound("Coulomb").values.abs().max() < 3.0
+    assert (system.bound("PeriodicProper").values.abs() < 30).all()
+    forces = energy(system, torch.from_numpy(embed(molecule, 1, seed=0))).forces
+    assert forces.abs().max() < 500
+
+
+@pytest.mark.parametrize("smiles", SMALL)
+def test_small_molecules_and_ions(model, smiles):
+    molecule = from_smiles(smiles)
+    if not in_domain(model, smiles):
+        pytest.skip("an element outside the model's domain")
+    total = float(model.parametrize(molecule).bound("Coulomb").values.sum())
+    assert total == pytest.approx(molecule.net_charge, abs=1e-9)
+
+
+def test_charges_and_van_der_waals_follow_the_references():
+    """On held-out molecules of the embedded set: AM1-BCC charges, OpenFF Lennard-Jones."""
+    from espalike.data.store import Store
+
+    model, errors, wells = load().double(), [], []
+    for record in Store.open("sample").records("test"):
+        if record.ref_charge is None or record.molecule.n_atoms == 1:
+            continue
+        system = model.parametrize(record.molecule)
+        errors.append(system.bound("Coulomb").values[:, 0].numpy() - record.ref_charge)
+        wells.append(np.sqrt(system.bound("LennardJones").values[:, 1].numpy()) - np.sqrt(record.ref_lj[:, 1]))
+    assert np.sqrt(np.mean(np.concatenate(errors) ** 2)) < 0.08
+    assert np.sqrt(np.mean(np.concatenate(wells) ** 2)) < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("data", "name"), [("openff_torsiondrives_forces.h5", "torsiondrives"), ("sample", "thermal")])
+def test_scores_are_those_of_the_card(data, name, tmp_path):
+    path = data if data == "sample" else SHARED / data
+    if path != "sample" and not path.is_file():
+        pytest.skip("needs the shared data")
+    arguments = [f"model={DEFAULT}", "baselines=openff-2.2.1", f"data.path={path}", "data.split=test"]
+    assert main(["evaluate", *arguments, f"out={tmp_path}"]) in {0, 1}  # OpenFF has no silicon
+    row = json.loads((tmp_path / "summary.json").read_text())["rows"][0]
+    figures = describe(shipped()[DEFAULT])["figures"]["test"][name]
+    for metric in ("energy_rmse", "force_rmse"):
+        assert row[metric] == pytest.approx(figures[metric], abs=2e-3)
