@@ -33,7 +33,8 @@ Every finished label is kept in DIR/labels (or labels=DIR) at once: the same com
   calculator@sampler.calculator=gfn2-xtb|mmff94|...      what drives the dynamics
   sampler.frames=, sampler.temperature=                  geometries per molecule, bath in K
   split=[train,val]      of a store or HDF5 input, the splits to take
-  splits=FILE            CSV with columns name, split for the molecules of a .smi file
+  splits=FILE            CSV with columns name, split for the molecules of a .smi file;
+                         molecules without a split get one by their connectivity (80/10/10 %)
   stop=N                 label only the first N geometries of each molecule now
   workers=N              processes of one thread each"""
 
@@ -238,7 +239,9 @@ def _records(
     messages: list[str],
 ) -> Iterator[Record]:
     """What is labelled, as records; what is not goes into `rejected` and `messages`."""
+    from espalike.chem import connectivity_key
     from espalike.data.schema import Record
+    from espalike.data.split import hash_split
     from espalike.types import Conformers
 
     for job in jobs:
@@ -255,7 +258,8 @@ def _records(
                 rejected["reference: not covered"] += 1
                 messages.append(str(error))
         conformers = Conformers(labels.xyz, labels.energy, labels.forces, *origin)
-        yield Record(job.name, job.molecule, conformers, job.split, ref_charge=charge, ref_lj=lj)
+        split = job.split or hash_split(connectivity_key(job.molecule))
+        yield Record(job.name, job.molecule, conformers, split, ref_charge=charge, ref_lj=lj)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

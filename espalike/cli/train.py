@@ -101,6 +101,10 @@ def _datasets(stores: Sequence[Store], levels: list[str], on_leak: str) -> tuple
         check_leakage(stores)
     sources = sorted({source for store in stores for source in store.manifest["sources"]})
     train = StoreDataset(stores, "train", levels, sources, splits)
+    used = {number for number, _ in train.refs}
+    for number, store in enumerate(stores):
+        if number not in used:
+            print(f"note: {store.name} has no entries in the training split ({len(store)} in all)")
     return train, StoreDataset(stores, "val", levels, sources, splits)
 
 
