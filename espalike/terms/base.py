@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -79,7 +80,7 @@ def is_group(ops: tuple[Op, ...], n_columns: int) -> bool:
     )
 
 
-class Term:
+class Term(ABC):
     """A functional form over tuples of one kind. A new form subclasses this and fills in the class attributes.
 
     Energy is a function of internal coordinates and parameters; forces follow from Wilson B rows.
@@ -120,9 +121,9 @@ class Term:
         """Name in tables and files: the class name."""
         return type(self).__name__
 
+    @abstractmethod
     def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
         """Energy [kcal/mol] of each tuple, shape `(K, T)`, from coordinates `(K, T)` and parameters `(T,)`."""
-        raise NotImplementedError(f"{self.name} does not define its energy")
 
     def __repr__(self) -> str:
         return f"{self.name}()"
@@ -138,9 +139,9 @@ class PairTerm(Term):
     def __init__(self, scale14: float = 1.0):
         self.scale14 = scale14
 
+    @abstractmethod
     def combine(self, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Pair parameters from the parameters of its two atoms."""
-        raise NotImplementedError(f"{self.name} does not define its combining rule")
 
     def __repr__(self) -> str:
         return f"{self.name}(scale14={self.scale14:.6g})"

@@ -60,6 +60,12 @@ class Buckingham(PairTerm):
     params = (Param("c6", "kcal/mol*angstrom**6", 1.0, 1.0, "positive"),)
     expression = "-c6/r^6"
 
+    def combine(self, first, second):
+        return (torch.sqrt(first[0] * second[0]),)
+
+    def energy(self, q, p):
+        return -p[0] / q[0] ** 6
+
 
 def plus(system: MMSystem, bound: Bound) -> MMSystem:
     return MMSystem((*system.terms, bound), system.numbers, system.mol, system.molecules)
