@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -31,6 +32,9 @@ last.ckpt (to resume from) and TensorBoard logs (tensorboard --logdir DIR).
 
 Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, data, trainer, experiment.
 """
+
+_EARLIER = "metrics.earlier.csv"
+"""Where a resumed run keeps the metrics of the runs before it until it ends."""
 
 
 def run(cfg: DictConfig) -> int:
@@ -72,12 +76,14 @@ def run(cfg: DictConfig) -> int:
     if cfg.resume and not checkpoint.is_file():
         raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")
     loaders = _loaders(train, val, plain["data"])
-    history = _keep_history(out) if cfg.resume else ""
+    if cfg.resume:
+        _set_history_aside(out)
+    else:
+        (out / _EARLIER).unlink(missing_ok=True)
     trainer.fit(module, *loaders, ckpt_path=str(checkpoint) if cfg.resume else None, weights_only=True)
     if not (out / "model.espalike").is_file():
         raise ValueError("no model was written: training ended before the first validation")
-    if history:
-        _join_history(out / "metrics.csv", history)
+    _join_history(out)
     draw_curves(out / "metrics.csv", out / "curves.png")
     names = ("model.espalike", "metrics.csv", "curves.png", "config.yaml", "last.ckpt")
     print("wrote " + ", ".join(str(out / name) for name in names))
@@ -194,22 +200,30 @@ def _write_config(path: Path, plain: dict[str, Any]) -> None:
     os.replace(temporary, path)
 
 
-def _keep_history(out: Path) -> str:
-    """Text of the metrics so far, which Lightning's logger would start anew."""
-    metrics = out / "metrics.csv"
-    return metrics.read_text() if metrics.is_file() else ""
+def _set_history_aside(out: Path) -> None:
+    """Keep the metrics so far in a file of their own: Lightning's logger starts anew, and the run may be killed."""
+    _write_rows(out / _EARLIER, _rows(out / _EARLIER) + _rows(out / "metrics.csv"))
 
 
-def _join_history(metrics: Path, history: str) -> None:
-    """Put earlier rows before the new ones."""
-    import csv
-    import io
+def _join_history(out: Path) -> None:
+    """Put the metrics of earlier runs before those of this one."""
+    if (out / _EARLIER).is_file():
+        _write_rows(out / "metrics.csv", _rows(out / _EARLIER) + _rows(out / "metrics.csv"))
+        (out / _EARLIER).unlink()
 
-    rows = list(csv.DictReader(io.StringIO(history))) + list(csv.DictReader(io.StringIO(metrics.read_text())))
-    columns = sorted({name for row in rows for name in row})
-    temporary = metrics.with_suffix(".tmp")
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a table; none where there is no file."""
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
+    temporary = path.with_suffix(".tmp")
     with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, sorted({name for row in rows for name in row}))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, metrics)
+    os.replace(temporary, path)
