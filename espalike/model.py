@@ -29,6 +29,7 @@ FORMAT_VERSION = 1
 DEFAULT = "espalike-small"
 """Name of the shipped model that is used when none is named."""
 UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "radian"}
+_DESCRIPTION = {"units", "features", "config", "domain", "data", "split", "figures", "notes"}
 _LARGEST_CHARGE_ERROR = 0.01
 
 
@@ -291,13 +292,19 @@ def describe(path: str | Path) -> dict[str, Any]:
         ) from error
     if "espalike" not in metadata:
         raise ModelFileError(f"{path} holds tensors but no espalike model description")
-    header = json.loads(metadata["espalike"])
-    version = header.get("format_version")
+    try:
+        header = json.loads(metadata["espalike"])
+        version = header.get("format_version")
+    except (json.JSONDecodeError, AttributeError) as error:
+        raise ModelFileError(f"{path}: its model description is damaged ({error}); get the file again") from error
     if version != FORMAT_VERSION:
         raise ModelFileError(
             f"{path} has model format {version!r}; this version reads format {FORMAT_VERSION}. "
             "Install the espalike version that wrote it, or train the model anew."
         )
+    missing = sorted(_DESCRIPTION - set(header))
+    if missing:
+        raise ModelFileError(f"{path}: its model description lacks {', '.join(missing)}; get the file again")
     if header["features"] != list(FEATURES):
         raise ModelFileError(f"{path} was trained on other atom features than this version computes")
     return header

@@ -246,6 +246,14 @@ class TestFile:
         with pytest.raises(ModelFileError, match="no espalike model description"):
             load(tmp_path / "a.espalike")
 
+    @pytest.mark.parametrize(
+        ("text", "message"), [("{", "damaged"), ("[1]", "damaged"), ('{"format_version": 1}', "lacks config")]
+    )
+    def test_damaged_description(self, tmp_path, text, message):
+        save_file({"a": torch.zeros(1)}, tmp_path / "a.espalike", metadata={"espalike": text})
+        with pytest.raises(ModelFileError, match=message):
+            load(tmp_path / "a.espalike")
+
     def test_missing_file_names_the_models_at_hand(self):
         with pytest.raises(FileNotFoundError, match="give a file or one of"):
             load("espalike-huge")
