@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {_unknown(name)}", file=sys.stderr)
         return 2
     try:
-        return _run_job(name, rest, debug) if name in JOBS else _run_command(name, rest)
+        return _run_job(name, rest, debug) if name in JOBS else _run_command(name, rest, debug)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -132,7 +132,7 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _run_command(name: str, arguments: Sequence[str]) -> int:
+def _run_command(name: str, arguments: Sequence[str], debug: bool) -> int:
     module = importlib.import_module(f"espalike.cli.{name}")
     parser = argparse.ArgumentParser(
         prog=f"espalike {name}", description=module.HELP, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -142,6 +142,7 @@ def _run_command(name: str, arguments: Sequence[str]) -> int:
         args = parser.parse_args(arguments)
     except SystemExit as stop:  # argparse has printed help (0) or a usage error (2)
         return int(stop.code or 0)
+    args.debug = debug
     return module.run(args)
 
 

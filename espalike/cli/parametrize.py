@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,6 +28,7 @@ HELP = """Write force-field files for molecules: one set of files a molecule, at
 examples:
   espalike parametrize 'CC(=O)Nc1ccc(O)cc1' --out out
   espalike parametrize ligands.sdf --out out --format system,ffxml --report out/report.json
+  espalike parametrize ligand.sdf --model mine.espalike --format ffxml --mixed lj
   espalike parametrize ligand.pdb --smiles 'CC(=O)[O-]' --charges charges.txt
 
 A molecule that cannot be used is reported with its reason; the others are written.
@@ -74,6 +77,21 @@ class Result:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True)
+class Output:
+    """What is written, and where.
+
+    Attributes:
+        folder: where files are written.
+        formats: file formats.
+        mixed: how atoms of a van der Waals form of its own meet other force fields', for `ffxml`.
+    """
+
+    folder: Path
+    formats: tuple[str, ...]
+    mixed: str | None
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
     from espalike.export import FORMATS
@@ -85,8 +103,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", metavar="NAME|PATH", help="a shipped model or a model file (default: the shipped one)"
     )
     parser.add_argument("--out", default=".", metavar="DIR", help="where files are written (default: here)")
+    files = "; ".join(f"{name}: NAME{', NAME'.join(format.endings)}" for name, format in FORMATS.items())
     parser.add_argument(
-        "--format", default="system", metavar="FORMAT[,FORMAT]", help=f"{', '.join(FORMATS)} (default: system)"
+        "--format", default="system", metavar="FORMAT[,FORMAT]", help=f"what to write ({files}; default: system)"
+    )
+    parser.add_argument(
+        "--mixed",
+        choices=("lj",),
+        help="for ffxml of a model whose van der Waals form is not Lennard-Jones: how its atoms meet those of other "
+        "force fields (lj: by Lennard-Jones with its sigma and epsilon); without it, mixed systems are refused",
     )
     parser.add_argument(
         "--charges",
@@ -109,28 +134,31 @@ def run(args: argparse.Namespace) -> int:
 
     from espalike import model as models
 
-    formats = _formats(args.format)
+    formats = _formats(args.format, args.mixed)
     name = args.model or models.DEFAULT
     model = models.load(name).double()
     entries = list(_read(args.inputs, args.smiles))
     charges = _charge_source(args.charges, model, len(entries))
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    results = _all(entries, lambda entry, result: _one(entry, result, model, str(name), charges, formats, out))
-    _print(Console(), results, out)
+    output = Output(Path(args.out), tuple(formats), args.mixed)
+    output.folder.mkdir(parents=True, exist_ok=True)
+    one = functools.partial(_one, model=model, model_name=str(name), charges=charges, output=output)
+    results = _all(entries, one, args.debug)
+    _print(Console(), results, output.folder)
     written = sum(result.status == "ok" for result in results)
     if args.report:
         print(f"report: {_write_report(Path(args.report), args, str(name), formats, results)}")
     return 0 if written == len(results) else 1 if written else 2
 
 
-def _formats(text: str) -> list[str]:
+def _formats(text: str, mixed: str | None) -> list[str]:
     from espalike.export import FORMATS
 
     formats = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     unknown = [name for name in formats if name not in FORMATS]
     if unknown or not formats:
         raise ValueError(f"--format: unknown format {', '.join(unknown) or text!r}; formats: {', '.join(FORMATS)}")
+    if mixed and "ffxml" not in formats:
+        raise ValueError(f"--mixed {mixed}: belongs to --format ffxml, got {', '.join(formats)}")
     return formats
 
 
@@ -207,8 +235,11 @@ def _molecule(entry: Entry) -> Molecule:
     return entry.molecule
 
 
-def _all(entries: Sequence[tuple[str, Entry]], one: Callable[[Entry, Result], None]) -> list[Result]:
-    """`one` for each entry, errors caught and kept as its reason, under a progress bar where there is a terminal."""
+def _all(entries: Sequence[tuple[str, Entry]], one: Callable[[Entry, Result], None], debug: bool) -> list[Result]:
+    """`one` for each entry, errors caught and kept as its reason, under a progress bar where there is a terminal.
+
+    With `debug`, a failed molecule's traceback goes to stderr.
+    """
     from rich.console import Console
     from rich.progress import track
 
@@ -226,10 +257,11 @@ def _all(entries: Sequence[tuple[str, Entry]], one: Callable[[Entry, Result], No
         try:
             one(entry, result)
             result.status = "ok"
-        except (ValueError, ImportError) as error:
-            result.reason = str(error)
         except Exception as error:  # whatever one molecule does, the others go on
-            result.reason = f"{type(error).__name__}: {error}"
+            expected = isinstance(error, ValueError | ImportError)
+            result.reason = str(error) if expected else f"{type(error).__name__}: {error}"
+            if debug:
+                traceback.print_exception(error)
         if result.status != "ok":
             for file in result.files:  # half a molecule is no output
                 Path(file).unlink(missing_ok=True)
@@ -245,8 +277,7 @@ def _one(
     model: ForceFieldModel,
     model_name: str,
     charges: Callable[[Entry], Charges],
-    formats: Sequence[str],
-    out: Path,
+    output: Output,
 ) -> None:
     """Parametrizes and writes one molecule, filling in its result as far as it gets."""
     from espalike import export
@@ -267,9 +298,12 @@ def _one(
     result.terms = {bound.term.name: len(bound.tuples.idx) for bound in system.terms}
     result.summed_charge = _summed_charge(system)
     info = {"Model": Path(model_name).name, "Charges": result.charges, "Domain": result.domain}
-    for format in formats:
-        path = export.write(system, out / f"{result.name}{export.FORMATS[format]}", format, info=info)
-        result.files.append(str(path))
+    for name in output.formats:
+        format = export.FORMATS[name]
+        path = output.folder / f"{result.name}{format.endings[0]}"
+        mixed = output.mixed if name == "ffxml" else None
+        export.write(system, path, name, info=info, xyz=entry.xyz, mixed=mixed)
+        result.files += [str(file) for file in format.paths(path)]
 
 
 def _summed_charge(system: MMSystem) -> float | None:

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
     import openmm
     import openmm.app
 
     from espalike.types import MMSystem, Molecule
 
-FORMATS: dict[str, str] = {"system": ".system.xml", "ffxml": ".xml"}
-"""Known formats and the endings of their files."""
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: one or several files a molecule.
+
+    Attributes:
+        endings: endings of its files; the first names the file that `write` is given.
+        module: module with `texts(system, index, info, xyz) -> dict[str, str]`, ending to text. Where a text names a
+            sibling file, it says `STEM`, which `write` replaces.
+    """
+
+    endings: tuple[str, ...]
+    module: str
+
+    def paths(self, path: str | Path) -> tuple[Path, ...]:
+        """The files that `write(…, path)` makes: the path itself, then its siblings of the same stem."""
+        path = Path(path)
+        stem = path.name.removesuffix(self.endings[0])
+        stem = path.stem if stem == path.name else stem
+        return (path, *(path.with_name(stem + ending) for ending in self.endings[1:]))
+
+
+FORMATS: dict[str, Format] = {
+    "system": Format((".system.xml",), "espalike.export.openmm"),
+    "ffxml": Format((".xml",), "espalike.export.ffxml"),
+}
+"""Known formats."""
+
+STEM = "@STEM@"
+"""Stands for the stem of the written files in the texts of a format of several files."""
 
 
 def to_openmm(system: MMSystem, index: int | None = None) -> openmm.System:
@@ -38,15 +69,19 @@ def write(
     *,
     index: int | None = None,
     info: Mapping[str, str] | None = None,
+    xyz: np.ndarray | None = None,
+    mixed: str | None = None,
 ) -> Path:
-    """Write one molecule's parameters to a file, whole or not at all.
+    """Write one molecule's parameters to a file, or to several of the same stem: all of them whole, or none.
 
     Args:
         system: parametrized molecules.
-        path: file to write; an existing one is replaced.
-        format: `system`, a serialized `openmm.System`; or `ffxml`, an OpenMM `ForceField` XML.
+        path: file to write; an existing one is replaced. Its siblings (`Format.paths`) lie beside it.
+        format: one of `FORMATS`: `system`, a serialized `openmm.System`; `ffxml`, an OpenMM `ForceField` XML; …
         index: which molecule of the system; may be left out if there is one.
         info: provenance to write into the file, e.g. `{"model": …, "charges": …}`.
+        xyz: coordinates [Å] `(A, 3)` for the formats that hold them; an embedded conformer if left out.
+        mixed: for `ffxml` with a van der Waals form of its own, how it meets other force fields' atoms, e.g. `lj`.
 
     Returns:
         The path.
@@ -57,15 +92,27 @@ def write(
     """
     if format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
-    from espalike.export.ffxml import to_ffxml
-    from espalike.export.openmm import to_system_xml
-
-    text = to_ffxml(system, index, info) if format == "ffxml" else to_system_xml(system, index, info)
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if mixed is not None and format != "ffxml":
+        raise ValueError(f"mixed={mixed!r} belongs to format 'ffxml'; format {format!r} holds one molecule alone")
+    texts = _texts(format, system, index, info, xyz, mixed)
+    paths = FORMATS[format].paths(path)
+    stem = paths[-1].name.removesuffix(FORMATS[format].endings[-1])
+    temporary = [file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in paths]
     try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        for file, ending in zip(temporary, FORMATS[format].endings, strict=True):
+            file.write_text(texts[ending].replace(STEM, stem), encoding="utf-8")
+        for source, target in zip(temporary, paths, strict=True):
+            os.replace(source, target)
     finally:
-        temporary.unlink(missing_ok=True)
-    return path
+        for file in temporary:
+            file.unlink(missing_ok=True)
+    return paths[0]
+
+
+def _texts(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, str]:
+    module = importlib.import_module(FORMATS[format].module)
+    if format == "system":
+        return {".system.xml": module.to_system_xml(system, index, info)}
+    if format == "ffxml":
+        return {".xml": module.to_ffxml(system, index, info, **({} if mixed is None else {"mixed": mixed}))}
+    return module.texts(system, index, info, xyz)

@@ -148,6 +148,17 @@ def test_one_bad_molecule_does_not_end_the_batch(call, tmp_path):
     assert all(line.startswith(("failed: ", "note: ")) for line in err.splitlines())  # nothing from RDKit beside
 
 
+def test_debug_shows_the_traceback_of_each_failed_molecule(call):
+    status, _, _, _, err = call("CCO", "C1CC", "CC(F)O")
+    assert status == 1
+    assert "Traceback" not in err
+    status, report, files, _, err = call("CCO", "C1CC", "CC(F)O", "--debug")
+    assert (status, files) == (1, ["molecule.system.xml"])
+    assert err.count("Traceback") == 2
+    assert report["failed"] == 2
+    assert "failed: molecule-2: C1CC: 'C1CC' is neither a file nor a valid SMILES" in err
+
+
 def test_nothing_done_is_status_two(call, tmp_path):
     (tmp_path / "x.sdf").write_text("")
     status, report, files, _, err = call("x.sdf")
@@ -177,7 +188,8 @@ def test_small_molecules(call, tmp_path, charge):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["CCO", "--format", "system,gromacs"], "--format: unknown format 'gromacs'; formats: system, ffxml"),
+        (["CCO", "--format", "system,charmm"], "--format: unknown format 'charmm'; formats: system, ffxml"),
+        (["CCO", "--mixed", "lj"], "--mixed lj: belongs to --format ffxml, got system"),
         (["CCO", "--format", ","], "--format: unknown format ','"),
         (["CCO", "--charges", "amber"], "--charges 'amber': no such file, and none of model, input, am1bcc"),
         (["CCO"], "no model 'nothing'"),
