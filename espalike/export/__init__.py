@@ -116,3 +116,12 @@ def _texts(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, 
     if format == "ffxml":
         return {".xml": module.to_ffxml(system, index, info, **({} if mixed is None else {"mixed": mixed}))}
     return module.texts(system, index, info, xyz)
+
+
+def __getattr__(name: str):
+    """`EspalikeTemplateGenerator`, imported when it is asked for: it needs torch and RDKit."""
+    if name == "EspalikeTemplateGenerator":
+        from espalike.export.template import EspalikeTemplateGenerator
+
+        return EspalikeTemplateGenerator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

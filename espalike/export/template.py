@@ -1,0 +1,310 @@
+"""Ligands typed while OpenMM builds a system: `EspalikeTemplateGenerator`, with the protocol of openmmforcefields.
+
+```python
+forcefield = app.ForceField("amber14-all.xml", "amber14/tip3p.xml")
+generator = EspalikeTemplateGenerator(["ligand.sdf", "CC(=O)Nc1ccc(O)cc1"], model="espalike-small", cache="cache")
+forcefield.registerTemplateGenerator(generator.generator)
+system = forcefield.createSystem(topology, nonbondedMethod=app.PME, constraints=app.HBonds)
+```
+
+As with every OpenMM template, a residue is known by its graph of elements and bonds: names and atom order are free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import io
+import json
+import logging
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espalike import chem
+from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
+from espalike.types import Molecule
+
+if TYPE_CHECKING:
+    import openmm.app
+    from rdkit import Chem
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Ligand:
+    """A molecule the generator knows.
+
+    Attributes:
+        molecule: its graph.
+        charges: partial charges to use [e], shape `(A,)`, or None for the model's.
+        source: where the charges come from, as it is written into the template's `<Info>`.
+    """
+
+    molecule: Molecule
+    charges: np.ndarray | None
+    source: str
+
+
+class EspalikeTemplateGenerator:
+    """Residue templates from a model, for `openmm.app.ForceField.registerTemplateGenerator(generator.generator)`.
+
+    Args:
+        molecules: what residues may be: one molecule, several, or none yet. A molecule is an espalike, OpenFF or RDKit
+            one, a SMILES, or a file of molecules.
+        model: name of a shipped model, a model file, or a model.
+        cache: directory that keeps templates between runs, in files named by hashes of model and molecule.
+        charges: `given` uses the non-zero charges that come with a molecule (OpenFF `partial_charges`, charges of an
+            SDF or MOL2) and the model's where there are none; `model` always the model's; or numbers [e], one array
+            for one molecule, for several a list of an array or None (the model's) each. `ligands` tells what is used.
+        mixed: how pairs with atoms of other force fields are treated where the van der Waals form is not
+            Lennard-Jones; see `espalike.export.ffxml.to_ffxml`.
+
+    Attributes:
+        hits: templates that came from the cache.
+        misses: templates that the model had to make.
+
+    Raises:
+        FileNotFoundError, ModelFileError: for a model that is not there or not readable.
+        ValueError: for molecules or charges that do not fit.
+    """
+
+    def __init__(
+        self,
+        molecules: Any = None,
+        model: str | Path | ForceFieldModel = DEFAULT,
+        cache: str | Path | None = None,
+        charges: str | Sequence[Any] | np.ndarray = "given",
+        mixed: str | None = None,
+    ):
+        if not isinstance(model, str | Path | ForceFieldModel):
+            raise TypeError(f"model: expected a name, a model file or a model; got {type(model).__name__}")
+        self.model = model if isinstance(model, ForceFieldModel) else load(model)
+        self.model_name = "model in memory" if isinstance(model, ForceFieldModel) else Path(model).name
+        self.mixed = mixed
+        self.cache = None if cache is None else Path(cache)
+        if self.cache is not None and self.cache.is_file():
+            raise ValueError(f"cache {cache} is a file; the cache is a directory of templates: give another name")
+        self.hits = self.misses = 0
+        self._ligands: list[Ligand] = []
+        self._skeletons: list[Chem.Mol] = []
+        self._texts: dict[str, str] = {}
+        self._model_hash = _hash_of_model(self.model)
+        self.add_molecules([] if molecules is None else molecules, charges)
+
+    @property
+    def ligands(self) -> tuple[Ligand, ...]:
+        """The molecules known, with the charges they get."""
+        return tuple(self._ligands)
+
+    def add_molecules(self, molecules: Any, charges: str | Sequence[Any] | np.ndarray = "given") -> None:
+        """Let residues be these molecules, too; both arguments as for the constructor.
+
+        A molecule that is known already, or a stereoisomer of it (parameters do not depend on it), is left out.
+
+        Raises:
+            ValueError: (also ChemistryError, DomainError) when a molecule cannot be used, charges do not fit it, or
+                OpenMM could not tell it from one that is known and gets other charges.
+        """
+        found = [item for given in _several(molecules) for item in _molecules(given)]
+        for ligand in _with_charges(found, charges):
+            if self.model.domain.elements:
+                for remark in self.model.domain.check(ligand.molecule):
+                    _LOG.warning("%s: %s", ligand.molecule.name, remark)
+            skeleton = _skeleton(ligand.molecule.numbers.tolist(), ligand.molecule.bonds.tolist())
+            known = self._find(skeleton)
+            if known is None:
+                _LOG.info("%s: charges: %s", ligand.molecule.name, ligand.source)
+                self._ligands.append(ligand)
+                self._skeletons.append(skeleton)
+            elif not _interchangeable(known, ligand):
+                raise ValueError(
+                    f"{ligand.molecule.name} and {known.molecule.name} have the same elements and bonds, by which "
+                    "OpenMM knows a residue, but different charges; use a generator and a ForceField for each"
+                )
+
+    def generator(self, forcefield: openmm.app.ForceField, residue: openmm.app.topology.Residue) -> bool:
+        """What OpenMM calls for a residue it has no template for.
+
+        Returns:
+            Whether the residue is one of the molecules; if so, its template and parameters were added to `forcefield`.
+        """
+        skeleton = _skeleton_of_residue(residue)
+        ligand = None if skeleton is None else self._find(skeleton)
+        if ligand is None:
+            return False
+        forcefield.loadFile(io.StringIO(self.ffxml(ligand)))
+        return True
+
+    def ffxml(self, ligand: Ligand) -> str:
+        """The ForceField XML of one of `ligands`, from the cache where it is there."""
+        name = f"{self._model_hash}-{_hash_of_ligand(ligand, self.mixed)}.xml"
+        if name not in self._texts:
+            self._texts[name] = self._cached(name) or self._made(ligand, name)
+        return self._texts[name]
+
+    def _find(self, skeleton: Chem.Mol) -> Ligand | None:
+        for ligand, known in zip(self._ligands, self._skeletons, strict=True):
+            if _isomorphic(known, skeleton):
+                return ligand
+        return None
+
+    def _cached(self, name: str) -> str | None:
+        path = None if self.cache is None else self.cache / name
+        if path is None or not path.is_file():
+            return None
+        text = path.read_text(encoding="utf-8")
+        try:
+            ET.fromstring(text)
+        except ET.ParseError as error:
+            _LOG.warning("%s is damaged (%s); it is made anew", path, error)
+            return None
+        self.hits += 1
+        return text
+
+    def _made(self, ligand: Ligand, name: str) -> str:
+        from espalike.export.ffxml import to_ffxml
+
+        self.misses += 1
+        info = {"Model": self.model_name, "ModelHash": self._model_hash, "Charges": ligand.source}
+        options: dict[str, Any] = {} if self.mixed is None else {"mixed": self.mixed}
+        text = to_ffxml(self.model.parametrize(ligand.molecule, ligand.charges), info=info, **options)
+        if self.cache is not None:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            temporary = self.cache / f".{name}.{os.getpid()}.tmp"
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, self.cache / name)
+        return text
+
+
+def _several(molecules: Any) -> list[Any]:
+    from rdkit import Chem
+
+    single = isinstance(molecules, str | Path | Molecule | Chem.Mol) or hasattr(molecules, "to_smiles")
+    if not single and not isinstance(molecules, Iterable):
+        raise TypeError(f"expected a molecule or several, got {type(molecules).__name__}")
+    return [molecules] if single else list(molecules)
+
+
+def _molecules(given: Any) -> list[tuple[Molecule, np.ndarray | None, str]]:
+    """The molecules of one argument, with the charges that come with them and where those stand."""
+    from rdkit import Chem
+
+    if isinstance(given, Molecule):
+        return [(given, None, "")]
+    if isinstance(given, Chem.Mol):
+        return [(chem.from_rdkit(given), None, "")]
+    if isinstance(given, str | Path):
+        entries = list(chem.read_molecules(given))
+        for entry in entries:
+            if entry.molecule is None:
+                raise chem.ChemistryError(f"{given}: {entry.error}")
+        return [(entry.molecule, entry.charges, str(given)) for entry in entries if entry.molecule is not None]
+    if not hasattr(given, "to_smiles"):
+        raise TypeError(
+            f"expected an espalike, OpenFF or RDKit molecule, a SMILES or a file; got {type(given).__name__}"
+        )
+    charges = getattr(given, "partial_charges", None)
+    values = None if charges is None else np.asarray(charges.m_as("elementary_charge"), dtype=np.float64)
+    return [(chem.from_openff(given), values, "partial_charges of the OpenFF molecule")]
+
+
+def _with_charges(found: list[tuple[Molecule, np.ndarray | None, str]], charges: Any) -> list[Ligand]:
+    if isinstance(charges, str):
+        if charges not in ("given", "model"):
+            raise ValueError(f"charges={charges!r}: expected 'given', 'model' or numbers")
+        own = [values if charges == "given" else None for _, values, _ in found]
+        # zeros are how a toolkit says that a molecule has no charges
+        own = [None if values is None or not np.any(values) else values for values in own]
+        return [_ligand(m, values, source) for (m, _, source), values in zip(found, own, strict=True)]
+    if len(found) == 1 and len(charges) and charges[0] is not None and np.ndim(charges[0]) == 0:
+        charges = [charges]
+    if len(charges) != len(found):
+        raise ValueError(f"charges for {len(charges)} molecules were given, but there are {len(found)}")
+    return [_ligand(m, values, "the charges argument") for (m, _, _), values in zip(found, charges, strict=True)]
+
+
+def _ligand(molecule: Molecule, charges: Any, source: str) -> Ligand:
+    if charges is None:
+        return Ligand(molecule, None, "model")
+    fitted = fit_to_formal(molecule, charges)
+    shift = float(fitted[0] - np.asarray(charges, dtype=np.float64)[0])
+    note = f", {shift:+.1e} e added to each atom to sum to the formal charge" if abs(shift) > 1e-9 else ""
+    return Ligand(molecule, fitted, f"given by {source}{note}")
+
+
+def _interchangeable(known: Ligand, other: Ligand) -> bool:
+    """Whether two molecules of the same elements and bonds get the same parameters.
+
+    With the same net charge they are the same up to stereochemistry and resonance, of which parameters know nothing;
+    given charges must be equal in the same atom order.
+    """
+    if known.molecule.net_charge != other.molecule.net_charge:
+        return False
+    if known.charges is None or other.charges is None:
+        return known.charges is other.charges
+    same_order = np.array_equal(known.molecule.numbers, other.molecule.numbers) and np.array_equal(
+        known.molecule.bonds, other.molecule.bonds
+    )
+    return same_order and np.array_equal(known.charges, other.charges)
+
+
+def _skeleton(numbers: list[int], bonds: list[list[int]]) -> Chem.Mol:
+    """Elements and bonds alone."""
+    from rdkit import Chem
+
+    mol = Chem.RWMol()
+    for number in numbers:
+        atom = Chem.Atom(number)
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    for i, j in bonds:
+        mol.AddBond(i, j, Chem.BondType.SINGLE)
+    return mol.GetMol()
+
+
+def _skeleton_of_residue(residue: openmm.app.topology.Residue) -> Chem.Mol | None:
+    """None for a residue that is no whole molecule of elements: bonded to another, or with virtual sites."""
+    atoms = list(residue.atoms())
+    if any(atom.element is None for atom in atoms) or any(True for _ in residue.external_bonds()):
+        return None
+    place = {atom: i for i, atom in enumerate(atoms)}
+    bonds = {(min(place[a], place[b]), max(place[a], place[b])) for a, b in residue.internal_bonds()}
+    return _skeleton([atom.element.atomic_number for atom in atoms], [list(pair) for pair in sorted(bonds)])
+
+
+def _isomorphic(first: Chem.Mol, second: Chem.Mol) -> bool:
+    if first.GetNumAtoms() != second.GetNumAtoms() or first.GetNumBonds() != second.GetNumBonds():
+        return False
+    symbols = (sorted(atom.GetAtomicNum() for atom in mol.GetAtoms()) for mol in (first, second))
+    if next(symbols) != next(symbols):
+        return False
+    return first.GetNumBonds() == 0 or first.HasSubstructMatch(second)
+
+
+def _hash_of_model(model: ForceFieldModel) -> str:
+    """By weights, configuration and code: whatever changes parameters or how they are written changes it."""
+    digest = hashlib.sha256(repr([model.terms, model.levels]).encode())
+    if model.provenance is not None:
+        digest.update(json.dumps(model.provenance.config, sort_keys=True, default=repr).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    plugins = {inspect.getsourcefile(type(term)) or "" for term in model.terms}
+    sources = {str(path) for path in Path(str(files("espalike"))).rglob("*.py")} | (plugins - {""})
+    for path in sorted(sources):
+        digest.update(Path(path).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _hash_of_ligand(ligand: Ligand, mixed: str | None) -> str:
+    digest = hashlib.sha256(f"{ligand.molecule.smiles} {mixed}".encode())
+    if ligand.charges is not None:
+        digest.update(np.ascontiguousarray(ligand.charges, dtype="<f8").tobytes())
+    return digest.hexdigest()[:16]
