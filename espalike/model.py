@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from espalike.data.collate import batch_of
 from espalike.features import FEATURES
 from espalike.nn.build import build
-from espalike.nn.charges import ChargeHead
 from espalike.nn.encoder import Encoder
-from espalike.nn.heads import TermHead
+from espalike.nn.readout import Readout
 from espalike.terms.base import Term
 from espalike.types import Batch, Bound, MMSystem, Molecule
 
@@ -154,27 +153,14 @@ class ForceFieldModel(nn.Module):
             raise ValueError(f"a force field lists each term once; got {', '.join(names)}")
         self.terms, self.levels = tuple(terms), tuple(levels)
         self.encoder = Encoder(conv, len(FEATURES), width, layers)
-        self.heads = nn.ModuleList(
-            ChargeHead(width, hidden)
-            if any(p.link == "charge" for p in term.params)
-            else TermHead(term, width, hidden, len(self.levels))
-            for term in self.terms
-        )
+        self.heads = Readout(self.terms, width, hidden, len(self.levels))
         self.provenance: Provenance | None = None
 
     def forward(self, batch: Batch) -> MMSystem:
         """Parameters of every molecule in the batch; `batch.level` None means the target level."""
         h = self.encoder(batch.x, batch.edges)
-        degrees = torch.zeros_like(batch.numbers).index_add(0, batch.edges[1], torch.ones_like(batch.edges[1]))
-        bound = []
-        for term, head in zip(self.terms, self.heads, strict=True):
-            if isinstance(head, ChargeHead):
-                values = head(h, batch.mol, batch.net_charge)
-            else:
-                tuples = batch.tuples[term.param_kind]
-                level = None if batch.level is None else batch.level[tuples.mol]
-                values = head(h, tuples.idx, batch.numbers, degrees, level)
-            bound.append(Bound(term, batch.tuples[term.kind], values))
+        values = self.heads(h, batch)
+        bound = (Bound(term, batch.tuples[term.kind], value) for term, value in zip(self.terms, values, strict=True))
         return MMSystem(tuple(bound), batch.numbers, batch.mol)
 
     @torch.no_grad()

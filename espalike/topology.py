@@ -7,6 +7,8 @@ Canonical orders, none of which depends on the order in which bonds were given:
 - proper `(i, j, k, l)` with `j < k` for the central bond; three-rings (`i = l`) are no torsions;
 - improper `(a, centre, b, c)` with `a < b < c`, one row for each carbon, nitrogen or boron with exactly three
   neighbours. Connectivity alone decides, so that the resonance form drawn does not matter;
+- angle pair `(a, centre, shared, b)` with `a < b`: two angles at a centre that share a bond;
+- proper pair `(i, j, k, l, m)` with `j < l`: two propers that share three atoms; five-rings (`i = m`) have none;
 - pair `(i, j)` with `i < j`, at least three bonds apart by every path.
 
 Rows are sorted. Torsions about a linear centre have no defined angle and are left out.
@@ -34,6 +36,8 @@ class Topology:
         angles: shape `(T, 3)`.
         propers: shape `(T, 4)`.
         impropers: shape `(T, 4)`, centre second.
+        angle_pairs: shape `(T, 4)`, centre second, shared atom third.
+        proper_pairs: shape `(T, 5)`.
         pairs: nonbonded pairs that are not excluded, shape `(T, 2)`.
         is14: pairs whose shortest path is exactly three bonds, shape `(T,)`, bool.
         linear: sp centres (two neighbours; a triple or two double bonds), shape `(A,)`, bool.
@@ -45,6 +49,8 @@ class Topology:
     angles: np.ndarray
     propers: np.ndarray
     impropers: np.ndarray
+    angle_pairs: np.ndarray
+    proper_pairs: np.ndarray
     pairs: np.ndarray
     is14: np.ndarray
     linear: np.ndarray
@@ -70,12 +76,15 @@ def enumerate_tuples(numbers, bonds, orders) -> Topology:
     angles = _angles(source, target, starts, degrees)
     paths = _paths_of_four(bonds, target, starts, degrees)
     pairs, is14 = _pairs(len(numbers), bonds, angles, paths)
+    propers = _sorted_rows(paths[~(linear[paths[:, 1]] | linear[paths[:, 2]])])
     return Topology(
         n_atoms=len(numbers),
         bonds=bonds,
         angles=angles,
-        propers=_sorted_rows(paths[~(linear[paths[:, 1]] | linear[paths[:, 2]])]),
+        propers=propers,
         impropers=_impropers(numbers, target, starts, degrees),
+        angle_pairs=_angle_pairs(source, target, starts, degrees),
+        proper_pairs=_proper_pairs(propers, target, starts, degrees, linear),
         pairs=pairs,
         is14=is14,
         linear=linear,
@@ -166,6 +175,26 @@ def _impropers(numbers, target, starts, degrees) -> np.ndarray:
     centres = np.flatnonzero((degrees == 3) & np.isin(numbers, _TRIGONAL))
     outer = target[starts[centres][:, None] + np.arange(3)]  # already ascending
     return _sorted_rows(np.stack([outer[:, 0], centres, outer[:, 1], outer[:, 2]], axis=1))
+
+
+def _angle_pairs(source, target, starts, degrees) -> np.ndarray:
+    """From each bond (centre, shared), every two further neighbours of the centre."""
+    which, first = _neighbours(source, target, starts, degrees)
+    angles = np.stack([first, source[which], target[which]], axis=1)
+    angles = angles[angles[:, 0] != angles[:, 2]]
+    which, second = _neighbours(angles[:, 1], target, starts, degrees)
+    rows = np.concatenate([angles[which], second[:, None]], axis=1)
+    return _sorted_rows(rows[(rows[:, 0] < rows[:, 3]) & (rows[:, 3] != rows[:, 2])])
+
+
+def _proper_pairs(propers, target, starts, degrees, linear) -> np.ndarray:
+    """Each proper, read both ways, continued by a neighbour of its last atom; kept where it reads j < l."""
+    both = np.concatenate([propers, propers[:, ::-1]])
+    both = both[~linear[both[:, 3]]]
+    which, last = _neighbours(both[:, 3], target, starts, degrees)
+    rows = np.concatenate([both[which], last[:, None]], axis=1)
+    i, j, k, l, m = rows.T  # noqa: E741 - the field's letters
+    return _sorted_rows(rows[(j < l) & (m != k) & (m != j) & (m != i)])
 
 
 def _pairs(n_atoms: int, bonds, angles, paths) -> tuple[np.ndarray, np.ndarray]:

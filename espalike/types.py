@@ -26,7 +26,20 @@ class Kind(Enum):
     ANGLE = "angle"
     PROPER = "proper"
     IMPROPER = "improper"  # centre second: (outer, centre, outer, outer), SMIRNOFF's order
+    ANGLE_PAIR = "angle-angle"  # (a, centre, shared, b): the angles a-centre-shared and shared-centre-b
+    PROPER_PAIR = "torsion-torsion"  # (i, j, k, l, m): the torsions i-j-k-l and j-k-l-m
     PAIR = "pair"  # nonbonded pairs three (1-4) or more bonds apart
+
+    @property
+    def size(self) -> int:
+        """Atoms in a tuple."""
+        return _SIZES[self]
+
+
+_SIZES = {
+    Kind.ATOM: 1, Kind.BOND: 2, Kind.ANGLE: 3, Kind.PROPER: 4, Kind.IMPROPER: 4, Kind.ANGLE_PAIR: 4,
+    Kind.PROPER_PAIR: 5, Kind.PAIR: 2,
+}  # fmt: skip
 
 
 def _move(value, device, dtype):
@@ -184,6 +197,13 @@ class Bound(Moves):
     term: Term
     tuples: Tuples
     values: torch.Tensor
+
+    @property
+    def scale14(self) -> torch.Tensor:
+        """Factor on 1-4 pairs of a pair term, a scalar: learned (the column `scale14`) or the term's own."""
+        if self.term.params[-1].name == "scale14" and len(self.values):
+            return self.values[0, -1]
+        return self.values.new_tensor(self.term.scale14, dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)

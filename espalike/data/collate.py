@@ -71,6 +71,8 @@ def featurized(molecule: Molecule) -> Graph:
         Kind.ANGLE: topology.angles,
         Kind.PROPER: topology.propers,
         Kind.IMPROPER: topology.impropers,
+        Kind.ANGLE_PAIR: topology.angle_pairs,
+        Kind.PROPER_PAIR: topology.proper_pairs,
         Kind.PAIR: topology.pairs,
     }
     return Graph(

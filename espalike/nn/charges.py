@@ -1,12 +1,16 @@
-"""Partial charges by charge equilibration with learned electronegativity and hardness."""
+"""Partial charges that sum to the formal charge: equilibration, bond-charge increments, or charges that are given."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
+from espalike.features import FEATURES
 from espalike.nn.heads import SymmetricHead
-from espalike.terms.base import NONE
+from espalike.terms.base import NONE, Op
+from espalike.types import Batch, Kind
+
+_SHARE = FEATURES.index("pi_charge_share")
 
 
 def equilibrate(electronegativity: Tensor, hardness: Tensor, mol: Tensor, net_charge: Tensor) -> Tensor:
@@ -31,15 +35,66 @@ def equilibrate(electronegativity: Tensor, hardness: Tensor, mol: Tensor, net_ch
     return softness * (potential[mol] - e)
 
 
-class ChargeHead(nn.Module):
+class Equilibration(nn.Module):
     """Electronegativity and hardness from atom representations, equilibrated to the formal charge."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
         self.head = SymmetricHead(1, 2, width, hidden, NONE)
 
-    def forward(self, h: Tensor, mol: Tensor, net_charge: Tensor) -> Tensor:
+    def forward(self, h: Tensor, batch: Batch) -> Tensor:
         """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each molecule."""
         raw = self.head(h, torch.arange(len(h), device=h.device).unsqueeze(-1))
         hardness = nn.functional.softplus(raw[:, 1] + 0.5413) + 0.05  # one at raw = 0
-        return equilibrate(raw[:, 0], hardness, mol, net_charge).unsqueeze(-1)
+        return equilibrate(raw[:, 0], hardness, batch.mol, batch.net_charge).unsqueeze(-1)
+
+
+class Increments(nn.Module):
+    """Formal charges, spread over their π components, moved along bonds by an antisymmetric function of the two atoms.
+
+    What bond (i, j) gives to i it takes from j, as in MMFF94 (T. A. Halgren, J. Comput. Chem. 17 (1996) 520), so that
+    the sum is the formal charge whatever the network says.
+    """
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.head = SymmetricHead(2, 1, width, hidden, (Op((0, 1)), Op((1, 0), signs=(-1,))))
+
+    def forward(self, h: Tensor, batch: Batch) -> Tensor:
+        """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each molecule."""
+        idx = batch.tuples[Kind.BOND].idx
+        moved = self.head(h, idx)[:, 0].double()
+        base = batch.x[:, _SHARE].double()
+        size = torch.bincount(batch.mol, minlength=batch.n_mols)
+        rest = batch.net_charge.double() - torch.zeros_like(base[: batch.n_mols]).index_add(0, batch.mol, base)
+        base = base + (rest / size)[batch.mol]  # features are single precision
+        return base.index_add(0, idx[:, 0], moved).index_add(0, idx[:, 1], -moved).unsqueeze(-1)
+
+
+class GivenCharges(nn.Module):
+    """Charges that come with the molecule: reference charges in training, the user's in parametrization."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+
+    def forward(self, h: Tensor, batch: Batch) -> Tensor:
+        """Charges [e], float64, shape `(N, 1)`; zero in a batch that carries none, to be replaced by the user's.
+
+        Raises:
+            ValueError: when conformers are to be scored and an atom has no charge.
+        """
+        if batch.ref_charge is None:
+            return torch.zeros(len(h), 1, dtype=torch.float64, device=h.device)
+        if not batch.ref_charge.isfinite().all():
+            raise ValueError(
+                "the force field takes given charges, but some molecules come without; ingest with reference=openff"
+            )
+        return batch.ref_charge.double().unsqueeze(-1)
+
+
+CHARGE_HEADS: dict[str, type[nn.Module]] = {
+    "equilibration": Equilibration,
+    "increments": Increments,
+    "input": GivenCharges,
+}
+"""Charge models by the name `Coulomb` calls them."""

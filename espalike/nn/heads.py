@@ -1,15 +1,15 @@
-"""One symmetric head for every term."""
+"""One symmetric head for every term; terms on the same tuples share its hidden layer."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from espalike.nn.links import find
-from espalike.terms.base import NONE, Op, Term
+from espalike.terms.base import NONE, Op, Param, Term
 from espalike.types import Kind
-
-_SIZE = {Kind.ATOM: 1, Kind.BOND: 2, Kind.ANGLE: 3, Kind.PROPER: 4, Kind.IMPROPER: 4}
 
 
 class SymmetricHead(nn.Module):
@@ -47,27 +47,51 @@ class SymmetricHead(nn.Module):
         return total / len(self.ops)
 
 
+def _columns(op: Op, own: Sequence[int], start: int) -> tuple[list[int], list[int]]:
+    """What an operation does to the learned columns of one term, in columns that begin at `start`."""
+    image = op.columns or tuple(range(max(own, default=-1) + 1))
+    signs = op.signs or (1,) * (max(own, default=-1) + 1)
+    return [start + own.index(image[c]) for c in own], [signs[c] for c in own]
+
+
+def merged(terms: Sequence[Term], own: Sequence[Sequence[int]]) -> tuple[Op, ...]:
+    """The operations of several terms on the same tuples, acting on all their learned columns side by side."""
+    if terms[0].param_kind is Kind.ATOM:
+        return NONE
+    result = []
+    for atoms in (op.atoms for op in terms[0].symmetry):
+        columns: list[int] = []
+        signs: list[int] = []
+        for term, of in zip(terms, own, strict=True):
+            op = next(op for op in term.symmetry if op.atoms == atoms)
+            image, sign = _columns(op, of, len(columns))
+            columns, signs = columns + image, signs + sign
+        moves, flips = columns != list(range(len(columns))), -1 in signs
+        result.append(Op(atoms, tuple(columns) if moves else None, tuple(signs) if flips else None))
+    return tuple(result)
+
+
 class TermHead(nn.Module):
-    """Parameters of one term, with shifts of the shiftable ones for sources of another level of theory.
+    """Learned parameters of terms on the same tuples, with shifts for sources of another level of theory.
 
     Args:
-        term: the functional form.
+        terms: functional forms with the same `param_kind` and the same operations on atoms.
+        own: for each term, the columns of its parameters that are learned for each tuple.
         width: size of an atom's representation.
         hidden: size of the hidden layer.
         n_levels: levels of theory in training; level 0 is the target and has no shift.
     """
 
-    def __init__(self, term: Term, width: int, hidden: int, n_levels: int = 1):
+    def __init__(self, terms: Sequence[Term], own: Sequence[Sequence[int]], width: int, hidden: int, n_levels: int = 1):
         super().__init__()
-        size, n = _SIZE[term.param_kind], len(term.params)
-        self.params = term.params
-        self.links = [find(p.link) for p in term.params]
-        self.head = SymmetricHead(size, n, width, hidden, term.symmetry if size > 1 else NONE)
+        self.kind = terms[0].param_kind
+        self.params: list[Param] = [term.params[c] for term, of in zip(terms, own, strict=True) for c in of]
+        self.links = [find(p.link) for p in self.params]
+        size, n, ops = self.kind.size, len(self.params), merged(terms, own)
+        self.head = SymmetricHead(size, n, width, hidden, ops)
         self.shift = None
-        if n_levels > 1 and any(p.shifts for p in term.params):
-            self.shift = nn.ModuleList(
-                SymmetricHead(size, n, width, hidden, term.symmetry) for _ in range(n_levels - 1)
-            )
+        if n_levels > 1 and any(p.shifts for p in self.params):
+            self.shift = nn.ModuleList(SymmetricHead(size, n, width, hidden, ops) for _ in range(n_levels - 1))
 
     def _shift(self, h: Tensor, idx: Tensor, level: Tensor) -> Tensor | float:
         """Raw shift, zero for tuples at level 0 and for parameters that do not shift."""
@@ -86,7 +110,8 @@ class TermHead(nn.Module):
             raw = raw + self._shift(h, idx, level)
         columns = []
         for column, param, link in zip(raw.unbind(-1), self.params, self.links, strict=True):
+            atoms = idx if param.borrows is None else idx[:, param.borrows.atoms]
             mean = param.mean
-            value = mean(numbers[idx], degrees[idx]) if callable(mean) else torch.full_like(column, mean)
+            value = mean(numbers[atoms], degrees[atoms]) if callable(mean) else torch.full_like(column, mean)
             columns.append(link(column, value.to(column.dtype), param.std))
         return torch.stack(columns, dim=-1)

@@ -18,6 +18,21 @@ Prior = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
+class Borrow:
+    """A parameter that is another term's: class II couplings use the equilibrium values of the bonds and angles.
+
+    Attributes:
+        kind: tuples the lender belongs to.
+        name: the lender's parameter.
+        atoms: where the lender's tuple sits in this one.
+    """
+
+    kind: Kind
+    name: str
+    atoms: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Param:
     """One parameter of a term.
 
@@ -28,6 +43,8 @@ class Param:
         std: spread around it [unit].
         link: how raw network output becomes a value: `positive`, `free`, `range(lo,hi)`; see `espalike.nn.links`.
         shifts: whether another level of theory may shift it in training (equilibrium geometry); dropped at inference.
+        borrows: whose value it takes where the force field has such a term; otherwise it is learned like any other.
+        universal: one learned value for the whole force field instead of one a tuple.
     """
 
     name: str
@@ -36,6 +53,8 @@ class Param:
     std: float
     link: str
     shifts: bool = False
+    borrows: Borrow | None = None
+    universal: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,8 +73,15 @@ NONE = (Op((0,)),)
 REVERSAL_2 = (Op((0, 1)), Op((1, 0)))
 REVERSAL_3 = (Op((0, 1, 2)), Op((2, 1, 0)))
 REVERSAL_4 = (Op((0, 1, 2, 3)), Op((3, 2, 1, 0)))
+REVERSAL_5 = (Op((0, 1, 2, 3, 4)), Op((4, 3, 2, 1, 0)))
 OUTER_3 = tuple(Op((a, 1, b, c)) for a, b, c in itertools.permutations((0, 2, 3)))
 """The six permutations of the outer atoms of an improper (centre second)."""
+
+
+def swapping(ops: tuple[Op, ...], columns: tuple[int, ...]) -> tuple[Op, ...]:
+    """A reversal, identity first, that also permutes parameter columns."""
+    identity, reverse = ops
+    return identity, Op(reverse.atoms, columns)
 
 
 def is_group(ops: tuple[Op, ...], n_columns: int) -> bool:
@@ -102,7 +128,7 @@ class Term(ABC):
     coordinates: ClassVar[tuple[Coordinate, ...]]
     q_names: ClassVar[tuple[str, ...]]
     symmetry: ClassVar[tuple[Op, ...]]
-    params: ClassVar[tuple[Param, ...]]
+    params: tuple[Param, ...]
     expression: ClassVar[str]
     native: ClassVar[str | None] = None
     scale14: float = 1.0
@@ -129,19 +155,44 @@ class Term(ABC):
         return f"{self.name}()"
 
 
+LEARNED = "learned"
+"""Instead of a number for `scale14`: one value for the whole force field, fitted with it."""
+
+
 class PairTerm(Term):
-    """A nonbonded form: parameters belong to atoms and are combined for each pair; 1-4 pairs are scaled."""
+    """A nonbonded form: parameters belong to atoms and are combined for each pair; 1-4 pairs are scaled.
+
+    Args:
+        scale14: factor on pairs three bonds apart, or `"learned"`: then it is one more, universal parameter.
+
+    Attributes:
+        combining: pair parameters from those of the two atoms, which carry the suffixes 1 and 2, in OpenMM's syntax.
+        usual14: factor that learning starts from.
+    """
 
     kind = Kind.PAIR
     param_kind = Kind.ATOM
     symmetry = NONE
+    combining: str
+    usual14: ClassVar[float] = 0.5
 
-    def __init__(self, scale14: float = 1.0):
-        self.scale14 = scale14
+    def __init__(self, scale14: float | str = 1.0):
+        if scale14 == LEARNED:
+            scale = Param("scale14", "1", mean=self.usual14, std=0.3, link="range(0,1)", universal=True)
+            self.params = (*type(self).params, scale)
+        elif isinstance(scale14, str):
+            raise ValueError(f"{self.name}: scale14 is a number or {LEARNED!r}; got {scale14!r}")
+        self.scale14 = self.usual14 if isinstance(scale14, str) else scale14
+
+    @property
+    def n_combined(self) -> int:
+        """How many of the parameter columns are combined for a pair: all but a learned 1-4 factor."""
+        return len(type(self).params)
 
     @abstractmethod
     def combine(self, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Pair parameters from the parameters of its two atoms."""
+        """Pair parameters from the parameters of its two atoms, the first `n_combined` columns."""
 
     def __repr__(self) -> str:
-        return f"{self.name}(scale14={self.scale14:.6g})"
+        learned = len(self.params) > self.n_combined
+        return f"{self.name}(scale14={LEARNED if learned else format(self.scale14, '.6g')})"

@@ -67,3 +67,42 @@ def lj_sigma(numbers: Tensor, degrees: Tensor) -> Tensor:
 def lj_epsilon(numbers: Tensor, degrees: Tensor) -> Tensor:
     """Lennard-Jones epsilon [kcal/mol] by element; monatomic ions have their own."""
     return _lj_table(1).to(numbers.device)[(degrees[:, 0] > 0).long(), numbers[:, 0]]
+
+
+def distance_13(numbers: Tensor, degrees: Tensor) -> Tensor:
+    """Distance [Å] of the outer atoms of an angle at the expected bond lengths and angle."""
+    a, b = bond_length(numbers[:, :2], degrees[:, :2]), bond_length(numbers[:, 1:], degrees[:, 1:])
+    return torch.sqrt(a * a + b * b - 2.0 * a * b * torch.cos(bond_angle(numbers, degrees)))
+
+
+BOND_CENTRES = (0.4, 3.2)
+"""Fixed centres of a linear mixture of bonds [Å], below and above every bond length."""
+ANGLE_CENTRES = (0.6, 3.141592653589793)
+"""Fixed centres of a linear mixture of angles [rad]."""
+_BOND_K, _ANGLE_K = 700.0, 110.0  # what the two force constants of a mixture sum to
+
+
+def _share(value: Tensor, centres: tuple[float, float]) -> Tensor:
+    """Weight of the upper centre when the weighted mean of both is the value."""
+    low, high = centres
+    return ((value - low) / (high - low)).clamp(0.01, 0.99)
+
+
+def bond_mixture_low(numbers: Tensor, degrees: Tensor) -> Tensor:
+    """Force constant at the lower centre [kcal/mol/Å²]."""
+    return _BOND_K * (1.0 - _share(bond_length(numbers, degrees), BOND_CENTRES))
+
+
+def bond_mixture_high(numbers: Tensor, degrees: Tensor) -> Tensor:
+    """Force constant at the upper centre [kcal/mol/Å²]."""
+    return _BOND_K * _share(bond_length(numbers, degrees), BOND_CENTRES)
+
+
+def angle_mixture_low(numbers: Tensor, degrees: Tensor) -> Tensor:
+    """Force constant at the lower centre [kcal/mol]."""
+    return _ANGLE_K * (1.0 - _share(bond_angle(numbers, degrees), ANGLE_CENTRES))
+
+
+def angle_mixture_high(numbers: Tensor, degrees: Tensor) -> Tensor:
+    """Force constant at the upper centre [kcal/mol]."""
+    return _ANGLE_K * _share(bond_angle(numbers, degrees), ANGLE_CENTRES)

@@ -3,12 +3,14 @@
 import torch
 from torch import Tensor
 
-from espalike.geometry import Dihedral
+from espalike.geometry import Angle, Dihedral
 from espalike.terms.base import OUTER_3, REVERSAL_4, Param, Term
 from espalike.types import Kind
 
 PERIODS = (1, 2, 3, 4, 5, 6)
 """Periodicities of proper torsions."""
+_STEEPEST = 1.0 - 1e-9
+"""Sine of the largest out-of-plane angle that has a slope."""
 
 
 class PeriodicProper(Term):
@@ -73,3 +75,78 @@ class PeriodicImproper(Term):
         """Energy [kcal/mol]."""
         (k,) = p
         return k / 3.0 * (3.0 - torch.cos(2.0 * q[0]) - torch.cos(2.0 * q[1]) - torch.cos(2.0 * q[2]))
+
+
+class PeriodicProperOdd(Term):
+    """Σₙ kₙ (1 + cos nφ) + sₙ sin nφ, n = 1…6.
+
+    The sine part changes sign in the mirror image: right for a chiral environment only. A network that does not see
+    stereochemistry gives both enantiomers the same sₙ, and hence different energies.
+    """
+
+    kind = Kind.PROPER
+    coordinates = (Dihedral(0, 1, 2, 3),)
+    q_names = ("phi",)
+    symmetry = REVERSAL_4
+    params = (
+        *PeriodicProper.params,
+        *(Param(f"s{n}", "kcal/mol", mean=0.0, std=0.1, link="free") for n in PERIODS),
+    )
+    expression = "+".join(f"k{n}*(1+cos({n}*phi))+s{n}*sin({n}*phi)" for n in PERIODS)
+    native = "PeriodicTorsionForce"
+
+    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
+        """Energy [kcal/mol]."""
+        (phi,) = q
+        terms = [
+            k * (1.0 + torch.cos(n * phi)) + s * torch.sin(n * phi)
+            for n, k, s in zip(PERIODS, p[:6], p[6:], strict=True)
+        ]
+        return torch.stack(terms).sum(0)
+
+
+class RyckaertBellemans(Term):
+    """Σₙ cₙ cosⁿ(φ − π), n = 0…5 (J.-P. Ryckaert, A. Bellemans, Chem. Phys. Lett. 30 (1975) 123)."""
+
+    kind = Kind.PROPER
+    coordinates = (Dihedral(0, 1, 2, 3),)
+    q_names = ("phi",)
+    symmetry = REVERSAL_4
+    params = tuple(Param(f"c{n}", "kcal/mol", mean=0.0, std=0.5, link="free") for n in range(6))
+    expression = "c0+u*(c1+u*(c2+u*(c3+u*(c4+u*c5)))); u=-cos(phi)"
+    native = "RBTorsionForce"
+
+    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
+        """Energy [kcal/mol], by Horner's scheme; cos(φ − π) is −cos φ."""
+        u = -torch.cos(q[0])
+        total = p[5] * u + p[4]
+        for c in (p[3], p[2], p[1], p[0]):
+            total = total * u + c
+        return total
+
+
+class WilsonImproper(Term):
+    """½ k χ², χ the mean of the three Wilson out-of-plane angles of a trigonal centre, as in class II force fields.
+
+    The angle χ_l between bond c–l and the plane of i, c, k obeys sin χ_l = sin θ(l,c,i) sin φ(l,c,i,k), φ being the
+    dihedral about c–i (E. B. Wilson, J. C. Decius, P. C. Cross, Molecular Vibrations (1955), ch. 4). Each l is taken
+    with i, k in cyclic order, so that the three have one sign.
+    """
+
+    kind = Kind.IMPROPER
+    coordinates = (
+        Angle(0, 1, 2), Dihedral(0, 1, 2, 3),
+        Angle(2, 1, 3), Dihedral(2, 1, 3, 0),
+        Angle(3, 1, 0), Dihedral(3, 1, 0, 2),
+    )  # fmt: skip
+    q_names = ("ta", "pa", "tb", "pb", "tc", "pc")
+    symmetry = OUTER_3
+    params = (Param("k", "kcal/mol", mean=30.0, std=0.5, link="positive"),)
+    expression = "k/18*(asin(sin(ta)*sin(pa))+asin(sin(tb)*sin(pb))+asin(sin(tc)*sin(pc)))^2"
+
+    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
+        """Energy [kcal/mol]."""
+        sines = (torch.sin(theta) * torch.sin(phi) for theta, phi in zip(q[::2], q[1::2], strict=True))
+        # at 90° out of plane the slope of the arc sine is infinite
+        chi = torch.stack([torch.asin(s.clamp(-_STEEPEST, _STEEPEST)) for s in sines]).mean(0)
+        return 0.5 * p[0] * chi * chi

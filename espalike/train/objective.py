@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from espalike.terms.base import Param
 from espalike.types import Batch, Kind, MMSystem, Prediction
 
 
@@ -41,6 +42,7 @@ class Losses:
     charge: Tensor
     lj: Tensor
     torsion: Tensor
+    coupling: Tensor
 
 
 def centred(energy: Tensor, mask: Tensor) -> Tensor:
@@ -55,13 +57,26 @@ def _mean(values: Tensor, where: Tensor) -> Tensor:
     return torch.where(where, values, 0.0).sum() / where.sum().clamp_min(1)
 
 
+def _squares(
+    system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], scale: Callable[[Param], float]
+) -> Tensor:
+    """Sum of squares, in units of a scale, of the chosen parameters, averaged over tuples; impropers do not count."""
+    total = zero
+    for bound in system.terms:
+        columns = [c for c, p in enumerate(bound.term.params) if chosen(p)]
+        if columns and len(bound.values) and bound.term.kind is not Kind.IMPROPER:
+            scales = zero.new_tensor([scale(bound.term.params[c]) for c in columns])
+            total = total + ((bound.values[:, columns] / scales) ** 2).sum(-1).mean()
+    return total
+
+
 @dataclass(frozen=True)
 class Objective:
     """Weighted sum of mean squared errors: energies (centred per molecule), forces, charges, Lennard-Jones
-    parameters, and an L2 term that keeps torsion coefficients small.
+    parameters, and L2 terms that keep torsion coefficients and couplings small.
 
     Attributes:
-        energy, forces, charge, lj, torsion: weights.
+        energy, forces, charge, lj, torsion, coupling: weights.
         scales: errors that count as one.
         sources: factors on the energy and force losses of a source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise.
     """
@@ -71,6 +86,7 @@ class Objective:
     charge: float = 0.5
     lj: float = 0.1
     torsion: float = 1e-3
+    coupling: float = 1e-3
     scales: Scales = field(default_factory=Scales)
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -103,14 +119,14 @@ class Objective:
         error = (centred(prediction.energy, known) - torch.where(known, batch.energy, 0.0)) / self.scales.energy
         force_known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
         force_error = (prediction.forces - torch.where(force_known, batch.forces, 0.0)) / self.scales.forces
-        torsions = [b.values for b in system.terms if b.tuples.idx.shape[-1] == 4 and b.term.kind is Kind.PROPER]
         zero = prediction.energy.new_zeros(())
         return Losses(
             energy=_mean(error**2 * weight[:, 0], known),
             forces=_mean(force_error**2 * weight[batch.mol, 1].unsqueeze(-1), force_known),
             charge=self._charge(system, batch.ref_charge, zero),
             lj=self._lj(system, batch.ref_lj, zero),
-            torsion=sum((((k / self.scales.torsion) ** 2).sum(-1).mean() for k in torsions if len(k)), start=zero),
+            torsion=_squares(system, zero, lambda p: p.link == "free", lambda p: self.scales.torsion),
+            coupling=_squares(system, zero, lambda p: p.link.startswith("range") and p.mean == 0.0, lambda p: p.std),
         )
 
     def _charge(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
@@ -138,4 +154,5 @@ class Objective:
             + self.charge * losses.charge
             + self.lj * losses.lj
             + self.torsion * losses.torsion
+            + self.coupling * losses.coupling
         )

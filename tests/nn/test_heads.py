@@ -1,13 +1,14 @@
 """Symmetric heads, links, charge equilibration."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espalike.nn.charges import ChargeHead, equilibrate
+from espalike.nn.charges import Equilibration, equilibrate
 from espalike.nn.heads import SymmetricHead, TermHead
 from espalike.nn.links import find
 from espalike.terms.angle import HarmonicAngle
@@ -39,7 +40,7 @@ def test_head_moves_columns_and_signs_with_the_operation():
 
 def test_untrained_values_are_near_the_means():
     torch.manual_seed(0)
-    head = TermHead(HarmonicBond(), 16, 16).double()
+    head = TermHead([HarmonicBond()], [[0, 1]], 16, 16).double()
     numbers, degrees = torch.tensor([6, 1, 8]), torch.tensor([2, 1, 1])
     idx = torch.tensor([[0, 1], [0, 2]])
     k, r0 = head(torch.randn(3, 16, dtype=F64), idx, numbers, degrees, None).unbind(-1)
@@ -49,7 +50,7 @@ def test_untrained_values_are_near_the_means():
 
 def test_levels_shift_equilibrium_geometry_only_and_only_away_from_the_target():
     torch.manual_seed(0)
-    head = TermHead(HarmonicAngle(), 8, 8, n_levels=2).double()
+    head = TermHead([HarmonicAngle()], [[0, 1]], 8, 8, n_levels=2).double()
     h, idx = torch.randn(3, 8, dtype=F64), torch.tensor([[0, 1, 2]] * 2)
     numbers, degrees = torch.tensor([1, 8, 1]), torch.tensor([1, 2, 1])
     plain = head(h, idx, numbers, degrees, None)
@@ -103,11 +104,11 @@ def test_equilibration_minimises_the_energy_under_the_constraint(seed, net):
 
 def test_charges_sum_to_the_formal_charge_even_from_a_single_precision_network():
     torch.manual_seed(0)
-    head = ChargeHead(16, 16)
+    head = Equilibration(16, 16)
     mol = torch.repeat_interleave(torch.arange(3), torch.tensor([30, 1, 9]))
     net = torch.tensor([-2.0, 1.0, 0.0])
     with torch.no_grad():
-        q = head(100 * torch.randn(40, 16), mol, net)[:, 0]
+        q = head(100 * torch.randn(40, 16), SimpleNamespace(mol=mol, net_charge=net))[:, 0]
     total = torch.zeros(3, dtype=F64).index_add(0, mol, q)
     torch.testing.assert_close(total, net.double(), rtol=0, atol=1e-9)
     assert float(q[30]) == 1.0  # a monatomic ion carries its charge

@@ -33,7 +33,8 @@ def item(smiles, n, seed, **labels):
 @pytest.fixture(scope="module")
 def setup():
     torch.manual_seed(0)
-    model = from_config(CONFIG).double()
+    coupling = {"_target_": "espalike.terms.cross.BondBond"}
+    model = from_config({**CONFIG, "terms": [*CONFIG["terms"], coupling]}).double()
     water = item(
         "O", 2, 1, ref_charge=np.array([-0.8, 0.4, 0.4]), ref_lj=np.array([[3.2, 0.15], [1.0, 0.0], [1.0, 0.0]])
     )
@@ -91,11 +92,20 @@ def test_a_constant_in_the_energy_does_not_matter():
 
 def test_total_is_the_weighted_sum(setup):
     batch, system, prediction = setup
-    objective = Objective(energy=2.0, forces=0.3, charge=0.7, lj=0.1, torsion=5.0)
+    objective = Objective(energy=2.0, forces=0.3, charge=0.7, lj=0.1, torsion=5.0, coupling=3.0)
     losses = objective.losses(system, prediction, batch, objective.source_factors(["a", "b"]))
     expected = 2 * losses.energy + 0.3 * losses.forces + 0.7 * losses.charge + 0.1 * losses.lj + 5 * losses.torsion
+    expected = expected + 3 * losses.coupling
     torch.testing.assert_close(objective.total(losses), expected)
     assert all(float(v) > 0 for v in losses.__dict__.values())
+
+
+def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values_are_not(setup):
+    batch, system, prediction = setup
+    losses = Objective().losses(system, prediction, batch, Objective().source_factors(["a", "b"]))
+    bound = system.bound("BondBond")
+    assert bound.term.params[0].std == 20.0
+    torch.testing.assert_close(losses.coupling, ((bound.values[:, 0] / 20.0) ** 2).mean())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""Parameters of a whole force field from atom representations: who learns which column, who borrows it from whom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from espalike.nn.charges import CHARGE_HEADS
+from espalike.nn.heads import TermHead
+from espalike.nn.links import find
+from espalike.terms.base import Borrow, Param, Term
+from espalike.types import Batch
+
+
+def rows_of(wanted: Tensor, listed: Tensor, n_atoms: int) -> Tensor:
+    """For each bond or angle in `wanted`, read in either direction, its row in `listed`, which is sorted."""
+    flipped = (wanted[:, 0] > wanted[:, -1]).unsqueeze(-1)
+    wanted = torch.where(flipped, wanted.flip(1), wanted)
+    power = n_atoms ** torch.arange(wanted.shape[1] - 1, -1, -1, device=wanted.device)
+    return torch.searchsorted((listed * power).sum(-1), (wanted * power).sum(-1))
+
+
+class Readout(nn.ModuleList):
+    """One head for all terms on the same tuples, one for the charges, one number for a universal parameter.
+
+    Args:
+        terms: functional forms of the force field.
+        width: size of an atom's representation.
+        hidden: size of the heads' hidden layers.
+        n_levels: levels of theory in training.
+    """
+
+    def __init__(self, terms: Sequence[Term], width: int, hidden: int, n_levels: int):
+        super().__init__()
+        self.terms = tuple(terms)
+        self._place: dict[tuple[int, int], tuple[int, int]] = {}  # (term, column) -> (head, column of the head)
+        self._charge: dict[int, int] = {}  # term -> charge head
+        own = [self._own(term) for term in self.terms]
+        groups: dict[object, list[int]] = {}
+        for t, term in enumerate(self.terms):
+            if any(p.link == "charge" for p in term.params):
+                groups["charge", t] = [t]
+            elif own[t]:
+                groups.setdefault((term.param_kind, frozenset(op.atoms for op in term.symmetry)), []).append(t)
+            for p in term.params:
+                if p.universal:
+                    self.register_parameter(f"{term.name}_{p.name}", nn.Parameter(torch.zeros(())))
+        for key, members in groups.items():
+            if isinstance(key, tuple) and key[0] == "charge":
+                self._charge[members[0]] = len(self)
+                self.append(CHARGE_HEADS[self.terms[members[0]].charges](width, hidden))  # type: ignore[attr-defined]
+                continue
+            columns = [(t, c) for t in members for c in own[t]]
+            self._place |= {place: (len(self), n) for n, place in enumerate(columns)}
+            self.append(TermHead([self.terms[t] for t in members], [own[t] for t in members], width, hidden, n_levels))
+
+    def _own(self, term: Term) -> list[int]:
+        """Columns of a term that are learned for each of its tuples."""
+        return [
+            c
+            for c, p in enumerate(term.params)
+            if p.link != "charge" and not p.universal and (p.borrows is None or self._lender(p.borrows) is None)
+        ]
+
+    def _lender(self, borrow: Borrow) -> tuple[int, int] | None:
+        """Term and column that a parameter is borrowed from; None where the force field has no such term."""
+        for t, term in enumerate(self.terms):
+            for c, p in enumerate(term.params):
+                if term.kind is borrow.kind and p.name == borrow.name and p.borrows is None:
+                    return t, c
+        return None
+
+    def forward(self, h: Tensor, batch: Batch) -> list[Tensor]:
+        """Values of each term, shape `(T, P)`, in the order of the terms."""
+        degrees = torch.zeros_like(batch.numbers).index_add(0, batch.edges[1], torch.ones_like(batch.edges[1]))
+        learned: dict[int, Tensor] = {}
+        for number, head in enumerate(self):
+            if isinstance(head, TermHead):
+                tuples = batch.tuples[head.kind]
+                level = None if batch.level is None else batch.level[tuples.mol]
+                learned[number] = head(h, tuples.idx, batch.numbers, degrees, level)
+        rows: dict[tuple[object, ...], Tensor] = {}
+        return [self._values(t, h, batch, learned, rows) for t in range(len(self.terms))]
+
+    def _values(
+        self, t: int, h: Tensor, batch: Batch, learned: dict[int, Tensor], rows: dict[tuple[object, ...], Tensor]
+    ) -> Tensor:
+        term = self.terms[t]
+        idx = batch.tuples[term.param_kind].idx
+        columns = []
+        for c, param in enumerate(term.params):
+            if (t, c) in self._place:
+                head, column = self._place[t, c]
+                columns.append(learned[head][:, column])
+            elif param.link == "charge":
+                columns.append(self[self._charge[t]](h, batch)[:, 0])
+            elif param.universal:
+                columns.append(self._universal(term, param).expand(len(idx)))
+            else:
+                columns.append(self._borrowed(param, term, batch, learned, rows))
+        widest = torch.float64 if any(column.dtype == torch.float64 for column in columns) else h.dtype
+        return torch.stack([column.to(widest) for column in columns], dim=-1)
+
+    def _universal(self, term: Term, param: Param) -> Tensor:
+        raw = self.get_parameter(f"{term.name}_{param.name}")
+        if callable(param.mean):
+            raise TypeError(f"{term.name}.{param.name} is universal: its mean is a number, not a prior by element")
+        return find(param.link)(raw, torch.full_like(raw, param.mean), param.std)
+
+    def _borrowed(
+        self,
+        param: Param,
+        term: Term,
+        batch: Batch,
+        learned: dict[int, Tensor],
+        rows: dict[tuple[object, ...], Tensor],
+    ) -> Tensor:
+        borrow = param.borrows
+        assert borrow is not None
+        lender = self._lender(borrow)
+        assert lender is not None
+        head, column = self._place[lender]
+        key = (term.param_kind, borrow.kind, borrow.atoms)
+        if key not in rows:
+            wanted = batch.tuples[term.param_kind].idx[:, borrow.atoms]
+            rows[key] = rows_of(wanted, batch.tuples[borrow.kind].idx, len(batch.numbers))
+        return learned[head][rows[key], column]
