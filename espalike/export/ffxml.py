@@ -5,25 +5,30 @@ template by its graph of elements and bonds, never by names or stereochemistry. 
 gets each atom's own parameters; in another order, atoms that the graph cannot tell apart may be swapped. That is
 harmless where their parameters are equal, as a graph network's are, and matters only for given charges that differ
 between them. Two files of one constitution (say, with different charges) need `createSystem(residueTemplates=...)`.
+
+What the format has a tag for is a tag. The rest is a `<Script>`, which OpenMM runs when it builds a system: forces over
+several coordinates, learned 1-4 factors, van der Waals forms other than Lennard-Jones. See `espalike.export.script`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from espalike.export.openmm import BOND_K, ENERGY, LENGTH
-from espalike.export.single import ExportError, facts, fourier, nonbonded, pair_scales, select
+from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, custom, recipe
+from espalike.export.script import MIXED, Nonbonded, nonbonded, script
+from espalike.export.single import ExportError, facts, fourier, select
+from espalike.geometry import Angle, Coordinate, Dihedral, Distance
 from espalike.terms.angle import HarmonicAngle
-from espalike.terms.base import PairTerm
+from espalike.terms.base import PairTerm, Term
 from espalike.terms.bond import HarmonicBond
-from espalike.terms.coulomb import Coulomb
-from espalike.terms.lennard_jones import LennardJones
-from espalike.topology import enumerate_tuples
+from espalike.terms.torsion import RyckaertBellemans
 from espalike.types import Bound, Kind, MMSystem, Molecule
 
 if TYPE_CHECKING:
@@ -67,46 +72,47 @@ def fingerprint(system: MMSystem, index: int | None = None) -> str:
     return digest.hexdigest()[:16]
 
 
-def to_ffxml(system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None) -> str:
+def to_ffxml(
+    system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None, mixed: str | None = None
+) -> str:
     """The XML text of one molecule.
 
     Args:
         system: parametrized molecules.
         index: which molecule; may be left out if there is one.
         info: provenance to write into the file, e.g. model name and source of the charges.
+        mixed: how atoms whose van der Waals form is not Lennard-Jones (with Lorentz–Berthelot mixing) meet atoms of
+            other force fields. None: not at all, building such a system is an error. `"lj"`: by Lennard-Jones 12-6
+            with their sigma and epsilon, Lorentz–Berthelot mixing. Without effect on Lennard-Jones itself.
 
     Raises:
         ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
+        ValueError: for an unknown answer to `mixed`.
     """
+    if mixed not in MIXED:
+        raise ValueError(f"mixed={mixed!r}: expected one of {', '.join(map(repr, MIXED))}")
     one = select(system, index)
     molecule, name = one.molecules[0], f"M{fingerprint(one)}"
     types = [f"{name}-{atom}" for atom in atom_names(molecule)]
+    pairs = nonbonded(one, mixed)
     root = ET.Element("ForceField")
-    _info(root, molecule, name, info)
-    _template(root, molecule, name, types)
-    torsions: list[Bound] = []
-    for bound in one.terms:
-        term = bound.term
-        if fourier(bound) is not None:
-            torsions.append(bound)
-        elif type(term) in _HARMONIC:
-            _harmonic(root, bound, types)
-        elif type(term) not in (LennardJones, Coulomb):
-            raise ExportError(f"{molecule.name}: format 'ffxml' cannot express {term.name}; format 'system' can")
-    if torsions:
-        _torsions(ET.SubElement(root, "PeriodicTorsionForce", ordering="smirnoff"), torsions, types)
-    _nonbonded(root, one, types)
+    _info(root, molecule, name, dict(info or {}) | pairs.facts)
+    _template(root, molecule, name, types, pairs)
+    forces = _bonded(root, one, types)
+    _nonbonded(root, pairs, types)
+    if text := script(molecule, types, forces, pairs):
+        ET.SubElement(root, "Script").text = text
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _info(root: ET.Element, molecule: Molecule, name: str, info: Mapping[str, str] | None) -> None:
+def _info(root: ET.Element, molecule: Molecule, name: str, info: Mapping[str, str]) -> None:
     node = ET.SubElement(root, "Info")
     for key, text in (facts(molecule, info) | {"Template": name}).items():
         ET.SubElement(node, "Fact", name=key).text = text
 
 
-def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str]) -> None:
+def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str], pairs: Nonbonded) -> None:
     from openmm import unit
     from openmm.app.element import Element
 
@@ -116,10 +122,40 @@ def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str])
     for kind, atom, number in zip(types, names, molecule.numbers.tolist(), strict=True):
         element = Element.getByAtomicNumber(number)
         mass = repr(element.mass.value_in_unit(unit.dalton))
-        ET.SubElement(kinds, "Type", {"name": kind, "class": kind, "element": element.symbol, "mass": mass})
+        group = pairs.vdw["class"] if pairs.vdw else kind  # tells scripts which atoms have this van der Waals form
+        ET.SubElement(kinds, "Type", {"name": kind, "class": group, "element": element.symbol, "mass": mass})
         ET.SubElement(residue, "Atom", name=atom, type=kind)
     for i, j in molecule.bonds.tolist():
         ET.SubElement(residue, "Bond", atomName1=names[i], atomName2=names[j])
+
+
+def _bonded(root: ET.Element, one: MMSystem, types: list[str]) -> list[Recipe]:
+    """Tags of the bonded terms; what there is no tag for is returned."""
+    torsions: list[Bound] = []
+    rest: list[Recipe] = []
+    constrained = {bound.term.kind for bound in one.terms if type(bound.term) in _HARMONIC}
+    for bound in one.terms:
+        term = bound.term
+        if isinstance(term, PairTerm):
+            continue
+        if (term.kind, term.coordinates) in _TAGS or fourier(bound) is not None:
+            _check(bound, one.molecules[0])
+        if fourier(bound) is not None:
+            torsions.append(bound)
+        elif type(term) in _HARMONIC:
+            _harmonic(root, bound, types)
+        elif type(term) is RyckaertBellemans:
+            _rows(ET.SubElement(root, "RBTorsionForce"), "Proper", recipe(bound), types, [f"c{n}" for n in range(6)])
+        elif (term.kind, term.coordinates) in _TAGS and custom(bound)["force"] != "CustomCompoundBondForce":
+            _custom(root, bound, types)
+            if term.kind not in constrained:  # OpenMM would take any one of two rows
+                _rest(root, bound, types)
+                constrained.add(term.kind)
+        else:
+            rest.append(recipe(bound))
+    if torsions:
+        _torsions(ET.SubElement(root, "PeriodicTorsionForce", ordering="smirnoff"), torsions, types)
+    return [made for made in rest if made["rows"]]
 
 
 _HARMONIC = {
@@ -127,6 +163,33 @@ _HARMONIC = {
     HarmonicAngle: ("HarmonicAngleForce", "Angle", "angle", ENERGY, 1.0),
 }
 """Tag of the force and of a row, name of the equilibrium value, and factors on k and on it."""
+_TAGS: dict[tuple[Kind, tuple[Coordinate, ...]], tuple[str, str, str, str, str, float]] = {
+    (Kind.BOND, (Distance(0, 1),)): ("Bond", "PerBondParameter", "HarmonicBondForce", "Bond", "length", LENGTH),
+    (Kind.ANGLE, (Angle(0, 1, 2),)): ("Angle", "PerAngleParameter", "HarmonicAngleForce", "Angle", "angle", 1.0),
+    (Kind.PROPER, (Dihedral(0, 1, 2, 3),)): ("Proper", "PerTorsionParameter", "", "", "", 1.0),
+}
+"""Tuples and coordinates that custom tags exist for: tags of a row and of a parameter; then, where it can be
+constrained, the harmonic force whose rows OpenMM takes the constraint from, row, attribute and unit."""
+
+
+def _check(bound: Bound, molecule: Molecule) -> None:
+    """OpenMM finds the tuples of tags by bonds, and uses the first row that fits."""
+    bonds = {tuple(bond) for bond in molecule.bonds.tolist()}
+    seen = set()
+    centre = bound.term.kind is Kind.IMPROPER
+    for atoms in bound.tuples.idx.tolist():
+        links = [(atoms[1], a) for a in (atoms[0], *atoms[2:])] if centre else list(itertools.pairwise(atoms))
+        if any((min(link), max(link)) not in bonds for link in links):
+            raise ExportError(
+                f"{molecule.name}: {bound.term.name} has a row for atoms {tuple(atoms)}, which are not bonded in that "
+                "order; format 'ffxml' cannot express that; format 'system' can"
+            )
+        key = min(tuple(atoms), tuple(atoms[::-1]))
+        if key in seen and fourier(bound) is None:  # rows of Fourier series are merged
+            raise ExportError(
+                f"{molecule.name}: {bound.term.name} lists atoms {key} twice; format 'ffxml' cannot express that"
+            )
+        seen.add(key)
 
 
 def _columns(atoms, types: list[str]) -> dict[str, str]:
@@ -136,13 +199,44 @@ def _columns(atoms, types: list[str]) -> dict[str, str]:
 def _harmonic(root: ET.Element, bound: Bound, types: list[str]) -> None:
     tag, row, zero, unit_k, unit_0 = _HARMONIC[type(bound.term)]
     force = ET.SubElement(root, tag)
-    seen = set()
     for atoms, (k, q0) in zip(bound.tuples.idx.tolist(), bound.values.tolist(), strict=True):
-        key = min(tuple(atoms), tuple(atoms[::-1]))
-        if key in seen:  # OpenMM would use the first of them only
-            raise ExportError(f"{bound.term.name} lists atoms {key} twice; format 'ffxml' cannot express that")
-        seen.add(key)
         ET.SubElement(force, row, {**_columns(atoms, types), zero: repr(q0 * unit_0), "k": repr(k * unit_k)})
+
+
+def _custom(root: ET.Element, bound: Bound, types: list[str]) -> None:
+    made = custom(bound)
+    row, parameter, *_ = _TAGS[bound.term.kind, bound.term.coordinates]
+    force = ET.SubElement(root, made["force"], energy=made["energy"])
+    for name in made["parameters"]:
+        ET.SubElement(force, parameter, name=name)
+    _rows(force, row, made, types, made["parameters"])
+
+
+def _rows(force: ET.Element, tag: str, made: Recipe, types: list[str], names: list[str]) -> None:
+    for atoms, values in made["rows"]:
+        ET.SubElement(force, tag, _columns(atoms, types) | dict(zip(names, map(repr, values), strict=True)))
+
+
+def _rest(root: ET.Element, bound: Bound, types: list[str]) -> None:
+    """Rows without a force constant: `createSystem(constraints=…)` takes lengths and angles from harmonic tags only."""
+    _, _, tag, row, name, unit = _TAGS[bound.term.kind, bound.term.coordinates]
+    if tag:
+        force = ET.SubElement(root, tag)
+        for atoms, value in zip(bound.tuples.idx.tolist(), minimum(bound.term, bound.values).tolist(), strict=True):
+            ET.SubElement(force, row, {**_columns(atoms, types), name: repr(value * unit), "k": "0.0"})
+
+
+def minimum(term: Term, values: torch.Tensor) -> torch.Tensor:
+    """Bond length [Å] or angle [rad] of least energy for each row of a term of one distance or angle, shape `(T,)`."""
+    low, high = (0.5, 4.0) if isinstance(term.coordinates[0], Distance) else (0.0, np.pi)
+    columns = values.unbind(-1)
+    lower, upper = torch.full_like(columns[0], low), torch.full_like(columns[0], high)
+    steps = torch.linspace(0.0, 1.0, 101, dtype=values.dtype).unsqueeze(-1)
+    for _ in range(6):  # each finds the best of 101 points and goes on between its neighbours: 50⁻⁶ of the range
+        q = lower + steps * (upper - lower)
+        best = q.gather(0, term.energy((q,), columns).argmin(0, keepdim=True))[0]
+        lower, upper = best - (upper - lower) / 100.0, best + (upper - lower) / 100.0
+    return best
 
 
 def _torsions(force: ET.Element, terms: list[Bound], types: list[str]) -> None:
@@ -163,27 +257,9 @@ def _torsions(force: ET.Element, terms: list[Bound], types: list[str]) -> None:
             ET.SubElement(force, tag, columns)
 
 
-def _nonbonded(root: ET.Element, one: MMSystem, types: list[str]) -> None:
-    pairs = [bound for bound in one.terms if isinstance(bound.term, PairTerm)]
-    if not pairs:
-        return
-    molecule, (lj, coulomb) = one.molecules[0], nonbonded(one)
-    graph = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
-    for bound in pairs:  # OpenMM derives exclusions and 1-4 pairs from the bonds
-        expected = np.zeros((molecule.n_atoms, molecule.n_atoms))
-        expected[graph.pairs[:, 0], graph.pairs[:, 1]] = np.where(graph.is14, bound.term.scale14, 1.0)
-        if not np.array_equal(expected, pair_scales(bound, molecule.n_atoms)):
-            raise ExportError(
-                f"{molecule.name}: pairs of {bound.term.name} do not follow from the bonds; format 'ffxml' cannot "
-                "express that; format 'system' can"
-            )
-    scales = {
-        "coulomb14scale": repr(float((coulomb.term if coulomb else Coulomb()).scale14)),
-        "lj14scale": repr(float((lj.term if lj else LennardJones()).scale14)),
-    }
-    force = ET.SubElement(root, "NonbondedForce", scales)
-    charge = np.zeros(len(types)) if coulomb is None else coulomb.values[:, 0].numpy()
-    sigma, epsilon = (np.ones(len(types)), np.zeros(len(types))) if lj is None else lj.values.numpy().T
-    for kind, q, s, e in zip(types, charge.tolist(), sigma.tolist(), epsilon.tolist(), strict=True):
-        numbers = {"charge": repr(q), "sigma": repr(s * LENGTH), "epsilon": repr(e * ENERGY)}
-        ET.SubElement(force, "Atom", {"type": kind, **numbers})
+def _nonbonded(root: ET.Element, pairs: Nonbonded, types: list[str]) -> None:
+    if pairs.particles:
+        force = ET.SubElement(root, "NonbondedForce", {k: repr(v) for k, v in pairs.scales.items()})
+        for kind, values in zip(types, pairs.particles, strict=True):
+            columns = zip(("charge", "sigma", "epsilon"), map(repr, values), strict=True)
+            ET.SubElement(force, "Atom", {"type": kind, **dict(columns)})

@@ -12,7 +12,7 @@ from espalike.model import fit_to_formal
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
-from espalike.terms.torsion import PERIODS, PeriodicImproper, PeriodicProper, PeriodicProperPhase
+from espalike.terms.torsion import PERIODS, PeriodicImproper, PeriodicProper, PeriodicProperOdd, PeriodicProperPhase
 from espalike.types import Bound, MMSystem, Molecule, Tuples
 
 
@@ -63,9 +63,12 @@ def select(system: MMSystem, index: int | None = None) -> MMSystem:
 def fourier(bound: Bound) -> list[list[tuple[int, float, float]]] | None:
     """Per tuple the (periodicity, phase [rad], k [kcal/mol]) of each of its dihedrals; None if it is no Fourier series.
 
-    Energy k (1 + cos(nφ − phase)); zeros are left out. The dihedrals are `term.coordinates`.
+    Energy k (1 + cos(nφ − phase)); zeros are left out. The dihedrals are `term.coordinates`. The sum over a molecule is
+    the term's energy, constants included.
     """
     kind, values = type(bound.term), bound.values.tolist()
+    if kind is PeriodicProperOdd:
+        return _with_sines(values)
     if kind is PeriodicProper:
         return [[(n, 0.0, k) for n, k in zip(PERIODS, row, strict=True) if k] for row in values]
     if kind is PeriodicProperPhase:
@@ -76,12 +79,30 @@ def fourier(bound: Bound) -> list[list[tuple[int, float, float]]] | None:
     return None
 
 
+def _with_sines(values: list[list[float]]) -> list[list[tuple[int, float, float]]]:
+    """k (1 + cos nφ) + s sin nφ is a (1 + cos(nφ − δ)) + k − a with a² = k² + s², tan δ = s/k.
+
+    The constants of all rows stand in the first row, as c/2 (1 + cos φ) + c/2 (1 + cos(φ − π)) = c.
+    """
+    half, constant = len(PERIODS), 0.0
+    rows: list[list[tuple[int, float, float]]] = []
+    for row in values:
+        rows.append([])
+        for n, k, s in zip(PERIODS, row[:half], row[half:], strict=True):
+            if amplitude := math.hypot(k, s):
+                rows[-1].append((n, math.atan2(s, k), amplitude))
+                constant += k - amplitude
+    if constant:
+        rows[0] += [(1, 0.0, constant / 2.0), (1, math.pi, constant / 2.0)]
+    return rows
+
+
 def pair_scales(bound: Bound, n_atoms: int) -> np.ndarray:
     """Factor on each pair's interaction, `(A, A)`, upper triangle: 0 excluded, `scale14` for 1-4, 1 beyond."""
     scales = np.zeros((n_atoms, n_atoms))
     i, j = bound.tuples.idx.numpy().T
     is14 = np.zeros(len(i), dtype=bool) if bound.tuples.is14 is None else bound.tuples.is14.numpy()
-    scales[np.minimum(i, j), np.maximum(i, j)] = np.where(is14, bound.term.scale14, 1.0)
+    scales[np.minimum(i, j), np.maximum(i, j)] = np.where(is14, float(bound.scale14), 1.0)
     return scales
 
 

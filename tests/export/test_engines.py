@@ -13,10 +13,7 @@ from espalike import chem
 from espalike.energy import energy
 from espalike.export import to_openmm, to_topology
 from espalike.export.ffxml import to_ffxml
-from espalike.export.openmm import custom_force, native_force
-from espalike.export.single import select
-from espalike.types import MMSystem
-from tests.export.common import case, evaluate, from_ffxml, model, only
+from tests.export.common import agree, case, evaluate, from_ffxml, model, only, reference
 from tests.molecules import DRUGLIKE, SMALL
 
 RENUMBERED = (
@@ -27,16 +24,6 @@ RENUMBERED = (
     "C12C3C4C1C5C2C3C45",
     "COP(=O)([O-])OCC1OC(n2cnc3c(N)ncnc32)C(O)C1O",
 )
-
-
-def reference(system: MMSystem, xyz: np.ndarray) -> tuple[float, np.ndarray]:
-    found = energy(system, torch.from_numpy(xyz)[None])
-    return found.energy.item(), found.forces[0].numpy()
-
-
-def agree(found, expected) -> None:
-    assert found[0] == pytest.approx(expected[0], rel=1e-9, abs=1e-9)
-    np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-8)
 
 
 @pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)
@@ -57,38 +44,6 @@ def test_every_term_contributes_somewhere():
     _, xyz, system = case(DRUGLIKE[0])
     by_term = energy(system, torch.from_numpy(xyz)[None]).by_term
     assert all(abs(u.item()) > 0.1 for u in by_term)
-
-
-@pytest.mark.parametrize("smiles", ["CC(=O)Oc1ccccc1C(=O)[O-]", "CC#CC(=O)N", "CC1OC1C", "O", "[Na+]"])
-def test_custom_forces_from_expressions_equal_native_ones(smiles):
-    _, xyz, system = case(smiles)
-    for bound in select(system).terms:
-        if bound.term.native == "NonbondedForce":
-            continue
-        results = []
-        for force in (native_force(bound), custom_force(bound)):
-            built = openmm.System()
-            for _ in range(len(system.numbers)):
-                built.addParticle(1.0)
-            assert force is not None
-            assert force.getName() == bound.term.name
-            built.addForce(force)
-            results.append(evaluate(built, xyz))
-        agree(*results)
-
-
-def test_force_groups_split_the_energy_by_term():
-    _, xyz, system = case("CC(=O)Nc1ccc(O)cc1")
-    built = to_openmm(system)
-    context = openmm.Context(built, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
-    context.setPositions(xyz / 10.0)
-    split = dict(
-        zip((b.term.name for b in system.terms), energy(system, torch.from_numpy(xyz)[None]).by_term, strict=True)
-    )
-    for force in built.getForces():
-        found = context.getState(energy=True, groups={force.getForceGroup()}).getPotentialEnergy()._value / 4.184
-        assert found == pytest.approx(sum(split.pop(name).item() for name in force.getName().split("+")), rel=1e-9)
-    assert not split
 
 
 def test_system_has_particles_in_order_no_constraints_no_cutoff():

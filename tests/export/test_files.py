@@ -14,11 +14,12 @@ from espalike.energy import energy
 from espalike.export.ffxml import atom_names, fingerprint, to_ffxml
 from espalike.export.single import ExportError
 from espalike.geometry import Distance
-from espalike.terms.base import REVERSAL_2, REVERSAL_3, PairTerm, Param, Term
+from espalike.terms.angle import UreyBradley
+from espalike.terms.base import REVERSAL_2, PairTerm, Param, Term
 from espalike.terms.coulomb import Coulomb
 from espalike.types import Bound, Kind, MMSystem, Tuples
 from espalike.units import COULOMB
-from tests.export.common import case, evaluate, from_ffxml, model
+from tests.export.common import agree, case, evaluate, from_ffxml, model, reference
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
 NICOTINE = "C[NH+]1CCC[C@H]1c1cccnc1"
@@ -38,22 +39,8 @@ class QuarticBond(Term):
         return p[0] * (q[0] - p[1]) ** 4
 
 
-class UreyBradley(Term):
-    """A term of a kind whose form is native but whose coordinate is not."""
-
-    kind = Kind.ANGLE
-    coordinates = (Distance(0, 2),)
-    q_names = ("r",)
-    symmetry = REVERSAL_3
-    params = (Param("k", "kcal/mol/angstrom**2", 50.0, 1.0, "positive"), Param("r0", "angstrom", 2.0, 1.0, "positive"))
-    expression = "0.5*k*(r-r0)^2"
-
-    def energy(self, q, p):
-        return 0.5 * p[0] * (q[0] - p[1]) ** 2
-
-
 class Buckingham(PairTerm):
-    """A pair form that no exporter knows."""
+    """A pair form that says nothing of combining rules in an engine's terms."""
 
     coordinates = (Distance(0, 1),)
     q_names = ("r",)
@@ -84,14 +71,13 @@ def random_values(system: MMSystem, term: Term) -> Bound:
 
 @pytest.mark.parametrize("term", [QuarticBond(), UreyBradley()])
 def test_terms_without_a_native_force_go_out_as_custom_forces(term):
-    _, xyz, system = case(ASPIRIN)
+    molecule, xyz, system = case(ASPIRIN)
     extended = plus(system, random_values(system, term))
     expected = energy(extended, torch.from_numpy(xyz)[None])
-    found, forces = evaluate(export.to_openmm(extended), xyz)
-    assert found == pytest.approx(expected.energy.item(), rel=1e-10)
-    np.testing.assert_allclose(forces, expected.forces[0], rtol=1e-9, atol=1e-8)
-    with pytest.raises(ExportError, match=f"'ffxml' cannot express {term.name}; format 'system' can"):
-        to_ffxml(extended)
+    for built in (export.to_openmm(extended), from_ffxml(extended, molecule)):
+        found, forces = evaluate(built, xyz)
+        assert found == pytest.approx(expected.energy.item(), rel=1e-10)
+        np.testing.assert_allclose(forces, expected.forces[0], rtol=1e-9, atol=1e-8)
 
 
 def test_unknown_pair_terms_are_refused_by_name(tmp_path):
@@ -137,8 +123,9 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     _, _, system = case(ASPIRIN)
     path = tmp_path / "a.xml"
     path.write_text("old")
+    strange = plus(system, Bound(Buckingham(), system.bound("Coulomb").tuples, torch.ones(len(system.numbers), 1)))
     with pytest.raises(ExportError):
-        export.write(plus(system, random_values(system, QuarticBond())), path, "ffxml")
+        export.write(strange, path, "ffxml")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.xml"]
 
@@ -275,11 +262,18 @@ def test_renamed_terms_are_not_mistaken_for_known_ones():
     class Screened(Coulomb):
         """A form of its own."""
 
-    _, _, system = case(ASPIRIN)
+        expression = f"{COULOMB!r}*qq*exp(-0.3*r)/r"
+
+        def energy(self, q, p):
+            return super().energy(q, p) * torch.exp(-0.3 * q[0])
+
+    _, xyz, system = case(ASPIRIN)
     bound = system.bound("Coulomb")
     terms = tuple(Bound(Screened(), b.tuples, b.values) if b is bound else b for b in system.terms)
-    with pytest.raises(ExportError, match="Screened"):
-        export.to_openmm(MMSystem(terms, system.numbers, system.mol, system.molecules))
+    screened = MMSystem(terms, system.numbers, system.mol, system.molecules)
+    agree(evaluate(export.to_openmm(screened), xyz), reference(screened, xyz))
+    with pytest.raises(ExportError, match="LennardJones, Screened; format 'system' holds all"):
+        to_ffxml(screened)
 
 
 def test_topology_follows_the_molecule():

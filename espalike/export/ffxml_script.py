@@ -1,0 +1,176 @@
+"""The fixed part of `<Script>` in exported files: adds to a system what OpenMM's force-field files have no tag for.
+
+OpenMM runs the text at the end of `ForceField.createSystem`, where `sys` is the system made so far, `data` knows its
+atoms, their types and bonds, and `self` is the ForceField. Below it stands a table of one molecule's parameters, in
+OpenMM's units, and the call `espalike_apply(sys, data, self, espalike_table)`. It stands alone: it needs OpenMM and
+nothing else. `to_openmm` uses the same lines.
+"""
+
+import openmm
+
+
+def espalike_apply(sys, data, field, table):
+    """Add one molecule's forces to every copy of it in the system. Types of its atoms belong to no other molecule."""
+    copies = espalike_copies(data, table)
+    if not copies:
+        return
+    for recipe in table["forces"]:
+        espalike_extend(sys, recipe, copies)
+    if table["exceptions"]:
+        espalike_exceptions(sys, table["exceptions"], copies)
+    if table["vdw"]:
+        espalike_vdw(sys, data, field, table, copies)
+
+
+def espalike_copies(data, table):
+    """Atom indices of each copy of the molecule, in the order of the table's atoms."""
+    position = {kind: number for number, kind in enumerate(table["types"])}
+    found: dict = {}
+    for atom in data.atoms:
+        if data.atomType[atom] in position:
+            found.setdefault(atom.residue, {})[position[data.atomType[atom]]] = atom.index
+    for bond in data.bonds:  # a molecule may lie in several residues
+        first, second = (found.get(data.atoms[a].residue) for a in (bond.atom1, bond.atom2))
+        if first is not None and second is not None and first is not second:
+            first.update(second)
+            for residue in [r for r, atoms in found.items() if atoms is second]:
+                found[residue] = first
+    copies = {id(atoms): atoms for atoms in found.values()}
+    for atoms in copies.values():
+        if len(atoms) != len(position):
+            there = sorted(atoms.values())
+            raise ValueError(f"{table['molecule']}: expected {len(position)} atoms, found {len(atoms)}: {there}")
+    return [[atoms[n] for n in range(len(position))] for atoms in copies.values()]
+
+
+def espalike_extend(sys, recipe, copies):
+    """Add rows to the force of that class, name and energy, which is made if it is not there; the force."""
+    kind = getattr(openmm, recipe["force"])
+    custom = recipe["energy"] != ""
+    add = {"Bond": "addBond", "Angle": "addAngle", "Torsion": "addTorsion"}[
+        next(word for word in ("Bond", "Angle", "Torsion") if word in recipe["force"])
+    ]
+    for force in sys.getForces():
+        if (
+            type(force) is kind
+            and force.getName() == recipe["name"]
+            and (not custom or force.getEnergyFunction() == recipe["energy"])
+        ):
+            break
+    else:
+        many = recipe["force"] == "CustomCompoundBondForce"
+        force = kind(*([recipe["size"]] if many else []), *([recipe["energy"]] if custom else []))
+        for name in recipe["parameters"]:
+            getattr(force, add.replace("add", "addPer") + "Parameter")(name)
+        force.setName(recipe["name"])
+        sys.addForce(force)
+    for copy in copies:
+        for row, values in recipe["rows"]:
+            atoms = [copy[a] for a in row]
+            if recipe["force"] == "CustomCompoundBondForce":
+                force.addBond(atoms, values)
+            elif custom:
+                getattr(force, add)(*atoms, values)
+            else:
+                getattr(force, add)(*atoms, *values)
+    return force
+
+
+def espalike_exceptions(sys, rows, copies):
+    """Give 1-4 pairs this molecule's own charge product, sigma and epsilon; the tag could hold one scale for all."""
+    nonbonded = espalike_nonbonded(sys)
+    index = {}
+    for number in range(nonbonded.getNumExceptions()):
+        i, j = nonbonded.getExceptionParameters(number)[:2]
+        index[min(i, j), max(i, j)] = number
+    for copy in copies:
+        for row, values in rows:
+            i, j = sorted(copy[a] for a in row)
+            nonbonded.setExceptionParameters(index[i, j], i, j, *values)
+
+
+def espalike_nonbonded(sys):
+    """The system's NonbondedForce."""
+    return next(force for force in sys.getForces() if isinstance(force, openmm.NonbondedForce))
+
+
+def espalike_vdw(sys, data, field, table, copies):
+    """The van der Waals form, a CustomNonbondedForce between atoms that have it.
+
+    Atoms that have it share an atom class. Beside atoms with Lennard-Jones from elsewhere, the file must have said how
+    they meet: `lj` leaves Lennard-Jones 12-6 to the NonbondedForce and takes it back between atoms that have the form.
+    """
+    vdw, nonbonded = table["vdw"], espalike_nonbonded(sys)
+    own, foreign = espalike_sides(data, field, nonbonded, vdw)
+    if foreign and vdw["mixed"] != "lj":
+        atom = foreign[0]
+        raise ValueError(
+            f"{table['molecule']}: its van der Waals form {vdw['name']} has no rule for pairs with atoms of another "
+            f"force field, and {len(foreign)} are in this system; the first is atom {atom.name} of residue "
+            f"{atom.residue.name} {atom.residue.id}, type {data.atomType[atom]}. Write the file anew with mixed='lj' "
+            "to treat those pairs by Lennard-Jones 12-6 with its sigma and epsilon (Lorentz-Berthelot), or give all "
+            "molecules parameters of one espalike model"
+        )
+    if nonbonded.getNonbondedMethod() == openmm.NonbondedForce.LJPME:
+        raise ValueError(f"{table['molecule']}: LJPME is for Lennard-Jones; {vdw['name']} needs PME or a cutoff")
+    energy = vdw["beside_lj"] if foreign else vdw["energy"]
+    force = espalike_find_pair_force(sys, vdw, energy)
+    if force is None:
+        excluded = [nonbonded.getExceptionParameters(n)[:2] for n in range(nonbonded.getNumExceptions())]
+        force = espalike_pair_force(vdw, energy, sys.getNumParticles(), excluded)
+        if len(own) < sys.getNumParticles():
+            force.addInteractionGroup(own, own)
+        espalike_cutoff(force, nonbonded)
+        sys.addForce(force)
+    for copy in copies:
+        for atom, values in zip(copy, vdw["values"], strict=True):
+            force.setParticleParameters(atom, values)
+            if not foreign:
+                charge, sigma, _ = nonbonded.getParticleParameters(atom)
+                nonbonded.setParticleParameters(atom, charge, sigma, 0.0)
+
+
+def espalike_sides(data, field, nonbonded, vdw):
+    """Indices of the atoms that have the form, and the atoms that do not and have a van der Waals interaction."""
+    own, foreign = [], []
+    for atom in data.atoms:
+        group = field._atomTypes[data.atomType[atom]].atomClass
+        if group == vdw["class"]:
+            own.append(atom.index)
+        elif group.startswith("espalike-") or nonbonded.getParticleParameters(atom.index)[2]._value != 0.0:
+            foreign.append(atom)
+    return own, foreign
+
+
+def espalike_find_pair_force(sys, vdw, energy):
+    """The force that an earlier script made for the same form, or None."""
+    for force in sys.getForces():
+        same = isinstance(force, openmm.CustomNonbondedForce) and force.getName() == vdw["name"]
+        if same and force.getEnergyFunction() == energy:
+            return force
+    return None
+
+
+def espalike_pair_force(vdw, energy, n_particles, excluded):
+    """A pair force whose particles all have the parameters of the molecule's first atom."""
+    force = openmm.CustomNonbondedForce(energy)
+    force.setName(vdw["name"])
+    for name in vdw["parameters"]:
+        force.addPerParticleParameter(name)
+    for _ in range(n_particles):
+        force.addParticle(vdw["values"][0])
+    for i, j in excluded:
+        force.addExclusion(i, j)
+    return force
+
+
+def espalike_cutoff(force, nonbonded):
+    """Cutoff, switch and long-range correction as in the NonbondedForce."""
+    method = nonbonded.getNonbondedMethod()
+    if method not in (nonbonded.NoCutoff, nonbonded.CutoffNonPeriodic):
+        method = nonbonded.CutoffPeriodic
+    force.setNonbondedMethod(method)  # the two classes number these three methods alike
+    force.setCutoffDistance(nonbonded.getCutoffDistance())
+    force.setUseSwitchingFunction(nonbonded.getUseSwitchingFunction())
+    force.setSwitchingDistance(nonbonded.getSwitchingDistance())
+    force.setUseLongRangeCorrection(nonbonded.getUseDispersionCorrection() and method == nonbonded.CutoffPeriodic)
