@@ -41,6 +41,7 @@ class Format:
 FORMATS: dict[str, Format] = {
     "system": Format((".system.xml",), "espalike.export.openmm"),
     "ffxml": Format((".xml",), "espalike.export.ffxml"),
+    "offxml": Format((".offxml",), "espalike.export.offxml"),
 }
 """Known formats."""
 

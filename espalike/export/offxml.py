@@ -1,0 +1,240 @@
+"""An `MMSystem` as SMIRNOFF XML: one fully tagged SMIRKS a parameter, each of which says the whole molecule.
+
+Format: https://openforcefield.github.io/standards/standards/smirnoff/. So the file touches no other molecule, and may
+be loaded after another force field, e.g. `ForceField("openff-2.2.1.offxml", "ligand.offxml")`: it wins for its own
+molecule, since every bond, angle, torsion and trigonal centre of it is listed, those without a term with k = 0.
+
+SMIRNOFF tells atoms apart by the graph alone. Atoms that the graph cannot tell apart get one parameter; a graph network
+gives them one, too, but given charges may differ between them, and then there is no such file.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from espalike.export.classical import Series, charges_and_wells, coefficients, follow_from_bonds, scales14, series
+from espalike.export.single import ExportError, facts, select
+from espalike.export.smirks import WholeMolecule, elements
+from espalike.terms.angle import HarmonicAngle
+from espalike.terms.base import PairTerm
+from espalike.terms.bond import HarmonicBond
+from espalike.terms.coulomb import Coulomb
+from espalike.terms.lennard_jones import LennardJones
+from espalike.topology import Topology, enumerate_tuples
+from espalike.types import Kind, MMSystem
+from espalike.units import convert
+
+LENGTH, DEGREE, CHARGE = " * angstrom ** 1", " * degree ** 1", " * elementary_charge ** 1"
+ENERGY = " * kilocalorie_per_mole ** 1"
+TOLERANCE = 1e-4
+"""Parameters of equivalent atoms may differ by rounding: so much, relative or [kcal/mol, e, Å, rad]."""
+
+_BOND_ORDERS = {"fractional_bondorder_method": "AM1-Wiberg", "fractional_bondorder_interpolation": "linear"}
+_FOURIER = {"potential": "k*(1+cos(periodicity*theta-phase))", "default_idivf": "auto"}
+_SCALES = {"scale12": "0.0", "scale13": "0.0", "scale15": "1.0", "cutoff": f"9.0{LENGTH}"}
+_VDW = {
+    "version": "0.4",
+    "potential": "Lennard-Jones-12-6",
+    "combining_rules": "Lorentz-Berthelot",
+    "switch_width": f"1.0{LENGTH}",
+    "periodic_method": "cutoff",
+    "nonperiodic_method": "no-cutoff",
+}
+_ELECTROSTATICS = {
+    "version": "0.4",
+    "switch_width": f"0.0{LENGTH}",
+    "periodic_potential": "Ewald3D-ConductingBoundary",
+    "nonperiodic_potential": "Coulomb",
+    "exception_potential": "Coulomb",
+}
+"""Versions and attributes are those of OpenFF's own files: the toolkit merges sections only if they agree."""
+
+_Atoms = tuple[int, ...]
+
+
+def texts(
+    system: MMSystem,
+    index: int | None = None,
+    info: Mapping[str, str] | None = None,
+    xyz: np.ndarray | None = None,
+) -> dict[str, str]:
+    """The files of one molecule, ending to text; coordinates play no part."""
+    return {".offxml": to_offxml(system, index, info)}
+
+
+def to_offxml(system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None) -> str:
+    """The SMIRNOFF XML text of one molecule.
+
+    Args:
+        system: parametrized molecules.
+        index: which molecule; may be left out if there is one.
+        info: provenance to write into the file, e.g. model name and source of the charges.
+
+    Raises:
+        ExportError: when the system is not fit for export, a term cannot be expressed in this format, or parameters
+            differ between atoms that a SMIRKS cannot tell apart.
+    """
+    one = select(system, index)
+    molecule = one.molecules[0]
+    _refuse(one)
+    patterns, graph = WholeMolecule(molecule), enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+    root = ET.Element("SMIRNOFF", version="0.3", aromaticity_model="OEAroModel_MDL")
+    lines = [f"    {key}: {text}".replace("--", "- -") for key, text in facts(molecule, info).items()]
+    root.append(ET.Comment("\n".join(["", *lines, "  "])))
+    bonds = ET.SubElement(root, "Bonds", {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS})
+    _harmonic(bonds, one, patterns, Kind.BOND, graph.bonds.tolist())
+    angles = ET.SubElement(root, "Angles", {"version": "0.3", "potential": "harmonic"})
+    _harmonic(angles, one, patterns, Kind.ANGLE, graph.angles.tolist())
+    propers = ET.SubElement(root, "ProperTorsions", {"version": "0.4", **_FOURIER, **_BOND_ORDERS})
+    _torsions(propers, one, patterns, Kind.PROPER, _paths_of_four(graph))
+    impropers = ET.SubElement(root, "ImproperTorsions", {"version": "0.3", **_FOURIER})
+    _torsions(impropers, one, patterns, Kind.IMPROPER, graph.impropers.tolist())
+    _nonbonded(root, one, patterns)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _refuse(one: MMSystem) -> None:
+    """Terms that SMIRNOFF has no section for, and pairs that do not follow from the bonds."""
+    molecule = one.molecules[0]
+    for bound in one.terms:
+        term = bound.term
+        known = type(term) in (HarmonicBond, HarmonicAngle, Coulomb) or series(bound) is not None
+        if type(term) is LennardJones:
+            known = term.mixing == "lorentz-berthelot"
+        if not known:
+            raise ExportError(
+                f"{molecule.name}: format 'offxml' cannot express {term!r}; formats 'system', 'ffxml' can"
+            )
+        if isinstance(term, PairTerm):
+            follow_from_bonds(molecule, bound, "offxml")
+
+
+def _key(kind: Kind, atoms: Iterable[int]) -> _Atoms:
+    """One name for each physical tuple."""
+    atoms = tuple(atoms)
+    if kind is Kind.IMPROPER:
+        a, b, c = sorted((atoms[0], atoms[2], atoms[3]))
+        return (a, atoms[1], b, c)
+    return min(atoms, atoms[::-1])
+
+
+def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms, np.ndarray]):
+    """Tuples grouped by what one SMIRKS matches: `(SMIRKS, tuples of the group, their mean value)`.
+
+    Raises:
+        ExportError: where values within a group differ.
+    """
+    molecule, done = patterns.molecule, set()
+    for atoms, expected in values.items():
+        if atoms in done:
+            continue
+        smirks = patterns.smirks(atoms)
+        members = sorted({_key(kind, match) for match in patterns.matches(smirks)})
+        for other in members:
+            if not np.allclose(values[other], expected, rtol=TOLERANCE, atol=TOLERANCE):
+                raise ExportError(
+                    f"{molecule.name}: {what} of {elements(molecule, atoms)} and {elements(molecule, other)} differ, "
+                    "but the graph cannot tell them apart, so format 'offxml' cannot either; give such atoms equal "
+                    "values (charges: their mean), or use format 'system'"
+                )
+        done.update(members)
+        yield smirks, members, np.mean([values[m] for m in members], axis=0).tolist()
+
+
+def _rows(
+    section: ET.Element,
+    tag: str,
+    patterns: WholeMolecule,
+    kind: Kind,
+    values: dict[_Atoms, np.ndarray],
+    columns: Callable[[_Atoms, list[float]], dict[str, str]],
+) -> None:
+    """One row for each group of equivalent tuples; `columns` writes a group's first tuple and mean value."""
+    for n, (smirks, members, mean) in enumerate(_orbits(patterns, kind, section.tag, values), 1):
+        head = {"smirks": smirks, "id": f"{tag[0].lower()}{n}"}
+        ET.SubElement(section, tag, head | columns(members[0], mean))
+
+
+def _harmonic(section: ET.Element, one: MMSystem, patterns: WholeMolecule, kind: Kind, tuples) -> None:
+    """Bonds or angles ½ k (q − q₀)²."""
+    values = {_key(kind, atoms): np.array([0.0, 1.0]) for atoms in tuples}  # k = 0 where there is no term
+    seen = set()
+    for bound in one.terms:
+        if bound.term.kind is kind:
+            for atoms, found in zip(bound.tuples.idx.tolist(), bound.values.numpy(), strict=True):
+                key = _key(kind, atoms)
+                if key in seen:  # the last match alone would count
+                    raise ExportError(
+                        f"{patterns.molecule.name}: {bound.term.name} lists {elements(patterns.molecule, key)} twice; "
+                        "format 'offxml' cannot express that; format 'system' can"
+                    )
+                seen.add(key)
+                values[key] = found
+    if kind is Kind.BOND:
+        _rows(
+            section, "Bond", patterns, kind, values,
+            lambda _, v: {"length": f"{v[1]!r}{LENGTH}", "k": f"{v[0]!r}{ENERGY} * angstrom ** -2"},
+        )  # fmt: skip
+    else:
+        _rows(
+            section, "Angle", patterns, kind, values,
+            lambda _, v: {"angle": _degrees(v[1]), "k": f"{v[0]!r}{ENERGY} * radian ** -2"},
+        )  # fmt: skip
+
+
+def _degrees(angle: float) -> str:
+    return f"{convert(angle, 'radian', 'degree')!r}{DEGREE}"
+
+
+def _torsions(section: ET.Element, one: MMSystem, patterns: WholeMolecule, kind: Kind, tuples) -> None:
+    """Fourier series; rows on the same atoms are added up, since SMIRNOFF uses the last match only.
+
+    The toolkit wants a row for each proper torsion, also about linear centres, where there is no term.
+    """
+    rows: dict[_Atoms, Series] = {_key(kind, atoms): [] for atoms in tuples}
+    for bound in one.terms:
+        if bound.term.kind is kind:
+            for atoms, found in zip(bound.tuples.idx.tolist(), series(bound) or [], strict=True):
+                rows.setdefault(_key(kind, atoms), []).extend(found)
+    periods = max((n for found in rows.values() for n, _, _ in found), default=1)
+    values = {atoms: np.hstack(coefficients(found, periods)) for atoms, found in rows.items()}
+    # An improper is three dihedrals, and SMIRNOFF divides its k by three (idivf "auto")
+    factor, divisor = (3.0, None) if kind is Kind.IMPROPER else (1.0, "1.0")
+
+    def columns(atoms: _Atoms, mean: list[float]) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for m, (n, phase, k) in enumerate(rows[atoms] or [(1, 0.0, 0.0)], 1):
+            found |= {f"periodicity{m}": str(n), f"phase{m}": _degrees(phase), f"k{m}": f"{k * factor!r}{ENERGY}"}
+            found |= {f"idivf{m}": divisor} if divisor else {}
+        return found
+
+    _rows(section, "Improper" if kind is Kind.IMPROPER else "Proper", patterns, kind, values, columns)
+
+
+def _paths_of_four(graph: Topology) -> list[_Atoms]:
+    """Every proper torsion of the graph, those about linear centres included."""
+    near: dict[int, list[int]] = {a: [] for a in range(graph.n_atoms)}
+    for i, j in graph.bonds.tolist():
+        near[i].append(j)
+        near[j].append(i)
+    paths = [(i, j, k, m) for j, k in graph.bonds.tolist() for i in near[j] for m in near[k]]
+    return [path for path in paths if len(set(path)) == 4]
+
+
+def _nonbonded(root: ET.Element, one: MMSystem, patterns: WholeMolecule) -> None:
+    (charges, wells), (lj14, coulomb14) = charges_and_wells(one), scales14(one)
+    section = ET.SubElement(root, "vdW", {**_VDW, **_SCALES, "scale14": repr(lj14)})
+    _rows(
+        section, "Atom", patterns, Kind.ATOM, {(a,): well for a, well in enumerate(wells)},
+        lambda _, v: {"sigma": f"{v[0]!r}{LENGTH}", "epsilon": f"{v[1]!r}{ENERGY}"},
+    )  # fmt: skip
+    ET.SubElement(root, "Electrostatics", {**_ELECTROSTATICS, **_SCALES, "scale14": repr(coulomb14)})
+    section = ET.SubElement(root, "LibraryCharges", {"version": "0.3"})
+    _rows(
+        section, "LibraryCharge", patterns, Kind.ATOM, {(a,): charges[a : a + 1] for a in range(len(charges))},
+        lambda _, v: {"charge1": f"{v[0]!r}{CHARGE}"},
+    )  # fmt: skip

@@ -1,0 +1,258 @@
+"""The SMIRNOFF XML, read by the OpenFF toolkit and built by Interchange, is our force field."""
+
+import copy
+import itertools
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from rdkit import Chem
+
+from espalike import chem, export
+from espalike.energy import energy
+from espalike.export.offxml import to_offxml
+from espalike.export.single import ExportError
+from espalike.export.smirks import WholeMolecule
+from espalike.terms.angle import UreyBradley
+from espalike.terms.lennard_jones import LennardJones
+from espalike.terms.torsion import PeriodicProperOdd, PeriodicProperPhase, RyckaertBellemans
+from espalike.types import Bound, Kind, MMSystem, Molecule
+from tests.export.common import evaluate, model, perturbed, reference
+from tests.molecules import DRUGLIKE, RESONANCE, SMALL
+
+pytest.importorskip("openff.interchange", reason="needs the extra openff")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+FAST = (
+    "CC(=O)Oc1ccccc1C(=O)[O-]", "C[n+]1ccccc1", "CS(=O)(=O)[O-]", "FC(F)(F)c1ccc(Br)cc1", "C12C3C4C1C5C2C3C45",
+    "CC#CC(=O)N", "C1=CC1", "C1C2CC12", "CC(C)N=[N+]=[N-]", "C=C=C=C", "c1nnn[n-]1", "NC(=S)N", "CSSC", "OO",
+    "CC(=O)NO", "C1OCC1F", "C[N+](C)(C)CC(=O)[O-]", "OP(=O)(O)C(Cl)P(=O)(O)[O-]", "CN(C)C(=N)NC(=N)N",
+    "C1COCCOCCOCCOCCO1", "[C-]#[N+]CC(=O)OC", "O", "[H][H]", "[Zn+2]", "O=C=O", "[NH4+]", "C#N", "F[P-](F)(F)(F)(F)F",
+)  # fmt: skip
+REST = tuple(s for s in DRUGLIKE + SMALL if s not in FAST)
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
+SAGE = "openff_unconstrained-2.2.1.offxml"
+TORSIONS = ("PeriodicProper", "PeriodicProperPhase")
+
+
+def with_phases(molecule: Molecule) -> MMSystem:
+    """Class I with torsions of any phase; equal for atoms that the graph cannot tell apart."""
+    system = model().parametrize(molecule)
+    plain = system.bound("PeriodicProper")
+    values = torch.cat([plain.values.flip(1), 2.0 * plain.values + 0.3], dim=1)
+    extra = Bound(PeriodicProperPhase(), plain.tuples, values)
+    return MMSystem((*system.terms, extra), system.numbers, system.mol, system.molecules)
+
+
+def field(*sources: str):
+    from openff.toolkit import ForceField
+
+    return ForceField(*sources)
+
+
+def built(force_field, offmol) -> openmm.System:
+    """What a user gets: SMIRNOFF parameters assigned by Interchange, given to OpenMM."""
+    from openff.interchange import Interchange
+
+    return Interchange.from_smirnoff(force_field, offmol.to_topology()).to_openmm(combine_nonbonded_forces=True)
+
+
+def openff(molecule: Molecule):
+    from openff.toolkit import Molecule as OpenFF
+
+    return OpenFF.from_mapped_smiles(molecule.smiles, allow_undefined_stereo=True)
+
+
+def split(system: openmm.System, molecule: Molecule, xyz: np.ndarray) -> dict[str, float]:
+    """Energy [kcal/mol] by term: forces one by one, torsions by whether they follow bonds, charges by switching off."""
+    bonds = {frozenset(bond) for bond in molecule.bonds.tolist()}
+    found = {}
+    for n, force in enumerate(system.getForces()):
+        one = copy.deepcopy(system)
+        for other in reversed(range(one.getNumForces())):
+            if other != n:
+                one.removeForce(other)
+        (left,) = one.getForces()
+        total = evaluate(one, xyz)[0]
+        if isinstance(left, openmm.PeriodicTorsionForce):
+            for i in range(left.getNumTorsions()):
+                *atoms, period, phase, k = left.getTorsionParameters(i)
+                if all(frozenset(pair) in bonds for pair in itertools.pairwise(atoms)):
+                    left.setTorsionParameters(i, *atoms, period, phase, 0.0 * k)
+            found["improper"] = evaluate(one, xyz)[0]
+            found["proper"] = total - found["improper"]
+        elif isinstance(left, openmm.NonbondedForce):
+            for i in range(left.getNumParticles()):
+                _, sigma, epsilon = left.getParticleParameters(i)
+                left.setParticleParameters(i, 0.0, sigma, epsilon)
+            for i in range(left.getNumExceptions()):
+                a, b, _, sigma, epsilon = left.getExceptionParameters(i)
+                left.setExceptionParameters(i, a, b, 0.0, sigma, epsilon)
+            found["LennardJones"] = evaluate(one, xyz)[0]
+            found["Coulomb"] = total - found["LennardJones"]
+        else:
+            found[type(force).__name__.removesuffix("Force")] = total
+    return found
+
+
+def ours(system: MMSystem, xyz: np.ndarray) -> dict[str, float]:
+    by_term = energy(system, torch.from_numpy(xyz)[None]).by_term
+    found: dict[str, float] = {}
+    for bound, u in zip(system.terms, by_term, strict=True):
+        name = bound.term.name
+        name = "proper" if name in TORSIONS else "improper" if name == "PeriodicImproper" else name
+        found[name] = found.get(name, 0.0) + u.item()
+    return found
+
+
+def check(smiles: str) -> None:
+    molecule = chem.from_smiles(smiles)
+    system, xyz = with_phases(molecule), perturbed(molecule)
+    read = built(field(to_offxml(system)), openff(molecule))
+    found, expected = evaluate(read, xyz), reference(system, xyz)
+    assert found[0] == pytest.approx(expected[0], rel=1e-9, abs=1e-9)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-7)
+    by_term = ours(system, xyz)
+    theirs = split(read, molecule, xyz)
+    for name, value in by_term.items():
+        assert theirs.pop(name, 0.0) == pytest.approx(value, rel=1e-8, abs=1e-8), name
+    assert all(abs(value) < 1e-9 for value in theirs.values())
+
+
+@pytest.mark.parametrize("smiles", FAST)
+def test_each_term_and_the_total_agree(smiles):
+    check(smiles)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smiles", REST)
+def test_each_term_and_the_total_agree_for_all(smiles):
+    check(smiles)
+
+
+def test_every_term_contributes_somewhere():
+    """The comparison above would hold for zeros: it is not about zeros."""
+    molecule = chem.from_smiles(ASPIRIN)
+    assert all(abs(u) > 0.1 for u in ours(with_phases(molecule), perturbed(molecule)).values())
+
+
+def test_torsions_that_are_a_fourier_series_after_some_algebra():
+    molecule = chem.from_smiles("CC#CC(=O)NO")
+    system, xyz = with_phases(molecule), perturbed(molecule)
+    plain = system.bound("PeriodicProper")
+    for bound in (
+        Bound(PeriodicProperOdd(), plain.tuples, torch.cat([0.5 * plain.values, 0.3 - plain.values], dim=1)),
+        Bound(RyckaertBellemans(), plain.tuples, 0.7 - plain.values),
+    ):
+        one = MMSystem((plain, bound), system.numbers, system.mol, system.molecules)
+        found, expected = evaluate(built(field(to_offxml(one)), openff(molecule)), xyz), reference(one, xyz)
+        assert found[0] == pytest.approx(expected[0], rel=1e-9)
+        np.testing.assert_allclose(found[1], expected[1], atol=1e-8)
+
+
+def resonance(name: str) -> None:
+    """A file made from one drawing fits every other drawing that the toolkit accepts, in any atom order."""
+    from openff.toolkit import Molecule as OpenFF
+
+    rng = np.random.default_rng(3)
+    first, *_ = forms = [chem.from_smiles(form) for form in RESONANCE[name]]
+    system, xyz = with_phases(first), perturbed(first)
+    read, (expected, _) = field(to_offxml(system)), reference(system, xyz)
+    for form in forms:
+        order = rng.permutation(form.n_atoms)
+        graph = Chem.RenumberAtoms(chem.to_rdkit(form), order.tolist())
+        other = OpenFF.from_rdkit(graph, allow_undefined_stereo=True)
+        assert evaluate(built(read, other), xyz[order])[0] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["benzene", "nitro", "guanidinium", "imidazolium"])
+def test_another_drawing_and_order_of_the_molecule(name):
+    resonance(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RESONANCE)
+def test_another_drawing_and_order_of_every_molecule(name):
+    resonance(name)
+
+
+@pytest.mark.parametrize("smiles", ["CC#CC(=O)N", "CN(C)C(=N)NC(=N)N"])
+def test_loaded_after_sage_it_wins_for_its_molecule_and_touches_no_other(smiles):
+    molecule = chem.from_smiles(smiles)
+    system, xyz = with_phases(molecule), perturbed(molecule)
+    both, sage = field(SAGE, to_offxml(system)), field(SAGE)
+    found = evaluate(built(both, openff(molecule)), xyz)[0]
+    assert found == pytest.approx(reference(system, xyz)[0], rel=1e-8)  # Sage writes 1/1.2 with ten digits
+    near = chem.from_smiles("NC(=O)C#CCC") if "#" in smiles else chem.from_smiles("CN(CC)C(=N)NC(=N)N")
+    topology = openff(near).to_topology()
+    for tag in ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW"):
+        alone = {atoms: match.parameter_type.smirks for atoms, match in sage[tag].find_matches(topology).items()}
+        assert alone == {a: match.parameter_type.smirks for a, match in both[tag].find_matches(topology).items()}
+
+
+def test_scales_of_the_terms_are_in_the_file():
+    molecule = chem.from_smiles(ASPIRIN)
+    system, xyz = with_phases(molecule), perturbed(molecule)
+    terms = [Bound(copy.copy(b.term), b.tuples, b.values) for b in system.terms]
+    for bound in terms:
+        if bound.term.kind is Kind.PAIR:
+            bound.term.scale14 = 0.37 if bound.term.name == "LennardJones" else 0.61
+    scaled = MMSystem(tuple(terms), system.numbers, system.mol, system.molecules)
+    expected = reference(scaled, xyz)[0]
+    assert abs(expected - reference(system, xyz)[0]) > 0.1
+    assert evaluate(built(field(to_offxml(scaled)), openff(molecule)), xyz)[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_charges_that_differ_between_equivalent_atoms_are_refused():
+    molecule = chem.from_smiles("CO")
+    charges = model().parametrize(molecule).bound("Coulomb").values[:, 0].numpy().copy()
+    hydrogens = [a for a in range(6) if molecule.numbers[a] == 1 and [0, a] in molecule.bonds.tolist()]
+    charges[hydrogens] += [0.01, -0.02, 0.01]
+    with pytest.raises(ExportError, match=r"CO: LibraryCharges of H3 and H4 differ.*mean.*'system'"):
+        to_offxml(model().parametrize(molecule, charges=charges))
+    charges[hydrogens] = charges[hydrogens].mean()
+    assert "LibraryCharge" in to_offxml(model().parametrize(molecule, charges=charges))
+
+
+def test_terms_without_a_section_are_refused():
+    molecule = chem.from_smiles("CCO")
+    system = model().parametrize(molecule)
+    tuples = system.bound("HarmonicAngle").tuples
+    extra = Bound(UreyBradley(), tuples, torch.ones(len(tuples.idx), 2))
+    with pytest.raises(ExportError, match=r"CCO: format 'offxml' cannot express UreyBradley.*'system', 'ffxml' can"):
+        to_offxml(MMSystem((*system.terms, extra), system.numbers, system.mol, system.molecules))
+    lj = system.bound("LennardJones")
+    mixed = Bound(LennardJones(mixing="geometric"), lj.tuples, lj.values)
+    with pytest.raises(ExportError, match=r"LennardJones\(scale14=0.5, mixing=geometric\)"):
+        to_offxml(MMSystem((mixed,), system.numbers, system.mol, system.molecules))
+    bonds = system.bound("HarmonicBond")
+    with pytest.raises(ExportError, match="lists C1-C2 twice"):
+        to_offxml(MMSystem((bonds, bonds), system.numbers, system.mol, system.molecules))
+
+
+def test_a_pattern_counts_terminal_groups_and_tags_in_order():
+    patterns = WholeMolecule(chem.from_smiles("CC(C)(C)c1ccccc1"))
+    assert len(patterns.matches(patterns.smirks((0,)))) == 3
+    assert len(patterns.matches(patterns.smirks((0, 1, 4)))) == 3
+    for tuples in ((10,), (10, 0, 1), (0, 1, 2)):  # hydrogens of one of three methyl groups among the tags
+        assert tuples in patterns.matches(patterns.smirks(tuples))
+    assert not patterns.matches(WholeMolecule(chem.from_smiles("CC(C)(C)c1ccncc1")).smirks((0,)))
+
+
+def test_no_file_for_a_graph_too_symmetric_to_match(monkeypatch):
+    monkeypatch.setattr("espalike.export.smirks._MAX_MATCHES", 40)
+    with pytest.raises(ExportError, match="symmetric in more than 40 ways"):
+        to_offxml(model().parametrize(chem.from_smiles("C12C3C4C1C5C2C3C45")))
+
+
+def test_the_file_says_where_it_comes_from_and_write_writes_it(tmp_path):
+    system = model().parametrize(chem.from_smiles("CO"))
+    path = export.write(system, tmp_path / "methanol.offxml", "offxml", info={"model": "mine -- really"})
+    text = path.read_text()
+    assert "Molecule: CO" in text
+    assert "model: mine - - really" in text
+    assert [section.tag for section in ET.fromstring(text)] == [
+        "Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW", "Electrostatics", "LibraryCharges",
+    ]  # fmt: skip
