@@ -9,6 +9,7 @@ of a bond from its equilibrium length. Exit status 1 when the run is not stable.
 import argparse
 import math
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import openmm
@@ -48,6 +49,23 @@ def equilibrium_bonds(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:
     return np.array(pairs, dtype=int).reshape(-1, 2), np.array(lengths)
 
 
+def watch(context: openmm.Context, step, steps: int, pairs: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
+    """Run, and give every so many steps the temperature [K], total energy [kcal/mol] and lengths of pairs [Å].
+
+    `step(n)` makes n steps of the context. All degrees of freedom count: there are no constraints, and the
+    thermostat acts on the centre of mass as well.
+    """
+    freedom = 3 * context.getSystem().getNumParticles()
+    for _ in range(steps // EVERY):
+        step(EVERY)
+        state = context.getState(positions=True, energy=True)
+        kinetic = state.getKineticEnergy()
+        total = (kinetic + state.getPotentialEnergy()).value_in_unit(unit.kilocalories_per_mole)
+        at = state.getPositions(asNumpy=True).value_in_unit(unit.angstrom)
+        lengths = np.linalg.norm(at[pairs[:, 0]] - at[pairs[:, 1]], axis=1)
+        yield 2 * kinetic / (unit.MOLAR_GAS_CONSTANT_R * unit.kelvin) / freedom, total, lengths
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Minimise, equilibrate for a tenth of the time, run, report."""
     topology, xyz = read_sdf(arguments.sdf)
@@ -66,18 +84,13 @@ def run(arguments: argparse.Namespace) -> int:
         simulation.reporters.append(app.PDBReporter(arguments.trajectory, frames, enforcePeriodicBox=False))
 
     pairs, lengths = equilibrium_bonds(system)
-    freedom = 3 * system.getNumParticles()
     temperatures, stretch = [], np.zeros(len(pairs))
-    for _ in range(steps // EVERY):
-        simulation.step(EVERY)
-        state = simulation.context.getState(positions=True, energy=True)
-        kinetic = state.getKineticEnergy() / (unit.MOLAR_GAS_CONSTANT_R * unit.kelvin)
-        temperatures.append(2 * kinetic / freedom)
-        at = state.getPositions(asNumpy=True).value_in_unit(unit.angstrom)
-        stretch = np.fmax(stretch, np.abs(np.linalg.norm(at[pairs[:, 0]] - at[pairs[:, 1]], axis=1) - lengths))
+    for temperature, _, at in watch(simulation.context, simulation.step, steps, pairs):
+        temperatures.append(temperature)
+        stretch = np.fmax(stretch, np.abs(at - lengths))
 
     mean, spread = float(np.mean(temperatures)), float(np.std(temperatures))
-    expected = target * math.sqrt(2 / freedom)
+    expected = target * math.sqrt(2 / (3 * system.getNumParticles()))
     print(f"{arguments.ps:g} ps of Langevin dynamics, {system.getNumParticles()} atoms, no constraints")
     print(f"temperature {mean:.1f} ± {spread:.1f} K (target {target:g} K; canonical spread {expected:.1f} K)")
     if len(pairs):
