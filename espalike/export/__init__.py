@@ -42,6 +42,7 @@ FORMATS: dict[str, Format] = {
     "system": Format((".system.xml",), "espalike.export.openmm"),
     "ffxml": Format((".xml",), "espalike.export.ffxml"),
     "offxml": Format((".offxml",), "espalike.export.offxml"),
+    "gromacs": Format((".top", ".gro", ".itp"), "espalike.export.gromacs"),
 }
 """Known formats."""
 
