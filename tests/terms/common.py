@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 import pkgutil
 
 import torch
@@ -98,11 +97,11 @@ def positions(term, seed=0, k=3):
     return (base + 0.15 * noise) * (2.0 if term.kind is Kind.PAIR else 1.0)
 
 
-def plain_energy(bound, x, columns=None):
+def plain_energy(bound, x):
     """Energy of each tuple, shape `(T, K)`, from positions `(N, K, 3)` by nothing but the term's own functions."""
     term, idx = bound.term, bound.tuples.idx
     q = tuple(c(tuple(x[idx[:, a]] for a in c.atoms))[0] for c in term.coordinates)
-    rows = bound.values if columns is None else columns
+    rows = bound.values
     if isinstance(term, PairTerm):
         own = rows[:, : len(type(term).params)]
         p = term.combine(own[idx[:, 0]].unbind(-1), own[idx[:, 1]].unbind(-1))
@@ -114,17 +113,6 @@ def plain_energy(bound, x, columns=None):
     return term.energy(q, tuple(c.unsqueeze(-1) for c in p)) * scale
 
 
-def scanned(term, grid, parameters):
-    """Energies and slopes, shape `(T, n)`, of a form with one coordinate along a grid of it."""
-    q = grid.clone().requires_grad_()
-    u = term.energy((q.expand(len(parameters), -1),), tuple(c.unsqueeze(-1) for c in parameters.unbind(-1)))
-    slopes = []
-    for row in u:
-        (slope,) = torch.autograd.grad(row.sum(), q, retain_graph=True)
-        slopes.append(slope)
-    return u.detach(), torch.stack(slopes)
-
-
 def corners(term, n=64, seed=0, size=3.0):
     """Parameters at the edges of what a network says: every raw output at plus or minus `size` at random."""
     generator = torch.Generator().manual_seed(seed)
@@ -132,6 +120,3 @@ def corners(term, n=64, seed=0, size=3.0):
     return torch.stack(
         [column(term, p, n, generator, size * s) for p, s in zip(term.params, signs, strict=True)], dim=-1
     )
-
-
-DEGREE = math.pi / 180.0
