@@ -8,6 +8,9 @@ nothing else. `to_openmm` uses the same lines.
 
 import openmm
 
+ESPALIKE_NO_WELL = 1e-20
+"""Epsilon [kJ/mol] without effect. It is not zero, since `Modeller.addSolvent` puts water into atoms without a well."""
+
 
 def espalike_apply(sys, data, field, table):
     """Add one molecule's forces to every copy of it in the system. Types of its atoms belong to no other molecule."""
@@ -127,7 +130,7 @@ def espalike_vdw(sys, data, field, table, copies):
             force.setParticleParameters(atom, values)
             if not foreign:
                 charge, sigma, _ = nonbonded.getParticleParameters(atom)
-                nonbonded.setParticleParameters(atom, charge, sigma, 0.0)
+                nonbonded.setParticleParameters(atom, charge, sigma, ESPALIKE_NO_WELL)
 
 
 def espalike_sides(data, field, nonbonded, vdw):

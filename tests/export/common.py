@@ -42,7 +42,7 @@ def far(made: ForceFieldModel) -> ForceFieldModel:
         for name, value in made.named_parameters():
             if name.endswith("tuple.3.weight"):
                 value.mul_(30.0)
-            elif "universal" in name:
+            elif value.ndim == 0:  # universal
                 value.fill_(0.7)
     return made.double().eval()
 

@@ -13,7 +13,7 @@ from espalike import chem
 from espalike.energy import energy
 from espalike.export import to_openmm, to_topology
 from espalike.export.ffxml import to_ffxml
-from tests.export.common import agree, case, evaluate, from_ffxml, model, only, reference
+from tests.export.common import FIELDS, agree, case, evaluate, field_model, from_ffxml, model, only, reference
 from tests.molecules import DRUGLIKE, SMALL
 
 RENUMBERED = (
@@ -57,11 +57,11 @@ def test_system_has_particles_in_order_no_constraints_no_cutoff():
     assert nonbonded.getNonbondedMethod() == openmm.NonbondedForce.NoCutoff
 
 
-def renumbering(smiles: str, repeats: int) -> None:
+def renumbering(smiles: str, repeats: int, made: ForceFieldModel) -> None:
     """Same parameters and energies whatever the atom order, also of an XML written in another order."""
     rng = np.random.default_rng(11)
     molecule, xyz, _ = case(smiles)
-    system = model().parametrize(molecule)
+    system = made.parametrize(molecule)
     expected, _ = reference(system, xyz)
     original = app.ForceField(io.StringIO(to_ffxml(system)))
     graph = chem.to_rdkit(molecule)
@@ -69,10 +69,10 @@ def renumbering(smiles: str, repeats: int) -> None:
         order = rng.permutation(molecule.n_atoms)
         other = chem.from_rdkit(Chem.RenumberAtoms(graph, order.tolist()))
         assert (other.numbers == molecule.numbers[order]).all()
-        shuffled = model().parametrize(other)
-        for name in ("LennardJones", "Coulomb"):
-            difference = shuffled.bound(name).values - system.bound(name).values[torch.from_numpy(order)]
-            assert difference.abs().max() < 1e-10
+        shuffled = made.parametrize(other)
+        for one, two in zip(system.terms, shuffled.terms, strict=True):
+            if isinstance(one.term, PairTerm):
+                assert (two.values - one.values[torch.from_numpy(order)]).abs().max() < 1e-10
         moved = xyz[order]
         assert reference(shuffled, moved)[0] == pytest.approx(expected, rel=0, abs=1e-8)
         assert evaluate(to_openmm(shuffled), moved)[0] == pytest.approx(expected, rel=0, abs=1e-8)
@@ -83,10 +83,23 @@ def renumbering(smiles: str, repeats: int) -> None:
 
 @pytest.mark.parametrize("smiles", RENUMBERED)
 def test_renumbering(smiles):
-    renumbering(smiles, 20)
+    renumbering(smiles, 20, model())
+
+
+@pytest.mark.parametrize("smiles", RENUMBERED[:2])
+@pytest.mark.parametrize("field", ["class2", "max"])
+def test_renumbering_of_couplings(field, smiles):
+    renumbering(smiles, 2, field_model(field))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smiles", RENUMBERED)
+@pytest.mark.parametrize("field", FIELDS)
+def test_renumbering_of_every_force_field(field, smiles):
+    renumbering(smiles, 20, field_model(field))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("smiles", [s for s in DRUGLIKE if s not in RENUMBERED])
 def test_renumbering_of_all(smiles):
-    renumbering(smiles, 20)
+    renumbering(smiles, 20, model())
