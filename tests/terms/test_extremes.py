@@ -133,11 +133,10 @@ class TestVanDerWaals:
             pair, numbers, bonded = wells(term, size, seed)
             r = RMIN * pair[0].unsqueeze(-1) * rho
             u = scale * term.energy((r,), tuple(c.unsqueeze(-1) for c in pair)) - scale_charges * COULOMB * 0.25 / r
-            u = u[bonded & (numbers > 1).any(1)]
-            wall, place = u.max(1)
-            contact, where = u.min(1)
-            assert (rho[place] < 0.35).all()
-            assert (rho[where] > 0.35).all()  # in contact, not within each other
+            asked = bonded & (numbers > 1).any(1)
+            (wall, inner), (contact, outer) = u[asked].max(1), u[asked].min(1)
+            assert (rho[inner] < 1 / 3).all()
+            assert (rho[outer] > 1 / 3).all()  # in contact, not within each other
             assert (wall - contact).min() > OUT_OF_REACH
 
     def test_soft_forms_are_finite_where_atoms_coincide(self, term):
