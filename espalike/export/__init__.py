@@ -42,7 +42,9 @@ FORMATS: dict[str, Format] = {
     "system": Format((".system.xml",), "espalike.export.openmm"),
     "ffxml": Format((".xml",), "espalike.export.ffxml"),
     "offxml": Format((".offxml",), "espalike.export.offxml"),
+    "lammps": Format((".lmp", ".in"), "espalike.export.lammps"),
     "gromacs": Format((".top", ".gro", ".itp"), "espalike.export.gromacs"),
+    "amber": Format((".prmtop", ".inpcrd"), "espalike.export.amber"),
 }
 """Known formats."""
 

@@ -92,6 +92,13 @@ def nonbonded(one: MMSystem, format: str) -> Nonbonded:
     return Nonbonded(graph, charge, lj, rules[0] if rules else LennardJones(), scale_charge, scale_lj)
 
 
+def mass(number: int) -> float:
+    """Mass of an element [dalton]."""
+    from rdkit.Chem import GetPeriodicTable
+
+    return GetPeriodicTable().GetAtomicWeight(int(number))
+
+
 def one_line(text: str) -> str:
     """A title: one line that does not begin like a directive and holds no comment."""
     return " ".join(text.replace(";", " ").split()).lstrip("[#* ").rstrip("\\") or "molecule"

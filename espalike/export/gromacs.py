@@ -17,7 +17,7 @@ import numpy as np
 
 from espalike.export import STEM
 from espalike.export.classical import series
-from espalike.export.engines import Nonbonded, columns, comment, coordinates, nonbonded, one_line, refusal
+from espalike.export.engines import Nonbonded, columns, comment, coordinates, mass, nonbonded, one_line, refusal
 from espalike.export.ffxml import atom_names, fingerprint
 from espalike.export.single import select
 from espalike.terms.angle import CosineAngle, HarmonicAngle, LinearMixtureAngle, QuarticAngle, UreyBradley
@@ -141,7 +141,7 @@ def _types(molecule: Molecule, name: str, pairs: Nonbonded) -> list[str]:
     rows = []
     for kind, number, (sigma, epsilon) in zip(_kinds(molecule, name), molecule.numbers, pairs.lj.tolist(), strict=True):
         lj = (repr(sigma * LENGTH), repr(epsilon * ENERGY))
-        rows.append((kind, str(number), _mass(number), "0.0", "A", *lj))
+        rows.append((kind, str(number), repr(mass(number)), "0.0", "A", *lj))
     lines = ["", "[ atomtypes ]", "; name  number  mass  charge  ptype  sigma [nm]  epsilon [kJ/mol]", *columns(rows)]
     if pairs.rule.mixing not in ("lorentz-berthelot", "geometric"):
         i, j = np.triu_indices(molecule.n_atoms)
@@ -159,7 +159,7 @@ def _molecule(molecule: Molecule, name: str, pairs: Nonbonded, sections: dict[st
     rows = []
     named = zip(_kinds(molecule, name), atom_names(molecule), pairs.charge.tolist(), molecule.numbers, strict=True)
     for n, (kind, atom, charge, number) in enumerate(named, 1):
-        rows.append((str(n), kind, "1", "LIG", atom, str(n), repr(charge), _mass(number)))
+        rows.append((str(n), kind, "1", "LIG", atom, str(n), repr(charge), repr(mass(number))))
     lines += columns(rows)
     for section, found in (*sections.items(), ("pairs", _pairs(pairs))):
         if found:
@@ -193,9 +193,3 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
 
 def _kinds(molecule: Molecule, name: str) -> list[str]:
     return [f"{name}-{atom}" for atom in atom_names(molecule)]
-
-
-def _mass(number: int) -> str:
-    from rdkit.Chem import GetPeriodicTable
-
-    return repr(GetPeriodicTable().GetAtomicWeight(int(number)))

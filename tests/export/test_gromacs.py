@@ -31,7 +31,7 @@ from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.torsion import PeriodicProperOdd, RyckaertBellemans, WilsonImproper
 from espalike.terms.torsion_torsion import TorsionTorsion
 from espalike.units import KJ_PER_KCAL, convert
-from tests.export.engine_cases import ALL, FAST, LEARNED, by_chance, by_term, class_one, compare, geometry
+from tests.export.engine_cases import FAST, LEARNED, by_chance, by_term, class_one, compare, each_molecule, geometry
 
 PROGRAMS = [
     pytest.param(
@@ -127,28 +127,14 @@ def others(smiles):
 
 
 @pytest.mark.parametrize(("program", "tolerance"), PROGRAMS)
-@pytest.mark.parametrize("smiles", FAST)
+@each_molecule
 def test_class_one(program, tolerance, smiles, tmp_path):
     check(program, tolerance, tmp_path, class_one(smiles), smiles)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("program", "tolerance"), PROGRAMS)
-@pytest.mark.parametrize("smiles", [s for s in ALL if s not in FAST])
-def test_class_one_of_the_other_molecules(program, tolerance, smiles, tmp_path):
-    check(program, tolerance, tmp_path, class_one(smiles), smiles)
-
-
-@pytest.mark.parametrize(("program", "tolerance"), PROGRAMS)
-@pytest.mark.parametrize("smiles", FAST)
+@each_molecule
 def test_other_forms(program, tolerance, smiles, tmp_path):
-    check(program, tolerance, tmp_path, others(smiles), smiles)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("program", "tolerance"), PROGRAMS)
-@pytest.mark.parametrize("smiles", [s for s in ALL if s not in FAST])
-def test_other_forms_of_the_other_molecules(program, tolerance, smiles, tmp_path):
     check(program, tolerance, tmp_path, others(smiles), smiles)
 
 
