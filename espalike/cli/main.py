@@ -23,7 +23,7 @@ JOBS = {
     "label": "compute QM energies and forces of molecules and keep them as a store",
 }
 COMMANDS = {
-    "parametrize": "write force-field files for ligands (OpenMM system, ForceField XML)",
+    "parametrize": "write force-field files for ligands: OpenMM, SMIRNOFF, GROMACS, Amber, LAMMPS",
     "models": "the models at hand: functional form, domain, size, test figures",
     "info": "what a model file or a store holds: configuration, units, provenance, hashes",
 }

@@ -28,9 +28,11 @@ HELP = """Write force-field files for molecules: one set of files a molecule, at
 examples:
   espalike parametrize 'CC(=O)Nc1ccc(O)cc1' --out out
   espalike parametrize ligands.sdf --out out --format system,ffxml --report out/report.json
+  espalike parametrize ligand.sdf --out out --format gromacs,amber
   espalike parametrize ligand.sdf --model mine.espalike --format ffxml --mixed lj
   espalike parametrize ligand.pdb --smiles 'CC(=O)[O-]' --charges charges.txt
 
+Coordinates, where a format holds them, are the input's, or an embedded conformer's if it has none.
 A molecule that cannot be used is reported with its reason; the others are written.
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
 

@@ -14,6 +14,7 @@ from rdkit.Chem import rdDistGeom
 from espalike import chem, model
 from espalike.cli.main import main
 from espalike.export import to_topology
+from espalike.units import convert
 from tests.molecules import SMALL
 
 CONFIG = {
@@ -111,6 +112,50 @@ def test_smiles_to_system_and_ffxml(call, tmp_path):
     assert report["done"] == 2
     assert report["failed"] == 0
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_several_files_a_format_hold_the_input_s_coordinates(call, tmp_path):
+    (tmp_path / "lig.sdf").write_text(geometry("CCO", "ethanol"))
+    status, report, files, out, _ = call("lig.sdf", "O", "--format", "gromacs,amber")
+    assert status == 0
+    endings = ["gro", "inpcrd", "itp", "prmtop", "top"]
+    assert files == [f"{name}.{ending}" for name in ("ethanol", "molecule") for ending in endings]
+    assert "wrote 10 files of 2 molecules to out" in out
+    written = [file.rpartition("/")[2] for file in report["inputs"][0]["files"]]
+    assert written == ["ethanol.top", "ethanol.gro", "ethanol.itp", "ethanol.prmtop", "ethanol.inpcrd"]
+    (entry,) = chem.read_molecules(tmp_path / "lig.sdf")
+    inpcrd = app.AmberInpcrdFile(str(tmp_path / "out" / "ethanol.inpcrd")).getPositions(asNumpy=True)
+    np.testing.assert_allclose(inpcrd._value * convert(1.0, "nm", "angstrom"), entry.xyz, atol=1e-6)
+    lines = (tmp_path / "out" / "ethanol.gro").read_text().splitlines()[2:-1]
+    gro = np.array([line[20:].split() for line in lines], dtype=float)
+    np.testing.assert_allclose(gro * convert(1.0, "nm", "angstrom"), entry.xyz, atol=1e-6)
+    assert '#include "ethanol.itp"' in (tmp_path / "out" / "ethanol.top").read_text()
+
+
+def test_a_format_that_lacks_a_form_leaves_no_files(call, tmp_path):
+    terms = [{"_target_": "espalike.terms.bond.MorseBond"}, *CONFIG["terms"][1:]]
+    morse = save_model(tmp_path / "morse.espalike", {**CONFIG, "terms": terms})
+    status, report, files, _, err = call("CCO", "--format", "ffxml,gromacs,amber", model=morse)
+    assert (status, files) == (2, [])
+    reason = "molecule: format 'amber' cannot express MorseBond; formats 'system' and 'ffxml' can"
+    assert report["inputs"][0]["reason"] == reason
+    assert report["inputs"][0]["files"] == []
+    assert f"failed: molecule: {reason}" in err
+    status, _, files, _, _ = call("CCO", "--format", "ffxml,gromacs", model=morse)
+    assert (status, len(files)) == (0, 4)
+
+
+def test_mixed_is_written_into_the_ffxml(call, tmp_path):
+    terms = [
+        *CONFIG["terms"][:4],
+        {"_target_": "espalike.terms.double_exponential.DoubleExponential"},
+        CONFIG["terms"][5],
+    ]
+    dexp = save_model(tmp_path / "dexp.espalike", {**CONFIG, "terms": terms})
+    assert call("O", "--format", "system,ffxml", model=dexp)[0] == 0
+    alone = (tmp_path / "out" / "molecule.xml").read_text()
+    assert call("O", "--format", "system,ffxml", "--mixed", "lj", model=dexp)[0] == 0
+    assert (tmp_path / "out" / "molecule.xml").read_text() != alone
 
 
 def test_one_bad_molecule_does_not_end_the_batch(call, tmp_path):
@@ -331,5 +376,7 @@ def test_renumbered_input_keeps_its_order(call, tmp_path):
 
 def test_help_has_an_example(capsys):
     assert main(["parametrize", "--help"]) == 0
-    assert "espalike parametrize 'CC(=O)Nc1ccc(O)cc1' --out out" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "espalike parametrize 'CC(=O)Nc1ccc(O)cc1' --out out" in printed
+    assert "gromacs: NAME.top, NAME.gro, NAME.itp" in " ".join(printed.split())
     assert main(["parametrize"]) == 2
