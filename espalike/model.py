@@ -176,7 +176,7 @@ class ForceFieldModel(nn.Module):
 
         Raises:
             DomainError: for an element the model was not trained on.
-            ValueError: when given charges do not fit the molecule.
+            ValueError: when given charges do not fit the molecule, or a force field that needs them gets none.
         """
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
         given = [charges] if isinstance(molecules, Molecule) else list(charges or [None] * len(several))
@@ -213,9 +213,16 @@ class ForceFieldModel(nn.Module):
 
 def _with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:
     """The system with given charges in place of the model's."""
+    position = next((i for i, b in enumerate(system.terms) if b.term.params[0].link == "charge"), None)
+    if position is not None and getattr(system.terms[position].term, "charges", None) == "input":
+        without = [m.name for m, charges in zip(molecules, given, strict=True) if charges is None]
+        if without:
+            raise ValueError(
+                f"{', '.join(without)}: this force field has no charges of its own; give them: charges= in Python, "
+                "--charges FILE or --charges am1bcc on the command line"
+            )
     if all(charges is None for charges in given):
         return system
-    position = next((i for i, b in enumerate(system.terms) if b.term.params[0].link == "charge"), None)
     if position is None:
         raise ValueError("charges were given, but the model's force field has no charge term")
     values, start = system.terms[position].values.clone(), 0

@@ -1,0 +1,241 @@
+"""Whole force fields off the graph: what is borrowed, what is one for all, who shares a head, what is invariant."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rdkit import Chem
+
+from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
+from espalike.data.collate import batch_of
+from espalike.energy import energy
+from espalike.model import ForceFieldModel, from_config, load
+from espalike.nn.convs import SAGE
+from espalike.nn.heads import TermHead
+from espalike.terms.base import PairTerm
+from espalike.terms.bond import HarmonicBond, LinearMixtureBond, MorseBond, QuarticBond
+from espalike.terms.cross import BondAngle, BondBond
+from espalike.types import Kind
+from espalike.units import COULOMB
+from tests.molecules import DRUGLIKE, RESONANCE_PAIRS
+from tests.nn.common import F64, FORCE_FIELDS, by_tuple, config, loud, model
+
+MOLECULES = (
+    "CC(=O)Oc1ccccc1C(=O)[O-]",
+    "NC(=[NH2+])NCCO",
+    "CC#CC(=O)N",
+    "C1C2CC12",
+    "CS(=O)(=O)NC",
+    "O",
+    "[Na+]",
+    "CC(C)(F)Cl",
+)
+COUPLED = ("class2", "class2_dexp", "max")
+
+
+def batch():
+    return batch_of([from_smiles(s) for s in MOLECULES], F64)
+
+
+@pytest.mark.parametrize("name", FORCE_FIELDS)
+class TestEveryForceField:
+    @torch.no_grad()
+    def test_parameters_obey_their_links(self, name):
+        for bound in model(name)(batch()).terms:
+            assert bound.values.isfinite().all()
+            for column, p in zip(bound.values.unbind(-1), bound.term.params, strict=True):
+                if p.link == "positive":
+                    assert (column > 0).all()
+                if p.link.startswith("range"):
+                    low, high = map(float, p.link[6:-1].split(","))
+                    assert ((column >= low) & (column <= high)).all()
+
+    @torch.no_grad()
+    def test_borrowed_values_are_the_lenders(self, name):
+        system, borrowed = model(name)(batch()), 0
+        rows = {}  # the equilibrium value of every bond and angle, read in either direction
+        for bound in system.terms:
+            for c, p in enumerate(bound.term.params):
+                if p.name in {"r0", "theta0"} and p.borrows is None and bound.term.kind in {Kind.BOND, Kind.ANGLE}:
+                    if bound.term.name == "UreyBradley":
+                        continue
+                    for atoms, value in zip(bound.tuples.idx.tolist(), bound.values[:, c].tolist(), strict=True):
+                        rows[tuple(atoms)] = rows[tuple(atoms[::-1])] = value
+        for bound in system.terms:
+            for c, p in enumerate(bound.term.params):
+                if p.borrows is not None:
+                    for atoms, value in zip(bound.tuples.idx.tolist(), bound.values[:, c].tolist(), strict=True):
+                        assert value == rows[tuple(atoms[a] for a in p.borrows.atoms)]
+                        borrowed += 1
+        assert (borrowed > 500) == (name in COUPLED)
+
+    def test_terms_on_the_same_tuples_share_one_head(self, name):
+        made = model(name)
+        kinds = [head.kind for head in made.heads if isinstance(head, TermHead)]
+        assert len(set(kinds)) == len(kinds)
+        assert {term.param_kind for term in made.terms} >= set(kinds)
+        assert len(made.heads) == len(kinds) + sum(p.link == "charge" for t in made.terms for p in t.params)
+
+    def test_every_weight_and_universal_parameter_has_a_gradient(self, name):
+        made = model(name)
+        made.zero_grad()
+        molecules = [from_smiles(s) for s in MOLECULES[:2]]
+        xyz = torch.from_numpy(np.concatenate([embed(m, 1, seed=0) for m in molecules], axis=1))
+        system = made(batch_of(molecules, F64))
+        prediction = energy(system, xyz, create_graph=True)
+        (prediction.energy.sum() + (prediction.forces**2).mean()).backward()
+        for key, weight in made.named_parameters():
+            assert weight.grad is not None, key
+            assert weight.grad.isfinite().all(), key
+            assert weight.grad.abs().max() > 0, key
+
+    @torch.no_grad()
+    def test_universal_parameters_are_one_value(self, name):
+        found = 0
+        for bound in model(name)(batch()).terms:
+            for column, p in zip(bound.values.unbind(-1), bound.term.params, strict=True):
+                assert (len(column.unique()) == 1) == p.universal or p.unit == "e"
+                found += p.universal
+        assert found == {"dexp": 2, "class2_dexp": 2, "max": 2}.get(name, 0)
+
+    @torch.no_grad()
+    def test_batch_equals_singles(self, name):
+        together = model(name)(batch())
+        singles = [model(name).parametrize(from_smiles(s)) for s in MOLECULES]
+        for place, bound in enumerate(together.terms):
+            alone = torch.cat([s.terms[place].values for s in singles])
+            torch.testing.assert_close(bound.values, alone, rtol=1e-12, atol=1e-12)
+
+    def test_file_round_trip(self, name, tmp_path):
+        torch.manual_seed(1)
+        made = from_config(config(name))
+        loud(made).float().save(tmp_path / "m.espalike")
+        molecule = from_smiles(MOLECULES[0])
+        before, after = made.parametrize(molecule), load(tmp_path / "m.espalike").parametrize(molecule)
+        assert [repr(b.term) for b in before.terms] == [repr(a.term) for a in after.terms]
+        for a, b in zip(before.terms, after.terms, strict=True):
+            assert torch.equal(b.values, a.values)
+
+
+@pytest.mark.parametrize("kind", [Kind.BOND, Kind.ANGLE])
+def test_borrowed_values_teach_the_lender_alone(kind):
+    made = model("max")
+    made.zero_grad()
+    borrowed = [
+        bound.values[:, c].sum()
+        for bound in made(batch_of([from_smiles("CCO")], F64)).terms
+        for c, p in enumerate(bound.term.params)
+        if p.borrows is not None and p.borrows.kind is kind
+    ]
+    torch.stack(borrowed).sum().backward()
+    taught = {
+        head.kind if isinstance(head, TermHead) else None
+        for head in made.heads
+        for weight in head.parameters()
+        if weight.grad is not None and weight.grad.abs().max() > 0
+    }
+    assert taught == {kind}
+
+
+def renumbered(molecule, order):
+    return from_rdkit(Chem.RenumberAtoms(to_rdkit(molecule), [int(i) for i in order]), molecule.name)
+
+
+@pytest.mark.parametrize("name", ["class2", "max"])
+@settings(max_examples=8, deadline=None)
+@given(smiles=st.sampled_from(DRUGLIKE), seed=st.integers(0, 10_000))
+def test_renumbering_changes_no_parameter(name, smiles, seed):
+    """Tuples come out in another direction, and columns that belong to one end move with it."""
+    molecule = from_smiles(smiles)
+    order = np.random.default_rng(seed).permutation(molecule.n_atoms)
+    first = by_tuple(model(name).parametrize(molecule), np.arange(molecule.n_atoms))
+    second = by_tuple(model(name).parametrize(renumbered(molecule, order)), order)
+    assert first.keys() == second.keys()
+    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-10
+
+
+def test_columns_of_one_end_differ():
+    """Else the test above would not see columns that stay behind."""
+    bound = model("class2").parametrize(from_smiles("CC(=O)NC")).bound("BondAngle")
+    assert (bound.values[:, 0] - bound.values[:, 1]).abs().max() > 1.0
+
+
+@pytest.mark.parametrize("pair", RESONANCE_PAIRS, ids=str)
+def test_resonance_form_changes_nothing(pair):
+    first, second = (model("max").parametrize(from_smiles(s)) for s in pair)
+    for a, b in zip(first.terms, second.terms, strict=True):
+        assert torch.equal(a.tuples.idx, b.tuples.idx)
+        torch.testing.assert_close(a.values, b.values, rtol=0, atol=1e-10)
+
+
+@torch.no_grad()
+def test_without_a_lender_equilibrium_values_are_learned():
+    """Linear mixtures have no r₀, and here is no angle term."""
+    torch.manual_seed(0)
+    made = loud(ForceFieldModel([LinearMixtureBond(), BondBond(), BondAngle()], SAGE, width=16, layers=2, hidden=16))
+    molecule = from_smiles("CC(=O)NC")
+    system = made.parametrize(molecule)
+    for term, column, prior in (("BondBond", 1, 1.4), ("BondAngle", 2, 1.4), ("BondAngle", 4, 2.0)):
+        values = system.bound(term).values[:, column]
+        assert values.std() > 1e-3
+        assert float(values.mean()) == pytest.approx(prior, rel=0.3)
+    assert not torch.equal(system.bound("BondBond").values[:, 1], system.bound("BondAngle").values[:, 2])
+    first, second = (by_tuple(made.parametrize(m), o) for m, o in ((molecule, range(12)), reversed_(molecule)))
+    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-10
+
+
+def reversed_(molecule):
+    order = np.arange(molecule.n_atoms)[::-1]
+    return renumbered(molecule, order), order
+
+
+@pytest.mark.parametrize("lender", [HarmonicBond(), QuarticBond(), MorseBond()], ids=repr)
+@torch.no_grad()
+def test_whatever_bond_term_has_an_equilibrium_length_lends_it(lender):
+    torch.manual_seed(0)
+    made = loud(ForceFieldModel([BondBond(), lender], SAGE, width=16, layers=2, hidden=16))
+    system = made.parametrize(from_smiles("CO"))
+    lengths = {tuple(i): float(v[1]) for i, v in zip(system.terms[1].tuples.idx.tolist(), system.terms[1].values)}  # noqa: B905
+    for (a, b, c), (_, ra0, rb0) in zip(*(t.tolist() for t in (system.terms[0].tuples.idx, system.terms[0].values))):  # noqa: B905
+        assert (ra0, rb0) == (lengths[min(a, b), max(a, b)], lengths[min(b, c), max(b, c)])
+
+
+def test_learned_scales_enter_energies_as_a_hand_sum_says():
+    made, molecule = model("max"), from_smiles("CC(=O)NC")
+    made.zero_grad()
+    xyz = torch.from_numpy(embed(molecule, 1, seed=3))
+    system = made(batch_of([molecule], F64))
+    by_term = dict(zip([b.term.name for b in system.terms], energy(system, xyz, forces=False).by_term, strict=True))
+    coulomb = system.bound("Coulomb")
+    raw = made.heads.get_parameter("Coulomb_scale14")
+    scale = 1 / (1 + torch.exp(-(np.log(5.0) + raw * 0.3 / (5 / 36))))  # 5/6 at raw = 0, slope 0.3
+    assert float(coulomb.scale14.detach()) == pytest.approx(float(scale.detach()), rel=1e-12)
+    assert abs(float(scale.detach()) - 5 / 6) > 0.01
+    q, near, far = coulomb.values[:, 0].detach(), 0.0, 0.0
+    for (i, j), is14 in zip(coulomb.tuples.idx.tolist(), coulomb.tuples.is14.tolist(), strict=True):
+        u = float(COULOMB * q[i] * q[j] / (xyz[0, i] - xyz[0, j]).norm())
+        near, far = (near + u, far) if is14 else (near, far + u)
+    total = by_term["Coulomb"].sum()
+    assert float(total.detach()) == pytest.approx(far + float(scale.detach()) * near, rel=1e-10)
+    (slope,) = torch.autograd.grad(total, raw)
+    d_scale = float((scale * (1 - scale)).detach()) * 0.3 / (5 / 36)
+    assert float(slope) == pytest.approx(near * d_scale, rel=1e-9)
+
+
+def test_one_mean_for_all_atoms_is_asked_of_a_universal_parameter():
+    from espalike.terms.base import Param
+    from espalike.terms.lennard_jones import LennardJones
+    from espalike.terms.van_der_waals import EPSILON, SIGMA
+
+    term = LennardJones()
+    term.params = (Param("sigma", "angstrom", SIGMA.mean, 0.1, "positive", universal=True), EPSILON)
+    made = ForceFieldModel([term], SAGE, width=8, layers=1, hidden=8)
+    with pytest.raises(TypeError, match=r"LennardJones.sigma is universal"):
+        made.parametrize(from_smiles("C"))
+
+
+def test_pair_terms_of_every_force_field_have_one_row_an_atom():
+    for name in FORCE_FIELDS:
+        for bound in model(name).parametrize(from_smiles("CCO")).terms:
+            assert len(bound.values) == (9 if isinstance(bound.term, PairTerm) else len(bound.tuples.idx))
