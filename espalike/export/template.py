@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espalike import chem
+from espalike.export.script import MIXED
 from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
 from espalike.types import Molecule
 
@@ -73,7 +74,7 @@ class EspalikeTemplateGenerator:
 
     Raises:
         FileNotFoundError, ModelFileError: for a model that is not there or not readable.
-        ValueError: for molecules or charges that do not fit.
+        ValueError: for molecules or charges that do not fit, or an unknown `mixed`.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class EspalikeTemplateGenerator:
     ):
         if not isinstance(model, str | Path | ForceFieldModel):
             raise TypeError(f"model: expected a name, a model file or a model; got {type(model).__name__}")
+        if mixed not in MIXED:
+            raise ValueError(f"mixed={mixed!r}: expected one of {', '.join(map(repr, MIXED))}")
         self.model = model if isinstance(model, ForceFieldModel) else load(model)
         self.model_name = "model in memory" if isinstance(model, ForceFieldModel) else Path(model).name
         self.mixed = mixed
@@ -174,8 +177,7 @@ class EspalikeTemplateGenerator:
 
         self.misses += 1
         info = {"Model": self.model_name, "ModelHash": self._model_hash, "Charges": ligand.source}
-        options: dict[str, Any] = {} if self.mixed is None else {"mixed": self.mixed}
-        text = to_ffxml(self.model.parametrize(ligand.molecule, ligand.charges), info=info, **options)
+        text = to_ffxml(self.model.parametrize(ligand.molecule, ligand.charges), info=info, mixed=self.mixed)
         if self.cache is not None:
             self.cache.mkdir(parents=True, exist_ok=True)
             temporary = self.cache / f".{name}.{os.getpid()}.tmp"
