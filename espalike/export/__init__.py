@@ -118,7 +118,7 @@ def _texts(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, 
     if format == "system":
         return {".system.xml": module.to_system_xml(system, index, info)}
     if format == "ffxml":
-        return {".xml": module.to_ffxml(system, index, info, **({} if mixed is None else {"mixed": mixed}))}
+        return {".xml": module.to_ffxml(system, index, info, mixed)}
     return module.texts(system, index, info, xyz)
 
 

@@ -5,7 +5,8 @@ topology file (https://manual.gromacs.org/2022/reference-manual). The text is wr
 writer rounds parameters to a few decimals: every number is written in full.
 
 The `.itp` can be included in another topology: its types belong to this molecule alone, and `[ defaults ]` are those of
-the Amber force fields. The combining rule is the topology's: that of the `.top` written here.
+the Amber force fields. The combining rule is the topology's: that of the `.top` written here. GROMACS wants all atom
+types before any molecule, so the file is included twice: the first time it gives its types, the second its molecule.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def texts(
     return {
         ".top": _top(head, name, molecule, pairs),
         ".gro": _gro(molecule, xyz),
-        ".itp": "\n".join([*head, *_types(molecule, name, pairs), *_molecule(molecule, name, pairs, sections), ""]),
+        ".itp": _itp(head, name, _types(molecule, name, pairs), _molecule(molecule, name, pairs, sections)),
     }
 
 
@@ -132,8 +133,15 @@ def _dihedrals(bound: Bound) -> list[Row] | None:
 def _top(head: list[str], name: str, molecule: Molecule, pairs: Nonbonded) -> str:
     rule = 3 if pairs.rule.mixing == "geometric" else 2
     lines = [*head, "", "[ defaults ]", "; nbfunc  comb-rule  gen-pairs  fudgeLJ  fudgeQQ"]
-    lines += [f"  1       {rule}          no         0.5      {FUDGE_QQ!r}", "", f'#include "{STEM}.itp"', ""]
+    lines += [f"  1       {rule}          no         0.5      {FUDGE_QQ!r}", "", "; types, then the molecule"]
+    lines += [f'#include "{STEM}.itp"'] * 2 + [""]
     return "\n".join([*lines, "[ system ]", one_line(molecule.name), "", "[ molecules ]", f"{name}  1", ""])
+
+
+def _itp(head: list[str], name: str, types: list[str], body: list[str]) -> str:
+    lines = [*head, "; include it twice: after the force field (atom types), and where molecules are (the molecule)"]
+    lines += [f"#ifndef TYPES_{name}", f"#define TYPES_{name}", *types, "", "#else", *body, "", "#endif", ""]
+    return "\n".join(lines)
 
 
 def _types(molecule: Molecule, name: str, pairs: Nonbonded) -> list[str]:

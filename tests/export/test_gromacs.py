@@ -76,10 +76,15 @@ NAMES = {
 
 
 def run(program, folder, system, xyz) -> dict[str, float]:
-    """Energies [kcal/mol] by GROMACS's names; short-range and 1-4 parts added."""
+    """Energies [kcal/mol] of a system's files by GROMACS's names."""
     export.write(system, folder / "m.top", "gromacs", xyz=xyz)
     box = float((folder / "m.gro").read_text().split()[-1])
-    (folder / "m.mdp").write_text(MDP.format(cutoff=box / 2 - 0.01))
+    return one_point(program, folder, box / 2 - 0.01)
+
+
+def one_point(program, folder, cutoff) -> dict[str, float]:
+    """Energies [kcal/mol] of `m.top` and `m.gro` by GROMACS's names; short-range and 1-4 parts added."""
+    (folder / "m.mdp").write_text(MDP.format(cutoff=cutoff))
 
     def call(*arguments, answer=None):
         done = subprocess.run(
@@ -145,6 +150,27 @@ def test_mixing_rules(program, tolerance, mixing, tmp_path):
     check(program, tolerance, tmp_path, by_chance(smiles, LennardJones(0.4, mixing)), smiles)
 
 
+@pytest.mark.parametrize(("program", "tolerance"), PROGRAMS)
+def test_two_molecules_in_one_topology(program, tolerance, tmp_path):
+    """Their types differ in name, their 1-4 factors in value; at 4 nm, beyond the cut-off, energies add up."""
+    systems = [
+        by_chance("CC#CC(=O)N", HarmonicBond(), LennardJones(0.3), Coulomb(0.4)),
+        by_chance("CONC", HarmonicBond(), LennardJones(0.5), Coulomb(0.7)),
+    ]
+    geometries = [geometry("CC#CC(=O)N")[1], geometry("CONC")[1]]
+    expected, atoms, names = 0.0, [], []
+    for name, system, xyz in zip("ab", systems, geometries, strict=True):
+        export.write(system, tmp_path / f"{name}.top", "gromacs", xyz=xyz + (0.0 if name == "a" else 40.0))
+        expected += sum(by_term(system, xyz).values())
+        atoms += (tmp_path / f"{name}.gro").read_text().splitlines()[2:-1]
+        names.append((tmp_path / f"{name}.top").read_text().split()[-2])
+    head = (tmp_path / "a.top").read_text().partition("; types, then")[0]
+    includes = "\n".join(f'#include "{name}.itp"' for name in "abab")
+    (tmp_path / "m.top").write_text(f"{head}\n{includes}\n[ system ]\ntwo\n[ molecules ]\n{names[0]} 1\n{names[1]} 1\n")
+    (tmp_path / "m.gro").write_text("\n".join(["two", str(len(atoms)), *atoms, "8.0 8.0 8.0", ""]))
+    assert math.isclose(one_point(program, tmp_path, 2.0)["total"], expected, abs_tol=tolerance)
+
+
 REFUSED = (
     QuarticBond(),
     WilsonImproper(),
@@ -176,7 +202,7 @@ def test_files_name_each_other_and_keep_the_given_coordinates(tmp_path):
     path = export.write(class_one(FAST[0]), tmp_path / "lig.and.top", "gromacs", xyz=xyz, info={"Model": "a ; b \\"})
     assert path == tmp_path / "lig.and.top"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lig.and.gro", "lig.and.itp", "lig.and.top"]
-    assert '#include "lig.and.itp"' in path.read_text()
+    assert path.read_text().count('#include "lig.and.itp"\n') == 2
     assert "; Model: a ; b\n" in (tmp_path / "lig.and.itp").read_text()
     lines = (tmp_path / "lig.and.gro").read_text().splitlines()[2:-1]
     found = np.array([[float(line[20 + 12 * n : 32 + 12 * n]) for n in range(3)] for line in lines])
@@ -192,7 +218,13 @@ def test_the_amber_scale_needs_no_charges_in_the_pairs():
     from espalike.export.gromacs import texts
 
     def functions(system):
-        rows = texts(system, xyz=geometry("CO")[1])[".itp"].partition("[ pairs ]")[2].strip().splitlines()
+        rows = (
+            texts(system, xyz=geometry("CO")[1])[".itp"]
+            .partition("[ pairs ]")[2]
+            .partition("#endif")[0]
+            .strip()
+            .splitlines()
+        )
         return {row.split()[2] for row in rows}
 
     terms = (HarmonicBond(), HarmonicAngle(), LennardJones())
