@@ -49,6 +49,43 @@ def test_tuples_equal_brute_force(smiles):
         assert len(set(rows(array))) == len(array)
 
 
+@pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)
+def test_pairs_of_angles_and_of_propers_equal_substructure_matches(smiles):
+    molecule, topology = topology_of(smiles)
+    mol = chem.to_rdkit(molecule)
+    linear = set(np.flatnonzero(topology.linear).tolist())
+
+    # matched as (centre, a, shared, b): every ordered choice of three neighbours
+    stars = {(a, c, s, b) for c, a, s, b in matches(mol, "*(~*)(~*)~*") if a < b}
+    assert rows(topology.angle_pairs) == sorted(stars)
+    chains = {m for m in matches(mol, "*~*~*~*~*") if m[1] < m[3] and not linear & set(m[1:4])}
+    assert rows(topology.proper_pairs) == sorted(chains)
+
+    angles, propers = set(rows(topology.angles)), set(rows(topology.propers))
+    for a, c, s, b in rows(topology.angle_pairs):
+        assert {(min(a, s), c, max(a, s)), (min(s, b), c, max(s, b))} <= angles
+    for m in rows(topology.proper_pairs):
+        assert all(p in propers or p[::-1] in propers for p in (m[:4], m[1:]))
+    for array in (topology.angle_pairs, topology.proper_pairs):
+        assert array.dtype == np.int64
+        assert len(set(rows(array))) == len(array)
+
+
+def test_how_many_pairs_of_angles_and_of_propers():
+    """Counted by hand: a tetrahedral centre has 4 shared bonds with 3 pairs of others each, propane 3 · 3 H–C–C–C–H."""
+    _, methane = topology_of("C")
+    assert (len(methane.angle_pairs), len(methane.proper_pairs)) == (12, 0)
+    _, water = topology_of("O")
+    assert (len(water.angle_pairs), len(water.proper_pairs)) == (0, 0)
+    _, propane = topology_of("CCC")
+    assert (len(propane.angle_pairs), len(propane.proper_pairs)) == (36, 9)
+    _, butyne = topology_of("CC#CC")
+    assert len(butyne.proper_pairs) == 0
+    for smiles, size, expected in (("C1CCC1", 4, 0), ("C1CCCC1", 5, 5), ("C1CCCCC1", 6, 6)):
+        _, ring = topology_of(smiles)
+        assert sum(set(row) <= set(range(size)) for row in rows(ring.proper_pairs)) == expected
+
+
 @pytest.mark.parametrize("smiles", ["C1CC1C", "C1CCC1C", "C1CCCC1C", "C1CCCCC1", "C12C3C4C1C5C2C3C45", "C1C2CC12"])
 def test_exclusions_in_rings_equal_openmm(smiles):
     molecule, topology = topology_of(smiles)
@@ -109,7 +146,8 @@ def test_linear_centres(smiles, linear):
 @pytest.mark.parametrize(("first", "second"), RESONANCE_PAIRS)
 def test_drawing_does_not_matter(first, second):
     (_, one), (_, two) = topology_of(first), topology_of(second)
-    for name in ("bonds", "angles", "propers", "impropers", "pairs", "is14", "linear"):
+    kinds = ("bonds", "angles", "propers", "impropers", "angle_pairs", "proper_pairs", "pairs", "is14", "linear")
+    for name in kinds:
         assert np.array_equal(getattr(one, name), getattr(two, name)), name
 
 
@@ -127,8 +165,11 @@ def test_renumbering_gives_the_same_tuples(smiles, random):
     def undirected(array):
         return sorted(min(row, row[::-1]) for row in rows(array))
 
-    for name in ("bonds", "angles", "propers", "pairs"):
+    for name in ("bonds", "angles", "propers", "proper_pairs", "pairs"):
         assert undirected(new[getattr(topology, name)]) == undirected(getattr(other, name)), name
+    assert sorted((c, s, min(a, b), max(a, b)) for a, c, s, b in rows(new[topology.angle_pairs])) == sorted(
+        (c, s, a, b) for a, c, s, b in rows(other.angle_pairs)
+    )
     assert sorted((row[1], *sorted((row[0], row[2], row[3]))) for row in rows(new[topology.impropers])) == sorted(
         (row[1], row[0], row[2], row[3]) for row in rows(other.impropers)
     )
@@ -139,7 +180,8 @@ def test_renumbering_gives_the_same_tuples(smiles, random):
 def test_input_order_of_bonds_does_not_matter():
     molecule, topology = topology_of(DRUGLIKE[0])
     other = enumerate_tuples(molecule.numbers, molecule.bonds[::-1, ::-1], molecule.orders[::-1])
-    for name in ("bonds", "angles", "propers", "impropers", "pairs", "is14", "linear"):
+    kinds = ("bonds", "angles", "propers", "impropers", "angle_pairs", "proper_pairs", "pairs", "is14", "linear")
+    for name in kinds:
         assert np.array_equal(getattr(topology, name), getattr(other, name)), name
 
 

@@ -1,0 +1,87 @@
+"""Pooled internal coordinates and Wilson B rows against the plain way: each tuple from positions, by autograd."""
+
+import numpy as np
+import pytest
+import torch
+
+from espalike.chem import embed, from_smiles
+from espalike.data.collate import batch_of
+from espalike.energy import energy
+from espalike.types import Bound, MMSystem
+from tests.nn.common import F64, model
+from tests.terms.common import plain_energy
+
+MOLECULES = ("CC(=O)NCC#N", "C1C2CC12", "CS(=O)(=O)[O-]", "O", "c1ccsc1", "[Na+]", "CC(F)C")
+
+
+def system_of(name):
+    """Several molecules side by side, with parameters that can be differentiated by; coordinates far from planar."""
+    molecules = [from_smiles(s) for s in MOLECULES]
+    with torch.no_grad():
+        system = model(name)(batch_of(molecules, F64))
+    terms = tuple(Bound(b.term, b.tuples, b.values.clone().requires_grad_()) for b in system.terms)
+    rng = np.random.default_rng(5)
+    xyz = [embed(m, 1, seed=2) if m.n_atoms > 1 else np.zeros((1, 1, 3)) for m in molecules]
+    xyz = np.concatenate(xyz, axis=1)
+    xyz = torch.from_numpy(xyz + rng.normal(0.0, 0.1, (2, *xyz.shape[1:])))
+    return MMSystem(terms, system.numbers, system.mol), xyz
+
+
+def plainly(system, xyz):
+    """Energies by term `(K, M)` and forces, with a graph."""
+    x = xyz.transpose(0, 1).clone().requires_grad_()
+    by_term = []
+    for bound in system.terms:
+        u = plain_energy(bound, x)
+        by_term.append(torch.zeros(system.n_mols, len(xyz), dtype=F64).index_add(0, bound.tuples.mol, u).T)
+    (gradient,) = torch.autograd.grad(torch.stack(by_term).sum(), x, create_graph=True)
+    return by_term, -gradient.transpose(0, 1)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * max(1.0, float(expected.detach().abs().max())))
+
+
+@pytest.mark.parametrize("name", ["class1", "class2", "max"])
+class TestPooling:
+    def test_energies_and_forces(self, name):
+        system, xyz = system_of(name)
+        by_term, forces = plainly(system, xyz)
+        found = energy(system, xyz)
+        for bound, one, expected in zip(system.terms, found.by_term, by_term, strict=True):
+            assert expected.detach().abs().max() > 1e-3, bound.term
+            close(one, expected.detach())
+        close(found.energy, torch.stack(by_term).sum(0).detach())
+        close(found.forces, forces.detach())
+
+    def test_parameter_gradients_of_a_loss_on_energies_and_forces(self, name):
+        system, xyz = system_of(name)
+        rows = [bound.values for bound in system.terms]
+        by_term, forces = plainly(system, xyz)
+        expected = torch.autograd.grad((torch.stack(by_term).sum(0) ** 2).sum() + (forces**2).sum(), rows)
+        found = energy(system, xyz, create_graph=True)
+        slopes = torch.autograd.grad((found.energy**2).sum() + (found.forces**2).sum(), rows)
+        for one, other in zip(slopes, expected, strict=True):
+            assert other.abs().max() > 0
+            close(one, other)
+
+    def test_energies_without_forces(self, name):
+        system, xyz = system_of(name)
+        with torch.no_grad():
+            found = energy(system, xyz, forces=False)
+        assert found.forces is None
+        close(found.energy, energy(system, xyz).energy)
+
+
+def test_each_coordinate_is_computed_once():
+    """Class II uses a bond's length in up to seven terms: the pool holds it once."""
+    from espalike.energy import _coordinates
+
+    system, xyz = system_of("class2")
+    pools, _ = _coordinates(system, xyz.transpose(0, 1))
+    for pool in pools:
+        atoms = [min(row, row[::-1]) for row in pool.idx.tolist()]
+        assert len({tuple(row) for row in atoms}) == len(atoms)
+    bonded = [pool for pool in pools if pool.idx.shape[1] == 3]
+    assert len(bonded) == 1
+    assert len(bonded[0].idx) == len(system.bound("QuarticAngle").tuples.idx)
