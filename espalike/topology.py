@@ -8,7 +8,7 @@ Canonical orders, none of which depends on the order in which bonds were given:
 - improper `(a, centre, b, c)` with `a < b < c`, one row for each carbon, nitrogen or boron with exactly three
   neighbours. Connectivity alone decides, so that the resonance form drawn does not matter;
 - angle pair `(a, centre, shared, b)` with `a < b`: two angles at a centre that share a bond;
-- proper pair `(i, j, k, l, m)` with `j < l`: two propers that share three atoms; around a four-ring (`i = m`) there are none;
+- proper pair `(i, j, k, l, m)` with `j < l`: two propers that share three atoms, not those of a four-ring (`i = m`);
 - pair `(i, j)` with `i < j`, at least three bonds apart by every path.
 
 Rows are sorted. Torsions about a linear centre have no defined angle and are left out.
