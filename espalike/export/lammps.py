@@ -1,0 +1,199 @@
+"""An `MMSystem` as LAMMPS files: a data file (`.lmp`) with all parameters, and the input script (`.in`) that reads it.
+
+Formats: https://docs.lammps.org/read_data.html and the pages of the styles; units `real` (Å, kcal/mol, degrees, fs).
+Packages MOLECULE, and CLASS2 where the force field has class II terms, are all that LAMMPS must be built with. A type
+is a set of coefficients; several interactions may act on the same atoms, so a term that no single style has is a sum
+of rows of several. The bonded styles are in `espalike.export.lammps_styles`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from espalike.chem import embed
+from espalike.export import STEM
+from espalike.export.classical import charges_and_wells, follow_from_bonds, scales14
+from espalike.export.lammps_styles import SECTIONS, Row, bonded
+from espalike.export.single import ExportError, facts, select
+from espalike.terms.base import PairTerm
+from espalike.terms.coulomb import Coulomb
+from espalike.terms.lennard_jones import LennardJones
+from espalike.types import MMSystem, Molecule
+from espalike.units import COULOMB
+
+QQR2E = 332.06371
+"""LAMMPS's Coulomb constant in units `real` [kcal/mol Å e⁻²] (src/update.cpp)."""
+CUTOFF = 10_000.0
+"""Cut-off [Å] that no molecule reaches."""
+_MIX = {"lorentz-berthelot": "arithmetic", "geometric": "geometric", "waldman-hagler": "sixthpower"}
+_MARGIN = 5.0
+
+_SCRIPT = """\
+{head}
+units           real
+atom_style      full
+boundary        m m m
+# LAMMPS's Coulomb constant is {qqr2e}; this factor makes it the one of the force field, {coulomb!r}
+dielectric      {dielectric!r}
+pair_style      lj/cut/coul/cut {cutoff!r}
+pair_modify     mix {mix}
+special_bonds   lj 0.0 0.0 {lj14!r} coul 0.0 0.0 {coulomb14!r}
+{styles}read_data       "{stem}.lmp"
+neighbor        2.0 nsq
+neigh_modify    one {neighbours} page {page}
+
+thermo_style    custom step pe ebond eangle edihed eimp evdwl ecoul
+thermo_modify   norm no format float %.10g
+run             0
+
+# The molecule alone in vacuum, every pair counted. To go on, e.g.:
+# minimize        0.0 1.0e-6 1000 10000
+# velocity        all create 300.0 4928459 mom yes rot yes
+# fix             1 all langevin 300.0 300.0 1000.0 48279
+# fix             2 all nve
+# timestep        0.5
+# thermo          1000
+# run             100000
+"""
+
+
+def texts(
+    system: MMSystem,
+    index: int | None = None,
+    info: Mapping[str, str] | None = None,
+    xyz: np.ndarray | None = None,
+) -> dict[str, str]:
+    """The two files of one molecule, ending to text.
+
+    Args:
+        system: parametrized molecules.
+        index: which molecule; may be left out if there is one.
+        info: provenance to write into the files, e.g. model name and source of the charges.
+        xyz: coordinates [Å] `(A, 3)`; an embedded conformer if left out.
+
+    Raises:
+        ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
+    """
+    one = select(system, index)
+    molecule = one.molecules[0]
+    mix = _mixing(one)
+    rows = bonded(one)
+    xyz = embed(molecule)[0] if xyz is None else np.asarray(xyz, dtype=np.float64)
+    if xyz.shape != (molecule.n_atoms, 3):
+        raise ExportError(f"{molecule.name}: expected coordinates of shape ({molecule.n_atoms}, 3), got {xyz.shape}")
+    head = "\n".join(f"# {key}: {text}" for key, text in facts(molecule, info).items())
+    lj14, coulomb14 = scales14(one)
+    neighbours = max(2000, molecule.n_atoms)
+    script = _SCRIPT.format(
+        head=head,
+        qqr2e=QQR2E,
+        coulomb=COULOMB,
+        dielectric=QQR2E / COULOMB,
+        cutoff=CUTOFF,
+        mix=mix,
+        lj14=lj14,
+        coulomb14=coulomb14,
+        styles="".join(_style(name, found) for name, found in rows.items() if found),
+        stem=STEM,
+        neighbours=neighbours,
+        page=10 * neighbours,
+    )
+    return {".lmp": _data(one, molecule, rows, xyz, facts(molecule, info)), ".in": script}
+
+
+def _mixing(one: MMSystem) -> str:
+    """The combining rule in LAMMPS's words, for pair terms that `lj/cut/coul/cut` has."""
+    molecule, mix = one.molecules[0], "arithmetic"
+    for bound in one.terms:
+        if not isinstance(bound.term, PairTerm):
+            continue
+        if type(bound.term) not in (LennardJones, Coulomb):
+            raise ExportError(
+                f"{molecule.name}: format 'lammps' cannot express {bound.term!r}; formats 'system', 'ffxml' can"
+            )
+        if type(bound.term) is LennardJones:
+            mix = _MIX[bound.term.mixing]
+        follow_from_bonds(molecule, bound, "lammps")
+    return mix
+
+
+def _styles(rows: Iterable[Row]) -> list[str]:
+    return sorted({row.style for row in rows})
+
+
+def _style(name: str, rows: list[Row]) -> str:
+    styles = _styles(rows)
+    return f"{name.lower() + '_style':15} {' '.join(['hybrid', *styles] if len(styles) > 1 else styles)}\n"
+
+
+def _data(
+    one: MMSystem, molecule: Molecule, rows: dict[str, list[Row]], xyz: np.ndarray, said: Mapping[str, str]
+) -> str:
+    """The data file; its first line is free text, sections and their rows may not hold comments of their own."""
+    from rdkit.Chem import GetPeriodicTable
+
+    charges, wells = charges_and_wells(one)
+    kinds = [(z, *well) for z, well in zip(molecule.numbers.tolist(), wells.tolist(), strict=True)]
+    known = {kind: n for n, kind in enumerate(dict.fromkeys(kinds), 1)}
+    types = {name: _types(found) for name, found in rows.items()}
+    low, high = xyz.min(axis=0) - _MARGIN, xyz.max(axis=0) + _MARGIN
+    table = GetPeriodicTable()
+    lines = [
+        "; ".join(f"{key}: {text}" for key, text in said.items()),
+        "",
+        f"{molecule.n_atoms} atoms",
+        *(f"{len(found)} {name.lower()}s" for name, found in rows.items()),
+        f"{len(known)} atom types",
+        *(f"{len(found)} {name.lower()} types" for name, found in types.items()),
+        *(f"{a!r} {b!r} {axis}lo {axis}hi" for a, b, axis in zip(low.tolist(), high.tolist(), "xyz", strict=True)),
+        *_section("Masses", (f"{n} {table.GetAtomicWeight(z)!r}" for (z, _, _), n in known.items())),
+        *_section("Pair Coeffs # lj/cut/coul/cut", (f"{n} {e!r} {s!r}" for (_, s, e), n in known.items())),
+    ]
+    for name in rows:
+        lines += _coefficients(name, types[name])
+    places = zip(kinds, charges.tolist(), xyz.tolist(), strict=True)
+    lines += _section(
+        "Atoms # full",
+        (f"{n} 1 {known[kind]} {q!r} {x!r} {y!r} {z!r}" for n, (kind, q, (x, y, z)) in enumerate(places, 1)),
+    )
+    for name, found in rows.items():
+        lines += _section(
+            f"{name}s", (f"{n} {types[name][row.type]} {_ids(row.atoms)}" for n, row in enumerate(found, 1))
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _types(rows: list[Row]) -> dict[tuple, int]:
+    """Sets of coefficients, numbered from 1."""
+    return {kind: n for n, kind in enumerate(dict.fromkeys(row.type for row in rows), 1)}
+
+
+def _coefficients(name: str, types: dict[tuple, int]) -> list[str]:
+    """Coefficient sections; where styles are mixed, each line names its style, or `skip` if that has no such part."""
+    if not types:
+        return []
+    styles = sorted({style for style, _ in types})
+    hybrid = len(styles) > 1
+    lines = []
+    for part, title in enumerate((f"{name} Coeffs", *SECTIONS[name])):
+        having = {style for style, parts in types if len(parts) > part}
+        if having:
+            rows = (
+                " ".join([str(n), *([style] if hybrid else []), *map(repr, parts[part])])
+                if style in having
+                else f"{n} skip"
+                for (style, parts), n in types.items()
+            )
+            lines += _section(f"{title} # {'hybrid' if hybrid else styles[0]}", rows)
+    return lines
+
+
+def _section(title: str, rows: Iterable[str]) -> list[str]:
+    rows = list(rows)
+    return ["", title, "", *rows] if rows else []
+
+
+def _ids(atoms: tuple[int, ...]) -> str:
+    return " ".join(str(a + 1) for a in atoms)
