@@ -1,6 +1,7 @@
 """GROMACS itself, in mixed and in double precision, gives our energies from the files written for it."""
 
 import math
+import os
 import shutil
 import subprocess
 
@@ -88,7 +89,12 @@ def one_point(program, folder, cutoff) -> dict[str, float]:
 
     def call(*arguments, answer=None):
         done = subprocess.run(
-            [program, "-quiet", "-nobackup", *arguments], cwd=folder, input=answer, text=True, capture_output=True
+            [program, "-quiet", "-nobackup", *arguments],
+            cwd=folder,
+            input=answer,
+            text=True,
+            capture_output=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # mdrun refuses to run where it differs from -ntomp
         )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
