@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -15,12 +16,11 @@ from espalike.energy import energy
 from espalike.export.offxml import to_offxml
 from espalike.export.single import ExportError
 from espalike.export.smirks import WholeMolecule
-from espalike.terms.angle import UreyBradley
-from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.torsion import PeriodicProperOdd, PeriodicProperPhase, RyckaertBellemans
 from espalike.types import Bound, Kind, MMSystem, Molecule
-from tests.export.common import evaluate, model, perturbed, reference
+from tests.export.common import evaluate, model, perturbed, reference, with_term
 from tests.molecules import DRUGLIKE, RESONANCE, SMALL
+from tests.terms.common import TERMS
 
 pytest.importorskip("openff.interchange", reason="needs the extra openff")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -34,6 +34,10 @@ FAST = (
 REST = tuple(s for s in DRUGLIKE + SMALL if s not in FAST)
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
 SAGE = "openff_unconstrained-2.2.1.offxml"
+EXPRESSED = {
+    "HarmonicBond", "HarmonicAngle", "PeriodicProper", "PeriodicProperPhase", "PeriodicProperOdd", "RyckaertBellemans",
+    "PeriodicImproper", "LennardJones", "Coulomb",
+}  # fmt: skip
 TORSIONS = ("PeriodicProper", "PeriodicProperPhase")
 
 
@@ -216,17 +220,16 @@ def test_charges_that_differ_between_equivalent_atoms_are_refused():
     assert "LibraryCharge" in to_offxml(model().parametrize(molecule, charges=charges))
 
 
-def test_terms_without_a_section_are_refused():
-    molecule = chem.from_smiles("CCO")
-    system = model().parametrize(molecule)
-    tuples = system.bound("HarmonicAngle").tuples
-    extra = Bound(UreyBradley(), tuples, torch.ones(len(tuples.idx), 2))
-    with pytest.raises(ExportError, match=r"CCO: format 'offxml' cannot express UreyBradley.*'system', 'ffxml' can"):
-        to_offxml(MMSystem((*system.terms, extra), system.numbers, system.mol, system.molecules))
-    lj = system.bound("LennardJones")
-    mixed = Bound(LennardJones(mixing="geometric"), lj.tuples, lj.values)
-    with pytest.raises(ExportError, match=r"LennardJones\(scale14=0.5, mixing=geometric\)"):
-        to_offxml(MMSystem((mixed,), system.numbers, system.mol, system.molecules))
+@pytest.mark.parametrize("term", [t for t in TERMS if t.name not in EXPRESSED or "mixing" in repr(t)], ids=repr)
+def test_terms_without_a_section_are_refused(term):
+    system = with_term(term, "CCO")[2]
+    message = re.escape(f"CCO: format 'offxml' cannot express {term!r}; formats 'system', 'ffxml' can")
+    with pytest.raises(ExportError, match=message):
+        to_offxml(system)
+
+
+def test_two_terms_on_one_bond_are_refused():
+    system = model().parametrize(chem.from_smiles("CCO"))
     bonds = system.bound("HarmonicBond")
     with pytest.raises(ExportError, match="lists C1-C2 twice"):
         to_offxml(MMSystem((bonds, bonds), system.numbers, system.mol, system.molecules))
