@@ -20,7 +20,7 @@ from espalike.export.single import ExportError, facts, select
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
-from espalike.types import MMSystem, Molecule
+from espalike.types import MMSystem
 from espalike.units import COULOMB
 
 QQR2E = 332.06371
@@ -29,6 +29,8 @@ CUTOFF = 10_000.0
 """Cut-off [Å] that no molecule reaches."""
 _MIX = {"lorentz-berthelot": "arithmetic", "geometric": "geometric", "waldman-hagler": "sixthpower"}
 _MARGIN = 5.0
+_TITLE = 200
+"""Older LAMMPS reads no more than 255 characters of a line."""
 
 _SCRIPT = """\
 {head}
@@ -83,11 +85,11 @@ def texts(
     xyz = embed(molecule)[0] if xyz is None else np.asarray(xyz, dtype=np.float64)
     if xyz.shape != (molecule.n_atoms, 3):
         raise ExportError(f"{molecule.name}: expected coordinates of shape ({molecule.n_atoms}, 3), got {xyz.shape}")
-    head = "\n".join(f"# {key}: {text}" for key, text in facts(molecule, info).items())
+    said = [f"{key}: {' '.join(text.split())}" for key, text in facts(molecule, info).items()]
     lj14, coulomb14 = scales14(one)
     neighbours = max(2000, molecule.n_atoms)
     script = _SCRIPT.format(
-        head=head,
+        head="\n".join(f"# {line}" for line in said),
         qqr2e=QQR2E,
         coulomb=COULOMB,
         dielectric=QQR2E / COULOMB,
@@ -100,7 +102,7 @@ def texts(
         neighbours=neighbours,
         page=10 * neighbours,
     )
-    return {".lmp": _data(one, molecule, rows, xyz, facts(molecule, info)), ".in": script}
+    return {".lmp": _data(one, rows, xyz, "; ".join(said)[:_TITLE]), ".in": script}
 
 
 def _mixing(one: MMSystem) -> str:
@@ -128,20 +130,18 @@ def _style(name: str, rows: list[Row]) -> str:
     return f"{name.lower() + '_style':15} {' '.join(['hybrid', *styles] if len(styles) > 1 else styles)}\n"
 
 
-def _data(
-    one: MMSystem, molecule: Molecule, rows: dict[str, list[Row]], xyz: np.ndarray, said: Mapping[str, str]
-) -> str:
-    """The data file; its first line is free text, sections and their rows may not hold comments of their own."""
+def _data(one: MMSystem, rows: dict[str, list[Row]], xyz: np.ndarray, title: str) -> str:
+    """The data file; its first line is free text."""
     from rdkit.Chem import GetPeriodicTable
 
-    charges, wells = charges_and_wells(one)
+    molecule, (charges, wells) = one.molecules[0], charges_and_wells(one)
     kinds = [(z, *well) for z, well in zip(molecule.numbers.tolist(), wells.tolist(), strict=True)]
     known = {kind: n for n, kind in enumerate(dict.fromkeys(kinds), 1)}
     types = {name: _types(found) for name, found in rows.items()}
     low, high = xyz.min(axis=0) - _MARGIN, xyz.max(axis=0) + _MARGIN
     table = GetPeriodicTable()
     lines = [
-        "; ".join(f"{key}: {text}" for key, text in said.items()),
+        title,
         "",
         f"{molecule.n_atoms} atoms",
         *(f"{len(found)} {name.lower()}s" for name, found in rows.items()),

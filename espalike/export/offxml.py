@@ -10,6 +10,7 @@ gives them one, too, but given charges may differ between them, and then there i
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 
@@ -82,7 +83,7 @@ def to_offxml(system: MMSystem, index: int | None = None, info: Mapping[str, str
     _refuse(one)
     patterns, graph = WholeMolecule(molecule), enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
     root = ET.Element("SMIRNOFF", version="0.3", aromaticity_model="OEAroModel_MDL")
-    lines = [f"    {key}: {text}".replace("--", "- -") for key, text in facts(molecule, info).items()]
+    lines = [f"    {key}: {re.sub('-(?=-)', '- ', text)}" for key, text in facts(molecule, info).items()]
     root.append(ET.Comment("\n".join(["", *lines, "  "])))
     bonds = ET.SubElement(root, "Bonds", {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS})
     _harmonic(bonds, one, patterns, Kind.BOND, graph.bonds.tolist())

@@ -146,10 +146,10 @@ def test_couplings_that_disagree_about_bond_lengths_are_rows_of_their_own(tmp_pa
 def test_the_written_files_run_as_they_are(tmp_path):
     molecule = chem.from_smiles(ASPIRIN)
     system, xyz = field_model("class2").parametrize(molecule), perturbed(molecule)
-    path = export.write(system, tmp_path / "my molecule.lmp", "lammps", info={"model": "mine"}, xyz=xyz)
+    path = export.write(system, tmp_path / "my molecule.lmp", "lammps", info={"model": "mine\n and yours"}, xyz=xyz)
     script = (tmp_path / "my molecule.in").read_text()
     assert path.read_text().startswith(f"Source: espalike {__import__('espalike').__version__}; Molecule: {ASPIRIN}")
-    assert "# model: mine" in script
+    assert "# model: mine and yours\n" in script
     assert tables(run(script, tmp_path))[0]["PotEng"] == pytest.approx(columns(system, xyz)[0]["PotEng"], rel=1e-8)
 
 

@@ -252,10 +252,10 @@ def test_no_file_for_a_graph_too_symmetric_to_match(monkeypatch):
 
 def test_the_file_says_where_it_comes_from_and_write_writes_it(tmp_path):
     system = model().parametrize(chem.from_smiles("CO"))
-    path = export.write(system, tmp_path / "methanol.offxml", "offxml", info={"model": "mine -- really"})
+    path = export.write(system, tmp_path / "methanol.offxml", "offxml", info={"model": "mine --- really"})
     text = path.read_text()
     assert "Molecule: CO" in text
-    assert "model: mine - - really" in text
+    assert "model: mine - - - really" in text
     assert [section.tag for section in ET.fromstring(text)] == [
         "Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW", "Electrostatics", "LibraryCharges",
     ]  # fmt: skip
