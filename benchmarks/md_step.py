@@ -79,7 +79,9 @@ def assigners(names: list[str]) -> dict[str, Any]:
         print(f"note: no OpenFF in the table ({error})", file=sys.stderr)
     for name in names:
         model = espalike.load(name) if name.endswith(".espalike") else untrained(name)
-        found[name] = lambda molecules, model=model: model.parametrize(molecules)
+        path = Path(name)  # runs/mine/model.espalike is called mine
+        label = path.parent.name if path.stem == "model" else path.stem
+        found[label] = lambda molecules, model=model: model.parametrize(molecules)
     return found
 
 

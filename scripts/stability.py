@@ -139,6 +139,12 @@ def nve(built, xyz, pairs, lengths, ps: float) -> dict[str, Any]:
     return {"drift": slope, "drift_kelvin": slope / (1.5 * BOLTZMANN), "fluctuation": spread, "longest": longest}
 
 
+def label(name: str) -> str:
+    """What the table calls a model: its file's stem, or its folder where the file is the training's model.espalike."""
+    path = Path(name)
+    return path.parent.name if path.stem == "model" else path.stem
+
+
 def legs(arguments: argparse.Namespace) -> list[float | str]:
     """What is run of every molecule: temperatures [K], and the NVE leg."""
     return [*arguments.temperatures, NVE]
@@ -184,7 +190,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for name in arguments.models:
-            bar = progress.add_task(name, total=len(molecules) * len(legs(arguments)))
+            bar = progress.add_task(label(name), total=len(molecules) * len(legs(arguments)))
             model, digest = load(name).double(), hashlib.sha256(find(name).read_bytes()).hexdigest()
             platform = arguments.platform or faster_platform(model, max(molecules, key=lambda m: m.n_atoms))
             for molecule in molecules:
@@ -220,12 +226,14 @@ def show(records: list[dict[str, Any]], arguments: argparse.Namespace, console: 
                 cells[3] = f"{middle / (1.5 * BOLTZMANN):.1f}, {drifts[-1] / (1.5 * BOLTZMANN):+.1f}"
             elif good:
                 cells[0] = f"{statistics.fmean(r['temperature'] for r in good):.0f}"
-            label = leg if leg == NVE else f"{arguments.ps:g} ps, {leg:g} K"
-            table.add_row(Path(name).name, label, count, *cells, f"{sum(r.get('seconds', 0) for r in rows):.0f}")
+            which = leg if leg == NVE else f"{arguments.ps:g} ps, {leg:g} K"
+            table.add_row(label(name), which, count, *cells, f"{sum(r.get('seconds', 0) for r in rows):.0f}")
     console.print(table)
     for record in records:
         if record["status"] == "failed":
-            console.print(f"failed: {record['model']}, {record['molecule']}, {record['leg']}: {record['reason']}")
+            console.print(
+                f"failed: {label(record['model'])}, {record['molecule']}, {record['leg']}: {record['reason']}"
+            )
 
 
 def main() -> int:
