@@ -34,11 +34,15 @@ class _Values:
 
 
 _Key = tuple[int, Coordinate]
+_MOST_ATOMS = 50_000
+"""Up to so many, four atom indices fit into one 64-bit integer, which sorts faster than rows."""
 
 
 def _distinct(idx: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
     """Atom tuples, read in one direction, without repetition; and where each of `idx` is among them."""
     idx = torch.where((idx[:, 0] > idx[:, -1]).unsqueeze(-1), idx.flip(1), idx)
+    if n_atoms > _MOST_ATOMS:
+        return torch.unique(idx, dim=0, return_inverse=True)
     power = n_atoms ** torch.arange(idx.shape[1], device=idx.device)
     keys, inverse = torch.unique((idx * power).sum(-1), return_inverse=True)
     return keys.unsqueeze(-1) // power % n_atoms, inverse

@@ -80,7 +80,10 @@ def run(cfg: DictConfig) -> int:
         _set_history_aside(out)
     else:
         (out / _EARLIER).unlink(missing_ok=True)
-    trainer.fit(module, *loaders, ckpt_path=str(checkpoint) if cfg.resume else None, weights_only=True)
+    try:
+        trainer.fit(module, *loaders, ckpt_path=str(checkpoint) if cfg.resume else None, weights_only=True)
+    except SystemExit as stop:  # Lightning leaves by the front door, status 0, when it is told to stop
+        raise InterruptedError(f"training was stopped; go on with resume=true out={out}") from stop
     if not (out / "model.espalike").is_file():
         raise ValueError("no model was written: training ended before the first validation")
     _join_history(out)

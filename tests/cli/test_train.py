@@ -104,6 +104,17 @@ def test_a_resumed_run_that_dies_loses_no_history(store, tmp_path, monkeypatch):
     assert [row["epoch"] for row in rows_with(tmp_path, "val/loss")] == ["0", "1", "2", "3"]
 
 
+def test_a_run_that_is_told_to_stop_does_not_pass_for_finished(store, tmp_path, monkeypatch, capfd):
+    import pytorch_lightning as pl
+
+    def stopped(*args, **kwargs):
+        raise SystemExit  # Lightning's answer to SIGTERM
+
+    monkeypatch.setattr(pl.Trainer, "fit", stopped)
+    assert train(store, tmp_path) == 2
+    assert "training was stopped; go on with resume=true" in capfd.readouterr().err
+
+
 def test_same_seed_same_weights(store, trained, tmp_path):
     assert train(store, tmp_path) == 0
     a, b = (load(folder / "model.espalike").state_dict() for folder in (trained, tmp_path))
