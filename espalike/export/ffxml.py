@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, custom, recipe
+from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, bonded, custom, recipe
 from espalike.export.script import MIXED, Nonbonded, nonbonded, script
 from espalike.export.single import ExportError, facts, fourier, select
 from espalike.geometry import Angle, Coordinate, Dihedral, Distance
@@ -132,7 +132,7 @@ def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str],
 def _bonded(root: ET.Element, one: MMSystem, types: list[str]) -> list[Recipe]:
     """Tags of the bonded terms; what there is no tag for is returned."""
     torsions: list[Bound] = []
-    rest: list[Recipe] = []
+    rest: list[Bound] = []
     constrained = {bound.term.kind for bound in one.terms if type(bound.term) in _HARMONIC}
     for bound in one.terms:
         term = bound.term
@@ -152,10 +152,10 @@ def _bonded(root: ET.Element, one: MMSystem, types: list[str]) -> list[Recipe]:
                 _rest(root, bound, types)
                 constrained.add(term.kind)
         else:
-            rest.append(recipe(bound))
+            rest.append(bound)
     if torsions:
         _torsions(ET.SubElement(root, "PeriodicTorsionForce", ordering="smirnoff"), torsions, types)
-    return [made for made in rest if made["rows"]]
+    return [made for _, made in bonded(rest)]
 
 
 _HARMONIC = {

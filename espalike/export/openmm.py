@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from espalike.export.recipes import exceptions, pair14, pair_force, pair_terms, particles, recipe, up_to_14
+from espalike.export.recipes import bonded, exceptions, pair14, pair_force, pair_terms, particles, up_to_14
 from espalike.export.single import facts, select
 from espalike.terms.base import PairTerm
 from espalike.types import Bound, MMSystem
@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     import openmm
 
 
-def to_openmm(system: MMSystem, index: int | None = None) -> openmm.System:
+def to_openmm(system: MMSystem, index: int | None = None, by_term: bool = False) -> openmm.System:
     """An `openmm.System` of one molecule: particles in input order, no constraints, no cut-off.
 
-    Each bonded term is a force of its own, named after the term, in a force group of its own (the term's position in
-    `system.terms`); Lennard-Jones and Coulomb share one `NonbondedForce` in the group of the first of them. Another
-    pair term is two forces in one group: all pairs beyond 1-4, and the 1-4 pairs (named after the term and `14`).
+    Bonded terms are forces named after the term, in a force group of their own (the term's position in
+    `system.terms`); couplings on the same tuples share a force, named after all of them, unless `by_term`.
+    Lennard-Jones and Coulomb share one `NonbondedForce` in the group of the first of them. Another pair term is two
+    forces in one group: all pairs beyond 1-4, and the 1-4 pairs (named after the term and `14`).
 
     Args:
         system: parametrized molecules.
         index: which molecule; may be left out if there is one.
+        by_term: whether every bonded term is to be a force of its own, for energies by term; slower for class II.
 
     Raises:
         ExportError: when the system is not fit for export (see `select`) or a pair term states no combining rule.
@@ -40,10 +42,10 @@ def to_openmm(system: MMSystem, index: int | None = None) -> openmm.System:
     itself = [list(range(len(one.numbers)))]
     pairs = [bound for bound in one.terms if isinstance(bound.term, PairTerm)]
     lj, coulomb, others = pair_terms(one.terms)
+    for group, made in bonded(one.terms, by_term):
+        espalike_extend(result, made, itself).setForceGroup(group)
     for group, bound in enumerate(one.terms):
-        if not isinstance(bound.term, PairTerm):
-            espalike_extend(result, recipe(bound), itself).setForceGroup(group)
-        elif bound in others:
+        if bound in others:
             force = _custom_pairs(bound, pairs, len(one.numbers))
             force.setForceGroup(group)
             result.addForce(force)

@@ -8,15 +8,18 @@ calls custom gets its parameters in the term's own units; the factors are in the
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
+from espalike.export.cartesian import LENGTH, Cartesian
 from espalike.export.single import ExportError, fourier, pair_scales
-from espalike.geometry import Angle, Coordinate, Dihedral, Distance
+from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms.angle import HarmonicAngle, UreyBradley
-from espalike.terms.base import PairTerm
+from espalike.terms.base import Borrow, PairTerm
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
@@ -26,7 +29,6 @@ from espalike.units import convert
 
 Recipe = dict[str, Any]
 
-LENGTH = convert(1.0, "angstrom", "nm")
 ENERGY = convert(1.0, "kcal/mol", "kJ/mol")
 BOND_K = convert(1.0, "kcal/mol/angstrom**2", "kJ/mol/nm**2")
 
@@ -85,9 +87,69 @@ def custom(bound: Bound) -> Recipe:
             energy = _energy(term.expression, [f"{q}={own}{factor}"] if q != own or factor else [])
             rows = [([row[a] for a in coordinate.atoms], values) for row, values in _rows(bound)]
             return _recipe(force, term.name, energy, names, rows, len(coordinate.atoms))
-    functions = [f"{q}={_function(c)}" for q, c in zip(term.q_names, term.coordinates, strict=True)]
-    energy = _energy(term.expression, functions)
-    return _recipe("CustomCompoundBondForce", term.name, energy, names, _rows(bound), bound.tuples.idx.shape[1])
+    return compound([bound])
+
+
+def compound(bounds: Sequence[Bound]) -> Recipe:
+    """Bonded terms on the same tuples as one force; see `espalike.export.cartesian`.
+
+    Parameters of several terms carry the term's name; those that the terms borrow from the same term are one.
+    """
+    cartesian = Cartesian()
+    columns: dict[str, torch.Tensor] = {}
+    owner: dict[Borrow, str] = {}
+    parts: list[str] = []
+    definitions: list[str] = []
+    for bound in bounds:
+        term, prefix = bound.term, f"{bound.term.name}_" if len(bounds) > 1 else ""
+        names = {}
+        for param, column in zip(term.params, bound.values.unbind(-1), strict=True):
+            name = owner.get(param.borrows, "") if param.borrows else ""
+            if not name or not torch.equal(columns[name], column):
+                name = f"{prefix}{param.name}"
+                columns[name] = column
+                if param.borrows:
+                    owner.setdefault(param.borrows, name)
+            names[param.name] = name
+        first, own = _renamed(term.expression, names, prefix)
+        for q, coordinate in zip(term.q_names, term.coordinates, strict=True):
+            first = cartesian.express(first, q, coordinate)
+            own = [cartesian.express(text, q, coordinate) for text in own]
+        parts.append(f"({first})")
+        definitions += own
+    energy = "; ".join([f"{ENERGY!r}*({'+'.join(parts)})", *definitions, *cartesian.text()])
+    values = torch.stack(list(columns.values()), dim=-1).tolist()
+    rows = list(zip(bounds[0].tuples.idx.tolist(), values, strict=True))
+    name = "+".join(bound.term.name for bound in bounds)
+    return _recipe("CustomCompoundBondForce", name, energy, tuple(columns), rows, bounds[0].term.kind.size)
+
+
+def _renamed(expression: str, names: dict[str, str], prefix: str) -> tuple[str, list[str]]:
+    """An expression and its own definitions, with other names for parameters and a prefix for what it defines."""
+    first, *own = (part.strip() for part in expression.split(";") if part.strip())
+    names = names | {name: f"{prefix}{name}" for name in (part.partition("=")[0].strip() for part in own)}
+    words = re.compile(r"\b[A-Za-z_]\w*\b")
+    renamed = [words.sub(lambda word: names.get(word[0], word[0]), part) for part in (first, *own)]
+    return renamed[0], renamed[1:]
+
+
+def bonded(terms: Sequence[Bound], by_term: bool = False) -> list[tuple[int, Recipe]]:
+    """The bonded terms as forces, each with the position of its (first) term: one force a term, or what is faster.
+
+    Faster is one compound force for all terms that need one on the same tuples.
+    """
+    made: list[tuple[int, Recipe]] = []
+    open_: dict[Any, list[int]] = {}
+    for number, bound in enumerate(terms):
+        if isinstance(bound.term, PairTerm):
+            continue
+        one = recipe(bound)
+        if by_term or one["force"] != "CustomCompoundBondForce":
+            made.append((number, one))
+        else:
+            open_.setdefault((bound.term.kind, bound.tuples.idx.numpy().tobytes()), []).append(number)
+    made += [(numbers[0], compound([terms[n] for n in numbers])) for numbers in open_.values()]
+    return sorted(made, key=lambda item: item[0])
 
 
 def is_native_lj(bound: Bound) -> bool:
@@ -209,11 +271,3 @@ def _pair_definitions(bound: Bound) -> list[str]:
     ]
     (q,) = bound.term.q_names
     return [bound.term.combining, *universal, f"{q}=r/{LENGTH!r}"]  # type: ignore[attr-defined]
-
-
-def _function(coordinate: Coordinate) -> str:
-    """An internal coordinate [Å, rad] in OpenMM's expression syntax, where lengths are nm."""
-    points = ",".join(f"p{a + 1}" for a in coordinate.atoms)
-    if isinstance(coordinate, Distance):
-        return f"distance({points})/{LENGTH!r}"
-    return f"angle({points})" if isinstance(coordinate, Angle) else f"dihedral({points})"

@@ -7,9 +7,9 @@ import torch
 
 from espalike import chem
 from espalike.energy import energy
-from espalike.export import to_openmm
 from espalike.export.ffxml import minimum
 from espalike.export.ffxml_script import espalike_extend
+from espalike.export.openmm import to_openmm
 from espalike.export.recipes import custom, native
 from espalike.export.single import select
 from espalike.geometry import Angle, Distance
@@ -103,13 +103,14 @@ def test_energy_derivatives_by_each_parameter_agree(term, smiles):
         assert (at[0] - at[1]) / (2.0 * step) == pytest.approx(expected, abs=2e-6 * scale), param.name
 
 
-@pytest.mark.parametrize("smiles", ["NC(=O)c1cn(nn1)CC1CC1", "C1C2CC12", "[Na+]"])
+@pytest.mark.parametrize("smiles", ["CNC(=O)C1CC1", "[Na+]"])
 @pytest.mark.parametrize("field", FIELDS)
 def test_each_force_field_agrees(field, smiles):
     molecule = chem.from_smiles(smiles)
     system, xyz = field_model(field).parametrize(molecule), perturbed(molecule)
     expected = reference(system, xyz)
     agree(evaluate(to_openmm(system), xyz), expected)
+    agree(evaluate(to_openmm(system, by_term=True), xyz), expected)
     agree(evaluate(from_ffxml(system, molecule), xyz), expected)
 
 
@@ -129,7 +130,7 @@ def test_each_force_field_agrees_for_all_molecules(smiles):
 def test_force_groups_split_the_energy_by_term(field):
     molecule = chem.from_smiles("CC(=O)Nc1ccc(O)cc1")
     system, xyz = field_model(field).parametrize(molecule), perturbed(molecule)
-    built = to_openmm(system)
+    built = to_openmm(system, by_term=True)
     context = openmm.Context(built, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
     context.setPositions(xyz / 10.0)
     by_term = energy(system, torch.from_numpy(xyz)[None]).by_term

@@ -1,0 +1,77 @@
+"""Energies over several internal coordinates, with distances and angles written out in Cartesian coordinates.
+
+In a `CustomCompoundBondForce` each of OpenMM's functions `distance` and `angle` is a call in each of the derivatives by
+the atoms' coordinates. Written out, they are compiled with the rest of the expression and cost a fraction; what several
+couplings of a tuple have in common is computed once. A dihedral stays `dihedral`: written out, its derivatives make
+expressions that take OpenMM many seconds to compile. Names: `r_12` distance, `t_123` angle, `d_1234` dihedral; `x_12` a
+component of the vector between two atoms, `x_12c23` of a cross product, `o_12_23` a dot product.
+"""
+
+from __future__ import annotations
+
+import re
+
+from espalike.geometry import Angle, Coordinate, Distance
+from espalike.units import convert
+
+LENGTH = convert(1.0, "angstrom", "nm")
+_FLAT = 1e-20
+"""Added to the squared cross product [nm⁴] in an angle, so that a straight one has a slope."""
+_Vector = tuple[str, str]
+"""Sign and name."""
+
+
+class Cartesian:
+    """Definitions of internal coordinates, each made once, in an order in which each needs only earlier ones."""
+
+    def __init__(self) -> None:
+        self._definitions: dict[str, str] = {}
+
+    def text(self) -> list[str]:
+        """The definitions in OpenMM's order, in which each needs only later ones."""
+        return [f"{name}={text}" for name, text in reversed(self._definitions.items())]
+
+    def express(self, expression: str, q: str, coordinate: Coordinate) -> str:
+        """The expression with a coordinate's name replaced by the name it is defined under here [Å, rad]."""
+        if not re.search(rf"\b{q}\b", expression):
+            return expression
+        atoms = "".join(str(a + 1) for a in coordinate.atoms)
+        if isinstance(coordinate, Distance):
+            v = self._vector(*sorted(coordinate.atoms))
+            name = self._name(f"r_{v[1]}", lambda: f"sqrt({self._dot(v, v)})/{LENGTH!r}")
+        elif isinstance(coordinate, Angle):
+            name = self._name(f"t_{atoms}", lambda: self._angle(coordinate))
+        else:
+            points = ",".join(f"p{a + 1}" for a in coordinate.atoms)
+            name = self._name(f"d_{atoms}", lambda: f"dihedral({points})")
+        return re.sub(rf"\b{q}\b", name, expression)
+
+    def _angle(self, angle: Angle) -> str:
+        u, v = self._vector(angle.i, angle.j), self._vector(angle.k, angle.j)
+        normal = self._cross(u, v)
+        return f"atan2(sqrt({self._dot(normal, normal)}+{_FLAT}),{self._dot(u, v)})"
+
+    def _name(self, name: str, text) -> str:
+        if name not in self._definitions:
+            made = text()  # what it needs is defined first
+            self._definitions[name] = made
+        return name
+
+    def _vector(self, a: int, b: int) -> _Vector:
+        """Vector from atom b to atom a."""
+        i, j = sorted((a + 1, b + 1))
+        for q in "xyz":
+            self._name(f"{q}_{i}{j}", lambda q=q: f"{q}{i}-{q}{j}")
+        return ("" if a < b else "-"), f"{i}{j}"
+
+    def _dot(self, u: _Vector, v: _Vector) -> str:
+        one, two = sorted((u[1], v[1]))
+        name = self._name(f"o_{one}_{two}", lambda: "+".join(f"{q}_{one}*{q}_{two}" for q in "xyz"))
+        return name if u[0] == v[0] else f"(-{name})"
+
+    def _cross(self, u: _Vector, v: _Vector) -> _Vector:
+        one, two = sorted((u[1], v[1]))
+        for p, q, s in ("xyz", "yzx", "zxy"):
+            self._name(f"{p}_{one}c{two}", lambda q=q, s=s: f"{q}_{one}*{s}_{two}-{s}_{one}*{q}_{two}")
+        flips = (u[0] == "-") + (v[0] == "-") + (u[1] > v[1])
+        return ("-" if flips % 2 else ""), f"{one}c{two}"
