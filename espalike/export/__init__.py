@@ -52,11 +52,11 @@ STEM = "@STEM@"
 """Stands for the stem of the written files in the texts of a format of several files."""
 
 
-def to_openmm(system: MMSystem, index: int | None = None) -> openmm.System:
+def to_openmm(system: MMSystem, index: int | None = None, by_term: bool = False) -> openmm.System:
     """An `openmm.System` of one molecule; see `espalike.export.openmm.to_openmm`."""
     from espalike.export.openmm import to_openmm as convert
 
-    return convert(system, index)
+    return convert(system, index, by_term)
 
 
 def to_topology(molecule: Molecule, residue: str = "LIG") -> openmm.app.Topology:
