@@ -7,4 +7,4 @@ ruff format --check .
 ruff check .
 mypy
 lint-imports
-python -m pytest "$@"
+python -m pytest --numprocesses auto --maxprocesses 4 "$@"

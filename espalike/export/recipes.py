@@ -23,7 +23,7 @@ from espalike.terms.base import Borrow, PairTerm
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
-from espalike.terms.torsion import RyckaertBellemans
+from espalike.terms.torsion import PERIODS, PeriodicProper, RyckaertBellemans
 from espalike.types import Bound
 from espalike.units import convert
 
@@ -136,20 +136,36 @@ def _renamed(expression: str, names: dict[str, str], prefix: str) -> tuple[str, 
 def bonded(terms: Sequence[Bound], by_term: bool = False) -> list[tuple[int, Recipe]]:
     """The bonded terms as forces, each with the position of its (first) term: one force a term, or what is faster.
 
-    Faster is one compound force for all terms that need one on the same tuples.
+    Faster is one compound force for all terms that need one on the same tuples, and one row for a cosine series.
     """
     made: list[tuple[int, Recipe]] = []
     open_: dict[Any, list[int]] = {}
     for number, bound in enumerate(terms):
         if isinstance(bound.term, PairTerm):
             continue
-        one = recipe(bound)
+        one = cosine_series(bound) if type(bound.term) is PeriodicProper and not by_term else recipe(bound)
         if by_term or one["force"] != "CustomCompoundBondForce":
             made.append((number, one))
         else:
             open_.setdefault((bound.term.kind, bound.tuples.idx.numpy().tobytes()), []).append(number)
     made += [(numbers[0], compound([terms[n] for n in numbers])) for numbers in open_.values()]
     return sorted(made, key=lambda item: item[0])
+
+
+def cosine_series(bound: Bound) -> Recipe:
+    """Σₙ kₙ (1 + cos nφ) as one polynomial in cos φ a torsion, which costs what one of its periods does."""
+    to_powers = np.zeros((len(PERIODS), max(PERIODS) + 1))
+    for row, n in enumerate(PERIODS):
+        power = np.polynomial.chebyshev.cheb2poly(np.eye(n + 1)[n])  # cos nφ = Tₙ(cos φ)
+        to_powers[row, : n + 1] = power
+        to_powers[row, 0] += 1.0
+    powers = bound.values.numpy() @ to_powers
+    names = tuple(f"c{m}" for m in range(powers.shape[1]))
+    polynomial = names[-1]
+    for name in reversed(names[:-1]):
+        polynomial = f"{name}+u*({polynomial})"
+    rows = [(row, c) for row, c in zip(bound.tuples.idx.tolist(), powers.tolist(), strict=True) if any(c)]
+    return _recipe("CustomTorsionForce", bound.term.name, f"{ENERGY!r}*({polynomial}); u=cos(theta)", names, rows, 4)
 
 
 def is_native_lj(bound: Bound) -> bool:
