@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ def to_system_xml(system: MMSystem, index: int | None = None, info: Mapping[str,
 
     result = to_openmm(system, index)
     molecule = system.molecules[index or 0]
-    lines = [f"  {key}: {text}".replace("--", "- -") for key, text in facts(molecule, info).items()]
+    lines = [re.sub("-(?=-)", "- ", f"  {key}: {text}") for key, text in facts(molecule, info).items()]
     return "\n".join([openmm.XmlSerializer.serialize(result).rstrip(), "<!--", *lines, "-->", ""])
 
 
