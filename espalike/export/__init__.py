@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 from collections.abc import Mapping
@@ -98,7 +99,7 @@ def write(
         raise ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
     if mixed is not None and format != "ffxml":
         raise ValueError(f"mixed={mixed!r} belongs to format 'ffxml'; format {format!r} holds one molecule alone")
-    texts = _texts(format, system, index, info, xyz, mixed)
+    texts = _texts_or_advice(format, system, index, info, xyz, mixed)
     paths = FORMATS[format].paths(path)
     stem = paths[-1].name.removesuffix(FORMATS[format].endings[-1])
     temporary = [file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in paths]
@@ -111,6 +112,23 @@ def write(
         for file in temporary:
             file.unlink(missing_ok=True)
     return paths[0]
+
+
+def _texts_or_advice(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, str]:
+    """The texts; if the format cannot express the molecule, the error says which formats take all of it."""
+    from espalike.export.single import ExportError
+
+    try:
+        return _texts(format, system, index, info, xyz, mixed)
+    except ExportError as error:
+        able = []
+        for other in FORMATS:
+            with contextlib.suppress(ExportError):
+                _texts(other, system, index, info, xyz, None)
+                able.append(other)
+        if not able:
+            raise
+        raise ExportError(f"{error}; this molecule as a whole can be written as {', '.join(able)}") from error
 
 
 def _texts(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, str]:

@@ -1,0 +1,70 @@
+"""The speed-accuracy plane of trained forms: python benchmarks/plane.py FORMS.json MD_STEP.json FIGURE.png
+
+FORMS.json is what `benchmarks/forms.py --json` wrote, MD_STEP.json what `benchmarks/md_step.py --json` wrote. Baselines
+of an `espalike evaluate` (--baselines SUMMARY.json) are dashed lines, or a point where the cost of their step is known.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+BASE = "openff-2.2.1"
+SET, METRIC = "DFT test", "force_rmse"
+
+
+def costs(path: Path, place: str) -> dict[str, float]:
+    """Cost of a step relative to OpenFF 2.2.1: geometric mean over molecules in gas, of the box in water."""
+    measured = json.loads(path.read_text())
+    tables = list(measured["gas"].values()) if place == "gas" else [measured["solvated"]]
+    names = [name for name in measured["forms"] if all(name in table for table in tables)]
+    found = {}
+    for name in names:
+        product = 1.0
+        for table in tables:
+            product *= table[name][f"/{BASE}"]
+        found[name] = product ** (1.0 / len(tables))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("forms", type=Path)
+    parser.add_argument("md_step", type=Path)
+    parser.add_argument("figure", type=Path)
+    parser.add_argument("--baselines", type=Path, help="summary.json of an evaluation on the same test set")
+    arguments = parser.parse_args()
+    forms = json.loads(arguments.forms.read_text())
+    lines = {}
+    if arguments.baselines:
+        summary = json.loads(arguments.baselines.read_text())
+        known = summary["settings"]["baselines"]
+        lines = {row["method"]: row[METRIC] for row in summary["rows"] if row["method"] in known}
+    drawing = Figure(figsize=(11, 4.5), layout="constrained")
+    panels = drawing.subplots(1, 2, sharey=True)
+    titles = {"gas": "gas phase, one molecule", "water": "ligand in water, 3,000 atoms, PME"}
+    for axes, (place, title) in zip(panels, titles.items(), strict=True):
+        cost = costs(arguments.md_step, place)
+        for name, x in cost.items():
+            if name in forms:
+                of = forms[name][SET][METRIC]
+                error = [[of["value"] - of["low"]], [of["high"] - of["value"]]]
+                axes.errorbar(x, of["value"], error, fmt="o", color="C0", capsize=3)
+                axes.annotate(name, (x, of["value"]), xytext=(6, 4), textcoords="offset points")
+            elif name in lines:
+                axes.plot(x, lines[name], "s", color="C3")
+                axes.annotate(name, (x, lines[name]), xytext=(6, 4), textcoords="offset points", color="C3")
+        for name, value in lines.items():
+            if name not in cost:
+                axes.axhline(value, color="0.5", linestyle="--", linewidth=0.8)
+                axes.annotate(name, (0.01, value), xycoords=("axes fraction", "data"), fontsize=8, va="bottom")
+        axes.set(title=title, xlabel="CPU cost of an OpenMM step / OpenFF 2.2.1", xscale="log")
+        axes.margins(0.15)
+    panels[0].set(ylabel="force RMSE on thermal DFT frames\nof held-out molecules [kcal/mol/Å]", ylim=(0, None))
+    drawing.savefig(arguments.figure, dpi=130)
+    print(f"wrote {arguments.figure}")
+
+
+if __name__ == "__main__":
+    main()
