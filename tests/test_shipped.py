@@ -12,6 +12,7 @@ from espalike.chem import embed, from_smiles
 from espalike.cli.main import main
 from espalike.energy import energy
 from espalike.model import DEFAULT, DomainError, describe, load, shipped
+from espalike.types import Kind
 from tests.molecules import DRUGLIKE, SMALL
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -39,11 +40,38 @@ def test_five_lines_of_python(tmp_path):
     assert "NonbondedForce" in (tmp_path / "ligand.xml").read_text()
 
 
-def test_the_default_is_shipped_with_figures_and_a_card():
-    header = describe(shipped()[DEFAULT])
+@pytest.mark.parametrize("name", shipped())
+def test_every_model_is_shipped_with_figures_and_a_card(name):
+    assert DEFAULT in shipped()
+    header = describe(shipped()[name])
     assert header["figures"]["test"].keys() == {"torsiondrives", "thermal"}
-    assert shipped()[DEFAULT].with_suffix(".md").is_file()
+    assert shipped()[name].with_suffix(".md").is_file()
     assert not set(header["split"]["train"]) & set(header["split"]["val"])
+
+
+@pytest.mark.parametrize("smiles", DRUGLIKE[::8])
+@pytest.mark.parametrize("name", shipped())
+def test_relaxed_molecules_keep_their_bonds(name, smiles):
+    """A distorted molecule relaxes in OpenMM to bonds near their equilibrium lengths: no coupling pulls it apart."""
+    import openmm
+
+    model = load(name)
+    if not in_domain(model, smiles):
+        pytest.skip("an element outside the model's domain")
+    molecule = from_smiles(smiles)
+    system = model.parametrize(molecule)
+    xyz = embed(molecule, 1, seed=0)[0] + np.random.default_rng(0).normal(0.0, 0.05, (molecule.n_atoms, 3))
+    platform = openmm.Platform.getPlatform("Reference")
+    context = openmm.Context(espalike.export.to_openmm(system), openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(xyz / 10.0)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 300)
+    relaxed = context.getState(positions=True).getPositions(asNumpy=True)._value * 10.0
+    bond = next(b for b in system.terms if b.term.kind is Kind.BOND)
+    column = [p.name for p in bond.term.params].index("r0")
+    i, j = bond.tuples.idx.T.numpy()
+    stretch = np.linalg.norm(relaxed[i] - relaxed[j], axis=1) / bond.values[:, column].numpy()
+    assert stretch.max() < 1.15
+    assert stretch.min() > 0.85
 
 
 @pytest.mark.parametrize("smiles", DRUGLIKE)
