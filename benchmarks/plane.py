@@ -50,17 +50,17 @@ def main() -> None:
             if name in forms:
                 of = forms[name][SET][METRIC]
                 error = [[of["value"] - of["low"]], [of["high"] - of["value"]]]
-                axes.errorbar(x, of["value"], error, fmt="o", color="C0", capsize=3)
-                axes.annotate(name, (x, of["value"]), xytext=(6, 4), textcoords="offset points")
+                axes.errorbar(x, of["value"], error, fmt="o", capsize=3, label=name)
             elif name in lines:
-                axes.plot(x, lines[name], "s", color="C3")
-                axes.annotate(name, (x, lines[name]), xytext=(6, 4), textcoords="offset points", color="C3")
+                axes.plot(x, lines[name], "ks", label=name)
         for name, value in lines.items():
             if name not in cost:
                 axes.axhline(value, color="0.5", linestyle="--", linewidth=0.8)
                 axes.annotate(name, (0.01, value), xycoords=("axes fraction", "data"), fontsize=8, va="bottom")
-        axes.set(title=title, xlabel="CPU cost of an OpenMM step / OpenFF 2.2.1", xscale="log")
+        axes.set(title=title, xlabel="CPU cost of an OpenMM step / OpenFF 2.2.1")
         axes.margins(0.15)
+    panels[0].set(xscale="log", xticks=[1, 2, 5, 10], xticklabels=["1", "2", "5", "10"])
+    panels[1].legend()
     panels[0].set(ylabel="force RMSE on thermal DFT frames\nof held-out molecules [kcal/mol/Å]", ylim=(0, None))
     drawing.savefig(arguments.figure, dpi=130)
     print(f"wrote {arguments.figure}")
