@@ -85,3 +85,18 @@ def test_each_coordinate_is_computed_once():
     bonded = [pool for pool in pools if pool.idx.shape[1] == 3]
     assert len(bonded) == 1
     assert len(bonded[0].idx) == len(system.bound("QuarticAngle").tuples.idx)
+
+
+def test_pooling_of_many_atoms_finds_the_same_tuples(monkeypatch):
+    """Beyond the size at which four indices fit one integer, rows are compared instead."""
+    import espalike.energy as module
+
+    idx = torch.tensor([[3, 1, 0, 2], [2, 0, 1, 3], [0, 1, 2, 3], [5, 4, 3, 2]])
+    results = []
+    for limit in (50_000, 0):
+        monkeypatch.setattr(module, "_MOST_ATOMS", limit)
+        rows, place = module._distinct(idx, 6)
+        assert len(rows) == 3
+        results.append(rows[place])
+    assert torch.equal(*results)
+    assert torch.equal(results[0][0], results[0][1])  # one read both ways

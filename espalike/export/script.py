@@ -7,10 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from espalike.export.classical import follow_from_bonds
 from espalike.export.recipes import Recipe, exceptions, pair14, pair_force, pair_terms, particles
-from espalike.export.single import ExportError, pair_scales
+from espalike.export.single import ExportError
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
@@ -55,7 +54,7 @@ def nonbonded(one: MMSystem, mixed: str | None) -> Nonbonded:
     if not pairs:
         return Nonbonded()
     for bound in pairs:
-        _check(bound, molecule)
+        follow_from_bonds(molecule, bound, "ffxml")
     lj, coulomb, others = pair_terms(pairs)
     if len(others) + (lj is not None) > 1:
         names = ", ".join(b.term.name for b in pairs if b is not coulomb)
@@ -103,18 +102,6 @@ def _with_wells(form: Bound, coulomb: Bound | None, n_atoms: int) -> list[tuple[
         return particles(None, coulomb, n_atoms)
     wells = form.values[:, [names.index("sigma"), names.index("epsilon")]]
     return particles(Bound(LennardJones(), form.tuples, wells), coulomb, n_atoms)
-
-
-def _check(bound: Bound, molecule: Molecule) -> None:
-    """OpenMM derives exclusions and 1-4 pairs from the bonds."""
-    graph = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
-    expected = np.zeros((molecule.n_atoms, molecule.n_atoms))
-    expected[graph.pairs[:, 0], graph.pairs[:, 1]] = np.where(graph.is14, float(bound.scale14), 1.0)
-    if not np.array_equal(expected, pair_scales(bound, molecule.n_atoms)):
-        raise ExportError(
-            f"{molecule.name}: pairs of {bound.term.name} do not follow from the bonds; format 'ffxml' cannot "
-            "express that; format 'system' can"
-        )
 
 
 def script(molecule: Molecule, types: list[str], forces: list[Recipe], pairs: Nonbonded) -> str:
