@@ -10,6 +10,8 @@ HARTREE = 627.5094740630558
 """One hartree in kcal/mol."""
 BOHR = 0.529177210903
 """One bohr in Å."""
+DEBYE = 0.20819433270935594
+"""One debye in e Å."""
 KJ_PER_KCAL = 4.184
 """One thermochemical kilocalorie in kJ."""
 COULOMB = 138.93545764438198 / KJ_PER_KCAL * 10.0
@@ -31,6 +33,7 @@ _FACTORS = {
     "ev": HARTREE / 27.211386245988,
     "cm^-1": HARTREE / 219474.6313632,
     "e": 1.0,
+    "debye": DEBYE,
     "radian": 1.0,
     "degree": 3.141592653589793 / 180.0,
     "dalton": 1.0,

@@ -74,9 +74,7 @@ def useful(record: Record) -> bool:
 
 def select(record: Record, keep: np.ndarray) -> Record:
     """The record with only the conformers that `keep` `(K,)` marks."""
-    conf = record.conformers
-    forces = None if conf.forces is None else conf.forces[keep]
-    return replace(record, conformers=replace(conf, xyz=conf.xyz[keep], energy=conf.energy[keep], forces=forces))
+    return replace(record, conformers=record.conformers.take(keep))
 
 
 @dataclass(frozen=True)

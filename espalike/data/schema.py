@@ -41,6 +41,7 @@ class Record:
         key: connectivity key (first InChIKey block, stereo-blind); empty = computed when written.
         ref_charge: reference partial charges [e], shape `(A,)`, or None.
         ref_lj: reference Lennard-Jones sigma [Å] and epsilon [kcal/mol], shape `(A, 2)`, or None.
+        dihedral: the four atoms of the torsion that was driven, shape `(4,)`, where the geometries are a scan; or None.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Record:
     key: str = ""
     ref_charge: np.ndarray | None = None
     ref_lj: np.ndarray | None = None
+    dihedral: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,18 @@ SCHEMA = pa.schema(
         _field("ref_charge", pa.list_(pa.float64()), unit="e", shape="A", nullable=True),
         _field("ref_sigma", pa.list_(pa.float64()), unit="angstrom", shape="A", nullable=True),
         _field("ref_epsilon", pa.list_(pa.float64()), unit="kcal/mol", shape="A", nullable=True),
+        _field("dipole", pa.list_(pa.float64()), unit="e*angstrom", shape="K,3", nullable=True),
+        _field("esp_points", pa.list_(pa.float32()), unit="angstrom", shape="G,3", nullable=True),
+        _field("esp_values", pa.list_(pa.float32()), unit="kcal/mol/e", shape="G", nullable=True),
+        _field("esp_count", pa.list_(pa.int32()), shape="K", nullable=True),
+        _field("dihedral", pa.list_(pa.int32()), shape="4", nullable=True),
     ],
     metadata={"espalike": f"store format {FORMAT}"},
 )
 """One row an entry; arrays are flat lists in C order, their shape and unit in the field's metadata."""
+
+LATER = ("dipole", "esp_points", "esp_values", "esp_count", "dihedral")
+"""Columns that a store may lack; where a row has none of one, its digest is as if there were no such column."""
 
 UNITS = {f.name: f.metadata[b"unit"].decode() for f in SCHEMA if f.metadata and b"unit" in f.metadata}
 """Unit of each column that has one."""
@@ -111,6 +121,8 @@ def check_schema(schema: pa.Schema, where: str) -> None:
     """
     for expected in SCHEMA:
         if expected.name not in schema.names:
+            if expected.name in LATER:
+                continue
             raise ValueError(f"{where}: column {expected.name!r} is missing; columns found: {', '.join(schema.names)}")
         found = schema.field(expected.name)
         if found.type != expected.type:
@@ -155,12 +167,23 @@ def check(record: Record) -> None:
         ("forces", conf.forces, (k, a, 3)),
         ("reference charges", record.ref_charge, (a,)),
         ("reference Lennard-Jones parameters", record.ref_lj, (a, 2)),
+        ("dipoles", conf.dipole, (k, 3)),
+        ("driven atoms", record.dihedral, (4,)),
     ]
+    if conf.esp is not None:
+        g = int(np.sum(conf.esp.count))
+        shapes += [
+            ("numbers of potential points", conf.esp.count, (k,)),
+            ("potential points", conf.esp.points, (g, 3)),
+            ("potentials", conf.esp.values, (g,)),
+        ]
     for what, array, shape in shapes:
         if array is None:
             continue
         found = np.shape(array)
         _expect(found == shape, "shapes disagree", f"{name}: {what} have shape {found}, expected {shape}")
+        if what == "dipoles":
+            array = array[~np.isnan(array).all(axis=1)]  # a row of NaN: not known of this geometry
         # NaN for every energy means that the level of theory gives none
         if not (what == "energies" and np.isnan(array).all()):
             _expect(bool(np.isfinite(array).all()), f"{what} not finite", f"{name}: {what} hold NaN or infinite values")
@@ -176,6 +199,7 @@ def to_row(record: Record) -> dict:
     """The record as one row of `SCHEMA`: flat arrays in storage precision."""
     mol, conf = record.molecule, record.conformers
     lj = None if record.ref_lj is None else np.asarray(record.ref_lj, np.float64)
+    esp = conf.esp
     return {
         "id": record.id,
         "name": mol.name,
@@ -194,6 +218,11 @@ def to_row(record: Record) -> dict:
         "ref_charge": None if record.ref_charge is None else np.asarray(record.ref_charge, np.float64),
         "ref_sigma": None if lj is None else lj[:, 0].copy(),
         "ref_epsilon": None if lj is None else lj[:, 1].copy(),
+        "dipole": None if conf.dipole is None else np.asarray(conf.dipole, np.float64).ravel(),
+        "esp_points": None if esp is None else np.asarray(esp.points, np.float32).ravel(),
+        "esp_values": None if esp is None else np.asarray(esp.values, np.float32),
+        "esp_count": None if esp is None else np.asarray(esp.count, np.int32),
+        "dihedral": None if record.dihedral is None else np.asarray(record.dihedral, np.int32),
     }
 
 
@@ -202,6 +231,8 @@ def row_digest(row: dict) -> bytes:
     digest = hashlib.sha256()
     for f in SCHEMA:
         value = row[f.name]
+        if value is None and f.name in LATER:
+            continue
         if isinstance(value, str):
             payload = value.encode()
         elif value is None:

@@ -31,7 +31,7 @@ from espalike.data.schema import (
     row_digest,
     to_row,
 )
-from espalike.types import Conformers, Molecule
+from espalike.types import Conformers, Molecule, Potential
 
 MANIFEST = "manifest.json"
 SAMPLE = "sample"
@@ -114,6 +114,8 @@ class Store:
     def flat(self, i: int, column: str) -> np.ndarray | None:
         """An entry's array as it lies in the file, flat and read-only, without a copy; None where there is none."""
         batch, row = self._locate(i)
+        if column not in batch.schema.names:  # a store from before this column
+            return None
         array = batch.column(column)
         if not array[row].is_valid:
             return None
@@ -159,16 +161,26 @@ class Store:
         charge, sigma, epsilon = (self.flat(i, c) for c in ("ref_charge", "ref_sigma", "ref_epsilon"))
         return charge, None if sigma is None or epsilon is None else np.stack([sigma, epsilon], axis=1)
 
+    def potential(self, i: int) -> Potential | None:
+        """Electrostatic potential of an entry, float64 copies, or None."""
+        points, values, count = (self.flat(i, c) for c in ("esp_points", "esp_values", "esp_count"))
+        if points is None or values is None or count is None:
+            return None
+        return Potential(points.reshape(-1, 3).astype(np.float64), values.astype(np.float64), count.astype(np.int64))
+
     def record(self, i: int) -> Record:
         """Entry `i`, its arrays as float64 copies."""
         forces = self.array(i, "forces")
         charge, lj = self.reference(i)
+        dipole, dihedral = self.flat(i, "dipole"), self.flat(i, "dihedral")
         conformers = Conformers(
             xyz=self.array(i, "xyz").astype(np.float64),  # type: ignore[union-attr]
             energy=np.array(self.flat(i, "energy")),
             forces=None if forces is None else forces.astype(np.float64),
             level=self._text(i, "level"),
             source=self._text(i, "source"),
+            dipole=None if dipole is None else dipole.reshape(-1, 3).copy(),
+            esp=self.potential(i),
         )
         return Record(
             id=self._text(i, "id"),
@@ -178,6 +190,7 @@ class Store:
             key=self._text(i, "key"),
             ref_charge=None if charge is None else charge.copy(),
             ref_lj=lj,
+            dihedral=None if dihedral is None else dihedral.astype(np.int64),
         )
 
     def indices(self, split: str | None = None) -> list[int]:

@@ -7,6 +7,7 @@ import pytest
 
 from espalike.data.schema import SCHEMA, UNITS, RecordError, check
 from espalike.data.store import Store, StoreError, open_stores, write_store
+from espalike.types import Potential
 
 
 def assert_same(a, b):
@@ -22,7 +23,12 @@ def assert_same(a, b):
     for name in ("level", "source"):
         assert getattr(a.conformers, name) == getattr(b.conformers, name)
     pairs = [(getattr(a.conformers, n), getattr(b.conformers, n)) for n in ("xyz", "energy", "forces")]
-    for x, y in [*pairs, (a.ref_charge, b.ref_charge), (a.ref_lj, b.ref_lj)]:
+    pairs += [(getattr(a, n), getattr(b, n)) for n in ("ref_charge", "ref_lj", "dihedral")]
+    pairs += [(a.conformers.dipole, b.conformers.dipole)]
+    assert (a.conformers.esp is None) == (b.conformers.esp is None)
+    if a.conformers.esp is not None:
+        pairs += [(getattr(a.conformers.esp, n), getattr(b.conformers.esp, n)) for n in ("points", "values", "count")]
+    for x, y in pairs:
         assert (x is None) == (y is None)
         if x is not None:
             np.testing.assert_array_equal(x, y)
@@ -36,19 +42,31 @@ def records(record_of):
         record_of("[Na+]", 1, split="test", forces=None),
         record_of("c1ccccc1[O-]", 5, split="", energy=np.full(5, np.nan)),
         record_of("CC#N", 2, split="val", source="other", level="GFN2-xTB"),
+        with_properties(record_of("OO", 3), rng),
     ]
+
+
+def with_properties(record, rng):
+    """Dipoles (one unknown), potentials (none of one geometry) and the driven torsion."""
+    dipole = rng.normal(size=(3, 3))
+    dipole[1] = np.nan
+    points, values = (rng.normal(size=shape).astype(np.float32).astype(np.float64) for shape in ((9, 3), 9))
+    esp = Potential(points, values, np.array([4, 0, 5]))
+    return replace(
+        record, conformers=replace(record.conformers, dipole=dipole, esp=esp), dihedral=np.array([2, 0, 1, 3])
+    )
 
 
 def test_round_trip_is_exact(record_of, store_of):
     wanted = records(record_of)
     store = store_of(*wanted)
-    assert len(store) == 4
+    assert len(store) == 5
     for i, record in enumerate(wanted):
         assert_same(store.record(i), record)
     assert [r.id for r in store.records("val")] == ["CC#N-0"]
     store.verify()
     with pytest.raises(IndexError):
-        store.record(4)
+        store.record(5)
 
 
 def test_several_batches_of_rows(record_of, store_of, monkeypatch):
@@ -73,7 +91,7 @@ def test_flat_columns_are_views_of_the_file(record_of, store_of):
 def test_manifest_counts_and_units(record_of, store_of):
     store = store_of(*records(record_of), note="kept")
     m = store.manifest
-    assert (m["entries"], m["conformers"], m["molecules"]) == (4, 11, 4)
+    assert (m["entries"], m["conformers"], m["molecules"]) == (5, 14, 5)
     assert m["splits"]["none"] == {"molecules": 1, "entries": 1, "conformers": 5}
     assert m["sources"]["other"] == {"entries": 1, "conformers": 2, "levels": ["GFN2-xTB"]}
     assert m["levels"] == ["B3LYP-D3BJ/DZVP", "GFN2-xTB"]
@@ -239,3 +257,31 @@ def test_check_split_and_reference_shapes(record_of):
         check(record_of("CO", split="validation"))
     with pytest.raises(RecordError, match="reference charges have shape"):
         check(record_of("CO", ref_charge=np.zeros(3)))
+
+
+def test_geometries_are_taken_with_all_their_properties(record_of):
+    record = with_properties(record_of("OO", 3), np.random.default_rng(5))
+    kept = record.conformers.take(np.array([True, False, True]))
+    np.testing.assert_array_equal(kept.dipole, record.conformers.dipole[[0, 2]])
+    last = record.conformers.take(np.array([False, False, True]))
+    np.testing.assert_array_equal(last.esp.points, record.conformers.esp.points[4:])
+    np.testing.assert_array_equal(last.esp.values, record.conformers.esp.values[4:])
+    assert last.esp.count.tolist() == [5]
+
+
+@pytest.mark.parametrize("fault", ["dipole", "count", "values"])
+def test_properties_that_do_not_fit_are_refused(record_of, fault):
+    record = with_properties(record_of("OO", 3), np.random.default_rng(5))
+    esp = record.conformers.esp
+    broken = {
+        "dipole": {"dipole": record.conformers.dipole[:2]},
+        "count": {"esp": replace(esp, count=np.array([4, 0, 4]))},
+        "values": {"esp": replace(esp, values=np.where(np.arange(9) == 3, np.nan, esp.values))},
+    }[fault]
+    with pytest.raises(RecordError, match="potential|dipoles"):
+        check(replace(record, conformers=replace(record.conformers, **broken)))
+
+
+def test_a_store_without_the_later_columns_is_read_and_keeps_its_hash(record_of, store_of):
+    assert Store.open("sample").record(0).conformers.dipole is None
+    Store.open("sample").verify()

@@ -8,40 +8,21 @@ A group has attributes `smiles` (mapped, explicit hydrogens; map number i+1 is r
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from espalike import units
-from espalike.chem import ChemistryError, connectivity_key, from_smiles
-from espalike.data.schema import Record, RecordError, Rejection, check
+from espalike.chem import connectivity_key, from_smiles
+from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
+from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers, Molecule
-
-_LENGTHS = ("angstrom", "angstroms", "å", "nanometer", "nm", "bohr", "a0")
-_ENERGIES = ("kcal/mol", "kj/mol", "hartree", "eh", "ev")
-_KNOWN = {
-    "coords": set(_LENGTHS),
-    "energies": set(_ENERGIES),
-    "forces": {f"{e}/{length}" for e in _ENERGIES for length in _LENGTHS},
-}
-_INTERNAL = {"coords": "angstrom", "energies": "kcal/mol", "forces": "kcal/mol/angstrom"}
-
-
-class ReaderError(ValueError):
-    """A file that cannot be read as a whole."""
 
 
 def _text(value) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def parse_units(text: str) -> dict[str, str]:
-    """Units by data set from `coords Angstrom; energies kcal/mol; ...`; remarks in brackets are dropped."""
-    parts = (re.sub(r"\(.*?\)", "", part).split() for part in text.split(";"))
-    return {words[0]: "".join(words[1:]) for words in parts if len(words) > 1}
 
 
 def plain_level(text: str) -> str:
@@ -50,8 +31,8 @@ def plain_level(text: str) -> str:
     return "" if not words or "/" in words or words[0].lower() == "see" else words[0]
 
 
-class Hdf5Reader:
-    """Iterates over a file's entries, one in memory at a time: a `Record`, or a `Rejection` with its reason.
+class Hdf5Reader(Reader):
+    """One group an entry, one entry in memory at a time.
 
     Args:
         path: the file.
@@ -79,8 +60,7 @@ class Hdf5Reader:
         units: str | None = None,
         zero_forces: bool = False,
     ):
-        self.path = Path(path)
-        self.source = source or self.path.stem
+        super().__init__(path, source)
         self.level = level
         self.level_attribute = level_attribute
         self.level_names = {str(key).lower(): value for key, value in (level_names or {}).items()}
@@ -91,7 +71,7 @@ class Hdf5Reader:
             self.names = list(file.keys())
         if not self.names:
             raise ReaderError(f"{self.path}: nothing in it; expected one group an entry")
-        self._units = self._agreed(parse_units(self.attributes.get("units", "")), parse_units(units or ""))
+        self._units = Units(self.path, parse_units(self.attributes.get("units", "")), units)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -103,41 +83,16 @@ class Hdf5Reader:
         found = {key: self.attributes.get(name, "") for key, name in names.items()}
         return {"file": self.path.name, **{key: value for key, value in found.items() if value}}
 
-    def __iter__(self) -> Iterator[Record | Rejection]:
+    def _raw(self) -> Iterator[tuple[str, Any]]:
         with self._open() as file:
-            for name in self.names:
-                try:
-                    record = self._record(name, file[name])
-                    check(record)
-                    yield record
-                except RecordError as error:
-                    yield Rejection(name, error.reason, str(error))
-                except ChemistryError as error:
-                    yield Rejection(name, "chemistry", f"{name}: {error}")
-                except (OSError, RuntimeError, KeyError) as error:
-                    yield Rejection(name, "unreadable", f"{name}: cannot be read from {self.path.name} ({error})")
+            yield from ((name, file) for name in self.names)
 
     def _open(self) -> h5py.File:
-        if not self.path.is_file():
-            raise ReaderError(f"{self.path}: no such file")
         try:
             return h5py.File(self.path, "r")
         except OSError as error:
             what = "it is cut short" if "truncated" in str(error) else "it is not HDF5 or is damaged"
             raise ReaderError(f"{self.path}: {what}; get the file again ({error})") from error
-
-    def _agreed(self, said: dict[str, str], given: dict[str, str]) -> dict[str, str]:
-        """Units by data set from the file and from the option, which may not contradict each other."""
-        for name in said.keys() & given.keys():
-            if said[name].lower() != given[name].lower():
-                raise ReaderError(
-                    f"{self.path}: {name} are in {said[name]!r}, but the option units says {given[name]!r}"
-                )
-        for name, unit in (said | given).items():
-            if name in _KNOWN and unit.lower() not in _KNOWN[name]:
-                known = ", ".join(sorted(_KNOWN[name]))
-                raise ReaderError(f"{self.path}: {name} are in unit {unit!r}; known units for them: {known}")
-        return said | given
 
     def _array(self, group: h5py.Group, name: str, dataset: str | None = None) -> np.ndarray | None:
         """A data set in internal units, float64, or None where there is none."""
@@ -145,21 +100,8 @@ class Hdf5Reader:
         if dataset not in group:
             return None
         data = group[dataset]
-        own = _text(data.attrs.get("units", data.attrs.get("unit", ""))).replace(" ", "")
-        unit = own or self._units.get(dataset, self._units.get(name, ""))
-        if not unit:
-            raise ReaderError(
-                f"{self.path}: nothing says the unit of {dataset!r}; give it, e.g. reader.units='coords angstrom; "
-                "energies kcal/mol; forces kcal/mol/angstrom'"
-            )
-        if unit.lower() not in _KNOWN[name]:
-            raise RecordError("unit unknown", f"{group.name}: {dataset} are in unit {unit!r}, which is not known")
-        told = self._units.get(name)
-        if own and told and units.factor(own) != units.factor(told):
-            raise RecordError(
-                "units contradict", f"{group.name}: {dataset} are in {own!r}, the file as a whole says {told!r}"
-            )
-        return units.convert(data[()].astype(np.float64), unit, _INTERNAL[name])
+        own = _text(data.attrs.get("units", data.attrs.get("unit", "")))
+        return self._units.internal(group.name, dataset, data[()], own, quantity=name)
 
     def _level(self, name: str, group: h5py.Group) -> str:
         if self.level:
@@ -199,7 +141,8 @@ class Hdf5Reader:
             )
         return molecule
 
-    def _record(self, name: str, group: h5py.Group) -> Record:
+    def _record(self, name: str, raw: Any) -> Record:
+        group = raw[name]
         if not isinstance(group, h5py.Group):
             raise RecordError("no group", f"{name}: not a group; expected one group an entry")
         molecule = self._molecule(name, group)

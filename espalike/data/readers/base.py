@@ -1,0 +1,160 @@
+"""What a reader is: an outside file as an iterable of records and rejections, with units that are said, not guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espalike import units
+from espalike.chem import ChemistryError
+from espalike.data.schema import Record, RecordError, Rejection, check
+
+_LENGTHS = ("angstrom", "angstroms", "å", "nanometer", "nm", "bohr", "a0")
+_ENERGIES = ("kcal/mol", "kj/mol", "hartree", "eh", "ev")
+KNOWN_UNITS = {
+    "coords": set(_LENGTHS),
+    "energies": set(_ENERGIES),
+    "forces": {f"{e}/{length}" for e in _ENERGIES for length in _LENGTHS},
+    "dipoles": {"e*angstrom", "e*bohr", "debye"},
+}
+"""Units that are accepted of each quantity."""
+INTERNAL_UNITS = {"coords": "angstrom", "energies": "kcal/mol", "forces": "kcal/mol/angstrom", "dipoles": "e*angstrom"}
+
+
+class ReaderError(ValueError):
+    """A file that cannot be read as a whole."""
+
+
+def parse_units(text: str) -> dict[str, str]:
+    """Units by quantity from `coords Angstrom; energies kcal/mol; ...`; remarks in brackets are dropped."""
+    parts = (re.sub(r"\(.*?\)", "", part).split() for part in text.split(";"))
+    return {words[0]: "".join(words[1:]) for words in parts if len(words) > 1}
+
+
+class Units:
+    """The units of a source's quantities (`coords`, `energies`, `forces`, `dipoles`).
+
+    What the file says of itself and what the user says may not contradict each other.
+
+    Args:
+        where: what messages call the source.
+        said: units that the file, or its format's definition, gives.
+        given: the user's option, `coords angstrom; energies hartree; forces hartree/bohr`, or None.
+
+    Raises:
+        ReaderError: for a contradiction or a unit that does not fit its quantity.
+    """
+
+    def __init__(self, where: str | Path, said: Mapping[str, str], given: str | None = None):
+        self.where = where
+        options = parse_units(given or "")
+        for name, unit in [*said.items(), *options.items()]:
+            if name in KNOWN_UNITS and unit.lower() not in KNOWN_UNITS[name]:
+                known = ", ".join(sorted(KNOWN_UNITS[name]))
+                raise ReaderError(f"{where}: {name} are in unit {unit!r}; known units for them: {known}")
+        for name in said.keys() & options.keys():
+            if said[name].lower() != options[name].lower():
+                raise ReaderError(f"{where}: {name} are in {said[name]!r}, but the option units says {options[name]!r}")
+        self.by_name = {**said, **options}
+
+    def internal(self, entry: str, name: str, values: Any, own: str = "", quantity: str | None = None) -> np.ndarray:
+        """Values in internal units, float64.
+
+        Args:
+            entry: what messages call the entry.
+            name: data set as `said` and `given` call it.
+            values: the numbers.
+            own: the unit that stands beside these very numbers, where there is one.
+            quantity: key of `KNOWN_UNITS`, where `name` is not one itself.
+
+        Raises:
+            ReaderError: when nothing says the unit.
+            RecordError: when the entry's own unit is unknown or contradicts the file's.
+        """
+        quantity = quantity or name
+        told = self.by_name.get(name, self.by_name.get(quantity, ""))
+        own = own.replace(" ", "")
+        if not own and not told:
+            raise ReaderError(
+                f"{self.where}: nothing says the unit of {name!r}; give it, e.g. reader.units='coords angstrom; "
+                "energies kcal/mol; forces kcal/mol/angstrom'"
+            )
+        if own and own.lower() not in KNOWN_UNITS[quantity]:
+            raise RecordError("unit unknown", f"{entry}: {name} are in unit {own!r}, which is not known")
+        if own and told and units.factor(own) != units.factor(told):
+            raise RecordError("units contradict", f"{entry}: {name} are in {own!r}, the file as a whole says {told!r}")
+        return units.convert(np.asarray(values, dtype=np.float64), own or told, INTERNAL_UNITS[quantity])
+
+
+class Reader(ABC):
+    """Iterates over a source's entries, few in memory at a time: a `Record` of each, or a `Rejection` with its reason.
+
+    A subclass yields raw entries cheaply and in a fixed order (`_raw`) and turns one into a record (`_record`); faults
+    of an entry are raised there as `RecordError` or `ChemistryError`, faults of the whole file as `ReaderError`.
+
+    Args:
+        path: file or folder.
+        source: name of the data source in tables; None = the file's name.
+
+    Raises:
+        ReaderError: when there is nothing at `path`.
+    """
+
+    def __init__(self, path: str | Path, source: str | None = None):
+        self.path = Path(path)
+        self.source = source or self.path.stem
+        if not self.path.exists():
+            raise ReaderError(f"{self.path}: no such file")
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many entries there are, for the progress bar and for resuming."""
+
+    @abstractmethod
+    def _raw(self) -> Iterator[tuple[str, Any]]:
+        """Name and raw content of every entry, in the same order each time, without work that can wait."""
+
+    @abstractmethod
+    def _record(self, name: str, raw: Any) -> Record:
+        """The record of an entry."""
+
+    @property
+    def manifest(self) -> dict:
+        """What the source says about itself: `file`, and `origin`, `licence`, `description`, `level` where it does."""
+        return {"file": self.path.name}
+
+    def files(self) -> list[Path]:
+        """Every file that is read, in a fixed order."""
+        return sorted(p for p in self.path.rglob("*") if p.is_file()) if self.path.is_dir() else [self.path]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the content of all files: unchanged input has the same one, wherever it lies."""
+        digest = hashlib.sha256()
+        for path in self.files():
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    def __iter__(self) -> Iterator[Record | Rejection]:
+        return self.entries()
+
+    def entries(self, start: int = 0) -> Iterator[Record | Rejection]:
+        """The entries from number `start` on."""
+        for name, raw in islice(self._raw(), start, None):
+            try:
+                record = self._record(name, raw)
+                check(record)
+                yield record
+            except RecordError as error:
+                yield Rejection(name, error.reason, str(error))
+            except ChemistryError as error:
+                yield Rejection(name, "chemistry", f"{name}: {error}")
+            except (OSError, RuntimeError, KeyError) as error:
+                yield Rejection(name, "unreadable", f"{name}: cannot be read from {self.path.name} ({error})")
