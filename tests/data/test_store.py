@@ -278,7 +278,7 @@ def test_properties_that_do_not_fit_are_refused(record_of, fault):
         "count": {"esp": replace(esp, count=np.array([4, 0, 4]))},
         "values": {"esp": replace(esp, values=np.where(np.arange(9) == 3, np.nan, esp.values))},
     }[fault]
-    with pytest.raises(RecordError, match="potential|dipoles"):
+    with pytest.raises(RecordError, match=r"potential|dipoles"):
         check(replace(record, conformers=replace(record.conformers, **broken)))
 
 
