@@ -1,7 +1,8 @@
-"""What a calculator is: `(molecule, xyz) -> (energy, forces)` at a named level of theory."""
+"""What a calculator is: `(molecule, xyz) -> (energy, forces)` at a named level of theory, or more as a `Label`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +22,30 @@ class CalculatorError(RuntimeError):
         self.reason = reason
 
 
+@dataclass(frozen=True, eq=False)
+class Label:
+    """What a level of theory says about one geometry.
+
+    Attributes:
+        energy: [kcal/mol].
+        forces: −dE/dx [kcal/mol/Å], shape `(A, 3)`.
+        dipole: dipole moment about the origin of the coordinates [e Å], shape `(3,)`, or None.
+        esp_points: where the electrostatic potential was evaluated [Å], shape `(G, 3)`, or None.
+        esp_values: the potential there [kcal/mol/e], shape `(G,)`, or None.
+    """
+
+    energy: float
+    forces: np.ndarray
+    dipole: np.ndarray | None = None
+    esp_points: np.ndarray | None = None
+    esp_values: np.ndarray | None = None
+
+
 class Calculator(Protocol):
     """Energy and forces of one geometry at one level of theory.
+
+    A calculator that can give more has a method `label(molecule, xyz, esp=False) -> Label` and an attribute
+    `properties`, a set of `dipole` and `esp`; callers use `labelled`.
 
     Attributes:
         level: the level of theory as it is written into stores, e.g. `B3LYP-D3BJ/DZVP`.
@@ -39,6 +62,31 @@ class Calculator(Protocol):
             CalculatorError: when the calculation fails, naming the molecule.
         """
         ...
+
+
+def gives(calculator: Calculator, name: str) -> bool:
+    """Whether a calculator's labels can hold a property, `dipole` or `esp`."""
+    return name in getattr(calculator, "properties", ())
+
+
+def labelled(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, esp: bool = False) -> Label:
+    """All that a calculator gives for one geometry; energy and forces from any.
+
+    Args:
+        calculator: with or without a method `label`.
+        molecule: the graph.
+        xyz: coordinates [Å], shape `(A, 3)`.
+        esp: whether the electrostatic potential is wanted; it is left out where it is not.
+
+    Raises:
+        CalculatorError: when the calculation fails, or the potential is wanted of a calculator that has none.
+    """
+    if esp and not gives(calculator, "esp"):
+        raise CalculatorError(
+            "no potential", f"{molecule.name}: {calculator.level} gives no electrostatic potential; label with pyscf"
+        )
+    label = getattr(calculator, "label", None)
+    return Label(*calculator(molecule, xyz)) if label is None else label(molecule, xyz, esp=esp)
 
 
 def checked(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""Labels on disk: geometries, energies and forces of molecules, one small file each, so that work can be resumed.
+"""Labels on disk: geometries of molecules and what was computed of them, one small file each, so that work can resume.
 
 Layout under the root: `settings.json`, and per molecule a directory with `frames.npz` (the geometries), `<k>.npz`
-(energy and forces of geometry k), or a `.json` of the same stem that says why there is none. Every file is written
-under a temporary name and renamed: what is there is whole, and is never computed twice.
+(the label of geometry k: energy, forces and, where the calculator gives them, dipole and electrostatic potential),
+or a `.json` of the same stem that says why there is none. Every file is written under a temporary name and renamed:
+what is there is whole, and is never computed twice. One exception: a geometry labelled without the potential that is
+now asked for is labelled again, and the new label takes the old one's place. Labels without a dipole stay as they are.
 """
 
 from __future__ import annotations
@@ -16,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espalike.qm.base import Calculator, CalculatorError
-from espalike.types import Molecule
+from espalike.qm.base import Calculator, CalculatorError, Label, gives, labelled
+from espalike.types import Molecule, Potential
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,8 @@ class Labels:
         forces: [kcal/mol/Å], shape `(K, A, 3)`.
         failed: counts of failures by reason.
         messages: what failed.
+        dipole: dipole moments about the origin of the coordinates [e Å], shape `(K, 3)`, NaN where unknown; or None.
+        esp: electrostatic potential, with 0 points where it was not computed; or None.
     """
 
     xyz: np.ndarray
@@ -54,6 +58,8 @@ class Labels:
     forces: np.ndarray
     failed: Counter = field(default_factory=Counter)
     messages: tuple[str, ...] = ()
+    dipole: np.ndarray | None = None
+    esp: Potential | None = None
 
 
 class LabelDirectory:
@@ -87,27 +93,38 @@ class LabelDirectory:
                 "choose another `out`, or remove that directory to begin again"
             )
 
-    def done(self, job: Job, count: int) -> int:
-        """How many of the first `count` geometries need no more work."""
+    def done(self, job: Job, count: int, esp: int = 0) -> int:
+        """How many of the first `count` geometries need no more work, the first `esp` of them with potentials."""
         home = self.root / job.name
-        if not self.retry and (home / "frames.json").exists():
-            return count
-        present = {path.stem for path in home.glob("[0-9]*.npz")}
-        if not self.retry:
-            present |= {path.stem for path in home.glob("[0-9]*.json")}
         frames = count
         if (home / "frames.npz").exists():
             frames = min(count, len(self._frames(job)))
-        return count - frames + sum(str(k) in present for k in range(frames))
+        elif self._failed(home / "frames.json"):
+            return count
+        return count - sum(self._open(home, k, k < esp) for k in range(frames))
 
     def work(
-        self, job: Job, calculator: Calculator, sample: Callable[[Molecule, np.ndarray | None], np.ndarray], stop: int
+        self,
+        job: Job,
+        calculator: Calculator,
+        sample: Callable[[Molecule, np.ndarray | None], np.ndarray],
+        stop: int,
+        esp: int = 0,
     ) -> None:
         """Label the first `stop` geometries of a molecule, as far as they are not labelled; failures are recorded.
 
+        Args:
+            job: the molecule.
+            calculator: what labels; its dipoles are kept.
+            sample: makes the geometries, when there are none yet.
+            stop: label so many.
+            esp: with electrostatic potentials for the first so many.
+
         Raises:
-            ValueError: when the directory's name belongs to another molecule.
+            ValueError: when the directory's name belongs to another molecule, or the calculator has no potential.
         """
+        if esp and not gives(calculator, "esp"):
+            raise ValueError(f"{calculator.level} gives no electrostatic potential: label with pyscf, or without it")
         home = self.root / job.name
         home.mkdir(parents=True, exist_ok=True)
         try:
@@ -120,40 +137,40 @@ class LabelDirectory:
             self._fail(home / "frames.json", error)
             return
         for k, xyz in enumerate(self._frames(job)[:stop]):
-            if (home / f"{k}.npz").exists() or self._failed(home / f"{k}.json"):
+            if not self._open(home, k, k < esp):
                 continue
             try:
-                energy, forces = calculator(job.molecule, xyz)
-                _save(home / f"{k}.npz", energy=np.array(energy), forces=forces)
+                label = labelled(calculator, job.molecule, xyz, k < esp)
+                _save(home / f"{k}.npz", **{key: value for key, value in vars(label).items() if value is not None})
             except CalculatorError as error:
-                self._fail(home / f"{k}.json", error)
+                self._fail(home / f"{k}.json", error, k < esp)
 
     def labels(self, job: Job) -> Labels:
         """Everything there is of a molecule, in the order of its geometries."""
         home = self.root / job.name
-        kept, energy, forces = [], [], []
+        frames = self._frames(job) if (home / "frames.npz").exists() else np.zeros((0, job.molecule.n_atoms, 3))
+        found = {k: _read(home / f"{k}.npz") for k in range(len(frames)) if (home / f"{k}.npz").exists()}
         failed: Counter = Counter()
         messages = []
-        frames = self._frames(job) if (home / "frames.npz").exists() else np.zeros((0, job.molecule.n_atoms, 3))
-        for k, xyz in enumerate(frames):
-            path = home / f"{k}.npz"
-            if path.exists():
-                with np.load(path, allow_pickle=False) as data:
-                    kept.append(xyz)
-                    energy.append(float(data["energy"]))
-                    forces.append(data["forces"])
         for path in sorted(home.glob("*.json")):
-            if not path.with_suffix(".npz").exists():
-                told = json.loads(path.read_text())
-                failed[told["reason"]] += 1
-                messages.append(told["message"])
-        shape = (len(kept), job.molecule.n_atoms, 3)
+            told = json.loads(path.read_text())
+            label = found.get(int(path.stem)) if path.stem.isdigit() else None
+            if path.stem == "frames" and (home / "frames.npz").exists():
+                continue
+            if label is not None and (label.esp_values is not None or not told.get("esp")):
+                continue  # a later attempt made it
+            failed[told["reason"]] += 1
+            messages.append(told["message"])
+        labels = list(found.values())
+        shape = (len(labels), job.molecule.n_atoms, 3)
         return Labels(
-            xyz=np.array(kept).reshape(shape),
-            energy=np.array(energy),
-            forces=np.array(forces).reshape(shape),
+            xyz=frames[list(found)].reshape(shape),
+            energy=np.array([label.energy for label in labels]),
+            forces=np.array([label.forces for label in labels]).reshape(shape),
             failed=failed,
             messages=tuple(messages),
+            dipole=_dipoles(labels),
+            esp=_potential(labels),
         )
 
     def _frames(self, job: Job) -> np.ndarray:
@@ -169,10 +186,41 @@ class LabelDirectory:
     def _failed(self, path: Path) -> bool:
         return path.exists() and not self.retry
 
+    def _open(self, home: Path, k: int, esp: bool) -> bool:
+        """Whether geometry k is to be labelled: its label is not there as asked, and no failure of it stays."""
+        label, failure = home / f"{k}.npz", home / f"{k}.json"
+        if not label.exists():
+            return not self._failed(failure)
+        if not esp or _read(label).esp_values is not None:
+            return False
+        return not (self._failed(failure) and json.loads(failure.read_text()).get("esp"))
+
     @staticmethod
-    def _fail(path: Path, error: Exception) -> None:
+    def _fail(path: Path, error: Exception, esp: bool = False) -> None:
         reason = error.reason if isinstance(error, CalculatorError) else type(error).__name__
-        _write(path, json.dumps({"reason": reason, "message": str(error)}).encode())
+        told = {"reason": reason, "message": str(error)} | ({"esp": True} if esp else {})
+        _write(path, json.dumps(told).encode())
+
+
+def _read(path: Path) -> Label:
+    with np.load(path, allow_pickle=False) as data:
+        return Label(**{**data, "energy": float(data["energy"])})
+
+
+def _dipoles(labels: list[Label]) -> np.ndarray | None:
+    if all(label.dipole is None for label in labels):
+        return None
+    return np.array([np.full(3, np.nan) if label.dipole is None else label.dipole for label in labels])
+
+
+def _potential(labels: list[Label]) -> Potential | None:
+    known = [label for label in labels if label.esp_values is not None]
+    if not known:
+        return None
+    points = np.concatenate([np.asarray(label.esp_points).reshape(-1, 3) for label in known])
+    values = np.concatenate([np.asarray(label.esp_values) for label in known])
+    count = [0 if label.esp_values is None else len(label.esp_values) for label in labels]
+    return Potential(points, values, np.array(count, dtype=np.int64))
 
 
 def _save(path: Path, **arrays: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from espalike.chem import from_smiles
-from espalike.qm.base import CalculatorError
+from espalike.qm.base import CalculatorError, Label, labelled
 from espalike.qm.labelling import Job, LabelDirectory
 
 
@@ -24,6 +24,19 @@ class Counting:
         if self.calls in self.fails_on:
             raise CalculatorError("not converged", f"{molecule.name}: call {self.calls}")
         return float(xyz.sum()), -xyz
+
+
+class Electrostatic(Counting):
+    """Gives dipoles, and potentials at as many points as the first coordinate says."""
+
+    properties = frozenset({"dipole", "esp"})
+
+    def label(self, molecule, xyz, esp=False):
+        energy, forces = self(molecule, xyz)
+        if not esp:
+            return Label(energy, forces, xyz.sum(0))
+        points = np.arange(3.0 * (1 + self.calls)).reshape(-1, 3)
+        return Label(energy, forces, xyz.sum(0), points, points.sum(1))
 
 
 def sample(molecule, starts):
@@ -111,3 +124,78 @@ def test_another_molecule_under_the_same_name_is_refused(tmp_path, job):
     directory.work(job, Counting(), sample, 1)
     with pytest.raises(ValueError, match="rename the molecule"):
         directory.work(Job("water", from_smiles("CO", "water")), Counting(), sample, 1)
+
+
+def test_dipoles_and_potentials_belong_to_their_geometries(tmp_path, job):
+    directory, calculator = LabelDirectory(tmp_path), Electrostatic()
+    directory.work(job, calculator, sample, 4, esp=2)
+    labels = directory.labels(job)
+    np.testing.assert_array_equal(labels.dipole, labels.xyz.sum(1))
+    np.testing.assert_array_equal(labels.esp.count, [2, 3, 0, 0])
+    np.testing.assert_array_equal(labels.esp.values, labels.esp.points.sum(1))
+    np.testing.assert_array_equal(labels.esp.points[2:], np.arange(9.0).reshape(3, 3))
+    assert directory.done(job, 4, esp=2) == 4
+    assert directory.done(job, 4, esp=3) == 3
+
+
+def test_labels_without_anything_more_have_none(tmp_path, job):
+    directory = LabelDirectory(tmp_path)
+    directory.work(job, Counting(), sample, 2)
+    labels = directory.labels(job)
+    assert labels.dipole is None
+    assert labels.esp is None
+
+
+def test_what_lacks_the_potential_now_asked_for_is_labelled_again(tmp_path, job):
+    """The first labels are of the layout before there were dipoles: energy and forces only."""
+    directory = LabelDirectory(tmp_path)
+    directory.work(job, Counting(), sample, 3)
+    assert (directory.done(job, 3), directory.done(job, 3, esp=2)) == (3, 1)
+    calculator = Electrostatic()
+    directory.work(job, calculator, sample, 4, esp=2)
+    assert calculator.calls == 3  # geometries 0 and 1 again, 3 for the first time
+    labels = directory.labels(job)
+    np.testing.assert_array_equal(labels.energy, labels.xyz.sum((1, 2)))
+    assert np.isnan(labels.dipole).all(1).tolist() == [False, False, True, False]
+    assert (labels.esp.count > 0).tolist() == [True, True, False, False]
+    directory.work(job, calculator, sample, 4, esp=2)
+    assert calculator.calls == 3
+
+
+def test_a_potential_that_fails_is_told_and_the_energy_stays(tmp_path, job):
+    directory, calculator = LabelDirectory(tmp_path), Electrostatic(fails_on=[1])
+    directory.work(job, Counting(), sample, 3)
+    directory.work(job, calculator, sample, 3, esp=2)
+    labels = directory.labels(job)
+    assert len(labels.energy) == 3
+    assert labels.esp.count.tolist() == [0, 3, 0]
+    assert labels.failed == {"not converged": 1}
+    assert directory.done(job, 3, esp=2) == 3
+    directory.work(job, calculator, sample, 3, esp=2)
+    assert calculator.calls == 2
+    again = LabelDirectory(tmp_path, retry=True)
+    assert again.done(job, 3, esp=2) == 2
+    again.work(job, calculator, sample, 3, esp=2)
+    assert again.labels(job).failed == {}
+    assert (LabelDirectory(tmp_path).labels(job).esp.count > 0).tolist() == [True, True, False]
+
+
+def test_a_calculator_without_a_potential_is_refused_before_any_work(tmp_path, job):
+    calculator = Counting()
+    with pytest.raises(ValueError, match="counting gives no electrostatic potential"):
+        LabelDirectory(tmp_path).work(job, calculator, sample, 3, esp=1)
+    assert calculator.calls == 0
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(CalculatorError, match="water: counting"):
+        labelled(calculator, job.molecule, np.zeros((3, 3)), esp=True)
+
+
+def test_geometries_made_in_a_second_attempt_are_labelled_by_the_next_run(tmp_path, job):
+    def fails(molecule, starts):
+        raise CalculatorError("bonds broken", f"{molecule.name}: apart")
+
+    LabelDirectory(tmp_path).work(job, Counting(), fails, 5)
+    LabelDirectory(tmp_path, retry=True).work(job, Counting(), sample, 2)
+    directory = LabelDirectory(tmp_path)
+    assert directory.done(job, 5) == 2
+    assert directory.labels(job).failed == {}
