@@ -1,0 +1,401 @@
+"""The suite every reader inherits. A test module of a reader subclasses `ReaderSuite` and fills in its hooks.
+
+    class TestSpice(ReaderSuite):
+        reader = SpiceReader
+        config = "spice"
+        ...
+
+The fixture is physical: energies are quadratic in the coordinates about a shaken, non-planar geometry, and forces are
+their exact derivative. So the sign and the units of energies, forces and coordinates are checked against each other
+after reading, without trusting any conversion.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import yaml
+from ase.units import create_units
+from rdkit import Chem
+from rdkit.Chem import AllChem
+
+from espalike.data.filters import Filters
+from espalike.data.readers.base import Reader, ReaderError
+from espalike.data.schema import Record, RecordError, Rejection
+
+ASE = create_units("2018")
+"""An independent source of units; the default of ase is CODATA 2014, which differs in the ninth digit."""
+HARTREE = ASE["Hartree"] / (ASE["kcal"] / ASE["mol"])
+"""One hartree in kcal/mol."""
+BOHR = ASE["Bohr"] / ASE["Angstrom"]
+"""One bohr in Å."""
+EV = ASE["eV"] / (ASE["kcal"] / ASE["mol"])
+"""One electronvolt in kcal/mol."""
+KJ = ASE["kJ"] / ASE["kcal"]
+"""One kJ/mol in kcal/mol."""
+DEBYE = ASE["Debye"] / (ASE["Angstrom"])
+"""One debye in e Å."""
+
+CONFIGS = Path(__file__).parents[3] / "configs" / "reader"
+_ATOM_ENERGY = {1: -0.6, 6: -38.0, 7: -54.7, 8: -75.2, 16: -398.1}  # hartree, roughly
+
+CORRUPTIONS = (
+    "truncated",  # the file's second half is gone
+    "empty",  # no bytes
+    "foreign",  # something else entirely under that name
+    "unit unknown",  # a declared unit that does not exist or does not fit its quantity
+    "unit contradicts",  # two declarations of one unit that differ
+    "permuted atoms",  # atoms of different elements swapped
+    "permuted equal atoms",  # hydrogens of different neighbours swapped, all else alike: `espalike.data.filters`
+    "wrong charge",  # total charge off by one
+    "nan energy",
+    "nan forces",
+    "nan coordinates",
+    "duplicated ids",
+    "missing array",
+    "wrong shape",
+)
+"""What may be wrong with a file. Each reader's tests say of each how it is made and what is said of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One molecule with conformers, in internal units: what is written, and what the format's own library reads back.
+
+    Attributes:
+        name: identifier in the file, where the format has one.
+        smiles: mapped SMILES; map number i+1 is atom i. Heavy atoms do not come first.
+        numbers: atomic numbers, shape `(A,)`.
+        charge: total charge [e].
+        xyz: coordinates [Å], shape `(K, A, 3)`.
+        energy: total energies [kcal/mol], shape `(K,)`.
+        forces: −dE/dx [kcal/mol/Å], shape `(K, A, 3)`; None where the format has none.
+        id: identifier that the record must have, where the format has one; None = not looked at.
+    """
+
+    name: str
+    smiles: str
+    numbers: np.ndarray
+    charge: int
+    xyz: np.ndarray
+    energy: np.ndarray
+    forces: np.ndarray | None
+    id: str | None = None
+
+    def swapped(self, equal: bool = False) -> tuple[int, int]:
+        """Two atoms whose exchange is wrong: of different elements, or two hydrogens of different neighbours."""
+        mol = rdkit_of(self.smiles)
+        hydrogens = [a for a in mol.GetAtoms() if a.GetAtomicNum() == 1]
+        if not equal:
+            return hydrogens[0].GetIdx(), next(a.GetIdx() for a in mol.GetAtoms() if a.GetAtomicNum() > 1)
+        first = hydrogens[0]
+        other = next(h for h in hydrogens if h.GetNeighbors()[0].GetIdx() != first.GetNeighbors()[0].GetIdx())
+        return first.GetIdx(), other.GetIdx()
+
+    def permuted(self, equal: bool = False, numbers: bool = True) -> Sample:
+        """The sample with the rows of two atoms exchanged (`numbers`: of atomic numbers too), the SMILES as it was."""
+        order = np.arange(len(self.numbers))
+        i, j = self.swapped(equal)
+        order[[i, j]] = order[[j, i]]
+        return replace(
+            self,
+            numbers=self.numbers[order] if numbers else self.numbers,
+            xyz=self.xyz[:, order],
+            forces=None if self.forces is None else self.forces[:, order],
+        )
+
+
+def sample(smiles: str, n: int = 3, seed: int = 0) -> Sample:
+    """A molecule of `n` shaken geometries, its atoms in random order, energies of realistic absolute size."""
+    rng = np.random.default_rng(seed)
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    mol = Chem.RenumberAtoms(mol, rng.permutation(mol.GetNumAtoms()).tolist())
+    assert AllChem.EmbedMolecule(mol, randomSeed=7) == 0
+    numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()])
+    rest = mol.GetConformer().GetPositions()
+    # float32 numbers, so that formats of that precision keep them
+    xyz = (rest + rng.normal(0, 0.03, (n, *rest.shape))).astype(np.float32).astype(np.float64)
+    spring = rng.uniform(100, 500, rest.shape)
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(atom.GetIdx() + 1)
+    return Sample(
+        name=f"mol-{seed}",
+        smiles=Chem.MolToSmiles(mol),
+        numbers=numbers,
+        charge=Chem.GetFormalCharge(mol),
+        xyz=xyz,
+        energy=HARTREE * sum(_ATOM_ENERGY[z] for z in numbers.tolist())
+        + 0.5 * (spring * (xyz - rest) ** 2).sum((1, 2)),
+        forces=-spring * (xyz - rest),
+    )
+
+
+def samples() -> list[Sample]:
+    """Methanol (the one that corruptions spoil), a cation, an anion, an aromatic, a nitrile; neighbours differ."""
+    chosen = [("CO", 3), ("C[NH3+]", 2), ("CC(=O)[O-]", 4), ("c1ccoc1", 2), ("CSCC#N", 1)]
+    return [sample(smiles, n, seed) for seed, (smiles, n) in enumerate(chosen)]
+
+
+def rdkit_of(smiles: str) -> Chem.Mol:
+    """The molecule of a mapped SMILES in map order, by RDKit alone."""
+    params = Chem.SmilesParserParams()
+    params.removeHs = False
+    mol = Chem.MolFromSmiles(smiles, params)
+    order = np.argsort([a.GetAtomMapNum() for a in mol.GetAtoms()]).tolist()
+    mol = Chem.RenumberAtoms(mol, order)
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)
+    return mol
+
+
+def graph_of(smiles: str) -> tuple:
+    """Elements, bonded pairs, net charge, and the unmapped SMILES: the same for all resonance forms drawn alike."""
+    mol = rdkit_of(smiles)
+    bonds = sorted(tuple(sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))) for b in mol.GetBonds())
+    plain = Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
+    return [a.GetAtomicNum() for a in mol.GetAtoms()], bonds, Chem.GetFormalCharge(mol), plain
+
+
+def cut(path: Path) -> None:
+    """Leave the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    """Leave no bytes of a file."""
+    path.write_bytes(b"")
+
+
+def foreign(path: Path) -> None:
+    """Put the beginning of a picture in its place."""
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)
+
+
+@dataclass(frozen=True)
+class Caught:
+    """A corruption that must be caught.
+
+    Attributes:
+        spoil: changes, in place, the file or folder that `ReaderSuite.write` has written. What belongs to an entry is
+            done to the first sample, or the sample that `spoiled` says.
+        says: regular expression found in the message; each corruption has its own.
+        whole: the whole file is refused (`ReaderError`); else the entry is rejected and the others are read.
+        options: options of the reader, over `ReaderSuite.options`.
+    """
+
+    spoil: Callable[[Path], object]
+    says: str
+    whole: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Impossible:
+    """A corruption that the format cannot have, or that nothing in it can tell; `why` says so."""
+
+    why: str
+
+
+class ReaderSuite:
+    """Tests of one reader. Fill in the attributes and the three methods; override `samples` where a format needs it.
+
+    Attributes:
+        reader: the class.
+        config: name of its YAML in `configs/reader`.
+        filename: what the fixture is called (a folder's name where the format is a folder).
+        level: level of theory that records must have with `options` as they are.
+        options: options that reading the fixture needs.
+        contradicting: text for the option `units` that contradicts what file or format say, or `Impossible`.
+    """
+
+    reader: ClassVar[type[Reader]]
+    config: ClassVar[str]
+    filename: ClassVar[str]
+    level: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    contradicting: ClassVar[str | Impossible] = "energies ev"
+
+    # ---- what a subclass writes
+
+    def samples(self) -> list[Sample]:
+        """What the fixture holds; override to leave out what the format cannot have (charges, forces, sulphur …)."""
+        return samples()
+
+    def write(self, path: Path, samples: list[Sample]) -> None:
+        """Write the samples at `path` with the format's own library, in the format's own units.
+
+        Convert with the independent `HARTREE`, `BOHR`, … of this module, never with `espalike.units`.
+        """
+        raise NotImplementedError
+
+    def read(self, path: Path) -> list[Sample]:
+        """What the format's own library reads at `path`, one sample a record, converted with independent units."""
+        raise NotImplementedError
+
+    def corruptions(self) -> dict[str, Caught | Impossible]:
+        """Of each name in `CORRUPTIONS`: how it is made and what must be said, or why it cannot be."""
+        raise NotImplementedError
+
+    # ---- what is tested
+
+    def open(self, path: Path, **options) -> Reader:
+        return self.reader(path, **{**self.options, **options})
+
+    @pytest.fixture
+    def path(self, tmp_path) -> Path:
+        path = tmp_path / self.filename
+        self.write(path, self.samples())
+        return path
+
+    def records(self, path: Path, **options) -> list[Record]:
+        found = list(self.open(path, **options))
+        assert all(isinstance(r, Record) for r in found), [r for r in found if isinstance(r, Rejection)]
+        return found
+
+    def test_records_equal_what_the_library_reads(self, path):
+        wanted = self.read(path)
+        found = self.records(path)
+        assert len(found) == len(wanted) > 1
+        for record, want in zip(found, wanted, strict=True):
+            assert want.id is None or record.id == want.id
+            conf = record.conformers
+            assert record.molecule.numbers.tolist() == np.asarray(want.numbers).tolist()
+            assert graph_of(record.molecule.smiles) == graph_of(want.smiles)
+            assert record.molecule.net_charge == want.charge
+            np.testing.assert_allclose(conf.xyz, want.xyz, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(conf.energy, want.energy, rtol=1e-9)
+            assert (conf.forces is None) == (want.forces is None)
+            if want.forces is not None:
+                np.testing.assert_allclose(conf.forces, want.forces, rtol=1e-9, atol=1e-9)
+            assert {a.dtype for a in (conf.xyz, conf.energy, conf.forces) if a is not None} == {np.dtype(np.float64)}
+
+    def test_records_equal_what_was_meant(self, path):
+        """Against the numbers before they were written: catches a writer and a reader that err alike."""
+        for record, meant in zip(self.records(path), self.samples(), strict=True):
+            conf = record.conformers
+            assert graph_of(record.molecule.smiles) == graph_of(meant.smiles)
+            np.testing.assert_allclose(conf.xyz, meant.xyz, atol=2e-5)
+            np.testing.assert_allclose(conf.energy, meant.energy, rtol=1e-9, atol=1e-3)
+            if conf.forces is not None:
+                np.testing.assert_allclose(conf.forces, meant.forces, atol=1e-3)
+
+    def test_forces_are_minus_the_derivative_of_the_energies(self, path):
+        """The trapezoid rule is exact for the fixture's quadratic energies."""
+        looked_at = 0
+        for record in self.records(path):
+            conf = record.conformers
+            if conf.forces is None:
+                pytest.skip("the format has no forces")
+            work = 0.5 * ((conf.forces[1:] + conf.forces[:-1]) * np.diff(conf.xyz, axis=0)).sum((1, 2))
+            np.testing.assert_allclose(np.diff(conf.energy), -work, atol=2e-3)
+            looked_at += int((np.abs(work) > 0.1).sum())
+        assert looked_at > 1
+
+    def test_good_geometries_pass_the_filters(self, path):
+        for record in self.records(path):
+            kept, dropped = Filters()(record)
+            assert len(kept.conformers.xyz) == len(record.conformers.xyz), dropped
+
+    def test_length_order_and_resuming(self, path):
+        reader = self.open(path)
+        ids = [r.id for r in reader]
+        assert len(reader) == len(ids) == len(set(ids)) > 1
+        assert [r.id for r in self.open(path)] == ids
+        for start in (0, 1, len(ids) - 1, len(ids)):
+            assert [r.id for r in reader.entries(start)] == ids[start:]
+
+    def test_fingerprint_is_of_the_content_not_of_the_place(self, path, tmp_path):
+        before = self.open(path).fingerprint()
+        elsewhere = tmp_path / "elsewhere" / self.filename
+        elsewhere.parent.mkdir()
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, elsewhere)
+        assert self.open(elsewhere).fingerprint() == self.open(path).fingerprint() == before
+        first, *others = self.samples()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.write(path, [replace(first, energy=first.energy + 1.0), *others])
+        assert self.open(path).fingerprint() != before
+
+    def test_level_source_and_manifest(self, path):
+        reader = self.open(path)
+        assert {r.conformers.level for r in self.records(path)} == {self.level}
+        assert {r.conformers.source for r in self.records(path)} == {self.options.get("source", path.stem)}
+        assert reader.manifest["file"] == path.name
+        assert json.loads(json.dumps(reader.manifest)) == reader.manifest
+        records = self.records(path, level="HF/STO-3G", source="mine")
+        assert {(r.conformers.level, r.conformers.source) for r in records} == {("HF/STO-3G", "mine")}
+
+    def test_units_given_twice_may_not_contradict(self, path):
+        with pytest.raises(ReaderError, match="furlong"):
+            list(self.open(path, units="energies furlong"))
+        if isinstance(self.contradicting, Impossible):
+            pytest.skip(self.contradicting.why)
+        with pytest.raises(ReaderError, match=r"energ.*option"):
+            list(self.open(path, units=self.contradicting))
+
+    def test_the_yaml_lists_every_option_with_its_default(self):
+        written = yaml.safe_load((CONFIGS / f"{self.config}.yaml").read_text())
+        assert written.pop("_target_") == f"{self.reader.__module__}.{self.reader.__qualname__}"
+        assert written.pop("path") == "???"
+        options = {name: p.default for name, p in inspect.signature(self.reader).parameters.items() if name != "path"}
+        assert written == options
+
+    def test_nothing_there(self, tmp_path):
+        with pytest.raises(ReaderError, match=f"{re.escape(self.filename)}: no such file"):
+            self.open(tmp_path / self.filename)
+
+    def faults(self, path: Path, **options) -> tuple[list[str], int, bool]:
+        """Messages of reader and connectivity filter, the number of records left, and whether all was refused."""
+        try:
+            reader = self.open(path, **options)
+            entries = list(reader)
+        except ReaderError as error:
+            said = str(error)
+            return [said if path.name in said else f"a message that does not name the file: {said}"], 0, True
+        assert len(reader) == len(entries), "the length counts what is rejected, too"
+        messages, left = [], 0
+        for entry in entries:
+            if isinstance(entry, Rejection):
+                assert entry.reason
+                assert entry.id
+                assert entry.id not in entry.reason, "a reason is the same for all entries with the fault"
+                messages.append(entry.message)
+                continue
+            try:
+                Filters()(entry)
+                left += 1
+            except RecordError as error:
+                messages.append(str(error))
+        return messages, left, False
+
+    def test_every_corruption_is_thought_of(self):
+        cases = self.corruptions()
+        assert set(cases) == set(CORRUPTIONS)
+        said = [case.says for case in cases.values() if isinstance(case, Caught)]
+        assert len(set(said)) == len(said), "each corruption has its own message"
+
+    @pytest.mark.parametrize("name", CORRUPTIONS)
+    def test_corruption_is_caught(self, path, name):
+        case = self.corruptions()[name]
+        if isinstance(case, Impossible):
+            pytest.skip(case.why)
+        untouched, n, _ = self.faults(path, **case.options)
+        assert (untouched, n) == ([], len(self.samples())), "without the corruption nothing is wrong"
+        case.spoil(path)
+        messages, left, refused = self.faults(path, **case.options)
+        assert refused == case.whole, messages
+        assert not any("does not name the file" in message for message in messages)
+        assert any(re.search(case.says, message) for message in messages), messages
+        if name == "truncated":
+            assert left < n
+        elif not refused:
+            assert len(messages) == 1, messages
+            assert left == n - 1
