@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import mmap
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -50,6 +51,20 @@ def sample_path() -> Path:
     return Path(str(files("espalike.sample")))
 
 
+@dataclass(frozen=True, eq=False)
+class _Lists:
+    """One list column of one record batch, as it lies in the file: row `i` is `values[offsets[i]:offsets[i + 1]]`."""
+
+    offsets: np.ndarray
+    values: np.ndarray
+    valid: np.ndarray | None
+
+    @staticmethod
+    def of(array: pa.ListArray) -> _Lists:
+        valid = array.is_valid().to_numpy(zero_copy_only=False) if array.null_count else None
+        return _Lists(array.offsets.to_numpy(), array.values.to_numpy(zero_copy_only=True), valid)
+
+
 class Store:
     """Entries of one store, read from a memory map. Open with `Store.open`.
 
@@ -58,9 +73,11 @@ class Store:
         manifest: what the store holds, where it comes from, its units, what was rejected, its hash.
     """
 
-    def __init__(self, path: Path, manifest: dict, table: pa.Table):
+    def __init__(self, path: Path, manifest: dict, table: pa.Table, mapped: mmap.mmap | None = None):
         self.path = path
         self.manifest = manifest
+        self._mapped = mapped
+        self._lists: dict[tuple[int, str], _Lists | None] = {}
         self._batches = table.to_batches()
         self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self._table = table
@@ -78,8 +95,10 @@ class Store:
         manifest = _read_manifest(root)
         source = root / manifest["data"]
         try:
-            table = pa.ipc.open_file(pa.memory_map(str(source), "r")).read_all()
-        except (OSError, pa.ArrowInvalid) as error:
+            with source.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+        except (OSError, ValueError) as error:
             raise StoreError(f"{source}: cannot be read, it may be cut short ({error}); ingest it again") from error
         try:
             check_schema(table.schema, str(source))
@@ -89,7 +108,7 @@ class Store:
             raise StoreError(
                 f"{source}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again"
             )
-        return Store(root, manifest, table)
+        return Store(root, manifest, table, mapped)
 
     @property
     def hash(self) -> str:
@@ -111,39 +130,51 @@ class Store:
         """One text column (`id`, `key`, `split`, `level`, `source`, `smiles`, `name`) for all entries."""
         return self._table.column(name).to_pylist()
 
+    def text(self, name: str) -> pa.ChunkedArray:
+        """One text column as it lies in the file, without a Python object an entry."""
+        return self._table.column(name)
+
+    def lengths(self, column: str) -> np.ndarray:
+        """Length of every entry's list in a column that has no gaps, e.g. conformers (`energy`), atoms (`numbers`)."""
+        return np.concatenate([np.diff(batch.column(column).offsets.to_numpy()) for batch in self._batches])
+
+    def release(self) -> None:
+        """Take the file out of this process's memory; what is read again, is mapped again.
+
+        Pages that were read stay mapped, and count as memory of the process, until the system runs short of it.
+        """
+        if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+
     def flat(self, i: int, column: str) -> np.ndarray | None:
         """An entry's array as it lies in the file, flat and read-only, without a copy; None where there is none."""
-        batch, row = self._locate(i)
-        if column not in batch.schema.names:  # a store from before this column
+        b, row = self._locate(i)
+        if (b, column) not in self._lists:
+            batch = self._batches[b]
+            known = column in batch.schema.names  # a store from before this column has none
+            self._lists[b, column] = _Lists.of(batch.column(column)) if known else None
+        lists = self._lists[b, column]
+        if lists is None or (lists.valid is not None and not lists.valid[row]):
             return None
-        array = batch.column(column)
-        if not array[row].is_valid:
-            return None
-        start, stop = array.offsets[row].as_py(), array.offsets[row + 1].as_py()
-        return array.values[start:stop].to_numpy(zero_copy_only=True)
+        return lists.values[lists.offsets[row] : lists.offsets[row + 1]]
 
     def array(self, i: int, column: str) -> np.ndarray | None:
         """An entry's `xyz` or `forces` `(K, A, 3)` or `bonds` `(B, 2)` without a copy, in storage precision."""
         flat = self.flat(i, column)
         if flat is None or column not in ("xyz", "forces", "bonds"):
             return flat
-        n_atoms = self._count(i, "numbers")
-        return flat.reshape((-1, 2) if column == "bonds" else (-1, n_atoms, 3))
+        return flat.reshape((-1, 2) if column == "bonds" else (-1, len(self.flat(i, "numbers")), 3))  # type: ignore[arg-type]
 
-    def _locate(self, i: int) -> tuple[pa.RecordBatch, int]:
+    def _locate(self, i: int) -> tuple[int, int]:
+        """Record batch of an entry and its row there."""
         if not 0 <= i < len(self):
             raise IndexError(f"entry {i} of a store of {len(self)}")
         b = int(np.searchsorted(self._starts, i, side="right")) - 1
-        return self._batches[b], i - int(self._starts[b])
-
-    def _count(self, i: int, column: str) -> int:
-        batch, row = self._locate(i)
-        offsets = batch.column(column).offsets
-        return offsets[row + 1].as_py() - offsets[row].as_py()
+        return b, i - int(self._starts[b])
 
     def _text(self, i: int, column: str) -> str:
-        batch, row = self._locate(i)
-        return batch.column(column)[row].as_py()
+        b, row = self._locate(i)
+        return self._batches[b].column(column)[row].as_py()
 
     def molecule(self, i: int) -> Molecule:
         """The graph of entry `i`."""
