@@ -115,3 +115,20 @@ def finite(molecule: Molecule, level: str, energy: float, forces: np.ndarray) ->
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise CalculatorError("nan", f"{molecule.name}: {level} gave an energy or forces that are not finite")
     return float(energy), forces
+
+
+def spread(forces: np.ndarray) -> np.ndarray:
+    """How far the members of an ensemble lie apart at each geometry [kcal/mol/Å], shape `(K,)`.
+
+    The standard deviation over the members (of a sample, n − 1) of each force component; its root mean square over
+    atoms and components, so that it compares with a force RMSE.
+
+    Args:
+        forces: of each member [kcal/mol/Å], shape `(n, K, A, 3)`.
+
+    Raises:
+        ValueError: for fewer than two members.
+    """
+    if len(forces) < 2:
+        raise ValueError(f"a disagreement needs two members or more, got {len(forces)}")
+    return np.sqrt(forces.var(axis=0, ddof=1).mean(axis=(1, 2)))

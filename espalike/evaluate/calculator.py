@@ -1,0 +1,100 @@
+"""Models as calculators: dynamics on a trained force field, and where the members of an ensemble disagree."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from espalike.energy import energy
+from espalike.model import DomainError, ForceFieldModel, find, load
+from espalike.qm.base import CalculatorError, checked, finite, spread
+from espalike.types import MMSystem, Molecule
+
+
+class EnsembleCalculator:
+    """Mean energy and forces of several models, computed in float64, and their disagreement.
+
+    The molecule's parameters are assigned once and kept until another molecule comes. A force field's energies have
+    an origin of their own for each molecule.
+
+    Args:
+        models: shipped names or paths of model files.
+
+    Raises:
+        ValueError: when no model is named.
+        FileNotFoundError, ModelFileError: see `espalike.model.load`.
+    """
+
+    def __init__(self, models: Sequence[str | Path]):
+        if not models:
+            raise ValueError("an ensemble needs at least one model: models=[a.espalike,b.espalike]")
+        paths = [find(model) for model in models]
+        self.level = "espalike:" + "+".join(path.stem for path in paths)
+        hashes = (hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paths)
+        files = ", ".join(f"{path.name} sha256 {digest}" for path, digest in zip(paths, hashes, strict=True))
+        self.program = f"espalike {version('espalike')}, {files}"
+        self._models = [load(path).double() for path in paths]
+        self._last: tuple[Molecule, list[MMSystem]] | None = None
+
+    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
+        energies, forces = self.members(molecule, checked(molecule, xyz)[None])
+        return finite(molecule, self.level, energies.mean(), forces.mean(0)[0])
+
+    def members(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Energies [kcal/mol], shape `(n, K)`, and forces [kcal/mol/Å], shape `(n, K, A, 3)`, of each of n models.
+
+        Args:
+            molecule: the graph.
+            xyz: geometries [Å], shape `(K, A, 3)`.
+
+        Raises:
+            CalculatorError: when a model has no parameters for the molecule, or the geometries do not fit it.
+        """
+        positions = torch.from_numpy(np.array([checked(molecule, one) for one in xyz]).reshape(len(xyz), -1, 3))
+        predictions = [energy(system, positions) for system in self._systems(molecule)]
+        forces = [prediction.forces.numpy() for prediction in predictions if prediction.forces is not None]
+        return np.array([prediction.energy[:, 0].numpy() for prediction in predictions]), np.array(forces)
+
+    def disagreement(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
+        """How far the models' forces lie apart at each geometry [kcal/mol/Å], shape `(K,)`; see `spread`.
+
+        Args:
+            molecule: the graph.
+            xyz: geometries [Å], shape `(K, A, 3)`.
+
+        Raises:
+            ValueError: for an ensemble of one.
+            CalculatorError: see `members`.
+        """
+        return spread(self.members(molecule, xyz)[1])
+
+    def _systems(self, molecule: Molecule) -> list[MMSystem]:
+        if self._last is None or self._last[0] is not molecule:
+            self._last = (molecule, [_parametrized(model, molecule) for model in self._models])
+        return self._last[1]
+
+
+class ModelCalculator(EnsembleCalculator):
+    """Energy and forces of one model; see `EnsembleCalculator`.
+
+    Args:
+        model: a shipped name or the path of a model file.
+    """
+
+    def __init__(self, model: str | Path = "espalike-small"):
+        super().__init__([model])
+
+
+def _parametrized(model: ForceFieldModel, molecule: Molecule) -> MMSystem:
+    try:
+        return model.parametrize(molecule)
+    except DomainError as error:
+        raise CalculatorError("outside the domain", str(error)) from error
+    except ValueError as error:
+        raise CalculatorError("no parameters", f"{molecule.name}: {error}") from error
