@@ -226,6 +226,14 @@ def to_row(record: Record) -> dict:
     }
 
 
+def _bytes(value: np.ndarray) -> memoryview:
+    """A flat array as little-endian bytes, every NaN the same one."""
+    value = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
+    if value.dtype.kind == "f" and np.isnan(value).any():
+        value = np.where(np.isnan(value), value.dtype.type(np.nan), value)
+    return memoryview(value).cast("B") if value.size else memoryview(b"")
+
+
 def row_digest(row: dict) -> bytes:
     """SHA-256 of a row in storage precision: the same on every machine and for every version of Arrow."""
     digest = hashlib.sha256()
@@ -233,14 +241,9 @@ def row_digest(row: dict) -> bytes:
         value = row[f.name]
         if value is None and f.name in LATER:
             continue
-        if isinstance(value, str):
-            payload = value.encode()
-        elif value is None:
-            payload = b""
-        else:
-            value = np.where(np.isnan(value), np.nan, value) if value.dtype.kind == "f" else value
-            payload = value.astype(value.dtype.newbyteorder("<")).tobytes()
-        digest.update(f"{f.name}:{value is not None}:{len(payload)};".encode() + payload)
+        payload = b"" if value is None else value.encode() if isinstance(value, str) else _bytes(value)
+        digest.update(f"{f.name}:{value is not None}:{len(payload)};".encode())
+        digest.update(payload)
     return digest.digest()
 
 

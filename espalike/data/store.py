@@ -1,6 +1,6 @@
-"""The store: a directory with one memory-mapped Arrow file and a manifest.
+"""The store: a directory with memory-mapped Arrow files, its shards, and a manifest.
 
-`manifest.json` names the data file, whose name carries the content hash. A store is replaced by replacing the
+`manifest.json` names the shards, whose names carry their content's hash. A store is replaced by replacing the
 manifest in one step, so that a reader sees the old data or the new, never a mixture.
 """
 
@@ -10,40 +10,23 @@ import contextlib
 import json
 import mmap
 import os
-from collections import Counter, defaultdict
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from espalike.data.schema import (
-    FORMAT,
-    SCHEMA,
-    UNITS,
-    Record,
-    RecordError,
-    check,
-    check_schema,
-    content_hash,
-    row_digest,
-    to_row,
-)
+from espalike.data.schema import FORMAT, Record, RecordError, check, check_schema, content_hash, row_digest, to_row
+from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path
 from espalike.types import Conformers, Molecule, Potential
 
-MANIFEST = "manifest.json"
+__all__ = ["MANIFEST", "SAMPLE", "Store", "StoreError", "open_stores", "sample_path", "write_store"]
+
 SAMPLE = "sample"
 """Name by which the embedded data set is opened."""
-
-_CHUNK = 16 * 2**20
-"""Bytes of arrays gathered in memory before they are written."""
-
-
-class StoreError(ValueError):
-    """A store that cannot be read or written."""
 
 
 def sample_path() -> Path:
@@ -73,7 +56,7 @@ class Store:
         manifest: what the store holds, where it comes from, its units, what was rejected, its hash.
     """
 
-    def __init__(self, path: Path, manifest: dict, table: pa.Table, mapped: mmap.mmap | None = None):
+    def __init__(self, path: Path, manifest: dict, table: pa.Table, mapped: Sequence[mmap.mmap] = ()):
         self.path = path
         self.manifest = manifest
         self._mapped = mapped
@@ -93,22 +76,11 @@ class Store:
             return path
         root = sample_path() if str(path) == SAMPLE and not Path(path).exists() else Path(path)
         manifest = _read_manifest(root)
-        source = root / manifest["data"]
-        try:
-            with source.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
-        except (OSError, ValueError) as error:
-            raise StoreError(f"{source}: cannot be read, it may be cut short ({error}); ingest it again") from error
-        try:
-            check_schema(table.schema, str(source))
-        except ValueError as error:
-            raise StoreError(str(error)) from error
+        shards = [_open_shard(root / name) for name in data_files(manifest)]
+        table = pa.concat_tables([table for table, _ in shards])
         if table.num_rows != manifest["entries"]:
-            raise StoreError(
-                f"{source}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again"
-            )
-        return Store(root, manifest, table, mapped)
+            raise StoreError(f"{root}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again")
+        return Store(root, manifest, table, [mapped for _, mapped in shards])
 
     @property
     def hash(self) -> str:
@@ -124,7 +96,7 @@ class Store:
         return int(self._starts[-1])
 
     def __reduce__(self):
-        return Store.open, (self.path,)  # a worker process maps the file itself instead of receiving its content
+        return _reopen, (self.path, self.hash)  # a worker process maps the files itself
 
     def column(self, name: str) -> list:
         """One text column (`id`, `key`, `split`, `level`, `source`, `smiles`, `name`) for all entries."""
@@ -139,12 +111,13 @@ class Store:
         return np.concatenate([np.diff(batch.column(column).offsets.to_numpy()) for batch in self._batches])
 
     def release(self) -> None:
-        """Take the file out of this process's memory; what is read again, is mapped again.
+        """Take the files out of this process's memory; what is read again, is mapped again.
 
         Pages that were read stay mapped, and count as memory of the process, until the system runs short of it.
         """
-        if self._mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
-            self._mapped.madvise(mmap.MADV_DONTNEED)
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapped in self._mapped:
+                mapped.madvise(mmap.MADV_DONTNEED)
 
     def flat(self, i: int, column: str) -> np.ndarray | None:
         """An entry's array as it lies in the file, flat and read-only, without a copy; None where there is none."""
@@ -245,6 +218,30 @@ class Store:
             raise StoreError(f"{self.path}: the content has hash {found[:12]}, {MANIFEST} says {self.hash[:12]}")
 
 
+def _open_shard(path: Path) -> tuple[pa.Table, mmap.mmap]:
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: {MANIFEST} names it, but it is not there; ingest it again") from error
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read, it may be cut short ({error}); ingest it again") from error
+    try:
+        check_schema(table.schema, str(path))
+    except ValueError as error:
+        raise StoreError(str(error)) from error
+    return table, mapped
+
+
+def _reopen(path: Path, digest: str) -> Store:
+    """The store that another process has open."""
+    store = Store.open(path)
+    if store.hash != digest:
+        raise StoreError(f"{path}: was replaced since it was opened; start again")
+    return store
+
+
 def open_stores(paths: str | os.PathLike | Store | Sequence) -> list[Store]:
     """Open several stores, given as a list or as one text separated by commas."""
     parts = [part.strip() for part in paths.split(",") if part.strip()] if isinstance(paths, str) else paths
@@ -262,82 +259,18 @@ def _read_manifest(root: Path) -> dict:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise StoreError(f"{root}: store format {found!r}, this version reads {FORMAT}; ingest the data again")
     missing = {"data", "hash", "entries"} - manifest.keys()
-    if missing or Path(manifest["data"]).name != manifest["data"]:
+    if missing or not data_files(manifest) or any(Path(name).name != name for name in data_files(manifest)):
         raise StoreError(f"{root}: {MANIFEST} is damaged (no {', '.join(sorted(missing)) or 'valid file name'})")
     return manifest
 
 
-class _Summary:
-    """Counts that go into the manifest, gathered while records pass."""
-
-    def __init__(self) -> None:
-        self.digests: list[bytes] = []
-        self.ids: set[str] = set()
-        self.keys: dict[str, set[str]] = defaultdict(set)
-        self.counts: dict[str, Counter] = defaultdict(Counter)
-        self.sources: dict[str, dict] = {}
-
-    def add(self, record: Record, row: dict) -> None:
-        if record.id in self.ids:
-            raise RecordError("identifier twice", f"{record.id}: this identifier occurs twice")
-        self.ids.add(record.id)
-        self.digests.append(row_digest(row))
-        n, split, conf = len(record.conformers.xyz), record.split or "none", record.conformers
-        for where in ("all", split):
-            self.counts[where].update(entries=1, conformers=n)
-            self.keys[where].add(record.key)
-        source = self.sources.setdefault(conf.source, {"entries": 0, "conformers": 0, "levels": []})
-        source["entries"] += 1
-        source["conformers"] += n
-        source["levels"] = sorted({*source["levels"], conf.level})
-
-    def totals(self, where: str) -> dict:
-        return {"molecules": len(self.keys[where]), **self.counts[where]}
-
-    def manifest(self, given: Mapping, rejected: Mapping[str, int]) -> dict:
-        splits = [split for split in ("train", "val", "test", "none") if split in self.counts]
-        return {
-            "format": FORMAT,
-            "espalike": version("espalike"),
-            **given,
-            **self.totals("all"),
-            "splits": {split: self.totals(split) for split in splits},
-            "sources": {name: self.sources[name] for name in sorted(self.sources)},
-            "levels": sorted({level for source in self.sources.values() for level in source["levels"]}),
-            "units": UNITS,
-            "rejected": dict(sorted(rejected.items())),
-            "hash": content_hash(self.digests),
-        }
-
-
-def _flush(writer: pa.RecordBatchFileWriter, rows: list[dict]) -> None:
-    if rows:
-        columns = [pa.array([row[f.name] for row in rows], type=f.type) for f in SCHEMA]
-        writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
-
-
-def _write_rows(path: Path, records: Iterable[Record]) -> _Summary:
-    summary, rows, size = _Summary(), [], 0
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-        for record in records:
-            check(record)
-            if not record.key:
-                from espalike.chem import connectivity_key  # rdkit is not needed to read
-
-                record = replace(record, key=connectivity_key(record.molecule))
-            row = to_row(record)
-            summary.add(record, row)
-            rows.append(row)
-            size += sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
-            if size > _CHUNK:
-                _flush(writer, rows)
-                rows, size = [], 0
-        _flush(writer, rows)
-    return summary
-
-
 def write_store(
-    path: str | os.PathLike, records: Iterable[Record], *, manifest: Mapping, rejected: Mapping[str, int] | None = None
+    path: str | os.PathLike,
+    records: Iterable[Record],
+    *,
+    manifest: Mapping,
+    rejected: Mapping[str, int] | None = None,
+    shard: float = SHARD,
 ) -> Store:
     """Write records as a store, replacing the one that may be there in one step; nothing is left behind on failure.
 
@@ -347,34 +280,65 @@ def write_store(
         manifest: at least `licence`, `origin` (where the data comes from) and `command` (what made it); what else is
             given is kept. Counts, levels, units and the hash are added.
         rejected: how many were rejected, by reason; read after the last record, so a generator may fill it meanwhile.
+        shard: size from which on a new file is begun [MB].
 
     Raises:
         RecordError: for a record that does not pass `schema.check`, or an identifier that occurs twice.
         StoreError: when the manifest lacks something or there are no records.
     """
-    missing = [key for key in ("licence", "origin", "command") if not manifest.get(key)]
-    if missing:
-        raise StoreError(f"{path}: the manifest does not say its {', '.join(missing)}")
+    check_manifest(path, manifest)
     root = Path(path)
     made = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f"entries-{os.getpid()}.tmp"
+    work = root / f".write-{os.getpid()}"
+    work.mkdir(parents=True)
     try:
-        summary = _write_rows(temporary, records)
-        if not summary.ids:
+        digests = _write_shards(work, records, shard)
+        if not digests:
             raise StoreError(f"{path}: no record is left to store; rejected: {dict(rejected or {})}")
-        full = summary.manifest(manifest, rejected or {})
-        full["data"] = f"entries-{full['hash'][:12]}.arrow"
-        os.replace(temporary, root / full["data"])
-        (root / f"{MANIFEST}.tmp").write_text(json.dumps(full, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(root / f"{MANIFEST}.tmp", root / MANIFEST)
+        commit(root, work, digests, manifest, rejected or {})
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(work, ignore_errors=True)
         if made:
             with contextlib.suppress(OSError):
                 root.rmdir()
         raise
-    for old in root.glob("entries-*.arrow"):
-        if old.name != full["data"]:
-            old.unlink()
     return Store.open(root)
+
+
+def check_manifest(path: str | os.PathLike, manifest: Mapping) -> None:
+    """Check that the manifest says what nobody can know later.
+
+    Raises:
+        StoreError: naming what it lacks.
+    """
+    missing = [key for key in ("licence", "origin", "command") if not manifest.get(key)]
+    if missing:
+        raise StoreError(f"{path}: the manifest does not say its {', '.join(missing)}")
+
+
+def _write_shards(work: Path, records: Iterable[Record], shard: float) -> list[list[bytes]]:
+    """Write all records to shards in `work`; their digests."""
+    digests: list[list[bytes]] = []
+    ids: set[str] = set()
+    writer = None
+    try:
+        for record in records:
+            check(record)
+            if record.id in ids:
+                raise RecordError("identifier twice", f"{record.id}: this identifier occurs twice")
+            ids.add(record.id)
+            if not record.key:
+                from espalike.chem import connectivity_key  # rdkit is not needed to read
+
+                record = replace(record, key=connectivity_key(record.molecule))
+            if writer is None:
+                writer = ShardWriter(shard_path(work, len(digests)))
+            writer.add(record)
+            if writer.size >= shard * 2**20:
+                writer.close()
+                digests.append(writer.digests)
+                writer = None
+    finally:
+        if writer is not None:
+            writer.close()
+    return digests if writer is None else [*digests, writer.digests]

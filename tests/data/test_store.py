@@ -70,7 +70,7 @@ def test_round_trip_is_exact(record_of, store_of):
 
 
 def test_several_batches_of_rows(record_of, store_of, monkeypatch):
-    monkeypatch.setattr("espalike.data.store._CHUNK", 1500)
+    monkeypatch.setattr("espalike.data.shards._CHUNK", 1500)
     wanted = [record_of("CCO", 2, seed=i) for i in range(7)]
     store = store_of(*wanted)
     assert store._table.column("id").num_chunks > 2

@@ -1,0 +1,215 @@
+"""Writing a store: shards of rows in a work folder, then one step that puts them in the place of what was there.
+
+The work folder lies in the store's directory. `commit` first writes down there what the store shall be, then moves the
+shards and last the manifest; `publish` can be repeated until it is through, so a process killed anywhere in between
+leaves the old store, or one that the next run completes.
+
+A shard's name carries the hash of its own rows: the same name is the same content, whichever run wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from espalike.data.schema import FORMAT, SCHEMA, UNITS, Record, content_hash, row_digest, to_row
+
+MANIFEST = "manifest.json"
+SHARD = 128
+"""Default size of a shard [MB]: what a killed ingest does again at most."""
+
+_CHUNK = 16 * 2**20
+"""Bytes of arrays gathered in memory before they are written."""
+_PLAN = "commit.json"
+
+
+class StoreError(ValueError):
+    """A store that cannot be read or written."""
+
+
+def shard_path(work: Path, number: int) -> Path:
+    """Where a finished shard lies in the work folder."""
+    return work / f"shard-{number:05d}.arrow"
+
+
+class ShardWriter:
+    """Writes rows to one Arrow file; `close` makes it last.
+
+    Args:
+        path: a temporary name.
+
+    Attributes:
+        digests: of the rows so far.
+        size: bytes of arrays so far, the same for the same records.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.digests: list[bytes] = []
+        self.size = 0
+        self._rows: list[dict] = []
+        self._held = 0
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, SCHEMA)
+
+    def add(self, record: Record) -> None:
+        """Take a record, which has passed `schema.check` and has its key."""
+        row = to_row(record)
+        self.digests.append(row_digest(row))
+        self._rows.append(row)
+        size = sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+        self.size += size
+        self._held += size
+        if self._held > _CHUNK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = [_column(f.type, [row[f.name] for row in self._rows]) for f in SCHEMA]
+            self._writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        self._rows, self._held = [], 0
+
+    def close(self) -> None:
+        """Write what is held, and wait until it is on the disk."""
+        self._flush()
+        self._writer.close()
+        self._sink.close()
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _column(kind: pa.DataType, values: list) -> pa.Array:
+    if not pa.types.is_list(kind):
+        return pa.array(values, type=kind)
+    given = [value for value in values if value is not None]
+    if not given:
+        return pa.nulls(len(values), kind)
+    offsets = np.cumsum([0, *(0 if value is None else len(value) for value in values)]).astype(np.int32)
+    mask = pa.array([value is None for value in values]) if len(given) < len(values) else None
+    flat = pa.array(np.concatenate(given), type=kind.value_type)
+    return pa.ListArray.from_arrays(pa.array(offsets), flat, type=kind, mask=mask)
+
+
+def map_shard(path: Path) -> pa.Table:
+    """A finished shard, memory-mapped."""
+    return pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
+
+
+def summarise(tables: Sequence[pa.Table]) -> dict:
+    """Molecules, entries and conformers in all, by split and by source, and the levels of theory."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    counts: dict[str, Counter] = defaultdict(Counter)
+    sources: dict[str, dict] = {}
+    for table in tables:
+        columns = [table.column(name).to_pylist() for name in ("key", "split", "source", "level")]
+        sizes = pa.compute.list_value_length(table.column("energy")).to_pylist()
+        for key, split, name, level, n in zip(*columns, sizes, strict=True):
+            for where in ("all", split or "none"):
+                counts[where].update(entries=1, conformers=n)
+                keys[where].add(key)
+            source = sources.setdefault(name, {"entries": 0, "conformers": 0, "levels": []})
+            source["entries"] += 1
+            source["conformers"] += n
+            if level not in source["levels"]:
+                source["levels"] = sorted([*source["levels"], level])
+    totals = {where: {"molecules": len(keys[where]), **counts[where]} for where in counts}
+    return {
+        **totals["all"],
+        "splits": {split: totals[split] for split in ("train", "val", "test", "none") if split in totals},
+        "sources": {name: sources[name] for name in sorted(sources)},
+        "levels": sorted({level for source in sources.values() for level in source["levels"]}),
+        "units": UNITS,
+    }
+
+
+def commit(
+    root: Path,
+    work: Path,
+    digests: Sequence[Sequence[bytes]],
+    manifest: Mapping,
+    rejected: Mapping[str, int],
+    rejections: bytes = b"",
+) -> None:
+    """Make the shards in `work` the store at `root`.
+
+    Args:
+        root: directory of the store.
+        work: folder in it, which holds the shards `shard_path(work, i)`; it is removed.
+        digests: row digests of each shard.
+        manifest: what is known of the store besides what can be counted.
+        rejected: counts of what was left out, by reason.
+        rejections: JSON lines of what was left out, kept beside the shards.
+    """
+    hashes = [content_hash(list(part)) for part in digests]
+    names = [f"entries-{digest[:12]}-{i:05d}.arrow" for i, digest in enumerate(hashes)]
+    if len(names) == 1:
+        names = [f"entries-{hashes[0][:12]}.arrow"]
+    counted = summarise([map_shard(shard_path(work, i)) for i in range(len(names))])
+    plan = {
+        "format": FORMAT,
+        "espalike": version("espalike"),
+        **manifest,
+        **counted,
+        "rejected": dict(sorted(rejected.items())),
+        "hash": content_hash([digest for part in digests for digest in part]),
+        "data": names[0] if len(names) == 1 else names,
+    }
+    if rejections:
+        plan["rejections"] = f"rejected-{plan['hash'][:12]}.jsonl"
+        _write(work / "rejected.jsonl", rejections)
+    _write(work / _PLAN, (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode())
+    publish(root, work)
+
+
+def planned(work: Path) -> bool:
+    """Whether a commit was begun in this work folder; `publish` finishes it."""
+    return (work / _PLAN).exists()
+
+
+def publish(root: Path, work: Path) -> None:
+    """Carry out the commit that was begun in `work`, from wherever it was cut off, and remove what it replaces."""
+    plan = json.loads((work / _PLAN).read_text(encoding="utf-8"))
+    names = data_files(plan)
+    moves = [(shard_path(work, i), root / name) for i, name in enumerate(names)]
+    if "rejections" in plan:
+        moves.append((work / "rejected.jsonl", root / plan["rejections"]))
+    for source, target in moves:
+        if source.exists():  # else moved before
+            os.replace(source, target)
+    # a copy takes the manifest's place: the plan stays until the old files are gone too
+    _write(root / MANIFEST, (work / _PLAN).read_bytes())
+    kept = {target.name for _, target in moves}
+    for pattern in ("entries-*.arrow", "rejected-*.jsonl"):
+        for old in root.glob(pattern):
+            if old.name not in kept:
+                old.unlink()
+    shutil.rmtree(work)
+    for old in [*root.glob(".ingest-*"), *root.glob(".write-*")]:  # begun with other settings, never finished
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def data_files(manifest: Mapping) -> list[str]:
+    """Names of a store's shards, in order."""
+    data = manifest["data"]
+    return [data] if isinstance(data, str) else list(data)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The file with this content, in one step."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
