@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -125,25 +125,41 @@ class LabelDirectory:
         """
         if esp and not gives(calculator, "esp"):
             raise ValueError(f"{calculator.level} gives no electrostatic potential: label with pyscf, or without it")
+        self.prepare(job, sample)
+        for k, xyz in self.unlabelled(job, stop, esp):
+            try:
+                self.keep(job, k, labelled(calculator, job.molecule, xyz, k < esp))
+            except CalculatorError as error:
+                self.fail(job, k, error, k < esp)
+
+    def prepare(self, job: Job, sample: Callable[[Molecule, np.ndarray | None], np.ndarray]) -> None:
+        """Make the geometries of a molecule, when there are none yet and earlier failures to do so are forgotten."""
         home = self.root / job.name
         home.mkdir(parents=True, exist_ok=True)
+        if (home / "frames.npz").exists() or self._failed(home / "frames.json"):
+            return
         try:
-            if not (home / "frames.npz").exists():
-                if self._failed(home / "frames.json"):
-                    return
-                xyz = sample(job.molecule, job.starts)
-                _save(home / "frames.npz", xyz=xyz, smiles=np.array(job.molecule.smiles))
+            xyz = sample(job.molecule, job.starts)
+            _save(home / "frames.npz", xyz=xyz, smiles=np.array(job.molecule.smiles))
         except (CalculatorError, ValueError) as error:
             self._fail(home / "frames.json", error)
-            return
-        for k, xyz in enumerate(self._frames(job)[:stop]):
-            if not self._open(home, k, k < esp):
-                continue
-            try:
-                label = labelled(calculator, job.molecule, xyz, k < esp)
-                _save(home / f"{k}.npz", **{key: value for key, value in vars(label).items() if value is not None})
-            except CalculatorError as error:
-                self._fail(home / f"{k}.json", error, k < esp)
+
+    def unlabelled(self, job: Job, stop: int, esp: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+        """Numbers and coordinates [Å] of those of the first `stop` geometries that are not labelled; see `work`."""
+        home = self.root / job.name
+        if (home / "frames.npz").exists():
+            for k, xyz in enumerate(self._frames(job)[:stop]):
+                if self._open(home, k, k < esp):
+                    yield k, xyz
+
+    def keep(self, job: Job, k: int, label: Label) -> None:
+        """Write the label of geometry k."""
+        arrays = {key: value for key, value in vars(label).items() if value is not None}
+        _save(self.root / job.name / f"{k}.npz", **arrays)
+
+    def fail(self, job: Job, k: int, error: CalculatorError, esp: bool = False) -> None:
+        """Write why geometry k has no label, or with `esp` no label with a potential."""
+        self._fail(self.root / job.name / f"{k}.json", error, esp)
 
     def labels(self, job: Job) -> Labels:
         """Everything there is of a molecule, in the order of its geometries."""
