@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from espalike.data.bonds import FAULTS, bond_faults, describe_fault
 from espalike.data.schema import Record, RecordError
-
-LONGEST_BOND, SHORTEST_BOND, SHORTEST_CONTACT = 1.45, 0.6, 0.9
-"""Limits on distances over the sum of covalent radii: bonded atoms nearer and farther, other atoms at least apart."""
-
-
-def _radii(numbers: np.ndarray) -> np.ndarray:
-    """Covalent radii [Å]."""
-    from rdkit.Chem import GetPeriodicTable
-
-    table = GetPeriodicTable()
-    return np.array([table.GetRcovalent(int(z)) for z in numbers])
+from espalike.data.similar import cluster_heads, first_of_each
 
 
 def within_energy_window(record: Record, window: float) -> np.ndarray:
@@ -36,33 +28,8 @@ def below_force_ceiling(record: Record, ceiling: float) -> np.ndarray:
 
 
 def connected_as_drawn(record: Record) -> np.ndarray:
-    """Conformers whose bonds have the length of bonds and whose other atoms do not sit on each other, shape `(K,)`.
-
-    Lengths are judged against the sum of covalent radii, wide enough for hot dynamics (see the module's limits).
-    """
-    mol, xyz = record.molecule, record.conformers.xyz
-    radii = _radii(mol.numbers)
-    bonded = np.zeros((mol.n_atoms, mol.n_atoms), dtype=bool)
-    bonded[mol.bonds[:, 0], mol.bonds[:, 1]] = True
-    others = np.triu(~bonded, k=1)
-    reach = radii[:, None] + radii
-    keep = np.ones(len(xyz), dtype=bool)
-    for k, frame in enumerate(xyz):
-        ratio = np.linalg.norm(frame[:, None] - frame, axis=-1) / reach
-        bonds = ratio[bonded]
-        keep[k] = (
-            (bonds < LONGEST_BOND).all() and (bonds > SHORTEST_BOND).all() and (ratio[others] > SHORTEST_CONTACT).all()
-        )
-    return keep
-
-
-def first_of_each(record: Record, tolerance: float) -> np.ndarray:
-    """Conformers that repeat no earlier one (coordinates equal when rounded to `tolerance` [Å]), shape `(K,)`."""
-    xyz = record.conformers.xyz
-    rounded = np.round(xyz.reshape(len(xyz), -1) / tolerance)
-    keep = np.zeros(len(xyz), dtype=bool)
-    keep[np.unique(rounded, axis=0, return_index=True)[1]] = True
-    return keep
+    """Conformers that have the bonds of the graph and no others, shape `(K,)`; see `espalike.data.bonds`."""
+    return bond_faults(record.molecule, record.conformers.xyz) == 0
 
 
 def useful(record: Record) -> bool:
@@ -77,46 +44,141 @@ def select(record: Record, keep: np.ndarray) -> Record:
     return replace(record, conformers=record.conformers.take(keep))
 
 
+Bad = list[tuple[str, np.ndarray]]
+"""Reasons, and the conformers `(K,)` that each of them speaks against."""
+
+
 @dataclass(frozen=True)
 class Filters:
-    """Filters of an ingest, applied in this order; None switches one off.
+    """Filters of an ingest, applied in this order; None or false switches one off.
 
     Attributes:
+        elements: symbols of the elements a molecule may have; None = all the program knows.
+        net_charges: net charges [e] a molecule may have; None = all.
+        closed_shell: the number of electrons must be even.
         connectivity: bond lengths and contacts must fit the graph.
         force_ceiling: largest force component [kcal/mol/Å].
         energy_window: largest energy above the record's lowest [kcal/mol].
-        duplicates: coordinates that agree to this [Å] are one conformer.
+        duplicates: coordinates that agree to this [Å] are one conformer, within a record and across records.
+        rmsd: of conformers whose RMSD (all atoms, best superposition) is at most this [Å], the first is kept. Off by
+            default: thermal frames of rigid molecules are that close and still differ in energy.
     """
 
+    elements: Sequence[str] | None = None
+    net_charges: Sequence[int] | None = None
+    closed_shell: bool = True
     connectivity: bool = True
     force_ceiling: float | None = 500.0
     energy_window: float | None = None
     duplicates: float | None = 1e-3
+    rmsd: float | None = None
+
+    def __post_init__(self) -> None:
+        from rdkit.Chem import GetPeriodicTable
+
+        for symbol in self.elements or ():
+            try:
+                GetPeriodicTable().GetAtomicNumber(str(symbol))
+            except RuntimeError as error:
+                raise ValueError(f"filters.elements: {symbol!r} is no element symbol") from error
 
     def __call__(self, record: Record) -> tuple[Record, Counter[str]]:
         """The record with the conformers that pass, and how many did not, by reason.
 
         Raises:
-            RecordError: when none is left.
+            RecordError: when none is left, or the molecule as a whole does not pass.
         """
+        self._check_molecule(record)
         dropped: Counter[str] = Counter()
-        steps = [
-            ("conformer: bonds differ from the graph", self.connectivity or None, lambda r, _: connected_as_drawn(r)),
-            (f"conformer: force above {self.force_ceiling} kcal/mol/Å", self.force_ceiling, below_force_ceiling),
-            (f"conformer: energy above {self.energy_window} kcal/mol", self.energy_window, within_energy_window),
-            ("conformer: repeated", self.duplicates, first_of_each),
-        ]
-        for reason, setting, judge in steps:
+        for setting, judge in (
+            (self.connectivity or None, _bonds),
+            (self.force_ceiling, _forces),
+            (self.energy_window, _energies),
+            (self.duplicates, _repeated),
+            (self.rmsd, _similar),
+        ):
             if setting is None:
                 continue
-            keep = judge(record, setting)
-            if not keep.all():
-                dropped[reason] += int((~keep).sum())
-                if not keep.any():
-                    why = reason.removeprefix("conformer: ")
-                    raise RecordError(
-                        f"no conformer left, {why}",
-                        f"{record.id}: no conformer is left; the last {len(keep)}: {why}",
-                    )
-                record = select(record, keep)
+            bad = judge(record, setting)
+            record, counts = drop(record, bad)
+            dropped.update(counts)
         return record, dropped
+
+    def _check_molecule(self, record: Record) -> None:
+        mol, name = record.molecule, record.id
+        if self.elements is not None:
+            outside = sorted({_symbol(z) for z in mol.numbers} - set(self.elements))
+            if outside:
+                raise RecordError(
+                    "element outside the domain",
+                    f"{name}: has {', '.join(outside)}; filters.elements allows {', '.join(self.elements)}",
+                )
+        if self.net_charges is not None and mol.net_charge not in self.net_charges:
+            raise RecordError(
+                "net charge outside the domain",
+                f"{name}: net charge {mol.net_charge:+d}; filters.net_charges allows {list(self.net_charges)}",
+            )
+        electrons = int(mol.numbers.sum()) - mol.net_charge
+        if self.closed_shell and electrons % 2:
+            raise RecordError(
+                "open shell",
+                f"{name}: {electrons} electrons with charge {mol.net_charge:+d}, so its multiplicity is not 1; check "
+                "the formal charges of its SMILES",
+            )
+
+
+def drop(record: Record, bad: Bad) -> tuple[Record, Counter[str]]:
+    """The record without the bad conformers, and their number by reason.
+
+    Raises:
+        RecordError: when none is left, with the reason that most of them have.
+    """
+    counts = Counter({reason: int(mask.sum()) for reason, mask in bad if mask.any()})
+    if not counts:
+        return record, counts
+    keep = ~np.any([mask for _, mask in bad], axis=0)
+    if not keep.any():
+        reason = counts.most_common(1)[0][0]
+        why = reason.removeprefix("conformer: ")
+        detail = ""
+        if why.startswith(_BONDS):
+            first = int(next(mask for name, mask in bad if name == reason).argmax())
+            detail = (
+                f"; in conformer {first + 1} of them {describe_fault(record.molecule, record.conformers.xyz[first])}"
+            )
+        raise RecordError(
+            f"no conformer left, {why}", f"{record.id}: no conformer is left; the last {len(keep)}: {why}{detail}"
+        )
+    return replace(record, conformers=record.conformers.take(keep)), counts
+
+
+_BONDS = "bonds differ from the graph"
+
+
+def _bonds(record: Record, _: bool) -> Bad:
+    found = bond_faults(record.molecule, record.conformers.xyz)
+    if not found.any():
+        return []
+    return [(f"conformer: {_BONDS} ({fault})", found == 1 + i) for i, fault in enumerate(FAULTS)]
+
+
+def _forces(record: Record, ceiling: float) -> Bad:
+    return [(f"conformer: force above {ceiling} kcal/mol/Å", ~below_force_ceiling(record, ceiling))]
+
+
+def _energies(record: Record, window: float) -> Bad:
+    return [(f"conformer: energy above {window} kcal/mol", ~within_energy_window(record, window))]
+
+
+def _repeated(record: Record, tolerance: float) -> Bad:
+    return [("conformer: repeated", ~first_of_each(record, tolerance))]
+
+
+def _similar(record: Record, radius: float) -> Bad:
+    return [(f"conformer: RMSD of at most {radius} Å from an earlier one", ~cluster_heads(record, radius))]
+
+
+def _symbol(number: int) -> str:
+    from rdkit.Chem import GetPeriodicTable
+
+    return GetPeriodicTable().GetElementSymbol(int(number))

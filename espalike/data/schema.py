@@ -231,7 +231,7 @@ def _bytes(value: np.ndarray) -> memoryview:
     value = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
     if value.dtype.kind == "f" and np.isnan(value).any():
         value = np.where(np.isnan(value), value.dtype.type(np.nan), value)
-    return memoryview(value).cast("B") if value.size else memoryview(b"")
+    return value.data.cast("B") if value.size else memoryview(b"")
 
 
 def row_digest(row: dict) -> bytes:

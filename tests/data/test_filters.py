@@ -7,12 +7,12 @@ from espalike.data.filters import (
     Filters,
     below_force_ceiling,
     connected_as_drawn,
-    first_of_each,
     select,
     useful,
     within_energy_window,
 )
 from espalike.data.schema import RecordError
+from espalike.data.similar import first_of_each
 
 
 def with_xyz(record, xyz):
@@ -74,7 +74,7 @@ def test_filters_count_by_reason(record_of):
     found, dropped = Filters(energy_window=50.0)(record)
     assert found.conformers.energy.tolist() == [0.0, 3.0]
     assert dropped == {
-        "conformer: bonds differ from the graph": 1,
+        "conformer: bonds differ from the graph (broken)": 1,
         "conformer: force above 500.0 kcal/mol/Å": 1,
         "conformer: energy above 50.0 kcal/mol": 1,
         "conformer: repeated": 1,

@@ -1,0 +1,153 @@
+"""Geometries that repeat: within a record, across records and stores, and by RMSD."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from scipy.spatial import cKDTree
+
+from espalike.data.schema import Record
+
+_FEATURES = 8
+_WAVE = 1.5
+"""Length of the wave vectors [1/Å] of `fingerprints`."""
+
+
+def _waves(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wave vectors `(3, F)`, phases `(F,)`, and weights of the atoms `(A, F)`: fixed, by atomic number."""
+    rng = np.random.default_rng(2026)
+    vectors = rng.normal(size=(3, _FEATURES))
+    vectors *= _WAVE / np.linalg.norm(vectors, axis=0)
+    phases = rng.uniform(0, 2 * np.pi, _FEATURES)
+    weights = rng.uniform(0.5, 1.0, (128, _FEATURES))[numbers]
+    return vectors.astype(np.float32), phases.astype(np.float32), weights.astype(np.float32)
+
+
+def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
+    """Eight numbers of each geometry, the same when like atoms change places, shape `(K, 8)`, float32.
+
+    They are Σ w(Z) cos(k·x + φ) with fixed wave vectors. Moving every atom by at most ε in each coordinate changes
+    none of them by more than `reach(A, ε)`.
+    """
+    vectors, phases, weights = _waves(numbers)
+    waves = np.cos(xyz.astype(np.float32) @ vectors + phases)
+    return np.einsum("kaf,af->kf", waves, weights)
+
+
+def reach(n_atoms: int, tolerance: float) -> float:
+    """Largest change of a fingerprint when coordinates change by at most `tolerance` [Å], rounding included."""
+    return n_atoms * (_WAVE * np.sqrt(3.0) * tolerance + 1e-5)
+
+
+def first_of_each(record: Record, tolerance: float) -> np.ndarray:
+    """Conformers that repeat no earlier one (no coordinate differs by more than `tolerance` [Å]), shape `(K,)`."""
+    xyz = record.conformers.xyz
+    keep = np.ones(len(xyz), dtype=bool)
+    if len(xyz) < 2:
+        return keep
+    tree = cKDTree(fingerprints(record.molecule.numbers, xyz))
+    pairs = tree.query_pairs(reach(xyz.shape[1], tolerance), p=np.inf, output_type="ndarray")
+    for i, j in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]:  # each conformer after all earlier ones are decided
+        if keep[i] and keep[j] and np.abs(xyz[i] - xyz[j]).max() <= tolerance:
+            keep[j] = False
+    return keep
+
+
+def rmsd_to(xyz: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """RMSD [Å] of geometries `(K, A, 3)` from one `(A, 3)` after the best superposition, shape `(K,)`.
+
+    All atoms count alike, hydrogens too, and keep their places: turned methyl groups are different geometries.
+    W. Kabsch, Acta Cryst. A 32, 922 (1976): the smallest sum of squares is Ga + Gb − 2 (s₁ + s₂ ± s₃) with the
+    singular values of the covariance, the sign that of its determinant.
+    """
+    a, b = xyz - xyz.mean(axis=1, keepdims=True), reference - reference.mean(axis=0)
+    covariance = np.einsum("kai,aj->kij", a, b)
+    values = np.linalg.svd(covariance, compute_uv=False)
+    values[:, 2] *= np.where(np.linalg.det(covariance) < 0, -1.0, 1.0)
+    squares = np.einsum("kai,kai->k", a, a) + (b * b).sum() - 2.0 * values.sum(axis=1)
+    return np.sqrt(np.maximum(squares, 0.0) / xyz.shape[1])
+
+
+def cluster_heads(record: Record, radius: float) -> np.ndarray:
+    """Conformers that are farther than `radius` [Å] (`rmsd_to`) from every earlier one kept, shape `(K,)`."""
+    xyz = record.conformers.xyz
+    centred = xyz - xyz.mean(axis=1, keepdims=True)
+    size = np.sqrt(np.einsum("kai,kai->k", centred, centred) / xyz.shape[1])
+    keep = np.ones(len(xyz), dtype=bool)
+    for k in range(len(xyz)):
+        if not keep[k]:
+            continue
+        # geometries whose radii of gyration differ by more than the radius are farther apart than it
+        later = np.flatnonzero(keep & (np.arange(len(xyz)) > k) & (np.abs(size - size[k]) <= radius))
+        keep[later[rmsd_to(xyz[later], xyz[k]) <= radius]] = False
+    return keep
+
+
+class _Index:
+    """Points that grow in number, searched for a neighbour: most in a tree, the newest ones still in a heap."""
+
+    def __init__(self) -> None:
+        self._tree: cKDTree | None = None
+        self._heap: list[np.ndarray] = []
+        self._waiting = 0
+
+    def add(self, points: np.ndarray) -> None:
+        self._heap.append(points)
+        self._waiting += len(points)
+        held = 0 if self._tree is None else self._tree.n
+        if self._waiting > held + 256:  # each point is sorted in a few times, however many come
+            old = [] if self._tree is None else [np.asarray(self._tree.data, np.float32)]
+            self._tree, self._heap, self._waiting = cKDTree(np.concatenate([*old, *self._heap])), [], 0
+
+    def near(self, points: np.ndarray, radius: float) -> np.ndarray:
+        """Which points have a neighbour whose coordinates all differ by at most `radius`."""
+        found = np.zeros(len(points), dtype=bool)
+        if self._tree is not None:
+            found |= self._tree.query(points, p=np.inf, distance_upper_bound=radius)[0] <= radius
+        for part in self._heap:
+            found |= (np.abs(points[:, None] - part).max(axis=2) <= radius).any(axis=1)
+        return found
+
+
+class Seen:
+    """The geometries of earlier records, as fingerprints (32 bytes each): same molecule, level and coordinates.
+
+    Like atoms may have changed places; a molecule that was turned or moved is not recognised.
+
+    Args:
+        tolerance: coordinates that agree to this [Å] are the same.
+    """
+
+    def __init__(self, tolerance: float):
+        self.tolerance = tolerance
+        self._known: dict[tuple, _Index] = {}
+
+    def repeated(self, record: Record) -> np.ndarray:
+        """Which conformers an earlier record has, shape `(K,)`."""
+        index = self._known.get(_identity(record.molecule.numbers, record.key, record.conformers.level))
+        if index is None:
+            return np.zeros(len(record.conformers.xyz), dtype=bool)
+        found = fingerprints(record.molecule.numbers, record.conformers.xyz)
+        return index.near(found, reach(record.molecule.n_atoms, self.tolerance))
+
+    def add(self, record: Record) -> None:
+        """Remember a record's conformers."""
+        self._add(record.molecule.numbers, record.key, record.conformers.level, record.conformers.xyz)
+
+    def add_table(self, table: pa.Table) -> None:
+        """Remember what rows of a store hold."""
+        for batch in table.to_batches():
+            keys, levels = (batch.column(name).to_pylist() for name in ("key", "level"))
+            columns = [batch.column(name) for name in ("numbers", "xyz")]
+            (atoms, numbers), (starts, xyz) = ((c.offsets.to_numpy(), c.values.to_numpy()) for c in columns)
+            for i in range(batch.num_rows):
+                z = numbers[atoms[i] : atoms[i + 1]].astype(np.int64)
+                self._add(z, keys[i], levels[i], xyz[starts[i] : starts[i + 1]].reshape(-1, len(z), 3))
+
+    def _add(self, numbers: np.ndarray, key: str, level: str, xyz: np.ndarray) -> None:
+        self._known.setdefault(_identity(numbers, key, level), _Index()).add(fingerprints(numbers, xyz))
+
+
+def _identity(numbers: np.ndarray, key: str, level: str) -> tuple:
+    """What two records share when their geometries can be the same calculation, whatever their atoms' order."""
+    return key, np.sort(numbers).astype(np.uint8).tobytes(), level
