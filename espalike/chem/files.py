@@ -80,9 +80,9 @@ def read_molecules(source: str | os.PathLike, smiles: str | None = None) -> Iter
         raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB; this is not one")
     text = _read(path)
     if suffix in (".sdf", ".sd"):
-        return _records(path, _split_sdf(text), _from_molblock)
+        return _records(path, _split_sdf(text), from_molblock)
     if suffix == ".mol":
-        return _records(path, [text], _from_molblock)
+        return _records(path, [text], from_molblock)
     if suffix == ".mol2":
         return _records(path, _split_mol2(path, text), _from_mol2)
     if suffix in (".smi", ".smiles"):
@@ -159,7 +159,7 @@ def _typed_in_place(smiles: str) -> Entry:
 def _title(read, record: str) -> str:
     if read is _from_smi_line:
         return " ".join(record.split(maxsplit=1)[1:]).strip()
-    if read is _from_molblock:
+    if read is from_molblock:
         return record.partition("\n")[0].strip()
     if read is _from_mol2:
         title = record.split("\n")[1].strip() if record.count("\n") else ""
@@ -178,7 +178,13 @@ def _split_sdf(text: str) -> list[str]:
     return records if records[-1].strip() else records[:-1]
 
 
-def _from_molblock(record: str, name: str) -> Entry:
+def from_molblock(record: str, name: str) -> Entry:
+    """The entry of one record of an SDF, without its `$$$$`.
+
+    Raises:
+        ChemistryError: when it cannot be read or is not supported.
+    """
+
     def parse(clean: bool) -> Chem.Mol | None:
         supplier = Chem.SDMolSupplier()
         supplier.SetProcessPropertyLists(False)
@@ -234,11 +240,11 @@ def _from_pdb(text: str, name: str, smiles: str | None) -> Entry:
     numbers = np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
     if not np.array_equal(np.sort(numbers), np.sort(template.numbers)):
         raise ChemistryError(
-            f"{name}: the PDB has {_formula(numbers)}, the SMILES with its hydrogens {_formula(template.numbers)}; "
+            f"{name}: the PDB has {formula(numbers)}, the SMILES with its hydrogens {formula(template.numbers)}; "
             "they must be the same molecule, hydrogens included"
         )
-    match = _skeleton(numbers, [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()]).GetSubstructMatch(
-        _skeleton(template.numbers, template.bonds.tolist())
+    match = skeleton(numbers, [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()]).GetSubstructMatch(
+        skeleton(template.numbers, template.bonds.tolist())
     )
     if not match or mol.GetNumBonds() != len(template.bonds):
         raise ChemistryError(f"{name}: the bonds of the PDB and of the SMILES are not those of the same molecule")
@@ -253,7 +259,7 @@ def _from_pdb(text: str, name: str, smiles: str | None) -> Entry:
     return _finish(edit.GetMol(), name)
 
 
-def _skeleton(numbers, bonds) -> Chem.Mol:
+def skeleton(numbers, bonds) -> Chem.Mol:
     """Elements and connectivity alone, to be matched whatever the bond orders and charges."""
     mol = Chem.RWMol()
     for number in numbers:
@@ -263,7 +269,8 @@ def _skeleton(numbers, bonds) -> Chem.Mol:
     return mol.GetMol()
 
 
-def _formula(numbers: np.ndarray) -> str:
+def formula(numbers: np.ndarray) -> str:
+    """Sum formula, by atomic number."""
     table = Chem.GetPeriodicTable()
     values, counts = np.unique(numbers, return_counts=True)
     return "".join(f"{table.GetElementSymbol(int(z))}{n}" for z, n in zip(values, counts, strict=True))
