@@ -1,0 +1,196 @@
+"""Reader of extended XYZ files, through ASE.
+
+The comment line holds `key=value` pairs and says in `Properties=` what the columns are. ASE's convention is Å, eV, eV/Å
+and e·Å; files of other units say nothing of it, so the option `units` must. A frame's molecule is that of the option
+`smiles`, else of its own key `mapped_smiles` or `smiles`, else perceived from its distances.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from espalike.data.readers.base import Units, parse_units
+from espalike.data.readers.frames import Frame, FrameReader, Geometry
+from espalike.data.readers.structure import SmilesOption, connectivity, molecule_of
+from espalike.data.schema import RecordError
+from espalike.types import Molecule
+
+CONVENTION = {"coords": "angstrom", "energies": "ev", "forces": "ev/angstrom", "dipoles": "e*angstrom"}
+"""Units of ASE."""
+_SMILES_KEYS = ("mapped_smiles", "smiles")
+
+
+class ExtxyzReader(FrameReader):
+    """Consecutive frames of the same molecule make one record.
+
+    The same molecule: the same name, SMILES, charge and elements in order; without a SMILES the same bonds, too.
+
+    Args:
+        path: the file.
+        source: name of the data source in tables; None = the file's name.
+        level: level of theory of all entries.
+        smiles: of the one molecule in the file, or a CSV file with columns `name` and `smiles`; mapped SMILES give
+            the atom order, others are laid on the bonds that the distances show.
+        name: key of a molecule's name in the comment line.
+        charge: key of the total charge there, or the charge of all molecules as a number. It must be that of the
+            SMILES; where bonds are perceived, it is needed for ions.
+        energy: key of the energies in the comment line; None = there are none.
+        forces: column of the forces, −dE/dx.
+        dipole: key of the dipole moment in the comment line.
+        units: `energies hartree; forces hartree/bohr`, for files that are not in ASE's units.
+
+    Raises:
+        ReaderError: when the file is missing or no extended XYZ, or a unit does not fit.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | None = None,
+        level: str | None = None,
+        smiles: str | Mapping[str, str] | None = None,
+        name: str = "name",
+        charge: str | int = "charge",
+        energy: str | None = "energy",
+        forces: str = "forces",
+        dipole: str = "dipole",
+        units: str | None = None,
+    ):
+        super().__init__(path, source, level)
+        self.smiles = SmilesOption(smiles)
+        self.name, self.charge = name, charge
+        self.energy, self.forces, self.dipole = energy, forces, dipole
+        given = parse_units(units or "")
+        self._units = Units(self.path, {k: unit for k, unit in CONVENTION.items() if k not in given}, units)
+
+    def _frames(self, file: BinaryIO) -> Iterator[Frame]:
+        while line := file.readline():
+            start = file.tell() - len(line)
+            if not line.strip():
+                continue
+            try:
+                n = int(line)
+            except ValueError:
+                found = line[:40].decode(errors="replace").strip()
+                fault = RecordError(
+                    "not this format", f"byte {start}: expected the number of atoms of a frame, found {found!r}"
+                )
+                yield Frame(start, file.seek(0, io.SEEK_END), "", fault)
+                return
+            lines = [line, *(file.readline() for _ in range(n + 1))]
+            text = b"".join(lines).decode("utf-8", errors="replace")
+            cut = not lines[-1].endswith(b"\n")
+            fault = RecordError(
+                "cut short", f"{self.path.name}, byte {start}: the file ends within a frame of {n} atoms; get it again"
+            )
+            yield Frame(start, file.tell(), text, fault if cut else None)
+
+    def _identity(self, frame: Frame) -> tuple[str, Hashable]:
+        _, comment, *rows = frame.text.splitlines()
+        title = _value(comment, self.name) or ""
+        said = [_value(comment, key) for key in _SMILES_KEYS]
+        charge = _value(comment, self.charge) if isinstance(self.charge, str) else None
+        columns = _columns(comment)
+        words = [row.split() for row in rows]
+        try:
+            symbols = tuple(row[columns["species"]] for row in words)
+            numbers = _numbers(symbols)
+            bonds: tuple = ()
+            if not any(said) and self.smiles.one is None and self.smiles.by_name is None:
+                i = columns["pos"]
+                xyz = np.array([row[i : i + 3] for row in words], dtype=np.float64)
+                bonds = connectivity(numbers, self._angstrom(title or self.path.name, xyz))
+        except (IndexError, KeyError, ValueError) as error:
+            if isinstance(error, RecordError):
+                raise
+            raise RecordError(
+                "frame unreadable", f"{self.path.name}, byte {frame.start}: not a frame of extended XYZ ({error})"
+            ) from error
+        return title, (title, *said, charge, symbols, bonds)
+
+    def _geometry(self, name: str, frame: Frame) -> Geometry:
+        import ase.io
+
+        try:
+            atoms = next(ase.io.iread(io.StringIO(frame.text), format="extxyz", index=0))
+        except (ValueError, KeyError, IndexError, OSError, StopIteration) as error:
+            raise RecordError(
+                "frame unreadable", f"{name}: ASE cannot read the frame at byte {frame.start} ({error})"
+            ) from error
+        if atoms.pbc.any():
+            raise RecordError(
+                "periodic", f'{name}: a periodic cell; molecules are expected. If it is one, write pbc="F F F"'
+            )
+        found = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
+        for key, closed in (("multiplicity", (1,)), ("spin", (0, 1))):
+            if key in found and found[key] not in closed:
+                raise RecordError("open shell", f"{name}: {key} {found[key]}; closed-shell molecules are expected")
+        energy, dipole = found.get(self.energy), found.get(self.dipole)
+        if self.energy and (energy is None or np.ndim(energy)):
+            raise RecordError(
+                "no energy",
+                f"{name}: no number {self.energy!r} in the comment line; give the option energy. "
+                f"There are: {', '.join(sorted(map(str, found)))}",
+            )
+        return Geometry(
+            numbers=atoms.numbers,
+            xyz=atoms.positions,
+            energy=None if energy is None else float(energy),
+            forces=self._columns_of_forces(name, found, len(atoms)),
+            dipole=None if dipole is None else np.asarray(dipole, dtype=np.float64),
+        )
+
+    def _columns_of_forces(self, name: str, found: dict[str, Any], n: int) -> np.ndarray | None:
+        if self.forces in found:
+            forces = np.asarray(found[self.forces], dtype=np.float64)
+            if forces.shape != (n, 3):
+                raise RecordError(
+                    "shapes disagree", f"{name}: {self.forces!r} has shape {forces.shape}, expected {(n, 3)}"
+                )
+            return forces
+        others = [key for key, value in found.items() if "force" in str(key).lower() and np.shape(value) == (n, 3)]
+        if others:
+            raise RecordError(
+                "forces named otherwise",
+                f"{name}: no column {self.forces!r}, but {', '.join(others)}; give the option forces",
+            )
+        return None
+
+    def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
+        comment = frame.text.splitlines()[1]
+        own = next((value for key in _SMILES_KEYS if (value := _value(comment, key))), None)
+        charge = _value(comment, self.charge) if isinstance(self.charge, str) else str(self.charge)
+        if charge is not None and not re.fullmatch(r"[+-]?\d+(\.0*)?", charge):
+            raise RecordError("charge unreadable", f"{name}: its charge is {charge!r}; expected a whole number")
+        xyz = self._angstrom(name, first.xyz)
+        number = None if charge is None else int(float(charge))
+        return molecule_of(name, first.numbers, xyz, self.smiles.of(name) or own, number)
+
+
+def _value(comment: str, key: str) -> str | None:
+    """The text of one `key=value` of a comment line, without quotes."""
+    pattern = rf"(?:^|\s){re.escape(key)}=(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s\"']+))"
+    found = re.search(pattern, comment)
+    return next((group for group in found.groups() if group is not None), None) if found else None
+
+
+def _columns(comment: str) -> dict[str, int]:
+    """First column of each property, of plain XYZ where the line does not say."""
+    words = (_value(comment, "Properties") or "species:S:1:pos:R:3").split(":")
+    starts, column = {}, 0
+    for name, width in zip(words[::3], words[2::3], strict=True):
+        starts[name] = column
+        column += int(width)
+    return starts
+
+
+def _numbers(symbols: tuple[str, ...]) -> np.ndarray:
+    from ase.data import atomic_numbers
+
+    return np.array([atomic_numbers[symbol] for symbol in symbols])

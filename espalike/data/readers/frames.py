@@ -1,0 +1,216 @@
+"""Text files of geometries one after the other: consecutive ones of the same molecule make one record."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from espalike.chem import ChemistryError, connectivity_key
+from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.schema import Record, RecordError
+from espalike.types import Conformers, Molecule
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where one geometry stands.
+
+    Attributes:
+        start: first byte.
+        stop: the byte after its last one.
+        text: what stands there.
+        error: why it cannot be read, or None.
+    """
+
+    start: int
+    stop: int
+    text: str
+    error: RecordError | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """What one frame says, in the file's units.
+
+    Attributes:
+        numbers: atomic numbers, shape `(A,)`.
+        xyz: coordinates, shape `(A, 3)`.
+        energy: its energy, or None.
+        forces: −dE/dx, shape `(A, 3)`, or None.
+        dipole: shape `(3,)`, or None.
+        molecule: the graph, where the frame holds one.
+    """
+
+    numbers: np.ndarray
+    xyz: np.ndarray
+    energy: float | None = None
+    forces: np.ndarray | None = None
+    dipole: np.ndarray | None = None
+    molecule: Molecule | None = None
+
+
+@dataclass
+class Run:
+    """Consecutive frames of one molecule.
+
+    Attributes:
+        name: of the record.
+        spans: first bytes and the bytes after the last ones; several where broken frames stand between.
+        error: why it can make no record, or None.
+    """
+
+    name: str
+    spans: list[tuple[int, int]]
+    error: RecordError | None = None
+
+    def extend(self, frame: Frame) -> None:
+        """Take one frame more."""
+        start, stop = self.spans[-1]
+        if stop == frame.start:
+            self.spans[-1] = start, frame.stop
+        else:
+            self.spans.append((frame.start, frame.stop))
+
+
+class FrameReader(Reader):
+    """Base of readers of such files. A first pass finds where each molecule begins, a second one reads.
+
+    A subclass cuts the file into frames, says cheaply what molecule a frame is of, and reads one.
+
+    Args:
+        path: the file.
+        source: name of the data source in tables; None = the file's name.
+        level: level of theory of all entries.
+    """
+
+    def __init__(self, path: str | Path, source: str | None, level: str | None):
+        super().__init__(path, source)
+        self.level = level or ""
+        self._units: Units
+
+    @abstractmethod
+    def _frames(self, file: BinaryIO) -> Iterator[Frame]:
+        """The frames from where the file stands on."""
+
+    @abstractmethod
+    def _identity(self, frame: Frame) -> tuple[str, Hashable]:
+        """The name of the frame's molecule (empty for none), and what frames of the same molecule have in common."""
+
+    @abstractmethod
+    def _geometry(self, name: str, frame: Frame) -> Geometry:
+        """What a frame says."""
+
+    @abstractmethod
+    def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
+        """The molecule of a run, from its first frame."""
+
+    @cached_property
+    def _runs(self) -> list[Run]:
+        runs: list[Run] = []
+        seen: dict[str, int] = {}
+        current: Run | None = None
+        last: Hashable = None
+        with self.path.open("rb") as file:
+            for frame in self._frames(file):
+                try:
+                    if frame.error:
+                        raise frame.error
+                    title, identity = self._identity(frame)
+                except (RecordError, ChemistryError) as why:
+                    fault = why if isinstance(why, RecordError) else RecordError("chemistry", str(why))
+                    runs.append(Run(self._unused(seen, len(runs)), [(frame.start, frame.stop)], fault))
+                    continue
+                if current and identity == last:
+                    current.extend(frame)
+                    continue
+                name = title or self._unused(seen, len(runs))
+                error = self._repeated(seen, name, len(runs) + 1)
+                last, current = identity, Run(name, [(frame.start, frame.stop)], error)
+                runs.append(current)
+        if not runs:
+            raise ReaderError(f"{self.path}: nothing in it; expected one geometry after the other")
+        if all(run.error and run.error.reason == "not this format" for run in runs):
+            raise ReaderError(f"{self.path}: {runs[0].error}")
+        return runs
+
+    def _unused(self, seen: dict[str, int], count: int) -> str:
+        name = f"{self.path.stem}-{count + 1}"
+        while name in seen:
+            name += "'"
+        seen[name] = count + 1
+        return name
+
+    @staticmethod
+    def _repeated(seen: dict[str, int], name: str, number: int) -> RecordError | None:
+        if seen.setdefault(name, number) == number:
+            return None
+        return RecordError(
+            "identifier repeated",
+            f"{name}: entries {seen[name]} and {number} are called so and are not the same molecule; "
+            "rename one, or give the option `name` another property",
+        )
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def _raw(self) -> Iterator[tuple[str, Any]]:
+        runs = self._runs
+        with self.path.open("rb") as file:
+            yield from ((run.name, (run, file)) for run in runs)
+
+    def _record(self, name: str, raw: Any) -> Record:
+        run, file = raw
+        if run.error:
+            raise run.error
+        frames, stack = [], []
+        for start, stop in run.spans:
+            file.seek(start)
+            for frame in self._frames(file):
+                frames.append(frame)
+                stack.append(self._geometry(name, frame))
+                if frame.stop >= stop:
+                    break
+        molecule = self._molecule(name, frames[0], stack[0])
+        return Record(name, molecule, self._conformers(name, stack), key=connectivity_key(molecule))
+
+    def _angstrom(self, name: str, xyz: np.ndarray) -> np.ndarray:
+        """Coordinates [Å]; NaN is refused here, before chemistry looks at distances."""
+        if not np.isfinite(xyz).all():
+            raise RecordError("coordinates not finite", f"{name}: coordinates hold NaN or infinite values")
+        return self._units.internal(name, "coords", xyz)
+
+    def _conformers(self, name: str, stack: list[Geometry]) -> Conformers:
+        def together(what: str, values: list) -> np.ndarray | None:
+            known = [value is not None for value in values]
+            if not any(known):
+                return None
+            if what == "dipoles":  # a row of NaN: not known of this geometry
+                values = [np.full(3, np.nan) if value is None else value for value in values]
+            elif not all(known):
+                raise RecordError(
+                    f"{what} missing", f"{name}: geometry {known.index(False) + 1} of {len(known)} has no {what}"
+                )
+            shapes = {np.shape(value) for value in values}
+            if len(shapes) > 1:
+                raise RecordError("shapes disagree", f"{name}: {what} of its geometries have shapes {sorted(shapes)}")
+            return self._units.internal(name, what, np.stack(values))
+
+        energy = together("energies", [g.energy for g in stack])
+        if energy is not None and not np.isfinite(energy).all():  # all NaN would mean that the level gives none
+            raise RecordError("energies not finite", f"{name}: energies hold NaN or infinite values")
+        xyz = together("coords", [g.xyz for g in stack])
+        assert xyz is not None
+        return Conformers(
+            xyz=xyz,
+            energy=np.full(len(stack), np.nan) if energy is None else energy,
+            forces=together("forces", [g.forces for g in stack]),
+            level=self.level,
+            source=self.source,
+            dipole=together("dipoles", [g.dipole for g in stack]),
+        )

@@ -1,0 +1,134 @@
+"""Reader of SDF files whose records carry energies, and where given forces and dipoles, in their data fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from espalike.chem.files import from_molblock
+from espalike.data.readers.base import Units
+from espalike.data.readers.frames import Frame, FrameReader, Geometry
+from espalike.data.schema import RecordError
+from espalike.types import Molecule
+
+_FIELD = re.compile(r"^>[^\n]*?<([^>\n]+)>[^\n]*\n((?:[^\n]+\n)*)", re.MULTILINE)
+_UNIT = re.compile(r"[(\[]([^)\]]+)[)\]]\s*$")
+
+
+class SdfReader(FrameReader):
+    """Consecutive records of the same molecule, atoms in the same order, make one record with its conformers.
+
+    Args:
+        path: the file.
+        source: name of the data source in tables; None = the file's name.
+        level: level of theory of all entries.
+        name: data field of a molecule's name; None = its title.
+        energy: data field of the energy. A unit in brackets at its end, `E [kcal/mol]`, is the file's own word.
+        forces: data field of the forces, −dE/dx, `3 A` numbers atom by atom; None = there are none.
+        dipole: data field of the dipole moment, three numbers; None = there is none.
+        charge: data field of the total charge, which must be that of the structure; None = it is not looked at.
+        units: `energies hartree; forces hartree/bohr`; coordinates of an SDF are in Å.
+
+    Raises:
+        ReaderError: when the file is missing or no SDF, or a unit is not said or does not fit.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | None = None,
+        level: str | None = None,
+        name: str | None = None,
+        energy: str = "energy",
+        forces: str | None = None,
+        dipole: str | None = None,
+        charge: str | None = None,
+        units: str | None = None,
+    ):
+        super().__init__(path, source, level)
+        self.name, self.energy, self.forces, self.dipole, self.charge = name, energy, forces, dipole, charge
+        fields = {"energies": energy, "forces": forces, "dipoles": dipole}
+        said = {what: unit[1] for what, field in fields.items() if field and (unit := _UNIT.search(field))}
+        self._units = Units(self.path, {"coords": "angstrom", **said}, units)
+
+    def _frames(self, file: BinaryIO) -> Iterator[Frame]:
+        lines: list[bytes] = []
+        start = file.tell()
+        for line in file:
+            if not line.startswith(b"$$$$"):
+                lines.append(line)
+                continue
+            stop = start + sum(map(len, lines)) + len(line)
+            yield Frame(start, stop, _text(lines), None)
+            start, lines = stop, []
+        if b"".join(lines).strip():
+            text = _text(lines)
+            known = "M  END" in text or start or re.search(r"V[23]000\s*$", text, re.MULTILINE)
+            fault = (
+                RecordError("cut short", f"{self.path.name}, byte {start}: the last record does not end in $$$$")
+                if known
+                else RecordError("not this format", "not an SDF: no $$$$ in it")
+            )
+            yield Frame(start, start + sum(map(len, lines)), text, fault)
+
+    def _identity(self, frame: Frame) -> tuple[str, Hashable]:
+        title = self._fields(frame).get(self.name, "") if self.name else frame.text.partition("\n")[0].strip()
+        molecule = from_molblock(frame.text, title or f"record at byte {frame.start}").molecule
+        assert molecule is not None  # from_molblock raises otherwise
+        return title, molecule.smiles
+
+    @staticmethod
+    def _fields(frame: Frame) -> dict[str, str]:
+        return {name.strip(): value.strip() for name, value in _FIELD.findall(frame.text)}
+
+    def _geometry(self, name: str, frame: Frame) -> Geometry:
+        entry = from_molblock(frame.text, name)
+        assert entry.molecule is not None
+        if entry.xyz is None:
+            raise RecordError("no coordinates", f"{name}: a drawing in two dimensions; expected 3D coordinates")
+        fields = self._fields(frame)
+        n = entry.molecule.n_atoms
+        energy = self._read(name, fields, self.energy, 1)
+        if self.charge and self._read(name, fields, self.charge, 1)[0] != entry.molecule.net_charge:
+            raise RecordError(
+                "charge differs from structure",
+                f"{name}: field {self.charge!r} says {fields[self.charge]}, the structure {entry.molecule.net_charge}",
+            )
+        return Geometry(
+            numbers=entry.molecule.numbers,
+            xyz=entry.xyz,
+            energy=float(energy[0]),
+            forces=self._read(name, fields, self.forces, 3 * n).reshape(n, 3) if self.forces else None,
+            dipole=self._read(name, fields, self.dipole, 3) if self.dipole else None,
+            molecule=entry.molecule,
+        )
+
+    def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
+        assert first.molecule is not None
+        return first.molecule
+
+    @staticmethod
+    def _read(name: str, fields: dict[str, str], field: str, count: int) -> np.ndarray:
+        """The numbers of a data field, shape `(count,)`."""
+        if field not in fields:
+            there = ", ".join(fields) or "none"
+            raise RecordError("data field missing", f"{name}: no data field {field!r}; there are: {there}")
+        try:
+            values = np.array(fields[field].replace(",", " ").split(), dtype=np.float64)
+        except ValueError as error:
+            raise RecordError(
+                "data field unreadable", f"{name}: data field {field!r} is no number ({error})"
+            ) from error
+        if len(values) != count:
+            raise RecordError(
+                "shapes disagree", f"{name}: data field {field!r} holds {len(values)} numbers, expected {count}"
+            )
+        return values
+
+
+def _text(lines: list[bytes]) -> str:
+    return b"".join(lines).decode("utf-8", errors="replace").replace("\r\n", "\n")

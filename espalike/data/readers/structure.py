@@ -1,0 +1,183 @@
+"""Graphs for formats that hold elements and coordinates only: from a SMILES, or perceived from the distances."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDetermineBonds
+
+from espalike.chem import from_rdkit, from_smiles, to_rdkit
+from espalike.chem.convert import BOND_TYPES
+from espalike.chem.files import formula, skeleton
+from espalike.data.readers.base import ReaderError
+from espalike.data.schema import RecordError
+from espalike.types import Molecule
+
+_MAPPED = re.compile(r":\d+\]")
+_MAX_ITERATIONS = 100_000
+"""Of RDKit's search for bond orders: seconds, where without a limit a large conjugated molecule takes for ever."""
+
+
+class SmilesOption:
+    """The option `smiles`: one SMILES for all entries, a CSV or SMI-like file of names and SMILES, or nothing.
+
+    Args:
+        given: a SMILES; the path of a CSV file with columns `name` and `smiles`; a mapping of names to SMILES; or None.
+
+    Raises:
+        ReaderError: for a file without these columns.
+    """
+
+    def __init__(self, given: str | Mapping[str, str] | None):
+        self.one: str | None = None
+        self.by_name: dict[str, str] | None = None
+        if isinstance(given, Mapping):
+            self.by_name = dict(given)
+        elif given and Path(given).suffix.lower() == ".csv":
+            self.by_name = self._table(Path(given))
+        else:
+            self.one = given or None
+
+    @staticmethod
+    def _table(path: Path) -> dict[str, str]:
+        if not path.exists():
+            raise ReaderError(
+                f"{path}: no such file; the option smiles takes a SMILES or a CSV file of names and SMILES"
+            )
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            if not {"name", "smiles"} <= set(rows.fieldnames or ()):
+                raise ReaderError(f"{path}: columns are {rows.fieldnames}; expected `name` and `smiles`")
+            return {row["name"]: row["smiles"] for row in rows}
+
+    def of(self, name: str) -> str | None:
+        """The SMILES of an entry, None where the option is not given.
+
+        Raises:
+            RecordError: where there is a table and the entry is not in it.
+        """
+        if self.by_name is None:
+            return self.one
+        if name not in self.by_name:
+            raise RecordError("no SMILES", f"{name}: not in the table of names and SMILES that was given")
+        return self.by_name[name]
+
+
+def molecule_of(
+    name: str, numbers: np.ndarray, xyz: np.ndarray, smiles: str | None = None, charge: int | None = None
+) -> Molecule:
+    """The molecule of one geometry, in the geometry's atom order.
+
+    Args:
+        name: what messages call it.
+        numbers: atomic numbers, shape `(A,)`.
+        xyz: coordinates [Å], shape `(A, 3)`.
+        smiles: mapped, map number i+1 being row i; or unmapped, then it is laid on the bonds that the distances show;
+            None = bonds and their orders are perceived.
+        charge: total charge [e] where it is known: the SMILES must have it; perception needs it (None = 0).
+
+    Raises:
+        RecordError: when elements, bonds or charge differ from the SMILES', or bonds cannot be perceived.
+        ChemistryError: for molecules that are not supported.
+    """
+    if smiles is None:
+        return _perceived(name, numbers, xyz, charge or 0)
+    molecule = from_smiles(smiles, name)
+    if charge is not None and charge != molecule.net_charge:
+        raise RecordError("charge differs from SMILES", f"{name}: charge {charge}, {molecule.net_charge} in the SMILES")
+    if not _MAPPED.search(smiles):
+        return _laid_on(name, molecule, numbers, xyz)
+    check_numbers(name, molecule, numbers)
+    return molecule
+
+
+def check_numbers(name: str, molecule: Molecule, numbers: np.ndarray) -> None:
+    """Check that a geometry's atoms are those of the mapped SMILES, in its order.
+
+    Raises:
+        RecordError: naming the first atom that differs.
+    """
+    if len(numbers) != molecule.n_atoms:
+        raise RecordError(
+            "shapes disagree", f"{name}: {len(numbers)} atoms in the geometry, {molecule.n_atoms} in the SMILES"
+        )
+    wrong = np.flatnonzero(np.asarray(numbers) != molecule.numbers)
+    if len(wrong):
+        i = int(wrong[0])
+        raise RecordError(
+            "atomic numbers differ from SMILES",
+            f"{name}: atom {i + 1} has atomic number {numbers[i]}, {molecule.numbers[i]} in the SMILES",
+        )
+
+
+def bare(numbers: np.ndarray, xyz: np.ndarray) -> Chem.RWMol:
+    """Atoms without bonds, with their geometry [Å]."""
+    mol = Chem.RWMol()
+    for number in np.asarray(numbers).tolist():
+        mol.AddAtom(Chem.Atom(number))
+    conformer = Chem.Conformer(len(numbers))
+    conformer.SetPositions(np.ascontiguousarray(xyz, dtype=np.float64))
+    mol.AddConformer(conformer, assignId=True)
+    return mol
+
+
+def connectivity(numbers: np.ndarray, xyz: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Pairs of atoms that the distances show as bonded (RDKit's rule), each `i<j`, sorted."""
+    with rdBase.BlockLogs():
+        mol = bare(numbers, xyz)
+        rdDetermineBonds.DetermineConnectivity(mol)
+    ends = ((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds())
+    return tuple(sorted((min(e), max(e)) for e in ends))
+
+
+def _perceived(name: str, numbers: np.ndarray, xyz: np.ndarray, charge: int) -> Molecule:
+    if len(numbers) == 1:  # an ion or an atom: nothing to perceive
+        symbol = Chem.GetPeriodicTable().GetElementSymbol(int(numbers[0]))
+        return from_smiles(f"[{symbol}{charge:+d}]" if charge else f"[{symbol}]", name)
+    with rdBase.BlockLogs():
+        mol = bare(numbers, xyz)
+        try:
+            rdDetermineBonds.DetermineBonds(mol, charge=charge, maxIterations=_MAX_ITERATIONS)
+        except (ValueError, RuntimeError) as error:
+            said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise RecordError(
+                "bonds not perceived",
+                f"{name}: no bond orders fit its geometry at charge {charge:+d} ({said}); give its SMILES or charge",
+            ) from error
+    return from_rdkit(mol.GetMol(), name)
+
+
+def _laid_on(name: str, molecule: Molecule, numbers: np.ndarray, xyz: np.ndarray) -> Molecule:
+    """A molecule renumbered to the atom order of a geometry, found by its bonds; stereo is that of the geometry."""
+    if not np.array_equal(np.sort(numbers), np.sort(molecule.numbers)):
+        raise RecordError(
+            "elements differ from SMILES",
+            f"{name}: the geometry is {formula(numbers)}, the SMILES with its hydrogens {formula(molecule.numbers)}",
+        )
+    pairs = connectivity(numbers, xyz)
+    match = skeleton(numbers, pairs).GetSubstructMatch(skeleton(molecule.numbers, molecule.bonds.tolist()))
+    if not match or len(pairs) != len(molecule.bonds):
+        raise RecordError(
+            "bonds differ from SMILES", f"{name}: the bonds that its distances show are not those of the SMILES"
+        )
+    mol = bare(numbers, xyz)
+    for (i, j), order in zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True):
+        mol.AddBond(match[i], match[j], BOND_TYPES[order])
+    for i, charge in enumerate(molecule.charges.tolist()):
+        mol.GetAtomWithIdx(match[i]).SetFormalCharge(charge)
+    for atom in mol.GetAtoms():
+        atom.SetNoImplicit(True)
+    with rdBase.BlockLogs():
+        found = mol.GetMol()
+        Chem.SanitizeMol(found)
+        Chem.AssignStereochemistryFrom3D(found)
+        if not found.HasSubstructMatch(to_rdkit(molecule), useChirality=True):
+            raise RecordError(
+                "stereo differs from SMILES", f"{name}: its geometry is another stereoisomer than the SMILES"
+            )
+    return from_rdkit(found, name)

@@ -1,0 +1,275 @@
+"""Extended XYZ, written and read by ASE, through the suite of all readers; graphs without a SMILES."""
+
+import re
+from dataclasses import replace
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from espalike.data.readers.base import ReaderError
+from espalike.data.readers.extxyz import ExtxyzReader
+from espalike.data.schema import Record, Rejection
+from tests.data.readers.suite import (
+    BOHR,
+    EV,
+    HARTREE,
+    Caught,
+    Impossible,
+    ReaderSuite,
+    Sample,
+    cut,
+    empty,
+    foreign,
+    graph_of,
+    rdkit_of,
+    sample,
+)
+
+
+OPTIONS = {"level": "PBE0/def2-SVP"}
+
+
+def frames(s, **info):
+    """A sample's geometries as ASE has them."""
+    images = []
+    for xyz, energy, forces in zip(s.xyz, s.energy, s.forces, strict=True):
+        atoms = Atoms(numbers=s.numbers, positions=xyz, info={"name": s.name, "charge": s.charge, **info})
+        atoms.calc = SinglePointCalculator(atoms, energy=energy / EV, forces=forces / EV)
+        images.append(atoms)
+    return images
+
+
+def write(path, samples, **info):
+    ase.io.write(path, [a for s in samples for a in frames(s, smiles=s.smiles, **info)], format="extxyz")
+
+
+def edit(pattern, text, count=1):
+    """Replaces the first match in the file."""
+
+    def spoil(path):
+        before = path.read_text()
+        after = re.sub(pattern, text, before, count=count)
+        assert after != before
+        path.write_text(after)
+
+    return spoil
+
+
+class TestExtxyz(ReaderSuite):
+    reader = ExtxyzReader
+    config = "extxyz"
+    filename = "set.xyz"
+    level = "PBE0/def2-SVP"
+    options = OPTIONS
+    contradicting = Impossible("nothing in the file says a unit; the option replaces ASE's convention")
+
+    def write(self, path, samples):
+        write(path, samples)
+
+    def read(self, path):
+        found: dict[str, list[Atoms]] = {}
+        for atoms in ase.io.iread(path, index=":", format="extxyz"):
+            found.setdefault(atoms.info["name"], []).append(atoms)
+        return [
+            Sample(
+                name,
+                images[0].info["smiles"],
+                images[0].numbers,
+                int(images[0].info["charge"]),
+                np.stack([a.positions for a in images]),
+                np.array([a.get_potential_energy() for a in images]) * EV,
+                np.stack([a.get_forces() for a in images]) * EV,
+                id=name,
+            )
+            for name, images in found.items()
+        ]
+
+    def corruptions(self):
+        def permute(equal):
+            def spoil(path):
+                first, *others = self.samples()
+                self.write(path, [first.permuted(equal), *others])
+
+            return spoil
+
+        def nan(what):
+            def spoil(path):
+                first, *others = self.samples()
+                array = getattr(first, what).copy()
+                array.flat[1] = np.nan
+                self.write(path, [replace(first, **{what: array}), *others])
+
+            return spoil
+
+        return {
+            "truncated": Caught(cut, "the file ends within a frame of 7 atoms; get it again"),
+            "empty": Caught(empty, "set.xyz: nothing in it", whole=True),
+            "foreign": Caught(foreign, "expected the number of atoms of a frame, found .*PNG", whole=True),
+            "unit unknown": Impossible("files say no units; an unknown one in the option: test_units_given_twice"),
+            "unit contradicts": Impossible("files say no units; what the forces say of the energies is for the audit"),
+            "permuted atoms": Caught(permute(False), r"mol-0: atom \d+ has atomic number \d, \d in the SMILES"),
+            "permuted equal atoms": Caught(permute(True), "mol-0: no conformer is left.*bonds differ from the graph"),
+            "wrong charge": Caught(edit("charge=0", "charge=1", 3), "mol-0: charge 1, 0 in the SMILES"),
+            "nan energy": Caught(nan("energy"), "mol-0: energies hold NaN"),
+            "nan forces": Caught(nan("forces"), "mol-0: forces hold NaN"),
+            "nan coordinates": Caught(nan("xyz"), "mol-0: coordinates hold NaN"),
+            "duplicated ids": Caught(edit("mol-1", "mol-0", 2), "mol-0: entries 1 and 2 are called so"),
+            "missing array": Caught(edit(r" energy=\S+", ""), "mol-0: no number 'energy' in the comment line"),
+            "wrong shape": Caught(edit(r"(\n[CHO] .*)\s\S+\n", r"\1\n"), "mol-0: ASE cannot read the frame"),
+        }
+
+
+def bare(path, *samples, **info):
+    """Frames without a SMILES."""
+    ase.io.write(path, [a for s in samples for a in frames(s, **info)], format="extxyz")
+    return path
+
+
+def test_perceived_bonds_give_the_same_graphs(tmp_path):
+    wanted = TestExtxyz().samples()
+    found = list(ExtxyzReader(bare(tmp_path / "a.xyz", *wanted), level="HF/STO-3G"))
+    assert [graph_of(r.molecule.smiles) for r in found] == [graph_of(s.smiles) for s in wanted]
+    assert [len(r.conformers.xyz) for r in found] == [len(s.xyz) for s in wanted]
+
+
+def test_perception_needs_the_charge_and_says_so(tmp_path):
+    path = bare(tmp_path / "a.xyz", sample("CC(=O)[O-]"), sample("C[NH3+]"), charge=0)
+    found = list(ExtxyzReader(path, level="HF/STO-3G"))
+    assert all(isinstance(r, Rejection) for r in found)
+    assert "mol-0: no bond orders fit its geometry at charge +0" in found[0].message
+    (record,) = ExtxyzReader(bare(path, sample("CC(=O)[O-]"), charge=0), charge=-1, level="HF/STO-3G")
+    assert record.molecule.net_charge == -1
+
+
+def test_isomers_of_the_same_elements_in_order_are_told_apart_by_their_bonds(tmp_path):
+    ethanol, ether = (by_element(s) for s in ("CCO", "COC"))
+    assert ethanol.numbers.tolist() == ether.numbers.tolist()
+    path = bare(tmp_path / "a.xyz", replace(ethanol, name=""), replace(ether, name=""), name="")
+    first, second = ExtxyzReader(path, level="HF/STO-3G")
+    assert graph_of(first.molecule.smiles) == graph_of(ethanol.smiles)
+    assert graph_of(second.molecule.smiles) == graph_of(ether.smiles)
+    assert (first.id, second.id) == ("a-1", "a-2")
+
+
+def by_element(smiles):
+    """A sample with its atoms sorted by element."""
+    s = sample(smiles)
+    order = np.argsort(-s.numbers, kind="stable")
+    mol = rdkit_of(s.smiles)
+    from rdkit import Chem
+
+    mol = Chem.RenumberAtoms(mol, order.tolist())
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(atom.GetIdx() + 1)
+    return replace(
+        s, smiles=Chem.MolToSmiles(mol), numbers=s.numbers[order], xyz=s.xyz[:, order], forces=s.forces[:, order]
+    )
+
+
+@pytest.mark.parametrize("smiles", ["OC", "CC(=O)[O-]", "N#CCSC", "c1ccoc1", "C[C@H](N)C(=O)O"])
+def test_an_unmapped_smiles_is_laid_on_the_geometry(tmp_path, smiles):
+    wanted = sample(smiles)
+    path = bare(tmp_path / "a.xyz", wanted)
+    (record,) = ExtxyzReader(path, level="HF/STO-3G", smiles=smiles)
+    assert graph_of(record.molecule.smiles) == graph_of(wanted.smiles)
+    table = tmp_path / "names.csv"
+    table.write_text(f'smiles,name\n"{smiles}",mol-0\n')
+    (again,) = ExtxyzReader(path, level="HF/STO-3G", smiles=str(table))
+    assert again.molecule.smiles == record.molecule.smiles
+
+
+@pytest.mark.parametrize(
+    ("smiles", "message"),
+    [
+        ("CCC", "the geometry is H6C2O1, the SMILES with its hydrogens H8C3"),
+        ("COC", "the bonds that its distances show are not those of the SMILES"),
+        ("CC[O-]", "mol-0: charge 0, -1 in the SMILES"),
+        ("CC(", "is not a valid SMILES"),
+    ],
+)
+def test_a_smiles_of_another_molecule_is_refused(tmp_path, smiles, message):
+    (found,) = ExtxyzReader(bare(tmp_path / "a.xyz", sample("CCO")), level="HF/STO-3G", smiles=smiles)
+    assert isinstance(found, Rejection)
+    assert message in found.message
+
+
+def test_the_other_stereoisomer_is_refused(tmp_path):
+    path = bare(tmp_path / "a.xyz", sample("C[C@H](N)C(=O)O"))
+    (found,) = ExtxyzReader(path, level="HF/STO-3G", smiles="C[C@@H](N)C(=O)O")
+    assert found.reason == "stereo differs from SMILES"
+    (record,) = ExtxyzReader(path, level="HF/STO-3G", smiles="CC(N)C(=O)O")
+    assert "@" in record.molecule.smiles
+
+
+def test_tables_of_smiles(tmp_path):
+    path = bare(tmp_path / "a.xyz", sample("CCO"))
+    (found,) = ExtxyzReader(path, level="HF/STO-3G", smiles={"other": "CCO"})
+    assert found.reason == "no SMILES"
+    with pytest.raises(ReaderError, match=r"names.csv: no such file"):
+        ExtxyzReader(path, smiles=str(tmp_path / "names.csv"))
+    (tmp_path / "names.csv").write_text("id,structure\n")
+    with pytest.raises(ReaderError, match=r"columns are \['id', 'structure'\]"):
+        ExtxyzReader(path, smiles=str(tmp_path / "names.csv"))
+
+
+def test_other_keys_and_other_units(tmp_path):
+    s = sample("CO")
+    images = frames(s, smiles=s.smiles)
+    for atoms, energy, forces in zip(images, s.energy, s.forces, strict=True):
+        atoms.calc = SinglePointCalculator(atoms, energy=1.0, dipole=[0.1, 0.2, 0.3])
+        atoms.info["REF_energy"] = energy / HARTREE
+        atoms.arrays["REF_forces"] = forces * BOHR / HARTREE
+    ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
+    units = "energies hartree; forces hartree/bohr"
+    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G", energy="REF_energy", units=units)
+    assert "no column 'forces', but REF_forces; give the option forces" in found.message
+    options = {"energy": "REF_energy", "forces": "REF_forces", "units": units, "level": "HF/STO-3G"}
+    (record,) = ExtxyzReader(tmp_path / "a.xyz", **options)
+    np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
+    np.testing.assert_allclose(record.conformers.forces, s.forces, atol=1e-4)
+    np.testing.assert_allclose(record.conformers.dipole, np.tile([0.1, 0.2, 0.3], (3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"spin": 2}, "open shell"), ({"multiplicity": 3}, "open shell"), ({"charge": "x"}, "charge unreadable")],
+)
+def test_open_shells_and_odd_charges_are_refused(tmp_path, change, reason):
+    s = sample("CO")
+    write(tmp_path / "a.xyz", [s], **change)
+    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
+    assert found.reason == reason
+
+
+def test_periodic_cells_are_refused(tmp_path):
+    images = frames(sample("CO"))
+    for atoms in images:
+        atoms.set_cell(np.eye(3) * 20)
+        atoms.pbc = True
+    ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
+    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
+    assert found.reason == "periodic"
+
+
+def test_consecutive_frames_only(tmp_path):
+    """The same molecule again later is an entry of its own where frames have no names."""
+    a, b = (replace(sample(s), name="") for s in ("CO", "CCO"))
+    found = list(ExtxyzReader(bare(tmp_path / "a.xyz", a, b, a, name=""), level="HF/STO-3G"))
+    assert [(r.id, len(r.conformers.xyz)) for r in found] == [("a-1", 3), ("a-2", 3), ("a-3", 3)]
+    assert all(isinstance(r, Record) for r in found)
+
+
+def test_a_broken_frame_does_not_stop_the_others(tmp_path):
+    path = tmp_path / "a.xyz"
+    write(path, [sample("CO"), replace(sample("CCO"), name="second")])
+    text = path.read_text()
+    middle = text.index("\nC ", len(text) // 6)  # within the second frame
+    path.write_text(text[:middle] + text[middle:].replace("\nC ", "\nQq ", 1))
+    found = list(ExtxyzReader(path, level="HF/STO-3G"))
+    assert [type(r) for r in found] == [Record, Rejection, Record]
+    assert "not a frame of extended XYZ ('Qq')" in found[1].message
+    assert [len(r.conformers.xyz) for r in found[::2]] == [2, 3]
+    np.testing.assert_allclose(found[0].conformers.xyz, sample("CO").xyz[[0, 2]], atol=1e-7)
