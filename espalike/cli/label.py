@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shlex
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,25 +18,44 @@ if TYPE_CHECKING:
     from espalike.cli.ingest import Reference
     from espalike.data.schema import Record
     from espalike.qm.base import Calculator
+    from espalike.qm.compute import Compute, Task
     from espalike.qm.labelling import Job, LabelDirectory
-    from espalike.qm.sampling import Sampler
+    from espalike.qm.sampling import Geometries
 
-HELP = """usage: espalike label calculator=NAME input=FILE out=DIR [key=value ...]
+HELP = """usage: espalike label calculator=NAME input=FILE out=DIR [sampler=NAME] [key=value ...]
 
-Makes thermal geometries of molecules by Langevin dynamics, labels them with energies and forces, and writes a store.
-Every finished label is kept in DIR/labels (or labels=DIR) at once: the same command, given again, goes on from there.
+Makes geometries of molecules, labels them with energies and forces, and writes a store. Every finished label is kept
+in DIR/labels (or labels=DIR) at once: the same command, given again, goes on from there and repeats none.
 
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
-  espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2
+  espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2 esp=2
+
+what labels: calculator=pyscf|gfn2-xtb|gfn1-xtb|mmff94|...
+what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampler.calculator=gfn2-xtb|mmff94|...)
+  thermal    Langevin dynamics; the default
+    espalike label calculator=gfn2-xtb input=CCO out=store/thermal sampler.temperature=600 sampler.frames=8
+  distort    bonds and angles of minima changed at random
+    espalike label calculator=gfn2-xtb input=CCO out=store/distorted sampler=distort sampler.bond=0.1
+  modes      harmonic displacements along the normal modes of minima
+    espalike label calculator=gfn2-xtb input=CCO out=store/modes sampler=modes sampler.temperature=300
+  etkdg      conformers, minimised
+    espalike label calculator=gfn2-xtb input=CCCCO out=store/conformers sampler=etkdg sampler.frames=5
+  scan       relaxed torsion scans, an entry for each rotatable bond, or for those in sampler.dihedrals
+    espalike label calculator=gfn2-xtb input=CCCC out=store/scan sampler=scan sampler.spacing=30
+    espalike label calculator=gfn2-xtb input=CC out=store/ethane sampler=scan 'sampler.dihedrals=[[2,0,1,5]]'
+  wavefront  the same by wavefront propagation, in one or two dimensions
+    espalike label calculator=mmff94 calculator@sampler.calculator=mmff94 input=CCCO out=store/wave \\
+      sampler=wavefront sampler.dimensions=2 sampler.spacing=60
+  mixed      several of them: thermal and distort, and what is added
+    espalike label calculator=gfn2-xtb input=CCCC out=store/both sampler=mixed \\
+      +sampler@sampler.parts.scan=scan sampler.parts.scan.spacing=60
 
   input=                 .smi or SDF file, a SMILES, a store, an HDF5 file in the reader's layout; [a,b] takes several
-  calculator=pyscf|gfn2-xtb|gfn1-xtb|mmff94              what labels
-  calculator@sampler.calculator=gfn2-xtb|mmff94|...      what drives the dynamics
-  sampler.frames=, sampler.temperature=                  geometries per molecule, bath in K
   split=[train,val]      of a store or HDF5 input, the splits to take
   splits=FILE            CSV with columns name, split for the molecules of a .smi file;
                          molecules without a split get one by their connectivity (80/10/10 %)
   stop=N                 label only the first N geometries of each molecule now
+  esp=N                  with electrostatic potentials for the first N geometries of each molecule (pyscf)
   workers=N              processes of one thread each"""
 
 _SHOWN = 8
@@ -48,96 +68,82 @@ def run(cfg) -> int:
     Raises:
         ValueError: when nothing can be done: no input, no molecule left, labels of other settings under `out`.
     """
-    from omegaconf import OmegaConf
+    from hydra.utils import instantiate
     from rich.console import Console
 
-    from espalike.qm.labelling import LabelDirectory
+    from espalike.cli.label_input import read_jobs
 
     # before numpy and tblite load in the workers: more threads would fight for the same cores
     os.environ["OMP_NUM_THREADS"] = "1"
     console = Console(stderr=True, soft_wrap=True)
     rejected: Counter[str] = Counter()
     messages: list[str] = []
-    jobs = _jobs(cfg, rejected, messages)
+    jobs = read_jobs(cfg, rejected, messages)
+    parts = _parts(cfg)
+    tasks = [task for part in parts for task in _tasks(part, jobs, cfg, rejected, messages)]
     for message in messages:
         console.print(message, style="yellow", markup=False, highlight=False)
-    if not jobs:
+    if not tasks:
         raise ValueError(f"input={cfg.input}: no molecule to label; rejected: {dict(rejected)}")
-    settings = {key: OmegaConf.to_container(getattr(cfg, key), resolve=True) for key in ("calculator", "sampler")}
-    frames = int(cfg.sampler.frames) if cfg.stop is None else min(cfg.stop, cfg.sampler.frames)
-    directory = LabelDirectory(cfg.labels or Path(cfg.out) / "labels", retry=cfg.retry)
-    directory.claim(settings)
-    _label(jobs, directory, json.dumps(settings), frames, cfg.chunk, cfg.workers, console)
-    return _assemble(cfg, jobs, directory, settings, rejected, console)
+    for part in parts:
+        part.directory.claim(part.settings)
+    _label(tasks, instantiate(cfg.compute, _convert_="all"), console)
+    return _assemble(cfg, parts, tasks, rejected, console)
 
 
-def _jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
-    """The molecules of all inputs, each once; broken ones are counted and told."""
-    from omegaconf import ListConfig
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One sampler with the calculator that labels its geometries, and the directory of these labels."""
 
-    from espalike.chem import safe_names
-    from espalike.qm.labelling import Job
+    name: str
+    settings: dict
+    directory: LabelDirectory
 
-    inputs = list(cfg.input) if isinstance(cfg.input, ListConfig) else [str(cfg.input)]
-    wanted = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
-    splits = _splits(cfg.splits)
-    found: dict[str, Job] = {}
-    for source in inputs:
-        for entry in _entries(source):
-            if isinstance(entry, tuple):
-                rejected[entry[0]] += 1
-                messages.append(entry[1])
-            elif (not wanted or entry.split in wanted) and entry.molecule.smiles not in found:
-                split = splits.get(entry.name, entry.split)
-                found[entry.molecule.smiles] = Job(entry.name, entry.molecule, entry.starts, split)
-    jobs = list(found.values())[: cfg.limit]
-    unknown = set(splits) - {job.name for job in jobs}
-    if splits and unknown and cfg.limit is None:
-        messages.append(f"{cfg.splits}: not in the input: {', '.join(sorted(unknown))}")
-    names = safe_names([job.name for job in jobs])
-    return [Job(name, job.molecule, job.starts, job.split) for name, job in zip(names, jobs, strict=True)]
+    @property
+    def tools(self) -> Callable[[], tuple[Calculator, Geometries]]:
+        return partial(_tools, json.dumps(self.settings))
 
 
-def _splits(path: str | None) -> dict[str, str]:
-    if not path:
-        return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"name", "split"} <= set(rows.fieldnames or []):
-            raise ValueError(f"{path}: expected columns name and split, got {rows.fieldnames}")
-        return {row["name"]: row["split"] for row in rows}
+def _parts(cfg) -> list[_Part]:
+    """The samplers: one, or those under `sampler.parts`, with a directory of labels each."""
+    from omegaconf import OmegaConf
+
+    from espalike.qm.labelling import LabelDirectory
+
+    root = Path(cfg.labels or Path(cfg.out) / "labels")
+    chosen: dict = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
+    calculator, sampler = chosen["calculator"], chosen["sampler"]
+    if "parts" not in sampler:
+        settings = {"calculator": calculator, "sampler": sampler}
+        return [_Part("", settings, LabelDirectory(root, retry=cfg.retry))]
+    parts = []
+    for name, part in sampler["parts"].items():
+        settings = {"calculator": calculator, "sampler": {"calculator": sampler["calculator"], **part}}
+        parts.append(_Part(name, settings, LabelDirectory(root / name, retry=cfg.retry)))
+    return parts
 
 
-def _entries(source: str) -> Iterator[Job | tuple[str, str]]:
-    """Molecules of one input, or (reason, message) of what is broken."""
-    from espalike.chem import read_molecules
-    from espalike.data.readers.hdf5 import Hdf5Reader
-    from espalike.data.schema import Rejection
-    from espalike.data.store import Store
-    from espalike.qm.labelling import Job
+def _tasks(part: _Part, jobs: Sequence[Job], cfg, rejected: Counter[str], messages: list[str]) -> Iterator[Task]:
+    """The entries that a sampler makes of the molecules; potentials are asked of the first sampler only."""
+    from espalike.qm.compute import Task
 
-    path = Path(source)
-    if path.is_dir() or path.suffix in {".h5", ".hdf5"}:
-        for record in Store.open(path).records() if path.is_dir() else Hdf5Reader(path):
-            if isinstance(record, Rejection):
-                yield record.reason, record.message
-            else:
-                yield Job(record.id, record.molecule, record.conformers.xyz, record.split)
-        return
-    for entry in read_molecules(source):
-        if entry.molecule is None:
-            yield "unreadable", str(entry.error)
-        else:
-            yield Job(entry.name, entry.molecule, None if entry.xyz is None else entry.xyz[None])
+    sampler = part.tools()[1]
+    first = not part.name or part.name == next(iter(cfg.sampler.parts))
+    for job in jobs:
+        try:
+            entries = sampler.entries(job.molecule)
+        except ValueError as error:
+            rejected["nothing to sample"] += 1
+            messages.append(str(error))
+            continue
+        for suffix, entry in entries.items():
+            frames = int(entry.frames) if cfg.stop is None else min(cfg.stop, entry.frames)
+            named = replace(job, name=f"{job.name}-{suffix}") if suffix else job
+            yield Task(named, part.directory, part.tools, suffix, frames, cfg.esp if first else 0)
 
 
-def _label(
-    jobs: Sequence[Job], directory: LabelDirectory, settings: str, frames: int, chunk: int, workers: int, console
-) -> None:
-    """Label every molecule's next `chunk` geometries in turn, so that a run cut short treats all alike."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
+def _label(tasks: Sequence[Task], compute: Compute, console) -> None:
+    """Do what is left of the tasks and show how far they are."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -147,78 +153,55 @@ def _label(
         TimeRemainingColumn,
     )
 
-    before = {job.name: directory.done(job, frames) for job in jobs}
-    open_jobs = [job for job in jobs if before[job.name] < frames]
-    if not open_jobs:
+    done = {id(task): task.done() for task in tasks}
+    left = [task for task in tasks if done[id(task)] < task.frames]
+    if not left:
         return
-    columns = (TextColumn("label"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    context = multiprocessing.get_context("spawn")  # a forked child inherits locks of the parent's thread pools
-    with (
-        Progress(*columns, console=console, disable=not console.is_terminal) as progress,
-        ProcessPoolExecutor(min(workers, len(open_jobs)), mp_context=context, initializer=_end_with_parent) as pool,
-    ):
-        bar = progress.add_task("label", total=frames * len(jobs), completed=sum(before.values()))
-        count = dict(before)
-        try:
-            for stop in [*range(chunk, frames, chunk), frames]:
-                tasks = {pool.submit(_work, directory, settings, job, stop): job for job in open_jobs}
-                for task in as_completed(tasks):
-                    task.result()
-                    job = tasks[task]
-                    now = max(directory.done(job, frames), count[job.name])
-                    progress.advance(bar, now - count[job.name])
-                    count[job.name] = now
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    columns = (
+        TextColumn("labels"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    before, begin = sum(done.values()), time.monotonic()
+    failed = {id(task): task.directory.labels(task.job).failed.total() for task in tasks}
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        total = sum(task.frames for task in tasks)
+        bar = progress.add_task("labels", total=total, completed=before, failed=sum(failed.values()), rate="")
+        for task in compute(left):
+            done[id(task)] = task.done()
+            failed[id(task)] = task.directory.labels(task.job).failed.total()
+            now = sum(done.values())
+            rate = f"{3600 * (now - before) / (time.monotonic() - begin):.0f}/h"
+            progress.update(bar, completed=now, failed=sum(failed.values()), rate=rate)
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the program is killed; left alone, it would wait for work for ever."""
-    import multiprocessing
-    import threading
-
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _work(directory: LabelDirectory, settings: str, job: Job, stop: int) -> None:
-    calculator, sampler = _tools(settings)
-    directory.work(job, calculator, sampler, stop)
-
-
-@lru_cache(maxsize=1)
-def _tools(settings: str) -> tuple[Calculator, Sampler]:
-    """The calculator and sampler of a worker, kept from task to task."""
+@cache
+def _tools(settings: str) -> tuple[Calculator, Geometries]:
+    """The calculator and sampler of a process, kept from task to task."""
     from hydra.utils import instantiate
 
     made = instantiate(json.loads(settings), _convert_="all")
     return made["calculator"], made["sampler"]
 
 
-def _assemble(
-    cfg, jobs: Sequence[Job], directory: LabelDirectory, settings: dict, rejected: Counter[str], console
-) -> int:
+def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Counter[str], console) -> int:
     from espalike.cli.ingest import _overrides, _reference, _show
     from espalike.data.store import write_store
 
-    calculator, sampler = _tools(json.dumps(settings))
+    calculator = parts[0].tools()[0]
+    samplers = {part.name or "sampler": part.tools()[1] for part in parts}
     reference, described = _reference(cfg.reference, cfg.force_field)
     messages: list[str] = []
-    records = _records(jobs, directory, (calculator.level, cfg.source), reference, rejected, messages)
+    records = _records(tasks, (calculator.level, cfg.source), reference, rejected, messages)
     manifest = {
         "origin": cfg.origin,
         "licence": cfg.licence,
         "command": shlex.join(["espalike", "label", *_overrides()]),
         "program": calculator.program,
-        "dynamics": f"{sampler.calculator.level} at {sampler.temperature:g} K, {sampler.calculator.program}",
-        "settings": settings,
+        "geometries": {
+            name: f"{type(sampler).__name__} on {sampler.calculator.level}, {sampler.calculator.program}"
+            for name, sampler in samplers.items()
+        },
+        "settings": {part.name: part.settings for part in parts} if parts[0].name else parts[0].settings,
         "reference": described,
     }
     store = write_store(cfg.out, records, manifest=manifest, rejected=rejected)
@@ -231,25 +214,34 @@ def _assemble(
 
 
 def _records(
-    jobs: Sequence[Job],
-    directory: LabelDirectory,
+    tasks: Sequence[Task],
     origin: tuple[str, str],
     reference: Reference | None,
     rejected: Counter[str],
     messages: list[str],
 ) -> Iterator[Record]:
-    """What is labelled, as records; what is not goes into `rejected` and `messages`."""
+    """What is labelled, as records; what is not goes into `rejected` and `messages`.
+
+    Geometries of a molecule from several samplers make one record, apart from scans: each of them is a record.
+    """
+    import numpy as np
+
     from espalike.chem import connectivity_key
     from espalike.data.schema import Record
     from espalike.data.split import hash_split
+    from espalike.qm.labelling import merged
     from espalike.types import Conformers
 
-    for job in jobs:
-        labels = directory.labels(job)
+    by_name: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_name.setdefault(task.job.name, []).append(task)
+    for name, same in by_name.items():
+        labels = merged([task.directory.labels(task.job) for task in same])
         rejected.update({f"label: {reason}": count for reason, count in labels.failed.items()})
         messages += labels.messages
         if not len(labels.energy):
             continue
+        job = same[0].job
         charge = lj = None
         if reference is not None:
             try:
@@ -257,9 +249,11 @@ def _records(
             except ValueError as error:
                 rejected["reference: not covered"] += 1
                 messages.append(str(error))
-        conformers = Conformers(labels.xyz, labels.energy, labels.forces, *origin)
+        conformers = Conformers(labels.xyz, labels.energy, labels.forces, *origin, labels.dipole, labels.esp)
         split = job.split or hash_split(connectivity_key(job.molecule))
-        yield Record(job.name, job.molecule, conformers, split, ref_charge=charge, ref_lj=lj)
+        driven = same[0].tools()[1].entries(job.molecule)[same[0].entry].driven
+        dihedral = None if driven is None else np.array(driven)
+        yield Record(name, job.molecule, conformers, split, ref_charge=charge, ref_lj=lj, dihedral=dihedral)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

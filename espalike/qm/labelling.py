@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +60,31 @@ class Labels:
     messages: tuple[str, ...] = ()
     dipole: np.ndarray | None = None
     esp: Potential | None = None
+
+
+def merged(parts: Sequence[Labels]) -> Labels:
+    """What is known of one molecule from several directories, one after the other."""
+    known = any(part.dipole is not None for part in parts)
+    nothing = [np.full((len(part.energy), 3), np.nan) for part in parts]
+    counts = [np.zeros(len(part.energy), dtype=np.int64) for part in parts]
+    potentials = [part.esp for part in parts if part.esp is not None]
+    esp = None
+    if potentials:
+        esp = Potential(
+            np.concatenate([potential.points for potential in potentials]),
+            np.concatenate([potential.values for potential in potentials]),
+            np.concatenate([no if p.esp is None else p.esp.count for p, no in zip(parts, counts, strict=True)]),
+        )
+    dipoles = [no if p.dipole is None else p.dipole for p, no in zip(parts, nothing, strict=True)]
+    return Labels(
+        xyz=np.concatenate([part.xyz for part in parts]),
+        energy=np.concatenate([part.energy for part in parts]),
+        forces=np.concatenate([part.forces for part in parts]),
+        failed=sum((part.failed for part in parts), Counter()),
+        messages=tuple(message for part in parts for message in part.messages),
+        dipole=np.concatenate(dipoles) if known else None,
+        esp=esp,
+    )
 
 
 class LabelDirectory:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 
-from espalike.chem import embed
 from espalike.qm.base import Calculator, CalculatorError
+from espalike.qm.sampling.base import OneEntry, intact, masses, minima, seed_of, stored
 from espalike.types import Molecule
 from espalike.units import BOLTZMANN, KJ_PER_KCAL
 
 # Masses are in dalton, times in fs: 1 kcal/mol/Å acting on 1 dalton accelerates by this many Å/fs².
 _ACCELERATION = KJ_PER_KCAL * 1e-4
-_BROKEN = 1.5
-_FORMED = 1.2
 
 
 @dataclass(frozen=True)
-class Sampler:
+class Sampler(OneEntry):
     """Langevin dynamics from several starts, with one geometry near the minimum.
 
     The masses of hydrogens are raised: the distribution of geometries does not depend on masses, and slower
@@ -65,25 +61,15 @@ class Sampler:
         """
         if molecule.n_atoms == 1:
             return np.zeros((1, 1, 3))
-        seed = zlib.crc32(molecule.smiles.encode()) + self.seed
+        seed = seed_of(molecule, self.seed)
         rng = np.random.default_rng(seed)
-        if starts is None:
-            starts = embed(molecule, self.starts, seed=seed % 2**31)
-        chosen = np.unique(np.linspace(0, len(starts) - 1, self.starts).round().astype(int))
-        points = [self._start(molecule, starts[i]) for i in chosen]
-        points = _distinct(points) if self.minimise else points
+        points = minima(self.calculator, molecule, starts, self.starts, self.minimise, seed)
         shares = np.diff(np.linspace(0, self.frames - 1, len(points) + 1).round().astype(int))
         thermal: list[np.ndarray] = []
         for point, share in zip(points, shares, strict=True):
             thermal += self._trajectory(molecule, point, int(share), rng)
         order = rng.permutation(len(thermal))
-        return np.array([points[0], *(thermal[i] for i in order)], dtype=np.float32).astype(np.float64)
-
-    def _start(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
-        point = minimised(self.calculator, molecule, xyz, self.minimise) if self.minimise else np.array(xyz)
-        if not intact(molecule, point):
-            raise CalculatorError("bonds broken", f"{molecule.name}: the starting geometry does not have its bonds")
-        return point
+        return stored([points[0], *(thermal[i] for i in order)])
 
     def _trajectory(
         self, molecule: Molecule, start: np.ndarray, count: int, rng: np.random.Generator
@@ -161,71 +147,3 @@ def langevin(
         forces = calculator(molecule, x)[1]
         v = v + 0.5 * timestep * _ACCELERATION * forces / mass
         yield x
-
-
-def minimised(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, steps: int = 200) -> np.ndarray:
-    """Geometry [Å] `(A, 3)` after at most `steps` steps of L-BFGS from `xyz`, to 0.1 kcal/mol/Å.
-
-    Where a long step of the line search leads to a geometry that the calculator cannot do, the search begins again in
-    boxes of ±0.1 Å, ten of them at most.
-
-    Raises:
-        CalculatorError: when that fails too.
-    """
-
-    def objective(flat: np.ndarray):
-        energy, forces = calculator(molecule, flat.reshape(-1, 3))
-        return energy, -forces.ravel()
-
-    def search(start: np.ndarray, box: float) -> np.ndarray:
-        bounds = np.stack([start - box, start + box], axis=1)
-        options = {"maxiter": steps, "gtol": 0.1, "maxls": 30}
-        return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-
-    point = np.ravel(xyz).astype(np.float64)
-    try:
-        return search(point, np.inf).reshape(-1, 3)
-    except CalculatorError:
-        for _ in range(10):
-            before, point = point, search(point, 0.1)
-            if np.abs(point - before).max() < 0.099:
-                break
-    return point.reshape(-1, 3)
-
-
-def masses(molecule: Molecule, hydrogen_mass: float = 1.008) -> np.ndarray:
-    """Atomic masses [dalton], shape `(A,)`."""
-    from rdkit import Chem
-
-    table = Chem.GetPeriodicTable()
-    return np.array([hydrogen_mass if z == 1 else table.GetAtomicWeight(int(z)) for z in molecule.numbers])
-
-
-def intact(molecule: Molecule, xyz: np.ndarray) -> bool:
-    """Whether the bonds of a geometry are those of the graph.
-
-    A bond counts as broken beyond 1.5 times the sum of the covalent radii, and as formed, a proton transfer for
-    instance, when atoms that are not bonded come within 1.2 times that sum.
-    """
-    from rdkit import Chem
-
-    table = Chem.GetPeriodicTable()
-    radius = np.array([table.GetRcovalent(int(z)) for z in molecule.numbers])
-    distance = np.linalg.norm(xyz[:, None] - xyz[None, :], axis=-1)
-    ratio = distance / (radius[:, None] + radius[None, :])
-    bonded = np.zeros(ratio.shape, dtype=bool)
-    bonded[molecule.bonds[:, 0], molecule.bonds[:, 1]] = True
-    apart = np.triu(~(bonded | bonded.T), k=1)
-    return bool((ratio[bonded] < _BROKEN).all() and (ratio[apart] > _FORMED).all())
-
-
-def _distinct(points: list[np.ndarray]) -> list[np.ndarray]:
-    """The points whose sorted interatomic distances differ from all earlier ones by more than 0.05 Å somewhere."""
-    kept: list[np.ndarray] = []
-    seen: list[np.ndarray] = []
-    for point in points:
-        distances = np.sort(np.linalg.norm(point[:, None] - point[None, :], axis=-1), axis=None)
-        if all(np.abs(distances - other).max() > 0.05 for other in seen):
-            kept.append(point)
-            seen.append(distances)
-    return kept

@@ -1,0 +1,72 @@
+"""What `espalike label` reads: molecules of files, stores and SMILES, each once, with their splits."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espalike.qm.labelling import Job
+
+
+def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
+    """The molecules of all inputs, each once; broken ones are counted and told."""
+    from omegaconf import ListConfig
+
+    from espalike.chem import safe_names
+    from espalike.qm.labelling import Job
+
+    inputs = list(cfg.input) if isinstance(cfg.input, ListConfig) else [str(cfg.input)]
+    wanted = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
+    splits = _splits(cfg.splits)
+    found: dict[str, Job] = {}
+    for source in inputs:
+        for entry in _entries(source):
+            if isinstance(entry, tuple):
+                rejected[entry[0]] += 1
+                messages.append(entry[1])
+            elif (not wanted or entry.split in wanted) and entry.molecule.smiles not in found:
+                split = splits.get(entry.name, entry.split)
+                found[entry.molecule.smiles] = Job(entry.name, entry.molecule, entry.starts, split)
+    jobs = list(found.values())[: cfg.limit]
+    unknown = set(splits) - {job.name for job in jobs}
+    if splits and unknown and cfg.limit is None:
+        messages.append(f"{cfg.splits}: not in the input: {', '.join(sorted(unknown))}")
+    names = safe_names([job.name for job in jobs])
+    return [Job(name, job.molecule, job.starts, job.split) for name, job in zip(names, jobs, strict=True)]
+
+
+def _splits(path: str | None) -> dict[str, str]:
+    if not path:
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if not {"name", "split"} <= set(rows.fieldnames or []):
+            raise ValueError(f"{path}: expected columns name and split, got {rows.fieldnames}")
+        return {row["name"]: row["split"] for row in rows}
+
+
+def _entries(source: str) -> Iterator[Job | tuple[str, str]]:
+    """Molecules of one input, or (reason, message) of what is broken."""
+    from espalike.chem import read_molecules
+    from espalike.data.readers.hdf5 import Hdf5Reader
+    from espalike.data.schema import Rejection
+    from espalike.data.store import Store
+    from espalike.qm.labelling import Job
+
+    path = Path(source)
+    if path.is_dir() or path.suffix in {".h5", ".hdf5"}:
+        for record in Store.open(path).records() if path.is_dir() else Hdf5Reader(path):
+            if isinstance(record, Rejection):
+                yield record.reason, record.message
+            else:
+                yield Job(record.id, record.molecule, record.conformers.xyz, record.split)
+        return
+    for entry in read_molecules(source):
+        if entry.molecule is None:
+            yield "unreadable", str(entry.error)
+        else:
+            yield Job(entry.name, entry.molecule, None if entry.xyz is None else entry.xyz[None])

@@ -1,0 +1,110 @@
+"""Where labels are computed: tasks, and the worker processes of this machine that do them.
+
+A `Compute` takes tasks and gives back each of them whenever something of it is finished; what is finished lies in the
+task's label directory. Another place to compute, a server for instance, is another class with the same call.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from espalike.qm.base import Calculator
+from espalike.qm.labelling import Job, LabelDirectory
+from espalike.qm.sampling import Geometries
+from espalike.types import Molecule
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One entry to label: its molecule, what makes its geometries, and where its labels are kept. Can be pickled.
+
+    Attributes:
+        job: molecule and name of the entry.
+        directory: where geometries and labels are kept.
+        tools: gives calculator and sampler, in whichever process; it keeps them there.
+        entry: which of the sampler's entries; see `Geometries.entries`.
+        frames: label so many geometries, where there are so many.
+        esp: with electrostatic potentials for the first so many.
+    """
+
+    job: Job
+    directory: LabelDirectory
+    tools: Callable[[], tuple[Calculator, Geometries]]
+    entry: str
+    frames: int
+    esp: int = 0
+
+    def done(self) -> int:
+        """How many of `frames` need no more work."""
+        return self.directory.done(self.job, self.frames, self.esp)
+
+    def work(self, stop: int) -> None:
+        """Make the geometries if there are none, and label the first `stop`, as far as they are not labelled."""
+        self.directory.work(self.job, self.tools()[0], self._sample, min(stop, self.frames), min(stop, self.esp))
+
+    def prepare(self) -> None:
+        """Make the geometries if there are none."""
+        self.directory.prepare(self.job, self._sample)
+
+    def _sample(self, molecule: Molecule, starts: np.ndarray | None) -> np.ndarray:
+        return self.tools()[1].entries(molecule)[self.entry](molecule, starts)
+
+
+class Compute(Protocol):
+    """A place where labels are computed."""
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
+        """Do the tasks; yields one of them whenever some of its labels, or all, are finished or have failed.
+
+        A label that fails is written to the task's directory with its reason and ends nothing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """Worker processes on this machine, one thread each.
+
+    Attributes:
+        workers: processes.
+        chunk: geometries of an entry labelled in one go; then every other entry has its turn, so that a run cut
+            short treats all alike.
+    """
+
+    workers: int = 1
+    chunk: int = 4
+
+    def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
+        """Do the tasks, `chunk` geometries of each in turn; see `Compute`."""
+        context = multiprocessing.get_context("spawn")  # a forked child inherits locks of the parent's thread pools
+        pool = ProcessPoolExecutor(min(self.workers, len(tasks)), mp_context=context, initializer=_end_with_parent)
+        most = max(task.frames for task in tasks)
+        try:
+            for stop in [*range(self.chunk, most, self.chunk), most]:
+                left = [task for task in tasks if stop - self.chunk < task.frames]
+                futures = {pool.submit(task.work, stop): task for task in left}
+                for future in as_completed(futures):
+                    future.result()
+                    yield futures[future]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end when the program is killed; left alone, it would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
