@@ -21,6 +21,8 @@ from espalike.types import Molecule
 _MAPPED = re.compile(r":\d+\]")
 _MAX_ITERATIONS = 100_000
 """Of RDKit's search for bond orders: seconds, where without a limit a large conjugated molecule takes for ever."""
+_GRID_TOLERANCE = 5.0
+"""Degrees that a constrained torsion may be off its grid."""
 
 
 class SmilesOption:
@@ -181,3 +183,50 @@ def _laid_on(name: str, molecule: Molecule, numbers: np.ndarray, xyz: np.ndarray
                 "stereo differs from SMILES", f"{name}: its geometry is another stereoisomer than the SMILES"
             )
     return from_rdkit(found, name)
+
+
+def dihedral_angles(xyz: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+    """Torsion angle of four atoms in each geometry [degree], −180 to 180, shape `(K,)` (IUPAC's sign)."""
+    a, b, c, d = np.moveaxis(np.asarray(xyz)[:, atoms], 1, 0)
+    axis = c - b
+    left, right = np.cross(b - a, axis), np.cross(axis, d - c)
+    sine = (np.cross(left, right) * axis).sum(-1) / np.linalg.norm(axis, axis=-1)
+    return np.degrees(np.arctan2(sine, (left * right).sum(-1)))
+
+
+def driven_torsion(name: str, xyz: np.ndarray, dihedrals, grid=None) -> np.ndarray | None:
+    """The four atoms of a one-dimensional scan, shape `(4,)`; None where several torsions were driven.
+
+    Args:
+        name: what messages call the entry.
+        xyz: its geometries, shape `(K, A, 3)`.
+        dihedrals: driven torsions, each four atom numbers from 0.
+        grid: where known, the angles of each geometry [degree], `(K, 1)`.
+
+    Raises:
+        RecordError: when atoms do not exist or the geometries are not at these angles.
+    """
+    try:
+        atoms = np.array(dihedrals, dtype=np.int64).reshape(-1, 4)
+    except (ValueError, TypeError) as error:
+        raise RecordError("driven torsion unreadable", f"{name}: driven torsions are {dihedrals!r}") from error
+    if len(atoms) != 1:
+        return None
+    if atoms.min() < 0 or atoms.max() >= xyz.shape[1] or len(set(atoms[0].tolist())) < 4:
+        raise RecordError(
+            "driven torsion unreadable", f"{name}: driven torsion {atoms[0].tolist()} of {xyz.shape[1]} atoms, from 0"
+        )
+    if grid is not None:
+        wanted = np.asarray(grid, dtype=np.float64).reshape(-1)
+        if len(wanted) != len(xyz):
+            raise RecordError("shapes disagree", f"{name}: {len(wanted)} grid angles, {len(xyz)} geometries")
+        found = dihedral_angles(xyz, atoms[0])
+        off = np.abs((found - wanted + 180.0) % 360.0 - 180.0)
+        if not (off < _GRID_TOLERANCE).all():
+            k = int(np.nanargmax(off))
+            raise RecordError(
+                "driven torsion differs from the grid",
+                f"{name}: torsion {atoms[0].tolist()} of geometry {k + 1} is at {found[k]:.1f} degrees, the grid says "
+                f"{wanted[k]:.1f}; are atoms counted from 0 and in the order of the coordinates?",
+            )
+    return atoms[0]

@@ -28,7 +28,6 @@ from tests.data.readers.suite import (
     sample,
 )
 
-
 OPTIONS = {"level": "PBE0/def2-SVP"}
 
 
