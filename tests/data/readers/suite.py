@@ -1,9 +1,6 @@
 """The suite every reader inherits. A test module of a reader subclasses `ReaderSuite` and fills in its hooks.
 
-    class TestSpice(ReaderSuite):
-        reader = SpiceReader
-        config = "spice"
-        ...
+`tests/data/readers/test_hdf5.py` is the shortest example.
 
 The fixture is physical: energies are quadratic in the coordinates about a shaken, non-planar geometry, and forces are
 their exact derivative. So the sign and the units of energies, forces and coordinates are checked against each other
@@ -46,7 +43,7 @@ DEBYE = ASE["Debye"] / (ASE["Angstrom"])
 """One debye in e Å."""
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "reader"
-_ATOM_ENERGY = {1: -0.6, 6: -38.0, 7: -54.7, 8: -75.2, 16: -398.1}  # hartree, roughly
+_ATOM_ENERGY = {1: -0.6, 6: -38.0, 7: -54.7, 8: -75.2, 9: -99.8, 15: -341.3, 16: -398.1, 17: -460.2}  # hartree, roughly
 
 CORRUPTIONS = (
     "truncated",  # the file's second half is gone

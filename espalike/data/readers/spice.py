@@ -1,0 +1,186 @@
+"""Reader of SPICE, versions 1 and 2 (https://github.com/openmm/spice-dataset, its downloader's README and script).
+
+One group a molecule or cluster. Data sets: `smiles` (mapped, explicit hydrogens, an array of one string),
+`atomic_numbers (A,)` in map order, `conformations (K, A, 3)` [bohr], `subset` (an array of one string),
+`formation_energy (K,)` and `dft_total_energy (K,)` [hartree], `dft_total_gradient (K, A, 3)` [hartree/bohr], which is
++dE/dx, and where they were asked for `scf_dipole (K, 3)` [e bohr], `mbis_charges (K, A, 1)` [e] and more. Each has an
+attribute `units`. A value that QCArchive lacks is missing in its group. Dimers, clusters and ion pairs, more than half
+of the groups, are several fragments and rejected as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from espalike.chem import connectivity_key
+from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.files import open_hdf5, text
+from espalike.data.readers.structure import molecule_of
+from espalike.data.schema import Record, RecordError
+from espalike.types import Conformers
+
+LEVEL = "wB97M-D3BJ/def2-TZVPPD"
+UNITS = {
+    "conformations": "bohr",
+    "formation_energy": "hartree",
+    "dft_total_energy": "hartree",
+    "dft_total_gradient": "hartree/bohr",
+    "scf_dipole": "e*bohr",
+    "mbis_charges": "e",
+}
+"""What the format says of its arrays; their attributes must say the same."""
+_SPREAD = 0.1
+"""Largest disagreement between total and formation energies of one molecule [kcal/mol]: rounding to float32."""
+_OPTION = {"conformations": "coords", "dft_total_energy": "energies", "dft_total_gradient": "forces"}
+
+
+class SpiceReader(Reader):
+    """One group an entry, one entry in memory at a time.
+
+    Args:
+        path: the file, `SPICE-….hdf5`.
+        source: name of the data source in tables; None = the file's name.
+        level: level of theory of all entries.
+        subset: subsets to read, whole names or words of them, `PubChem`, `Dipeptides`; None = all.
+        charges: read the MBIS charges: their mean over conformers becomes the entry's reference charges.
+        units: what the file's units are, as a check: the format gives them, and they may not contradict it.
+
+    Raises:
+        ReaderError: when the file is missing, no HDF5, cut short, empty, or the units contradict the format.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | None = None,
+        level: str | None = LEVEL,
+        subset: str | Sequence[str] | None = None,
+        charges: bool = False,
+        units: str | None = None,
+    ):
+        super().__init__(path, source)
+        self.level = level or LEVEL
+        self.subset = [subset] if isinstance(subset, str) else list(subset or [])
+        self.charges = charges
+        self._units = Units(self.path, {_OPTION.get(key, key): unit for key, unit in UNITS.items()}, units)
+        with open_hdf5(self.path) as file:
+            self._all = list(file.keys())
+        if not self._all:
+            raise ReaderError(f"{self.path}: nothing in it; expected one group a molecule")
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The groups to read, in the file's order.
+
+        Raises:
+            ReaderError: when no group is of a subset that is asked for.
+        """
+        if not self.subset:
+            return self._all
+        found = set()
+        chosen = []
+        with open_hdf5(self.path) as file:
+            for name in self._all:
+                group = file[name]
+                subset = text(group["subset"][()]) if isinstance(group, h5py.Group) and "subset" in group else ""
+                found.add(subset)
+                if any(word.lower() in subset.lower() for word in self.subset):
+                    chosen.append(name)
+        if not chosen:
+            raise ReaderError(
+                f"{self.path}: no group of subset {self.subset}; subsets found: {', '.join(sorted(found))}"
+            )
+        return chosen
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def manifest(self) -> dict:
+        """File, level, and what the data set's repository says of all its releases."""
+        return {
+            "file": self.path.name,
+            "origin": "https://github.com/openmm/spice-dataset",
+            "licence": "CC0-1.0",
+            "level": self.level,
+        }
+
+    def _raw(self) -> Iterator[tuple[str, Any]]:
+        with open_hdf5(self.path) as file:
+            yield from ((name, file) for name in self.names)
+
+    def _array(self, name: str, group: h5py.Group, key: str, quantity: str | None) -> np.ndarray | None:
+        """A data set in internal units, float64, or None where there is none."""
+        if key not in group:
+            return None
+        data = group[key]
+        own = text(data.attrs.get("units", "")).replace("elementary_charge", "e").replace("^", "**")
+        if quantity is None:
+            if own not in ("", UNITS[key]):
+                raise RecordError("units contradict", f"{name}: {key} are in {own!r}, the format says {UNITS[key]!r}")
+            return np.asarray(data[()], dtype=np.float64)
+        return self._units.internal(name, key, data[()], own, quantity)
+
+    @staticmethod
+    def _charge(group: h5py.Group) -> int | None:
+        """The total charge [e] that the MBIS charges of the first conformer add up to, where they are there."""
+        if "mbis_charges" not in group or not np.isfinite(first := group["mbis_charges"][0]).all():
+            return None
+        return round(float(np.sum(first, dtype=np.float64)))
+
+    def _check_formation(self, name: str, group: h5py.Group, energy: np.ndarray) -> None:
+        """The energy of the separated atoms, total less formation energy, is the same for all conformers."""
+        formation = self._array(name, group, "formation_energy", "energies")
+        if formation is None or formation.shape != energy.shape:
+            return
+        spread = float(np.ptp(energy - formation))
+        if spread > _SPREAD:
+            raise RecordError(
+                "energies contradict",
+                f"{name}: total and formation energies differ by amounts that spread over {spread:.3g} kcal/mol; "
+                "expected the same amount, the energy of the separated atoms",
+            )
+
+    def _record(self, name: str, raw: Any) -> Record:
+        group = raw[name]
+        if not isinstance(group, h5py.Group):
+            raise RecordError("no group", f"{name}: not a group; expected one group a molecule")
+        for key in ("smiles", "atomic_numbers", "conformations", "dft_total_energy"):
+            if key not in group:
+                raise RecordError(f"no {key}", f"{name}: data set {key!r} is missing")
+        smiles = text(group["smiles"][()])
+        if "." in smiles:
+            raise RecordError("several fragments", f"{name}: {smiles.count('.') + 1} molecules; expected one")
+        if not group["conformations"].size:
+            raise RecordError("empty", f"{name}: no conformations")
+        molecule = molecule_of(
+            name, group["atomic_numbers"][()].astype(np.int64), np.empty((0, 3)), smiles, self._charge(group)
+        )
+        xyz = self._array(name, group, "conformations", "coords")
+        energy = self._array(name, group, "dft_total_energy", "energies")
+        gradient = self._array(name, group, "dft_total_gradient", "forces")
+        charges = self._array(name, group, "mbis_charges", None) if self.charges else None
+        assert xyz is not None
+        assert energy is not None
+        self._check_formation(name, group, energy)
+        conformers = Conformers(
+            xyz,
+            energy,
+            None if gradient is None else -gradient,
+            self.level,
+            self.source,
+            dipole=self._array(name, group, "scf_dipole", "dipoles"),
+        )
+        return Record(
+            id=name,
+            molecule=molecule,
+            conformers=conformers,
+            key=connectivity_key(molecule),
+            ref_charge=None if charges is None else charges.reshape(len(xyz), -1).mean(0),
+        )
