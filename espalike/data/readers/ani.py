@@ -1,0 +1,263 @@
+"""Reader of ANI-style HDF5: the ANI-1x release, and the older layout of ANI-1 and COMP6 (`pyanitools`).
+
+ANI-1x (github.com/aiqm/ANI1x_datasets; Smith et al., Sci. Data 7, 134 (2020)): a group a formula with
+`atomic_numbers (A,)`, `coordinates (K, A, 3)` [Å] and for each method `METHOD.energy (K,)` [hartree] and
+`METHOD.forces (K, A, 3)` [hartree/Å], NaN where the method was not applied. Older: nested groups with `species`
+(element symbols), `coordinates`, `energies`, where present `forces`, and `smiles` cut into characters.
+
+There is no graph, and one group holds frames of different isomers. So bonds are found by distance, frames of equal
+bonds are an entry, `FORMULA-0`, `FORMULA-1`, … in the order of their first frame, and bond orders are found once for
+each; its atoms stand in the file's order. Everything is taken as neutral (or of the charge of `smiles`) with a closed
+shell: broken bonds, radicals and clusters are rejected, and the message says how many frames they are. Stereo is not
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property, partial
+from itertools import groupby
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from rdkit import Chem
+
+from espalike.chem import connectivity_key
+from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.distances import frames_by_bonds, from_bonds
+from espalike.data.readers.files import open_hdf5, text
+from espalike.data.schema import Record, RecordError
+from espalike.types import Conformers, Molecule
+
+LEVELS = {"wb97x_dz": "wB97X/6-31G(d)", "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
+"""Level of theory of the methods of the ANI-1x release that have total energies of their own."""
+UNITS = {"coords": "angstrom", "energies": "hartree", "forces": "hartree/angstrom", "dipoles": "e*angstrom"}
+"""The format's."""
+Read = Callable[[str], np.ndarray]
+"""A data set of a group by its name."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Frames:
+    """An entry: frames of a group that have the same bonds, or what is wrong with the group.
+
+    Attributes:
+        name: identifier.
+        path: the group.
+        bonds: bonded pairs, shape `(B, 2)`.
+        frames: rows in the group's arrays, shape `(n,)`.
+        error: why they cannot be read.
+    """
+
+    name: str
+    path: str
+    bonds: np.ndarray
+    frames: np.ndarray
+    error: RecordError | None = None
+
+
+class AniReader(Reader):
+    """An entry for each set of frames of one formula that have the same bonds; one formula in memory at a time.
+
+    Finding out what entries there are takes a first pass over coordinates and energies.
+
+    Args:
+        path: the file.
+        source: name of the data source in tables; None = the file's name.
+        level: level of theory; None = what ANI-1x calls `method`. Files of the older layout do not say theirs.
+        method: whose energies, forces and dipoles to read where a file has several; conformers without an energy of
+            it are left out.
+        units: what the file's units are, as a check: the format gives them, and they may not contradict it.
+
+    Raises:
+        ReaderError: when the file is missing, no HDF5, cut short, empty, has no such method, or the units contradict.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | None = None,
+        level: str | None = None,
+        method: str = "wb97x_dz",
+        units: str | None = None,
+    ):
+        super().__init__(path, source)
+        self.method = method
+        self._given_level = level
+        self._units = Units(self.path, UNITS, units)
+        with open_hdf5(self.path) as file:
+            self._paths = list(_groups(file))
+            if not self._paths:
+                raise ReaderError(f"{self.path}: nothing in it; expected groups with coordinates")
+            methods = {key.removesuffix(".energy") for path in self._paths for key in file[path] if _is_energy(key)}
+        self._old = not any(name in LEVELS or "." in name for name in methods) and bool(methods & _OLD_ENERGIES)
+        if not self._old and method not in methods:
+            found = ", ".join(sorted(methods)) or "none"
+            raise ReaderError(f"{self.path}: no energies of method {method!r}; methods found: {found}")
+        if not self.level:
+            raise ReaderError(f"{self.path}: nothing says its level of theory; give reader.level")
+
+    @property
+    def level(self) -> str:
+        """Level of theory of all entries, empty where nothing says it."""
+        return self._given_level or ("" if self._old else LEVELS.get(self.method, ""))
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def manifest(self) -> dict:
+        """File, level and method."""
+        return {"file": self.path.name, "level": self.level, **({} if self._old else {"method": self.method})}
+
+    def _key(self, quantity: str, group: h5py.Group) -> str:
+        if not self._old:
+            return f"{self.method}.{quantity}"
+        plural = {"energy": "energies"}.get(quantity, quantity)
+        return plural if plural in group else quantity
+
+    @cached_property
+    def _index(self) -> list[_Frames]:
+        entries: list[_Frames] = []
+        with open_hdf5(self.path) as file:
+            for path in self._paths:
+                name, group, none = path.strip("/"), file[path], np.empty((0, 2), np.int64)
+                try:
+                    numbers, xyz, known = self._frames(name, group)
+                except RecordError as error:
+                    entries.append(_Frames(name, path, none, none, error))
+                    continue
+                finite = np.isfinite(xyz[known]).all(axis=(1, 2))
+                rows, lost = known[finite], known[~finite]
+                found = frames_by_bonds(numbers, self._units.internal(name, "coords", xyz[rows])) if len(rows) else []
+                for n, (bonds, frames) in enumerate(found):
+                    entries.append(_Frames(f"{name}-{n}", path, bonds, rows[frames].astype(np.int32)))
+                if len(lost):
+                    message = (
+                        f"{name}: coordinates of {len(lost)} of {len(known)} conformers hold NaN or infinite values"
+                    )
+                    bad = RecordError("coordinates not finite", message)
+                    entries.append(_Frames(f"{name}-{len(found)}", path, none, lost, bad))
+        return entries
+
+    def _frames(self, name: str, group: h5py.Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Atomic numbers, coordinates in the file's unit, and which conformers have an energy."""
+        key = self._key("energy", group)
+        for wanted in ("coordinates", key):
+            if wanted not in group:
+                raise RecordError(f"no {wanted}", f"{name}: data set {wanted!r} is missing")
+        numbers, energy = _numbers(name, group), group[key][()]
+        shape = group["coordinates"].shape
+        if shape[1:] != (len(numbers), 3) or energy.shape != shape[:1]:
+            raise RecordError(
+                "shapes disagree",
+                f"{name}: coordinates have shape {shape}, {key} {energy.shape}, for {len(numbers)} atoms",
+            )
+        own = text(group["coordinates"].attrs.get("units", ""))
+        self._units.internal(name, "coords", np.empty(0), own)  # a wrong unit is told before bonds are looked for
+        return numbers, group["coordinates"][()], np.flatnonzero(~np.isnan(energy))
+
+    def _raw(self) -> Iterator[tuple[str, Any]]:
+        with open_hdf5(self.path) as file:
+            for path, entries in groupby(self._index, key=attrgetter("path")):
+                group = file[path]
+                read = cache(partial(_read, group))  # once for all entries of the group
+                yield from ((entry.name, (entry, group, read)) for entry in entries)
+
+    def _array(self, entry: _Frames, group: h5py.Group, read: Read, key: str, quantity: str) -> np.ndarray | None:
+        """Rows of a data set in internal units, float64, or None where there is none."""
+        if key not in group:
+            return None
+        values, own = read(key), text(group[key].attrs.get("units", ""))
+        if len(values) <= entry.frames.max():
+            rows = int(entry.frames.max()) + 1
+            raise RecordError("shapes disagree", f"{entry.name}: {key} has {len(values)} rows, expected {rows} or more")
+        return self._units.internal(entry.name, key, values[entry.frames], own, quantity)
+
+    def _molecule(self, entry: _Frames, group: h5py.Group) -> Molecule:
+        smiles = _smiles(group)
+        charge = Chem.GetFormalCharge(smiles) if smiles else 0
+        try:
+            molecule = from_bonds(entry.name, _numbers(entry.name, group), entry.bonds, charge)
+        except RecordError as error:
+            raise RecordError(error.reason, f"{error} ({len(entry.frames)} conformers)") from error
+        if smiles and _flat(smiles) != _flat(Chem.MolFromSmiles(molecule.smiles)):
+            raise RecordError(
+                "bonds differ from SMILES",
+                f"{entry.name}: {len(entry.frames)} conformers have the bonds of "
+                f"{_flat(Chem.MolFromSmiles(molecule.smiles))}, the file says {_flat(smiles)}",
+            )
+        return molecule
+
+    def _record(self, name: str, raw: Any) -> Record:
+        entry, group, read = raw
+        if entry.error:
+            raise entry.error
+        molecule = self._molecule(entry, group)
+        energy, forces, dipole = (
+            self._array(entry, group, read, self._key(key, group), quantity)
+            for key, quantity in (("energy", "energies"), ("forces", "forces"), ("dipole", "dipoles"))
+        )
+        xyz = self._array(entry, group, read, "coordinates", "coords")
+        assert xyz is not None
+        assert energy is not None
+        conformers = Conformers(xyz, energy, forces, self.level, self.source, dipole=dipole)
+        return Record(name, molecule, conformers, key=connectivity_key(molecule))
+
+
+def _read(group: h5py.Group, key: str) -> np.ndarray:
+    return group[key][()]
+
+
+_OLD_ENERGIES = {"energies", "energy"}
+
+
+def _is_energy(key: str) -> bool:
+    return key.endswith(".energy") or key in _OLD_ENERGIES
+
+
+def _groups(group: h5py.Group) -> Iterator[str]:
+    """Paths of the groups that hold data, in the file's order."""
+    items = [group[key] for key in group]
+    if any(isinstance(item, h5py.Dataset) for item in items) and group.name != "/":
+        yield group.name
+    for item in items:
+        if isinstance(item, h5py.Group):
+            yield from _groups(item)
+
+
+def _numbers(name: str, group: h5py.Group) -> np.ndarray:
+    """Atomic numbers, shape `(A,)`, from numbers or element symbols."""
+    for key in ("atomic_numbers", "species"):
+        if key in group:
+            values = group[key][()]
+            if values.ndim != 1:
+                raise RecordError("shapes disagree", f"{name}: {key} have shape {values.shape}, expected (A,)")
+            if values.dtype.kind in "iu":
+                return values.astype(np.int64)
+            table = Chem.GetPeriodicTable()
+            try:
+                return np.array([table.GetAtomicNumber(text(v).strip()) for v in values], dtype=np.int64)
+            except RuntimeError as error:
+                symbols = " ".join(text(v) for v in values)
+                raise RecordError("unknown element", f"{name}: {key} are {symbols}") from error
+    raise RecordError("no atomic_numbers", f"{name}: data set 'atomic_numbers' or 'species' is missing")
+
+
+def _smiles(group: h5py.Group) -> Chem.Mol | None:
+    """The molecule that the group names, or None."""
+    if "smiles" not in group:
+        return None
+    return Chem.MolFromSmiles("".join(text(c) for c in np.atleast_1d(group["smiles"][()])))
+
+
+def _flat(mol: Chem.Mol) -> str:
+    """SMILES without hydrogens, stereo and numbers."""
+    mol = Chem.Mol(mol)
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)
+    return Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)

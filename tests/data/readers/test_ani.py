@@ -1,0 +1,286 @@
+"""ANI-1x as its release is laid out, with h5py; the older layout with the `pyanitools` that torchani carries."""
+
+import warnings
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from espalike.data.readers.ani import AniReader
+from espalike.data.readers.base import ReaderError
+from espalike.data.schema import Record, Rejection
+from tests.data.readers.suite import (
+    HARTREE,
+    Caught,
+    Impossible,
+    ReaderSuite,
+    Sample,
+    cut,
+    empty,
+    foreign,
+    graph_of,
+    sample,
+)
+
+NEUTRAL = ["CO", "CC(N)=O", "c1ccoc1", "C[N+](=O)[O-]", "CSCC#N"]
+
+
+def neutral():
+    return [sample(smiles, 3 + seed, seed) for seed, smiles in enumerate(NEUTRAL)]
+
+
+def pyanitools():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip(
+            "torchani.data._pyanitools", reason="torchani is not installed", exc_type=ImportError
+        )
+
+
+def edit(name, change=None, units=None):
+    """Replaces a data set of the first molecule, or its unit."""
+
+    def spoil(path):
+        with h5py.File(path, "a") as file:
+            group = next(group for key, group in walk(file) if key.endswith("mol-0"))
+            if units:
+                group[name].attrs["units"] = units
+                return
+            old = group[name][()]
+            del group[name]
+            if change:
+                group[name] = change(old)
+
+    return spoil
+
+
+def walk(group):
+    for item in group.values():
+        if isinstance(item, h5py.Group):
+            yield item.name, item
+            yield from walk(item)
+
+
+def nan_at(index):
+    def change(array):
+        array[index] = np.nan
+        return array
+
+    return change
+
+
+class Suite(ReaderSuite):
+    """What both layouts have in common."""
+
+    reader = AniReader
+    config = "ani"
+    level = "wB97X/6-31G(d)"
+    numbers: str
+    energy: str
+    forces: str
+
+    def samples(self):
+        return neutral()
+
+    def corruptions(self):
+        def permute(path):
+            first, *others = self.samples()
+            path.unlink()
+            i, j = first.swapped()
+            numbers = first.numbers.copy()
+            numbers[[i, j]] = numbers[[j, i]]
+            self.write(path, [replace(first, numbers=numbers), *others])
+
+        return {
+            "truncated": Caught(cut, "it is cut short; get the file again", whole=True),
+            "empty": Caught(empty, "it is empty; get the file again", whole=True),
+            "foreign": Caught(foreign, "it is not HDF5 or is damaged", whole=True),
+            "unit unknown": Caught(edit("coordinates", units="furlong"), "coords are in unit 'furlong'"),
+            "unit contradicts": Caught(edit(self.energy, units="ev"), "in 'ev', the file as a whole says 'hartree'"),
+            "permuted atoms": Caught(permute, "mol-0.*(no bond orders make a closed-shell|fragments of)"),
+            "permuted equal atoms": Impossible("there is no graph: bonds are where the atoms are near"),
+            "wrong charge": Impossible("the format says no charge; ions are rejected as no closed shell, tested below"),
+            "nan energy": Impossible("NaN says that the method was not applied; left out, tested below"),
+            "nan forces": Caught(edit(self.forces, nan_at((1, 2, 0))), "mol-0.*forces hold NaN"),
+            "nan coordinates": Caught(
+                edit("coordinates", nan_at((slice(None), 0))), "coordinates of 3 of 3 conformers hold NaN"
+            ),
+            "duplicated ids": Impossible("names of HDF5 groups are unique"),
+            "missing array": Caught(edit("coordinates"), "data set 'coordinates' is missing"),
+            "wrong shape": Caught(
+                edit(self.energy, lambda e: e[1:]), r"coordinates have shape \(3, 6, 3\), .* \(2,\), for 6 atoms"
+            ),
+        }
+
+    def test_whole_groups_without_the_array_of_elements(self, path):
+        edit(self.numbers)(path)
+        rejections = [r for r in self.open(path) if isinstance(r, Rejection)]
+        assert [r.reason for r in rejections] == ["no atomic_numbers"]
+
+
+class TestAni1x(Suite):
+    filename = "ani1x-release.h5"
+    numbers = "atomic_numbers"
+    energy = "wb97x_dz.energy"
+    forces = "wb97x_dz.forces"
+
+    def write(self, path, samples):
+        with h5py.File(path, "w") as file:
+            for s in samples:
+                group = file.create_group(s.name)
+                group["atomic_numbers"] = s.numbers.astype(np.uint8)
+                group["coordinates"] = s.xyz.astype(np.float32)
+                group["wb97x_dz.energy"] = s.energy / HARTREE
+                group["wb97x_dz.forces"] = (s.forces / HARTREE).astype(np.float32)
+                group["wb97x_dz.dipole"] = s.xyz[:, 0].astype(np.float32)
+                group["ccsd(t)_cbs.energy"] = np.append(s.energy[:-1] / HARTREE - 1.0, np.nan)
+
+    def read(self, path):
+        with h5py.File(path) as file:
+            return [
+                Sample(
+                    name,
+                    meant.smiles,
+                    group["atomic_numbers"][:],
+                    0,
+                    group["coordinates"][:].astype(float),
+                    group["wb97x_dz.energy"][:] * HARTREE,
+                    group["wb97x_dz.forces"][:].astype(float) * HARTREE,
+                    id=f"{name}-0",
+                )
+                for (name, group), meant in zip(file.items(), self.samples(), strict=True)
+            ]
+
+    def test_dipoles(self, path):
+        for record, meant in zip(self.records(path), self.samples(), strict=True):
+            np.testing.assert_allclose(record.conformers.dipole, meant.xyz[:, 0], rtol=1e-6)
+
+    def test_another_method_has_its_own_level_and_leaves_out_what_it_lacks(self, path):
+        records = self.records(path, method="ccsd(t)_cbs")
+        for record, meant in zip(records, self.samples(), strict=True):
+            assert record.conformers.level == "CCSD(T)*/CBS"
+            assert record.conformers.forces is record.conformers.dipole is None
+            np.testing.assert_allclose(record.conformers.energy, meant.energy[:-1] - HARTREE, rtol=1e-9)
+            np.testing.assert_allclose(record.conformers.xyz, meant.xyz[:-1], atol=1e-6)
+        with pytest.raises(ReaderError, match=r"no energies of method 'mp2'; methods found: ccsd\(t\)_cbs, wb97x_dz"):
+            self.open(path, method="mp2")
+
+    def test_a_group_without_the_method_is_no_entry(self, path):
+        edit("ccsd(t)_cbs.energy", nan_at(slice(None)))(path)
+        assert [r.id for r in self.open(path, method="ccsd(t)_cbs")] == ["mol-1-0", "mol-2-0", "mol-3-0", "mol-4-0"]
+
+
+class TestPyanitools(Suite):
+    filename = "ani_gdb_s02.h5"
+    options = {"level": "wB97X/6-31G(d)"}  # noqa: RUF012
+    numbers = "species"
+    energy = "energies"
+    forces = "forces"
+
+    def write(self, path, samples):
+        packer = pyanitools().datapacker(str(path))
+        for s in samples:
+            mol = graph_of(s.smiles)[3]
+            packer.store_data(
+                f"gdb11_s02/{s.name}",
+                species=[{1: "H", 6: "C", 7: "N", 8: "O", 16: "S"}[z] for z in s.numbers.tolist()],
+                coordinates=s.xyz.astype(np.float32),
+                energies=s.energy / HARTREE,
+                forces=(s.forces / HARTREE).astype(np.float32),
+                smiles=list(mol),
+            )
+        packer.cleanup()
+
+    def read(self, path):
+        loader = pyanitools().anidataloader(str(path))
+        numbers = {"H": 1, "C": 6, "N": 7, "O": 8, "S": 16}
+        found = []
+        for data, meant in zip(loader, self.samples(), strict=True):
+            assert b"".join(data["smiles"]).decode() == graph_of(meant.smiles)[3]
+            found.append(
+                Sample(
+                    meant.name,
+                    meant.smiles,
+                    np.array([numbers[symbol.decode()] for symbol in data["species"]]),
+                    0,
+                    data["coordinates"].astype(float),
+                    data["energies"] * HARTREE,
+                    data["forces"].astype(float) * HARTREE,
+                    id=f"{data['path'].strip('/')}-0",
+                )
+            )
+        loader.cleanup()
+        return found
+
+    def test_the_level_must_be_said(self, path):
+        with pytest.raises(ReaderError, match=r"give reader\.level"):
+            AniReader(path)
+
+    def test_the_smiles_must_be_that_of_the_bonds(self, path):
+        edit("smiles", lambda _: np.array([b"C", b"C"]))(path)
+        (rejection,) = (r for r in self.open(path) if isinstance(r, Rejection))
+        assert rejection.reason == "bonds differ from SMILES"
+        assert "3 conformers have the bonds of CO, the file says CC" in rejection.message
+
+    def test_an_element_that_is_none(self, path):
+        edit("species", lambda _: np.array([b"Xy"] * 6))(path)
+        (rejection,) = (r for r in self.open(path) if isinstance(r, Rejection))
+        assert rejection.reason == "unknown element"
+
+
+def write_formula(path, *parts):
+    """A formula group with the frames of several samples in turn; atoms sorted by element."""
+    parts = [(s, np.argsort(-s.numbers, kind="stable")) for s in parts]
+    with h5py.File(path, "w") as file:
+        group = file.create_group("formula")
+        group["atomic_numbers"] = np.sort(parts[0][0].numbers)[::-1].astype(np.uint8)
+        rows = sorted((k, p) for p, (s, _) in enumerate(parts) for k in range(len(s.xyz)))
+        group["coordinates"] = np.stack([parts[p][0].xyz[k][parts[p][1]] for k, p in rows])
+        group["wb97x_dz.energy"] = np.array([parts[p][0].energy[k] / HARTREE for k, p in rows])
+        group["wb97x_dz.forces"] = np.stack([parts[p][0].forces[k][parts[p][1]] / HARTREE for k, p in rows])
+
+
+def test_isomers_of_a_formula_are_records_of_their_own(tmp_path):
+    ethanol, ether = sample("CCO", 4), sample("COC", 3, seed=1)
+    write_formula(tmp_path / "a.h5", ethanol, ether)
+    reader = AniReader(tmp_path / "a.h5")
+    assert len(reader) == 2
+    for record, s, name in zip(reader, (ethanol, ether), ("CCO", "COC"), strict=True):
+        assert isinstance(record, Record)
+        assert graph_of(record.molecule.smiles)[3] == name
+        order = np.argsort(-s.numbers, kind="stable")
+        np.testing.assert_allclose(record.conformers.xyz, s.xyz[:, order], atol=1e-9)
+        np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
+        np.testing.assert_allclose(record.conformers.forces, s.forces[:, order], atol=1e-9)
+    assert [r.id for r in reader.entries(1)] == ["formula-1"]
+
+
+def test_ions_radicals_and_clusters_are_rejected_with_their_number_of_frames(tmp_path):
+    def only(s, reason, message):
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            group = file.create_group("x")
+            group["atomic_numbers"], group["coordinates"] = s.numbers, s.xyz
+            group["wb97x_dz.energy"] = s.energy
+        (found,) = AniReader(tmp_path / "a.h5")
+        assert isinstance(found, Rejection)
+        assert (found.reason, message in found.message) == (reason, True), found
+
+    ion = sample("C[NH3+]", 2)
+    only(ion, "no closed shell", "(2 conformers)")
+    methane = sample("C", 3)
+    last = replace(methane, numbers=methane.numbers[:-1], xyz=methane.xyz[:, :-1])
+    only(last, "no closed shell", "(3 conformers)")
+    pair = replace(
+        methane,
+        numbers=np.tile(methane.numbers, 2),
+        xyz=np.concatenate([methane.xyz, methane.xyz + np.array([5.0, 0.0, 0.0])], axis=1),
+    )
+    only(pair, "several fragments", "fragments of 5, 5 atoms; expected one molecule (3 conformers)")
+
+
+def test_an_empty_file(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w"):
+        pass
+    with pytest.raises(ReaderError, match="nothing in it; expected groups with coordinates"):
+        AniReader(tmp_path / "a.h5")

@@ -1,0 +1,104 @@
+"""Frames grouped by their bonds, and molecules made of bonds."""
+
+import numpy as np
+import pytest
+
+from espalike.chem import connectivity_key, from_smiles
+from espalike.data.readers.distances import frames_by_bonds, from_bonds
+from espalike.data.schema import RecordError
+from tests.data.readers.suite import graph_of, sample
+
+NEUTRAL = [
+    "CO",
+    "c1ccoc1",
+    "CC#N",
+    "C[N+](=O)[O-]",
+    "CS(C)(=O)=O",
+    "O=C1C=CC(=O)C=C1",
+    "C1CC1",
+    "[C-]#[O+]",
+]
+CHARGED = [("C[NH3+]", 1), ("CC(=O)[O-]", -1), ("NC(N)=[NH2+]", 1), ("[Cl-]", -1)]
+
+
+@pytest.mark.parametrize("smiles", NEUTRAL)
+def test_bonds_and_their_orders_are_found(smiles):
+    s = sample(smiles, 5)
+    ((bonds, frames),) = frames_by_bonds(s.numbers, s.xyz)
+    assert frames.tolist() == [0, 1, 2, 3, 4]
+    molecule = from_bonds("m", s.numbers, bonds)
+    assert graph_of(molecule.smiles) == graph_of(s.smiles)
+    assert molecule.numbers.tolist() == s.numbers.tolist()
+
+
+def test_another_resonance_form_is_the_same_molecule():
+    s = sample("CN=[N+]=[N-]", 1)
+    ((bonds, _),) = frames_by_bonds(s.numbers, s.xyz)
+    molecule = from_bonds("m", s.numbers, bonds)
+    assert connectivity_key(molecule) == connectivity_key(from_smiles("CN=[N+]=[N-]"))
+
+
+@pytest.mark.parametrize(("smiles", "charge"), CHARGED)
+def test_ions_need_their_charge(smiles, charge):
+    s = sample(smiles, 1)
+    ((bonds, _),) = frames_by_bonds(s.numbers, s.xyz)
+    assert graph_of(from_bonds("m", s.numbers, bonds, charge).smiles) == graph_of(s.smiles)
+    if len(s.numbers) > 1:
+        with pytest.raises(RecordError, match=r"m: no bond orders .* charge \+0"):
+            from_bonds("m", s.numbers, bonds)
+
+
+def test_isomers_are_told_apart_and_keep_their_frames():
+    ethanol = sample("CCO", 4)
+    order = np.argsort(-ethanol.numbers, kind="stable")
+    ether = sample("COC", 3, seed=1)
+    xyz = np.empty((7, 9, 3))
+    xyz[[0, 2, 3, 6]] = ethanol.xyz[:, order]
+    xyz[[1, 4, 5]] = ether.xyz[:, np.argsort(-ether.numbers, kind="stable")]
+    numbers = ethanol.numbers[order]
+    (first, of_first), (second, of_second) = frames_by_bonds(numbers, xyz)
+    assert (of_first.tolist(), of_second.tolist()) == ([0, 2, 3, 6], [1, 4, 5])
+    smiles = [graph_of(from_bonds("m", numbers, bonds).smiles)[3] for bonds in (first, second)]
+    assert smiles == ["CCO", "COC"]
+
+
+def moved(distance):
+    """Methanol, four frames as they are and one with its hydroxyl hydrogen at a distance [Å] from the oxygen."""
+    s = sample("CO", 5)
+    o = int(np.flatnonzero(s.numbers == 8)[0])
+    h = min(np.flatnonzero(s.numbers == 1), key=lambda i: np.linalg.norm(s.xyz[0, i] - s.xyz[0, o]))
+    xyz = s.xyz.copy()
+    bond = xyz[2, h] - xyz[2, o]
+    xyz[2, h] = xyz[2, o] + distance * bond / np.linalg.norm(bond)
+    return s.numbers, xyz
+
+
+@pytest.mark.parametrize(("distance", "groups"), [(1.2, 1), (1.35, 1), (1.45, 2), (3.0, 2)])
+def test_a_stretched_bond_stays_with_its_molecule_and_a_broken_one_does_not(distance, groups):
+    """The sum of covalent radii of O and H is 0.97 Å; 1.26 Å is the limit for a frame alone, 1.41 Å for one of many."""
+    numbers, xyz = moved(distance)
+    found = frames_by_bonds(numbers, xyz)
+    assert [len(frames) for _, frames in found] == ([5] if groups == 1 else [4, 1])
+    if groups == 2:
+        with pytest.raises(RecordError, match=r"m: fragments of (5, 1|1, 5) atoms"):
+            from_bonds("m", numbers, found[1][0])
+    alone = frames_by_bonds(numbers, xyz[2:3])[0][0]
+    assert len(alone) == (5 if distance < 1.26 else 4)
+
+
+def test_radicals_are_refused():
+    s = sample("CO", 1)
+    keep = np.arange(6) != np.flatnonzero(s.numbers == 1)[0]
+    ((bonds, _),) = frames_by_bonds(s.numbers[keep], s.xyz[:, keep])
+    with pytest.raises(RecordError) as caught:
+        from_bonds("m", s.numbers[keep], bonds)
+    assert caught.value.reason == "no closed shell"
+
+
+def test_many_frames_are_cut_into_chunks(monkeypatch):
+    s = sample("CC", 50)
+    whole = frames_by_bonds(s.numbers, s.xyz)
+    monkeypatch.setattr("espalike.data.readers.distances._CHUNK", 100)
+    ((bonds, frames),) = frames_by_bonds(s.numbers, s.xyz)
+    np.testing.assert_array_equal(bonds, whole[0][0])
+    np.testing.assert_array_equal(frames, np.arange(50))
