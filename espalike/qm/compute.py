@@ -85,7 +85,7 @@ class Local:
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks, `chunk` geometries of each in turn; see `Compute`."""
         context = multiprocessing.get_context("spawn")  # a forked child inherits locks of the parent's thread pools
-        pool = ProcessPoolExecutor(min(self.workers, len(tasks)), mp_context=context, initializer=_end_with_parent)
+        pool = ProcessPoolExecutor(min(self.workers, len(tasks)), mp_context=context, initializer=end_with_parent)
         most = max(task.frames for task in tasks)
         try:
             for stop in [*range(self.chunk, most, self.chunk), most]:
@@ -98,7 +98,7 @@ class Local:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Let a worker end when the program is killed; left alone, it would wait for work for ever."""
     parent = multiprocessing.parent_process()
 
