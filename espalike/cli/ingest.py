@@ -4,157 +4,167 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from espalike.data.schema import Record
-    from espalike.types import Molecule
-
-    Reference = Callable[[Molecule], tuple[np.ndarray, np.ndarray]]
+    from espalike.assigners.reference import References
+    from espalike.data.audit import Verdict
+    from espalike.data.ingest import Job
 
 HELP = """usage: espalike ingest reader=NAME reader.path=FILE out=DIR [key=value ...]
 
 Reads a QM data set, checks and filters every entry, counts what is rejected and why, and writes a store.
 
-  espalike ingest reader=hdf5 reader.path=torsiondrives.h5 out=store/td reference=openff
+  espalike ingest reader=hdf5 reader.path=torsiondrives.h5 out=store/td reference=openff workers=4
 
-  reader=hdf5|hutchison   layout of the file; reader.level=, reader.units= where the file does not say them,
-                          reader.zero_forces=true for optimised geometries without energies
-  split=keep|hash         the data's own splits (hash where it has none), or by connectivity for all
-  reference=none|openff   charges (NAGL AM1-BCC) and Lennard-Jones parameters kept as training references
-  filters.energy_window=, filters.force_ceiling=, filters.connectivity=, filters.duplicates="""
+  reader=NAME             layout of the data: spice|qcarchive|espaloma|grappa|ani|rmd17|extxyz|sdf|
+                          forcebalance|table|hdf5|hutchison;
+                          reader.level=, reader.units= where the file does not say them; `espalike ingest reader=NAME
+                          --cfg job` prints the options of a layout
+  split=keep|hash         the data's own splits (hash where it has none), or by connectivity for all; seed=, fractions=
+  reference=none|openff   charges (NAGL AM1-BCC) and Lennard-Jones parameters kept as training references;
+                          force_field=FILE, workers=N processes, cache=DIR (or null) where they are kept for next time
+  against=[DIR,...]       stores: geometries that one of them has at the same level are not stored again
+  audit=error|warn|off    what it means when forces do not fit energies, or energies their atoms: a wrong unit or sign
+  shard=MB                size of the store's files
+  force=true              ingest again even if nothing has changed
+  origin=, licence=       where the data comes from and its licence, where the file does not say them
+
+What is left out, and counted by reason (null switches a filter off):
+  filters.elements=[H,C,N,O]    entries with other elements
+  filters.net_charges=[0]       entries with another net charge
+  filters.closed_shell=true     entries with an odd number of electrons
+  filters.connectivity=true     geometries with broken, formed or transferred bonds
+  filters.force_ceiling=500     geometries with a force component above it, kcal/mol/A
+  filters.energy_window=        geometries that far above the entry's lowest, kcal/mol
+  filters.duplicates=0.001      geometries that an earlier entry of the molecule and level has, within so many A
+  filters.rmsd=                 geometries nearer to an earlier one of the entry than this, A (0.25 thins conformers)
+`espalike info DIR --rejected [ID]` lists what was left out and why.
+
+Stopped or killed, the same command goes on where it was. Given again when it is through, it does nothing."""
 
 _SHOWN = 8
 """Messages printed; the others are counted only."""
-
-
-class Ingest:
-    """Takes a reader's entries through filters, reference and split, and counts what falls out.
-
-    Args:
-        entries: records and rejections.
-        filters: conformer filters.
-        assign_split: split of a record.
-        reference: charges and Lennard-Jones parameters of a molecule, or None.
-        report: called with the message of each rejection.
-
-    Attributes:
-        rejected: counts by reason; `conformer: …` counts conformers, `reference: …` molecules kept without
-            reference, the others entries.
-        faults: how many entries were bad, as against filtered out.
-    """
-
-    def __init__(self, entries, filters, assign_split, reference: Reference | None, report: Callable[[str], None]):
-        self._entries = entries
-        self._filters = filters
-        self._assign_split = assign_split
-        self._reference = reference
-        self._report = report
-        self._references: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
-        self.rejected: Counter[str] = Counter()
-        self.faults = 0
-
-    def __iter__(self) -> Iterator[Record]:
-        from espalike.data.filters import useful
-        from espalike.data.schema import RecordError, Rejection, check
-
-        for entry in self._entries:
-            if isinstance(entry, Rejection):
-                self._reject(entry.reason, entry.message)
-                self.faults += 1
-                continue
-            try:
-                record, dropped = self._filters(entry)
-            except RecordError as error:
-                self._reject(error.reason, str(error))
-                continue
-            self.rejected.update(dropped)
-            record = self._with_reference(replace(record, split=self._assign_split(record)))
-            if not useful(record):
-                self._reject("nothing to learn from", f"{record.id}: no forces, no reference, and not two energies")
-                continue
-            check(record)
-            yield record
-
-    def _reject(self, reason: str, message: str) -> None:
-        self.rejected[reason] += 1
-        self._report(message)
-
-    def _with_reference(self, record: Record) -> Record:
-        if self._reference is None:
-            return record
-        smiles = record.molecule.smiles
-        if smiles not in self._references:
-            try:
-                self._references[smiles] = self._reference(record.molecule)
-            except ValueError as error:
-                self._references[smiles] = None
-                self._reject("reference: not covered", str(error))
-        found = self._references[smiles]
-        return record if found is None else replace(record, ref_charge=found[0], ref_lj=found[1])
 
 
 def run(cfg) -> int:
     """Run the job; 0 all entries stored or filtered, 1 some were bad and left out.
 
     Raises:
-        ValueError: when nothing can be done: no file, units or licence unknown, no entry left.
+        ValueError: when nothing can be done: no file, units or licence unknown, no entry left, impossible units.
     """
-    from hydra.utils import instantiate
     from rich.console import Console
+
+    from espalike.data import ingest
+
+    console = Console(stderr=True, soft_wrap=True)
+    reference, described = _reference(cfg.reference, cfg.force_field, cfg.workers, cfg.cache)
+    job = _job(cfg, reference, described, console)
+    shown = 0
+
+    def report(message: str) -> None:
+        nonlocal shown
+        shown += 1
+        if shown <= _SHOWN:
+            console.print(message, style="yellow", markup=False, highlight=False)
+
+    try:
+        result = ingest.run(job, report)
+    finally:
+        if reference is not None:
+            reference.close()
+    if result.unchanged:
+        print(f"{result.store.path}: unchanged input and settings, nothing to do; force=true ingests it again")
+    if result.resumed:
+        print(f"went on after {result.resumed} entries that an earlier run had done")
+    if shown > _SHOWN:
+        console.print(f"... and {shown - _SHOWN} more; espalike info {cfg.out} --rejected lists them", style="yellow")
+    for verdict in result.verdicts:
+        _tell(verdict, console)
+    _show(result.store, result.store.manifest["rejected"], "is" if result.unchanged else "wrote")
+    return 1 if result.faults else 0
+
+
+def _job(cfg, reference: References | None, described: str, console) -> Job:
+    """The job that the settings describe."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
     from rich.progress import track
 
+    from espalike.data.ingest import Job
     from espalike.data.split import hash_split
-    from espalike.data.store import write_store
+    from espalike.data.store import open_stores
 
-    if cfg.split not in ("keep", "hash"):
-        raise ValueError(f"split={cfg.split}: expected keep or hash")
+    for name, allowed in (("split", ("keep", "hash")), ("audit", ("error", "warn", "off"))):
+        if cfg[name] not in allowed:
+            raise ValueError(f"{name}={cfg[name]}: expected {' or '.join(allowed)}")
     fractions = dict(cfg.fractions)
     hash_split("", cfg.seed, fractions)  # a wrong share is told before the work
     reader = instantiate(cfg.reader, _convert_="all")
-    reference, described = _reference(cfg.reference, cfg.force_field)
-    console = Console(stderr=True, soft_wrap=True)
-    messages: list[str] = []
+    given = {key: cfg[key] for key in ("origin", "licence") if cfg[key]}
+    split = {"rule": cfg.split, "seed": cfg.seed, "fractions": fractions}
+    filters = OmegaConf.to_container(cfg.filters, resolve=True)
+    options = OmegaConf.to_container(cfg.reader, resolve=True)
+    assert isinstance(options, dict)
+    options |= {"path": None, "source": reader.source}  # the input is known by its content
 
-    def assign_split(record: Record) -> str:
+    def assign_split(record) -> str:
         kept = cfg.split == "keep" and record.split
         return record.split if kept else hash_split(record.key, cfg.seed, fractions)
 
-    def report(message: str) -> None:
-        messages.append(message)
-        if len(messages) <= _SHOWN:
-            console.print(message, style="yellow", markup=False, highlight=False)
+    def progress(entries: Iterator, done: int) -> Iterable:
+        text = f"ingest {reader.source}"
+        hidden = not console.is_terminal
+        return track(entries, text, total=len(reader), completed=done, console=console, disable=hidden)
 
-    entries = track(reader, description=f"ingest {reader.source}", console=console, disable=not console.is_terminal)
-    ingest = Ingest(entries, instantiate(cfg.filters, _convert_="all"), assign_split, reference, report)
-    manifest = {
-        **reader.manifest,
-        "command": shlex.join(["espalike", "ingest", *_overrides()]),
-        "split": {"rule": cfg.split, "seed": cfg.seed, "fractions": fractions},
-        "reference": described,
-    }
-    manifest |= {key: cfg[key] for key in ("origin", "licence") if cfg[key]}
-    store = write_store(cfg.out, ingest, manifest=manifest, rejected=ingest.rejected)
-    if len(messages) > _SHOWN:
-        console.print(f"... and {len(messages) - _SHOWN} more of these", style="yellow")
-    _show(store, ingest.rejected)
-    return 1 if ingest.faults else 0
+    return Job(
+        reader=reader,
+        out=Path(cfg.out),
+        filters=instantiate(cfg.filters, _convert_="all"),
+        assign_split=assign_split,
+        settings={"reader": options, "filters": filters, "split": split, "reference": described, "given": given},
+        manifest={
+            **reader.manifest,
+            **given,
+            "command": shlex.join(["espalike", "ingest", *_overrides()]),
+            "split": split,
+            "filters": filters,
+            "reference": described,
+        },
+        reference=reference,
+        against=open_stores(list(cfg.against)),
+        audit=cfg.audit,
+        shard=cfg.shard,
+        force=cfg.force,
+        progress=progress,
+    )
 
 
-def _reference(name: str, force_field: str) -> tuple[Reference | None, str]:
+def _reference(
+    name: str, force_field: str, workers: int = 1, cache: str | None = "auto"
+) -> tuple[References | None, str]:
+    """What gives reference parameters, or None, and its description for the manifest."""
     if name == "none":
         return None, "none"
     if name != "openff":
         raise ValueError(f"reference={name}: expected none or openff")
-    from espalike.assigners.openff import OpenFFAssigner
+    from espalike.assigners.reference import PooledReferences, References, cache_folder
 
-    assigner = OpenFFAssigner(force_field)
-    return assigner.reference, f"{assigner.force_field} and {assigner.nagl}"
+    folder = cache_folder() if cache == "auto" else cache
+    one = workers < 2
+    found = References(force_field, cache=folder) if one else PooledReferences(workers, force_field, cache=folder)
+    return found, found.description
+
+
+def _tell(verdict: Verdict, console) -> None:
+    """An audit's outcome in a line: on stdout, or as a warning where it has failed."""
+    text = f"audit of {verdict.audit}, {verdict.where}: {verdict.outcome}: {verdict.message}"
+    if verdict.outcome == "failed":
+        console.print(text, style="yellow", markup=False, highlight=False)
+    else:
+        print(text)
 
 
 def _overrides() -> list[str]:
@@ -164,9 +174,11 @@ def _overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
-def _show(store, rejected: Counter[str]) -> None:
+def _show(store, rejected: Mapping[str, int], verb: str = "wrote") -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from espalike.data.shards import data_files
 
     table = Table(title=f"store {store.path}")
     for column in ("split", "molecules", "entries", "conformers"):
@@ -182,7 +194,9 @@ def _show(store, rejected: Counter[str]) -> None:
         for reason, count in sorted(rejected.items()):
             out.add_row(reason, str(count))
         console.print(out)
-    print(f"wrote {store.path / store.manifest['data']} and manifest.json, hash {store.hash[:12]}")
+    names = data_files(store.manifest)
+    files = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    print(f"{verb} {store.path / files} and manifest.json, hash {store.hash[:12]}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

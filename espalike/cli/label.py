@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from espalike.cli.ingest import Reference
+    from espalike.data.ingest import Reference
     from espalike.data.schema import Record
     from espalike.qm.base import Calculator
     from espalike.qm.compute import Compute, Task

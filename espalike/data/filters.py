@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -90,13 +90,14 @@ class Filters:
         """
         self._check_molecule(record)
         dropped: Counter[str] = Counter()
-        for setting, judge in (
-            (self.connectivity or None, _bonds),
+        steps: list[tuple[float | None, Callable[[Record, float], Bad]]] = [
+            (1.0 if self.connectivity else None, _bonds),
             (self.force_ceiling, _forces),
             (self.energy_window, _energies),
             (self.duplicates, _repeated),
             (self.rmsd, _similar),
-        ):
+        ]
+        for setting, judge in steps:
             if setting is None:
                 continue
             bad = judge(record, setting)
@@ -155,7 +156,7 @@ def drop(record: Record, bad: Bad) -> tuple[Record, Counter[str]]:
 _BONDS = "bonds differ from the graph"
 
 
-def _bonds(record: Record, _: bool) -> Bad:
+def _bonds(record: Record, _: float) -> Bad:
     found = bond_faults(record.molecule, record.conformers.xyz)
     if not found.any():
         return []

@@ -167,8 +167,8 @@ def commit(
     }
     if rejections:
         plan["rejections"] = f"rejected-{plan['hash'][:12]}.jsonl"
-        _write(work / "rejected.jsonl", rejections)
-    _write(work / _PLAN, (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode())
+        write_whole(work / "rejected.jsonl", rejections)
+    write_whole(work / _PLAN, (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode())
     publish(root, work)
 
 
@@ -188,7 +188,7 @@ def publish(root: Path, work: Path) -> None:
         if source.exists():  # else moved before
             os.replace(source, target)
     # a copy takes the manifest's place: the plan stays until the old files are gone too
-    _write(root / MANIFEST, (work / _PLAN).read_bytes())
+    write_whole(root / MANIFEST, (work / _PLAN).read_bytes())
     kept = {target.name for _, target in moves}
     for pattern in ("entries-*.arrow", "rejected-*.jsonl"):
         for old in root.glob(pattern):
@@ -205,7 +205,7 @@ def data_files(manifest: Mapping) -> list[str]:
     return [data] if isinstance(data, str) else list(data)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """The file with this content, in one step."""
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("wb") as file:

@@ -106,6 +106,11 @@ class Store:
         """One text column as it lies in the file, without a Python object an entry."""
         return self._table.column(name)
 
+    @property
+    def table(self) -> pa.Table:
+        """All rows, as they lie in the files."""
+        return self._table
+
     def lengths(self, column: str) -> np.ndarray:
         """Length of every entry's list in a column that has no gaps, e.g. conformers (`energy`), atoms (`numbers`)."""
         return np.concatenate([np.diff(batch.column(column).offsets.to_numpy()) for batch in self._batches])

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from espalike.cli.ingest import Ingest, main
+from espalike.cli.ingest import main
 from espalike.data.filters import Filters
+from espalike.data.ingest import Ingest
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.split import hash_split
 from espalike.data.store import Store
@@ -51,7 +52,7 @@ def test_ingest_writes_a_store_and_says_what_it_left_out(source, tmp_path, capsy
     assert [len(r.conformers.energy) for r in store.records()] == [4, 3]
     assert store.column("split") == ["val", "val"]
     m = store.manifest
-    assert m["rejected"] == {"conformer: bonds differ from the graph": 1, "energies not finite": 1}
+    assert m["rejected"] == {"conformer: bonds differ from the graph (broken)": 1, "energies not finite": 1}
     assert (m["licence"], m["origin"], m["levels"]) == ("MIT", "made up", ["PBE/def2-SVP"])
     assert m["command"] == f"espalike ingest reader=hdf5 reader.path={source} out={tmp_path / 'store'}"
     assert m["split"]["rule"] == "keep"
@@ -108,37 +109,37 @@ def test_runs_as_a_program(source, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set.h5", "store"]  # hydra leaves nothing behind
 
 
-def run_with(source, reference):
-    messages = []
-    ingest = Ingest(Hdf5Reader(source), Filters(), lambda record: "train", reference, messages.append)
-    return list(ingest), ingest, messages
+def outcomes(entries, reference=None):
+    found = list(Ingest(entries, Filters(), lambda record: "train", reference))
+    return [o.record for o in found if o.record], [line for o in found for line in o.rejected], found
 
 
-def test_reference_is_computed_once_a_molecule(source):
-    calls = []
-
+def test_reference_is_added_to_each_record(source):
     def reference(molecule):
-        calls.append(molecule.name)
         return np.linspace(-1, 1, 6), np.ones((6, 2))
 
-    records, ingest, _ = run_with(source, reference)
-    assert calls == ["good"]
-    assert ingest.faults == 1
+    records, _, found = outcomes(Hdf5Reader(source), reference)
+    assert sum(o.fault for o in found) == 1
+    assert [r.id for r in records] == ["good", "stretched"]
     for record in records:
         np.testing.assert_array_equal(record.ref_charge, np.linspace(-1, 1, 6))
         assert record.ref_lj.shape == (6, 2)
 
 
 def test_failing_reference_is_counted_and_the_entry_kept(source):
+    calls = []
+
     def reference(molecule):
+        calls.append(molecule.name)
         raise ValueError(f"{molecule.name}: no parameters")
 
-    records, ingest, messages = run_with(source, reference)
+    records, lines, found = outcomes(Hdf5Reader(source), reference)
     assert [r.id for r in records] == ["good", "stretched"]
     assert all(r.ref_charge is None and r.ref_lj is None for r in records)
-    assert ingest.rejected["reference: not covered"] == 1
-    assert ingest.faults == 1
-    assert messages[1] == "good: no parameters"
+    assert calls == ["good"]  # the same molecule again: not asked, not told twice
+    (line,) = (line for line in lines if line.reason == "reference: not covered")
+    assert line.message == "good: no parameters"
+    assert sum(o.fault for o in found) == 1
 
 
 def test_entries_without_labels_are_left_out(source):
@@ -148,10 +149,10 @@ def test_entries_without_labels_are_left_out(source):
             if conformers is not None:
                 yield replace(record, conformers=replace(conformers, forces=None, energy=conformers.energy * np.nan))
 
-    ingest = Ingest(unlabelled(), Filters(), lambda record: "train", None, lambda message: None)
-    assert list(ingest) == []
-    assert ingest.rejected["nothing to learn from"] == 2
-    assert ingest.faults == 0
+    records, lines, found = outcomes(unlabelled())
+    assert records == []
+    assert [line.reason for line in lines if not line.reason.startswith("conformer")] == ["nothing to learn from"] * 2
+    assert not any(o.fault for o in found)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the OpenFF packages")

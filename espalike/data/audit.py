@@ -1,0 +1,236 @@
+"""Unit sanity: do forces fit energies, and are energies the total energies of these atoms?
+
+Both audits keep a few sums for each source and level while records pass, never the data.
+
+*Forces.* Between two consecutive geometries that are close, the energy changes by −½(F₁ + F₂)·Δx, up to third order in
+Δx. The slope of ΔE on that, through the origin, is 1; wrong units or signs give another number.
+
+*Energies.* A total energy is close to the sum of its free atoms' energies: bonding is below 5 % of it. The ratio of the
+two is 1 where the unit is right, 1/27.2 where hartree was read as eV, and so on. Relative energies, and those of
+methods without core electrons, have other ratios and are left alone. The least-squares energies of the elements,
+E ≈ Σ n(Z) e(Z), are reported beside it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from espalike import units
+from espalike.data.schema import Record
+
+ATOM_ENERGIES = {
+    1: -0.5, 2: -2.9037, 3: -7.4781, 4: -14.6674, 5: -24.6539, 6: -37.8450, 7: -54.5892, 8: -75.0673, 9: -99.7339,
+    11: -162.2546, 12: -200.053, 13: -242.346, 14: -289.359, 15: -341.259, 16: -398.110, 17: -460.148,
+    19: -599.165, 20: -676.758, 30: -1777.848, 35: -2572.441,
+}  # fmt: skip
+"""Total energies of free atoms [hartree]: to argon non-relativistic exact ones, S. J. Chakravorty, S. R. Gwaltney,
+E. R. Davidson, F. A. Parpia, C. Froese Fischer, Phys. Rev. A 47, 3649 (1993); then Hartree-Fock, C. F. Bunge,
+J. A. Barrientos, A. V. Bunge, At. Data Nucl. Data Tables 53, 113 (1993). Heavier ones often have core potentials."""
+
+CLOSE = 0.2
+"""Largest displacement of an atom [Å] between geometries that are compared."""
+LEAST_PAIRS, LEAST_MOLECULES = 20, 3
+"""Fewer pairs of geometries, or molecules, are no ground for a verdict."""
+_SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
+"""Deviation of the slope from 1 that is an error, r² below which there is no verdict, deviation of a ratio from its
+unit's."""
+
+_ENERGY_UNITS = ("hartree", "eV", "kcal/mol", "kJ/mol")
+_FORCE_UNITS = tuple(f"{e}/{length}" for e in _ENERGY_UNITS for length in ("angstrom", "bohr", "nm"))
+
+
+class AuditError(ValueError):
+    """Numbers that cannot be in the units they are said to be in."""
+
+
+@dataclass
+class Sums:
+    """What is kept of one source and level.
+
+    Attributes:
+        pairs: close consecutive geometries.
+        xx, xy, yy: sums over them of (F·Δx)², −(F·Δx)ΔE and ΔE² [kcal²/mol²].
+        molecules: records with energies and known atoms.
+        classes: number of them by what their energy looks like: `right`, `A read as B`, or `other`.
+        examples: a few of their identifiers, by the same names.
+        normal: the normal equations of the atomic energies, `(1 + elements)²` numbers by pairs of names.
+    """
+
+    pairs: int = 0
+    xx: float = 0.0
+    xy: float = 0.0
+    yy: float = 0.0
+    molecules: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    normal: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Outcome of one audit for one source and level.
+
+    Attributes:
+        audit: `forces` or `energies`.
+        where: source and level.
+        outcome: `passed`, `failed` or `skipped`.
+        message: the figures, and what to do.
+    """
+
+    audit: str
+    where: str
+    outcome: str
+    message: str
+
+
+class Audit:
+    """Sums of both audits by source and level.
+
+    Args:
+        state: what `state` gave, to go on from there.
+    """
+
+    def __init__(self, state: Mapping[str, Mapping] | None = None):
+        self._sums = {where: Sums(**copy.deepcopy(dict(sums))) for where, sums in (state or {}).items()}
+
+    def state(self) -> dict[str, dict]:
+        """All sums, as plain values for JSON."""
+        return {where: copy.deepcopy(vars(sums)) for where, sums in self._sums.items()}
+
+    def add(self, record: Record) -> None:
+        """Take a record into the sums."""
+        conf = record.conformers
+        if np.isnan(conf.energy).any():
+            return
+        sums = self._sums.setdefault(f"{conf.source}, {conf.level}", Sums())
+        if conf.forces is not None:
+            _add_pairs(sums, conf.xyz, conf.energy, conf.forces)
+        _add_energy(sums, record)
+
+    def verdicts(self) -> list[Verdict]:
+        """What can be said so far."""
+        return [
+            judge(where, sums) for where, sums in sorted(self._sums.items()) for judge in (_judge_forces, _judge_energy)
+        ]
+
+
+def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarray) -> None:
+    if len(xyz) < 2:
+        return
+    step = xyz[1:] - xyz[:-1]
+    close = np.einsum("kad,kad->ka", step, step).max(axis=1) <= CLOSE**2
+    if not close.any():
+        return
+    pick = np.flatnonzero(close)
+    expected = -0.5 * np.einsum("kad,kad->k", forces[pick + 1] + forces[pick], step[pick])
+    found = np.diff(energy)[pick]
+    moved = expected != 0.0  # a geometry written twice says nothing
+    sums.pairs += int(moved.sum())
+    sums.xx += float(expected[moved] @ expected[moved])
+    sums.xy += float(expected[moved] @ found[moved])
+    sums.yy += float(found[moved] @ found[moved])
+
+
+def _add_energy(sums: Sums, record: Record) -> None:
+    numbers, counts = np.unique(record.molecule.numbers, return_counts=True)
+    if any(int(z) not in ATOM_ENERGIES for z in numbers) or numbers.max() < 3:
+        return
+    mean = float(record.conformers.energy.mean())
+    atoms = sum(ATOM_ENERGIES[int(z)] * int(n) for z, n in zip(numbers, counts, strict=True)) * units.HARTREE
+    name = _class(mean / atoms)
+    sums.molecules += 1
+    sums.classes[name] = sums.classes.get(name, 0) + 1
+    examples = sums.examples.setdefault(name, [])
+    if len(examples) < 3:
+        examples.append(record.id)
+    columns = [*((str(int(z)), float(n)) for z, n in zip(numbers, counts, strict=True)), ("E", mean)]
+    for a, x in columns:
+        for b, y in columns:
+            sums.normal[f"{a} {b}"] = sums.normal.get(f"{a} {b}", 0.0) + x * y
+
+
+def _class(ratio: float) -> str:
+    """What an energy looks like that is `ratio` times what these atoms have."""
+    if abs(ratio - 1.0) <= _RATIO:
+        return "right"
+    for true in _ENERGY_UNITS:
+        for read in _ENERGY_UNITS:
+            if abs(ratio * units.factor(true) / units.factor(read) - 1.0) <= _RATIO:
+                return f"{true} read as {read}"
+    return "wrong sign" if abs(ratio + 1.0) <= _RATIO else "other"
+
+
+def _judge_forces(where: str, sums: Sums) -> Verdict:
+    if sums.pairs < LEAST_PAIRS:
+        text = f"{sums.pairs} pairs of consecutive geometries within {CLOSE} Å, {LEAST_PAIRS} are needed"
+        return Verdict("forces", where, "skipped", text)
+    slope = sums.xy / sums.xx
+    correlation = sums.xy**2 / (sums.xx * sums.yy) if sums.yy else 0.0
+    figures = f"slope of ΔE on -F·Δx is {slope:.4g} (r² {correlation:.3f}, {sums.pairs} pairs)"
+    if correlation < _CORRELATION:
+        return Verdict("forces", where, "skipped", f"{figures}: energies and forces are hardly related; look into it")
+    if abs(slope - 1.0) <= _SLOPE:
+        return Verdict("forces", where, "passed", figures)
+    advice = f"expected 1; {_force_guess(slope)}"
+    return Verdict("forces", where, "failed", f"{figures}, {advice}")
+
+
+def _force_guess(slope: float) -> str:
+    """What may have gone wrong with forces (or lengths or energies) that gives such a slope."""
+    sign = " and have the opposite sign (gradients are −forces)" if slope < 0 else ""
+    if abs(abs(slope) - 1.0) <= _SLOPE:
+        return "the forces have the opposite sign: gradients, −forces, were read as forces"
+    for read in _FORCE_UNITS:
+        for true in _FORCE_UNITS:
+            if abs(abs(slope) * units.factor(read) / units.factor(true) - 1.0) <= 0.1:
+                return (
+                    f"so much a wrong unit gives, e.g. forces in {true} read as {read}{sign}; check the units of "
+                    "forces, energies and coordinates (reader.units)"
+                )
+    return f"the units of forces, energies or coordinates are wrong{sign} (reader.units)"
+
+
+def _judge_energy(where: str, sums: Sums) -> Verdict:
+    if sums.molecules < LEAST_MOLECULES:
+        text = f"{sums.molecules} molecules of atoms with known energies, {LEAST_MOLECULES} are needed"
+        return Verdict("energies", where, "skipped", text)
+    wrong = {name: n for name, n in sums.classes.items() if name not in ("right", "other")}
+    right, other = sums.classes.get("right", 0), sums.classes.get("other", 0)
+    n = sums.molecules
+    atoms = atom_energies(sums.normal)
+    fitted = "; atomic energies " + ", ".join(f"{s} {e:.4g}" for s, e in atoms.items()) + " hartree" if atoms else ""
+    if wrong and (right >= n / 2 or sum(wrong.values()) >= 0.9 * n):
+        worst = max(wrong, key=lambda name: wrong[name])
+        ids = ", ".join(sums.examples[worst])
+        text = (
+            f"{wrong[worst]} of {n} molecules have energies that look like {worst} against the total energies of their "
+            f"atoms, e.g. {ids}; check the unit of energies (reader.units){fitted}"
+        )
+        return Verdict("energies", where, "failed", text)
+    if right >= n / 2:
+        odd = f"; {other} of {n} do not fit, e.g. {', '.join(sums.examples['other'])}" if other else ""
+        return Verdict(
+            "energies", where, "passed", f"{right} of {n} molecules are within 5 % of their atoms{odd}{fitted}"
+        )
+    text = f"no total energies of all electrons ({other} of {n} molecules): relative, or of another zero"
+    return Verdict("energies", where, "skipped", text + fitted)
+
+
+def atom_energies(normal: Mapping[str, float]) -> dict[str, float]:
+    """Least-squares energy of each element [hartree] by symbol; empty where the molecules do not determine them."""
+    from rdkit.Chem import GetPeriodicTable
+
+    elements = sorted({int(key.split()[0]) for key in normal if key[0] != "E"})
+    if not elements:
+        return {}
+    a = np.array([[normal.get(f"{x} {y}", 0.0) for y in elements] for x in elements])
+    scale = np.sqrt(np.diag(a))
+    if np.linalg.cond(a / np.outer(scale, scale)) > 1e8:
+        return {}
+    energies = np.linalg.solve(a, [normal[f"{x} E"] for x in elements]) / units.HARTREE
+    symbol = GetPeriodicTable().GetElementSymbol
+    return {symbol(z): float(e) for z, e in zip(elements, energies, strict=True)}

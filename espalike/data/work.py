@@ -1,0 +1,138 @@
+"""The work folder of an ingest that is not through: finished shards, each with a sidecar, and the lines left out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from espalike.data.shards import ShardWriter, StoreError, shard_path, write_whole
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A line of the file of rejections: an entry left out, or conformers of one, or a molecule without reference.
+
+    Attributes:
+        id: the entry.
+        reason: short, for counting; `conformer: …` counts conformers, the others one a line.
+        message: what is wrong, where, and what to do.
+        count: how many.
+        smiles: of the molecule, where the reason concerns it rather than the entry.
+    """
+
+    id: str
+    reason: str
+    message: str
+    count: int = 1
+    smiles: str = ""
+
+
+def to_lines(rejected: Iterable[Rejected]) -> bytes:
+    """The lines as they stand in the file, JSON each; what is as always is left away."""
+    lines = (
+        {
+            key: value
+            for key, value in asdict(line).items()
+            if value not in ("", 1) or key in ("id", "reason", "message")
+        }
+        for line in rejected
+    )
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+
+
+def from_lines(path: Path) -> list[Rejected]:
+    """The lines of a file."""
+    with path.open(encoding="utf-8") as file:
+        return [Rejected(**json.loads(line)) for line in file]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished shard, and where the ingest stood behind it.
+
+    Attributes:
+        entries: how many of the reader's entries were done.
+        faults: how many of them were bad.
+        digests: of the shard's rows, hexadecimal.
+        audit: sums of the audits.
+    """
+
+    entries: int = 0
+    faults: int = 0
+    digests: list[str] = field(default_factory=list)
+    audit: dict = field(default_factory=dict)
+
+
+class Work:
+    """Finished shards in the folder `path`.
+
+    Attributes:
+        parts: what an earlier run finished, then what is added.
+        rejected: lines that belong to them.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.mkdir(exist_ok=True)
+        self.parts: list[Part] = []
+        self.rejected: list[Rejected] = []
+        while (sidecar := self._sidecar(len(self.parts))).exists():
+            self.rejected += from_lines(self._lines(len(self.parts)))
+            self.parts.append(Part(**json.loads(sidecar.read_text(encoding="utf-8"))))
+
+    @property
+    def last(self) -> Part:
+        """Where the ingest stands."""
+        return self.parts[-1] if self.parts else Part()
+
+    def shards(self) -> list[Path]:
+        """The finished shards."""
+        return [shard_path(self.path, i) for i in range(len(self.parts))]
+
+    def writer(self) -> ShardWriter:
+        """A writer of the next shard, which counts only once it is finished."""
+        return ShardWriter(self.path / "shard.tmp")
+
+    def finish(self, writer: ShardWriter, rejected: list[Rejected], part: Part) -> None:
+        """Finish a shard; the sidecar comes last, so a shard without one is not there."""
+        number = len(self.parts)
+        writer.close()
+        os.replace(writer.path, shard_path(self.path, number))
+        write_whole(self._lines(number), to_lines(rejected))
+        write_whole(self._sidecar(number), json.dumps(asdict(part)).encode())
+        self.parts.append(part)
+        self.rejected += rejected
+
+    def _sidecar(self, number: int) -> Path:
+        return shard_path(self.path, number).with_suffix(".json")
+
+    def _lines(self, number: int) -> Path:
+        return shard_path(self.path, number).with_suffix(".jsonl")
+
+
+@contextlib.contextmanager
+def only_one(root: Path) -> Iterator[None]:
+    """Keep other ingests from writing to the same store meanwhile; a killed process keeps no one out.
+
+    Raises:
+        StoreError: when another one is at it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    handle = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise StoreError(f"{root}: another ingest is writing to it; wait for it, or give another out=") from error
+    try:
+        yield
+    finally:
+        os.close(handle)
