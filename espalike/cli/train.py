@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> int:
 
     stores = open_stores(plain["data"]["stores"])
     levels = levels_of(stores, cfg.data.level)
-    train, val = _datasets(stores, levels, cfg.data.on_leak)
+    train, val = _datasets(stores, levels, plain["data"])
     model = _model(plain, levels, stores, train, val)
     objective = instantiate(plain["objective"], _convert_="all")
     optimizer = instantiate(plain["optimizer"], _convert_="all")
@@ -75,7 +75,7 @@ def run(cfg: DictConfig) -> int:
     checkpoint = out / "last.ckpt"
     if cfg.resume and not checkpoint.is_file():
         raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")
-    loaders = _loaders(train, val, plain["data"])
+    loaders = _loaders(train, val, plain["data"], cfg.seed)
     if cfg.resume:
         _set_history_aside(out)
     else:
@@ -93,11 +93,12 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def _datasets(stores: Sequence[Store], levels: list[str], on_leak: str) -> tuple[StoreDataset, StoreDataset]:
+def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) -> tuple[StoreDataset, StoreDataset]:
     """Training and validation entries, the split checked or resolved."""
     from espalike.data.collate import StoreDataset
     from espalike.data.split import check_leakage, resolve_splits
 
+    on_leak, cache = data["on_leak"], data["cache"] * 2**20
     if on_leak not in {"error", "resolve"}:
         raise ValueError(f"data.on_leak={on_leak!r}: expected error or resolve")
     splits = None
@@ -109,12 +110,12 @@ def _datasets(stores: Sequence[Store], levels: list[str], on_leak: str) -> tuple
     else:
         check_leakage(stores)
     sources = sorted({source for store in stores for source in store.manifest["sources"]})
-    train = StoreDataset(stores, "train", levels, sources, splits)
-    used = {number for number, _ in train.refs}
+    train = StoreDataset(stores, "train", levels, sources, splits, cache)
+    used = set(train.refs[:, 0].tolist())
     for number, store in enumerate(stores):
         if number not in used:
             print(f"note: {store.name} has no entries in the training split ({len(store)} in all)")
-    return train, StoreDataset(stores, "val", levels, sources, splits)
+    return train, StoreDataset(stores, "val", levels, sources, splits, cache)
 
 
 def _model(
@@ -131,7 +132,7 @@ def _model(
     }
     model = from_config(config)
     assert model.provenance is not None
-    model.provenance.domain = ChemicalDomain.of([train.molecule(i) for i in range(len(train))])
+    model.provenance.domain = ChemicalDomain.of([train.molecule(i) for i in train.distinct()])
     model.provenance.split = {"train": sorted(set(train.keys())), "val": sorted(set(val.keys()))}
     model.provenance.data = [
         {"name": store.name, "hash": store.hash, **{k: store.manifest.get(k) for k in ("sources", "levels", "licence")}}
@@ -141,15 +142,18 @@ def _model(
     return model
 
 
-def _loaders(train: StoreDataset, val: StoreDataset, data: dict[str, Any]) -> tuple[Any, Any]:
+def _loaders(train: StoreDataset, val: StoreDataset, data: dict[str, Any], seed: int) -> tuple[Any, Any]:
+    """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation."""
     from torch.utils.data import DataLoader
 
     from espalike.data.collate import collate
+    from espalike.data.sampler import EpochSampler, WholeEntries
 
-    batch, conformers = data["batch_size"], data["conformers"]
+    batch, workers = data["batch_size"], data["workers"]
+    loader = partial(DataLoader, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0)
     return (
-        DataLoader(train, batch, shuffle=True, collate_fn=partial(collate, conformers=conformers)),
-        DataLoader(val, batch, collate_fn=collate),
+        loader(train, batch_sampler=EpochSampler(train.counts, batch, data["conformers"], data["epoch"], seed)),
+        loader(val, batch_sampler=WholeEntries(val.counts, val.atoms, batch)),
     )
 
 
@@ -164,6 +168,7 @@ def _trainer(plain: dict[str, Any], out: Path) -> pl.Trainer:
     return instantiate(
         plain["trainer"],
         default_root_dir=str(out),
+        use_distributed_sampler=False,  # ours deals out the epoch itself, without repetitions
         enable_model_summary=False,
         logger=[
             loggers.CSVLogger(str(out), name="", version=""),

@@ -14,10 +14,27 @@ from torch.optim import Optimizer
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.train.objective import Losses, Objective, centred
-from espalike.types import Batch, Prediction
+from espalike.types import Batch, MMSystem, Prediction
 
 _LAST_RATE = 0.01
 """Learning rate at the end, relative to the highest."""
+
+
+_MOST_ROWS = 2**16
+"""Conformers × atoms that validation computes at once; some 2 kB of memory each."""
+
+
+def sliced_energy(system: MMSystem, xyz: Tensor) -> Prediction:
+    """Energies and forces of any number of conformers, not differentiable, in bounded memory; `xyz` is `(K, N, 3)`."""
+    most = max(1, _MOST_ROWS // xyz.shape[1])
+    parts = [energy(system, part) for part in xyz.split(most)]
+    if len(parts) == 1:
+        return parts[0]
+    forces = [part.forces for part in parts if part.forces is not None]
+    by_term = zip(*(part.by_term for part in parts), strict=True)
+    return Prediction(
+        torch.cat([part.energy for part in parts]), torch.cat(forces), tuple(torch.cat(u) for u in by_term)
+    )
 
 
 class NotFinite(FloatingPointError):
@@ -49,10 +66,10 @@ class TrainingModule(pl.LightningModule):
         self.factors = objective.source_factors(self.sources)
         self._sums: dict[tuple[str, str], list[float]] = {}
 
-    def _step(self, batch: Batch, create_graph: bool) -> tuple[Losses, Tensor, Prediction]:
+    def _step(self, batch: Batch, training: bool) -> tuple[Losses, Tensor, Prediction]:
         assert batch.xyz is not None
         system = self.model(batch)
-        prediction = energy(system, batch.xyz, create_graph=create_graph)
+        prediction = energy(system, batch.xyz, create_graph=True) if training else sliced_energy(system, batch.xyz)
         losses = self.objective.losses(system, prediction, batch, self.factors)
         return losses, self.objective.total(losses), prediction
 
@@ -62,7 +79,7 @@ class TrainingModule(pl.LightningModule):
         Raises:
             NotFinite: naming the parts of the loss that are not finite.
         """
-        losses, total, _ = self._step(batch, create_graph=True)
+        losses, total, _ = self._step(batch, training=True)
         if not torch.isfinite(total):
             parts = {name: float(value.detach()) for name, value in losses.__dict__.items()}
             raise NotFinite(f"the loss of training batch {batch_idx} is not finite: {parts}")
@@ -71,7 +88,7 @@ class TrainingModule(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Losses and, per source, squared errors of one batch."""
-        losses, total, prediction = self._step(batch, create_graph=False)
+        losses, total, prediction = self._step(batch, training=False)
         self._log_losses("val", losses, total, batch)
         self._add_errors(batch, prediction)
 

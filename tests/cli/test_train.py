@@ -164,3 +164,48 @@ def test_leakage_is_an_error_or_resolved(store, tmp_path, capfd):
     assert train(f"{store},{leak}", tmp_path / "b", "data.on_leak=resolve") == 0
     assert "train → test" in capfd.readouterr().out
     assert len(describe(tmp_path / "b" / "model.espalike")["split"]["train"]) == len(TRAIN) - 1
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """Geometries of each training step: (epoch, first atom's coordinates of all conformers)."""
+    from espalike.train.lightning import TrainingModule
+
+    steps, step = [], TrainingModule.training_step
+
+    def spy(self, batch, batch_idx):
+        first = [int((batch.mol == m).nonzero()[0]) for m in range(batch.n_mols)]
+        frames = [tuple(batch.xyz[k, first[m]].tolist()) for k, m in batch.mask.nonzero().tolist()]
+        steps.append((self.current_epoch, frames))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", spy)
+    return steps
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_epoch_of_conformers_holds_each_once(store, tmp_path, seen, workers):
+    options = ["data.epoch=conformers", "data.conformers=3", "data.batch_size=4", f"data.workers={workers}"]
+    assert train(store, tmp_path, *options) == 0
+    epochs = [[frames for epoch, frames in seen if epoch == e] for e in range(2)]
+    assert [len(steps) for steps in epochs] == [3, 3]  # 5 entries of 4, each in two parts, 4 parts a step
+    flat = [[frame for frames in steps for frame in frames] for steps in epochs]
+    assert len(flat[0]) == len(set(flat[0])) == 20
+    assert sorted(flat[0]) == sorted(flat[1])
+    assert flat[0] != flat[1]
+
+
+def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(store, tmp_path, seen):
+    options = ["data.epoch=conformers", "data.conformers=3", "data.batch_size=4"]
+    assert train(store, tmp_path / "whole", *options) == 0
+    whole = seen.copy()
+    seen.clear()
+    assert train(store, tmp_path / "cut", *options, "trainer.max_epochs=1") == 0
+    assert train(store, tmp_path / "cut", *options, "resume=true") == 0
+    assert seen == whole
+    assert [epoch for epoch, _ in whole] == [0, 0, 0, 1, 1, 1]
+
+
+def test_an_unknown_epoch_is_refused(store, tmp_path, capfd):
+    assert train(store, tmp_path, "data.epoch=frames") == 2
+    assert "expected entries or conformers" in capfd.readouterr().err

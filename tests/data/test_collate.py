@@ -1,4 +1,6 @@
 import pickle
+import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -6,7 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from espalike.data.cache import ByteCache
 from espalike.data.collate import StoreDataset, batch_of, collate, featurized, levels_of
+from espalike.data.sampler import Pick
 from espalike.data.split import LeakageError, resolve_splits
 from espalike.types import Kind
 
@@ -174,7 +178,7 @@ def test_torch_seed_governs_the_sample(dataset):
 
 def test_graphs_are_computed_once_a_molecule(record_of, store_of, monkeypatch):
     calls = []
-    monkeypatch.setattr("espalike.data.collate.featurized", lambda m: calls.append(m.name) or featurized(m))
+    monkeypatch.setattr("espalike.data.dataset.featurized", lambda m: calls.append(m.name) or featurized(m))
     store = store_of(*[record_of("CO", 2, seed=i) for i in range(3)], record_of("CCO", 2))
     dataset = StoreDataset([store], "train", [DFT])
     for _ in range(2):
@@ -204,3 +208,83 @@ def test_leaking_stores_are_refused_or_resolved(record_of, store_of):
     assert len(StoreDataset(stores, "train", [DFT], splits=splits)) == 1
     assert len(StoreDataset(stores, "test", [DFT], splits=splits)) == 2
     assert len(StoreDataset(stores, None, [DFT], splits=splits)) == 3
+
+
+def test_a_batch_of_parts_equals_the_parts_alone(dataset):
+    rng = np.random.default_rng(0)
+    picks = [Pick(i, np.sort(rng.permutation(dataset.counts[i])[:3])) for i in (5, 0, 6, 3)]
+    batch = collate([dataset[pick] for pick in picks], dtype=torch.float64)
+    for m, pick in enumerate(picks):
+        single, n, atoms = collate([dataset[pick]], dtype=torch.float64), len(pick.conformers), batch.mol == m
+        assert batch.mask[:, m].sum() == n
+        for name in ("xyz", "forces"):
+            torch.testing.assert_close(
+                getattr(batch, name)[:n, atoms], getattr(single, name), rtol=0, atol=0, equal_nan=True
+            )
+        torch.testing.assert_close(batch.energy[:n, m], single.energy[:, 0], rtol=0, atol=0)
+        assert abs(float(batch.energy[:n, m].sum())) < 1e-9
+        torch.testing.assert_close(batch.ref_charge[atoms], single.ref_charge, rtol=0, atol=0, equal_nan=True)
+
+
+def test_graphs_beyond_the_limit_are_forgotten_and_made_again(record_of, store_of, monkeypatch):
+    made = []
+    monkeypatch.setattr("espalike.data.dataset.featurized", lambda m: made.append(m.name) or featurized(m))
+    names = ["CO", "CCO", "CCCO"]
+    size = {name: featurized(record_of(name).molecule).nbytes for name in names}
+    store = store_of(*[record_of(name, 2) for name in names])
+    dataset = StoreDataset([store], "train", [DFT], cache=size["CO"] + size["CCCO"])
+    for index in (0, 1, 2, 2, 1, 0, 2, 0):
+        assert dataset[index].xyz.shape[1] == len(dataset[index].graph.numbers)
+        assert dataset._graphs.nbytes <= dataset._graphs.limit
+    # CCCO drives out both that were there: it fits beside CO, but CO was not used for longest; CCO drives out CCCO
+    assert made == ["CO", "CCO", "CCCO", "CCO", "CO", "CCCO"]
+
+
+def test_a_cache_keeps_what_was_used_last_and_travels_empty():
+    made = []
+
+    def value(name, nbytes):
+        return cache.get(name, lambda: made.append(name) or np.zeros(nbytes, np.uint8))
+
+    cache = ByteCache(10)
+    for name, nbytes in (("a", 4), ("b", 4), ("a", 4), ("c", 4), ("a", 4), ("b", 4), ("huge", 11), ("a", 4)):
+        assert value(name, nbytes).nbytes == nbytes
+        assert cache.nbytes <= 10
+    assert made == ["a", "b", "c", "b", "huge"]
+    copy = pickle.loads(pickle.dumps(cache))
+    assert (copy.limit, copy.nbytes, len(copy)) == (10, 0, 0)
+    assert (cache.nbytes, len(cache)) == (8, 2)
+
+
+def test_a_copy_in_another_process_is_small_and_gives_the_same(dataset):
+    items_of(dataset)
+    sent = pickle.dumps(dataset)
+    assert len(sent) < 5000
+    copy = pickle.loads(sent)
+    for own, other in zip(items_of(dataset), items_of(copy), strict=True):
+        np.testing.assert_array_equal(own.xyz, other.xyz)
+        np.testing.assert_array_equal(own.graph.x, other.graph.x)
+        assert (own.level, own.source) == (other.level, other.source)
+
+
+def _resident_file_memory():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssFile"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("bounded", [True, False])
+def test_what_was_read_leaves_memory(record_of, store_of, monkeypatch, bounded):
+    if bounded:
+        monkeypatch.setattr("espalike.data.dataset._MAPPED", 4 * 2**20)
+    record = record_of("CCCCCCO", 10)
+    many = np.tile(record.conformers.xyz, (5000, 1, 1))  # 25 MB of coordinates, as many of forces
+    conformers = replace(record.conformers, xyz=many, energy=np.zeros(len(many)), forces=many)
+    dataset = StoreDataset([store_of(replace(record, conformers=conformers))], "train", [DFT])
+    before, peak, total = _resident_file_memory(), 0, 0.0
+    for start in range(0, len(many), 500):
+        batch = collate([dataset[Pick(0, np.arange(start, start + 500))]])
+        total += float(batch.xyz.double().sum())
+        peak = max(peak, _resident_file_memory() - before)
+    assert total == pytest.approx(many.astype(np.float32).sum(dtype=np.float64))
+    assert (peak < 10 * 2**20) == bounded, peak

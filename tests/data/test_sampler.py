@@ -1,0 +1,289 @@
+"""What an epoch holds, by count: in one process and dealt to several, with and without worker processes."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from espalike.data.collate import StoreDataset, collate
+from espalike.data.sampler import EpochSampler, Pick, WholeEntries
+from espalike.data.store import Store
+
+DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
+
+plans = st.fixed_dictionaries(
+    {
+        "counts": st.lists(st.integers(1, 40), min_size=4, max_size=30).map(np.array),
+        "batch_size": st.integers(1, 9),
+        "conformers": st.none() | st.integers(1, 12),
+        "seed": st.integers(0, 2**40),
+    }
+)
+
+
+def of_ranks(plan, world, epoch=0, **kwargs):
+    """Batches of each rank."""
+    samplers = [EpochSampler(**plan, rank=rank, world=world, **kwargs) for rank in range(world)]
+    for sampler in samplers:
+        sampler.set_epoch(epoch)
+    batches = [list(sampler) for sampler in samplers]
+    assert {len(sampler) for sampler in samplers} == {len(own) for own in batches}
+    return batches
+
+
+def plain(batches):
+    return [[(pick.entry, *pick.conformers.tolist()) for pick in batch] for batch in batches]
+
+
+def held(ranks):
+    """How often an epoch holds each (entry, conformer)."""
+    return Counter((p.entry, c) for own in ranks for batch in own for p in batch for c in p.conformers.tolist())
+
+
+@settings(max_examples=50, deadline=None)
+@given(plans, st.integers(1, 4), st.integers(0, 5))
+def test_each_conformer_exactly_once_over_all_processes(plan, world, epoch):
+    ranks = of_ranks(plan, world, epoch, epoch_of="conformers")
+    assert held(ranks) == {(e, c): 1 for e, count in enumerate(plan["counts"]) for c in range(count)}
+    assert all(len(p.conformers) <= (plan["conformers"] or 40) for own in ranks for batch in own for p in batch)
+
+
+@settings(max_examples=50, deadline=None)
+@given(plans, st.integers(1, 4), st.integers(0, 5))
+def test_each_entry_exactly_once_over_all_processes(plan, world, epoch):
+    ranks = of_ranks(plan, world, epoch, epoch_of="entries")
+    picks = [pick for own in ranks for batch in own for pick in batch]
+    assert sorted(p.entry for p in picks) == list(range(len(plan["counts"])))
+    for pick in picks:
+        count = plan["counts"][pick.entry]
+        assert len(pick.conformers) == min(count, plan["conformers"] or count)
+        assert (np.diff(pick.conformers) > 0).all()
+        assert pick.conformers[-1] < count
+
+
+@settings(max_examples=50, deadline=None)
+@given(plans, st.integers(1, 4), st.sampled_from(["entries", "conformers"]))
+def test_processes_have_equally_many_batches_of_equal_size(plan, world, epoch_of):
+    ranks = of_ranks(plan, world, epoch_of=epoch_of)
+    assert len({len(own) for own in ranks}) == 1
+    sizes = [len(batch) for own in ranks for batch in own]
+    assert max(sizes) - min(sizes) <= 1
+    assert 1 <= max(sizes) <= max(plan["batch_size"], 2)
+    assert len(ranks[0]) <= -(-sum(sizes) // (world * plan["batch_size"]))  # no more than a full batch each time takes
+
+
+@settings(max_examples=50, deadline=None)
+@given(plans, st.integers(1, 4), st.sampled_from(["entries", "conformers"]))
+def test_the_cut_does_not_depend_on_the_number_of_processes(plan, world, epoch_of):
+    one, several = (
+        sorted(p for own in of_ranks(plan, n, 2, epoch_of=epoch_of) for batch in plain(own) for p in batch)
+        for n in (1, world)
+    )
+    assert one == several
+
+
+@settings(max_examples=30, deadline=None)
+@given(plans, st.sampled_from(["entries", "conformers"]))
+def test_seed_and_epoch_alone_make_the_plan(plan, epoch_of):
+    first, resumed = (EpochSampler(**plan, epoch_of=epoch_of) for _ in range(2))
+    for epoch in range(3):
+        first.set_epoch(epoch)
+        before = plain(first)
+        torch.manual_seed(epoch)
+        np.random.default_rng().random()
+        assert plain(first) == before
+    resumed.set_epoch(2)
+    assert plain(resumed) == before
+
+
+@pytest.mark.parametrize("epoch_of", ["entries", "conformers"])
+def test_epochs_and_seeds_differ_in_order_and_in_cut(epoch_of):
+    def plan(seed, epoch):
+        (batches,) = of_ranks({"counts": np.full(20, 30), "batch_size": 4, "conformers": 8, "seed": seed}, 1, epoch,
+                              epoch_of=epoch_of)  # fmt: skip
+        picks = [pick for batch in plain(batches) for pick in batch]
+        return [pick[0] for pick in picks], set(picks)
+
+    (order, cut), (later_order, later_cut), (other_order, other_cut) = plan(0, 0), plan(0, 1), plan(1, 0)
+    assert order != later_order != other_order
+    assert len(cut & later_cut) + len(cut & other_cut) < 0.05 * len(cut)
+
+
+def test_all_conformers_of_an_entry_come_in_turn():
+    sampler = EpochSampler(np.array([9, 2]), 2, 4, "entries")
+    seen = set()
+    for epoch in range(30):
+        sampler.set_epoch(epoch)
+        seen |= {c for batch in sampler for pick in batch if pick.entry == 0 for c in pick.conformers.tolist()}
+    assert seen == set(range(9))
+
+
+def test_an_entry_of_very_many_conformers_is_spread_over_the_epoch():
+    counts = np.array([4000, *[4] * 250])
+    batches = list(EpochSampler(counts, 10, 16, "conformers"))
+    with_it = [any(pick.entry == 0 for pick in batch) for batch in batches]
+    assert sum(with_it) > 0.9 * len(batches)
+    assert sum(len(batch) for batch in EpochSampler(counts, 10, 16, "entries")) == 251
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epoch_of": "frames"}, "expected entries or conformers"),
+        ({"batch_size": 0}, "must be at least 1"),
+        ({"conformers": 0}, "must be at least 1"),
+        ({"counts": np.array([], int)}, "needs entries"),
+        ({"counts": np.array([3, 0])}, "at least one conformer"),
+        ({"rank": 2, "world": 2}, "process 2 of 2"),
+        ({"rank": 0, "world": 3}, "2 chunks for 3 processes"),
+    ],
+)
+def test_what_makes_no_epoch_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        len(EpochSampler(**{"counts": np.array([3, 4]), "batch_size": 2, "conformers": 4, **arguments}))
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 300), st.integers(1, 30)), min_size=1, max_size=40),
+    st.integers(1, 8),
+    st.integers(50, 5000),
+)
+def test_validation_batches_hold_every_entry_once_and_are_bounded(entries, batch_size, most):
+    counts, atoms = np.array(entries).T
+    sampler = WholeEntries(counts, atoms, batch_size, most)
+    batches = list(sampler)
+    assert len(sampler) == len(batches)
+    assert [i for batch in batches for i in batch] == list(range(len(entries)))
+    for batch in batches:
+        assert 1 <= len(batch) <= batch_size
+        assert len(batch) == 1 or counts[batch].max() * atoms[batch].sum() <= most
+
+
+def test_validation_batches_of_small_entries_are_those_of_a_plain_loader():
+    counts, atoms = np.full(70, 24), np.full(70, 30)
+    assert [len(batch) for batch in WholeEntries(counts, atoms, 32)] == [32, 32, 6]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Three stores of one data set and one of another, of several record batches each; 1 to 9 conformers."""
+    from espalike.data.store import write_store
+    from tests.data.conftest import MANIFEST, build_record
+
+    folder, rng = tmp_path_factory.mktemp("shards"), np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("espalike.data.shards._CHUNK", 2000)
+        for n in range(4):
+            source = {"source": "b", "level": XTB} if n == 3 else {"source": "a"}
+            records = [
+                build_record(("CO", "CCO", "O")[i % 3], int(rng.integers(1, 10)), seed=100 * n + i, **source)
+                for i in range(11 + 2 * n - (n == 3))
+            ]
+            write_store(folder / f"{n}", records, manifest=MANIFEST)
+    opened = [Store.open(folder / f"{n}") for n in range(4)]
+    assert all(len(s.text("id").chunks) > 2 for s in opened)
+    return opened
+
+
+def frames(batches):
+    """How often batches hold each geometry, known by its first coordinates."""
+    found = Counter()
+    for batch in batches:
+        starts = torch.searchsorted(batch.mol, torch.arange(batch.n_mols))
+        for k, m in batch.mask.nonzero().tolist():
+            found[tuple(batch.xyz[k, starts[m]].tolist())] += 1
+    return found
+
+
+def stored(stores):
+    return Counter(
+        tuple(np.asarray(frame[0], np.float32).tolist())
+        for store in stores
+        for i in range(len(store))
+        for frame in store.array(i, "xyz")
+    )
+
+
+@pytest.mark.parametrize(
+    ("workers", "start"), [(0, None), (2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)]
+)
+def test_loading_gives_each_conformer_once_whoever_loads(shards, workers, start):
+    dataset = StoreDataset(shards, "train", [DFT, XTB])
+    expected = stored(shards)
+    assert set(expected.values()) == {1}
+    assert sum(expected.values()) == dataset.counts.sum()
+    options = {"multiprocessing_context": start, "persistent_workers": True} if workers else {}
+    found = Counter()
+    for rank in range(2):
+        sampler = EpochSampler(dataset.counts, 5, 4, "conformers", rank=rank, world=2)
+        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, **options)
+        for epoch in range(2 if rank == 0 else 1):
+            sampler.set_epoch(epoch)
+            batches = list(loader)
+            alone = [collate([dataset[pick] for pick in picks]) for picks in sampler]
+            for batch, own in zip(batches, alone, strict=True):
+                assert torch.equal(batch.xyz, own.xyz)
+                assert torch.equal(batch.x, own.x)
+                torch.testing.assert_close(batch.energy, own.energy, rtol=0, atol=0, equal_nan=True)
+            if epoch == 0:
+                found += frames(batches)
+    assert found == expected
+
+
+def test_batches_mix_sources(shards):
+    dataset = StoreDataset(shards, "train", [DFT, XTB])
+    batches = list(
+        DataLoader(dataset, batch_sampler=EpochSampler(dataset.counts, 20, 3, "conformers"), collate_fn=collate)
+    )
+    assert len(batches) > 4
+    assert all(set(batch.source.tolist()) == {0, 1} for batch in batches)
+
+
+def test_random_access_to_parts_of_entries(shards):
+    """In any order, repeatedly, alone or together: the same numbers as the record's."""
+    dataset = StoreDataset(shards, "train", [DFT, XTB], cache=3000)
+    rng = np.random.default_rng(1)
+    for index in rng.integers(len(dataset), size=200).tolist():
+        s, i = dataset.refs[index]
+        record = shards[s].record(i).conformers
+        chosen = np.sort(rng.permutation(len(record.xyz))[: rng.integers(1, 5)])
+        item = dataset[Pick(index, chosen)]
+        np.testing.assert_array_equal(item.xyz, record.xyz[chosen])
+        np.testing.assert_array_equal(item.energy, record.energy[chosen])
+        np.testing.assert_array_equal(item.forces, record.forces[chosen])
+        assert dataset.sources[item.source] == record.source
+        assert dataset.levels[item.level] == record.level
+
+
+def _train_rank(rank, folder, paths, queue):
+    """What one process of a distributed run loads."""
+    import torch.distributed as dist
+
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+    dataset = StoreDataset([Store.open(path) for path in paths], "train", [DFT, XTB])
+    sampler = EpochSampler(dataset.counts, 5, 4, "conformers")
+    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
+    batches = list(loader)
+    steps = [torch.zeros(1, dtype=torch.int64) for _ in range(2)]
+    dist.all_gather(steps, torch.tensor([len(batches)]))
+    queue.put((frames(batches), [int(n) for n in steps], len(loader)))
+    dist.destroy_process_group()
+
+
+def test_two_real_processes_share_an_epoch(shards, tmp_path):
+    context = torch.multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    paths = [store.path for store in shards]
+    processes = [context.Process(target=_train_rank, args=(rank, tmp_path, paths, queue)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    told = [queue.get() for _ in processes]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert told[0][0] + told[1][0] == stored(shards)
+    assert all(steps == [length, length] for _, steps, length in told)

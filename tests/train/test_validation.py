@@ -1,0 +1,91 @@
+"""Validation of entries with very many conformers: in bounded pieces, and the same figures."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.data.collate import StoreDataset, batch_of, collate
+from espalike.data.sampler import WholeEntries
+from espalike.data.schema import Record
+from espalike.data.store import write_store
+from espalike.energy import energy
+from espalike.model import from_config
+from espalike.train import lightning
+from espalike.train.lightning import TrainingModule, sliced_energy
+from espalike.train.objective import Objective
+from espalike.types import Conformers
+from tests.train.common import CONFIG
+
+
+def entry(smiles, n, seed):
+    """An entry with made-up labels on shaken geometries; its energies drift, as along a scan."""
+    molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
+    xyz = embed(molecule, 1, seed=seed) + 0.05 * rng.standard_normal((n, molecule.n_atoms, 3))
+    labels = -1e5 + np.linspace(0, 20, n) + rng.standard_normal(n), rng.standard_normal(xyz.shape)
+    return Record(
+        f"{smiles}-{seed}", molecule, Conformers(xyz, *labels, "HF", "made-up"), "val", connectivity_key(molecule)
+    )
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(0)
+    return TrainingModule(from_config(CONFIG), Objective(), torch.optim.Adam, ["made-up"])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    records = [entry("CCO", 300, 1), entry("CO", 3, 2), entry("CC#N", 7, 3), entry("O", 40, 4)]
+    manifest = {"licence": "CC0", "origin": "test", "command": "test"}
+    return StoreDataset([write_store(tmp_path_factory.mktemp("val"), records, manifest=manifest)], "val", ["HF"])
+
+
+def figures(module, loader, monkeypatch):
+    """Root mean square errors as validation logs them, and the loss of each batch with its number of conformers."""
+    logged, losses = {}, []
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.__setitem__(name, float(value)))
+    for i, batch in enumerate(loader):
+        with torch.no_grad():  # as Lightning does
+            module.validation_step(batch, i)
+        losses.append((logged["val/energy_loss"], int(batch.mask.sum())))
+    module.on_validation_epoch_end()
+    return {name: value for name, value in logged.items() if name.endswith("rmse")}, losses
+
+
+def test_slices_equal_the_whole(module, monkeypatch):
+    batch = batch_of([from_smiles("CCO"), from_smiles("O")], torch.float64)
+    xyz = torch.randn(23, 12, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 3
+    with torch.no_grad():
+        system = replace(module.model.double()(batch))
+    module.model.float()
+    whole = energy(system, xyz)
+    monkeypatch.setattr(lightning, "_MOST_ROWS", 60)
+    seen = []
+    monkeypatch.setattr(lightning, "energy", lambda s, x: seen.append(len(x)) or energy(s, x))
+    parts = sliced_energy(system, xyz)
+    assert seen == [5, 5, 5, 5, 3]
+    torch.testing.assert_close(parts.energy, whole.energy)
+    torch.testing.assert_close(parts.forces, whole.forces)
+    assert len(parts.by_term) == len(whole.by_term)
+    for own, other in zip(parts.by_term, whole.by_term, strict=True):
+        torch.testing.assert_close(own, other)
+
+
+def test_figures_do_not_depend_on_how_entries_are_batched_and_sliced(module, dataset, monkeypatch):
+    """Energies are centred per entry however long it is: pieces centred alone would hide the drift between them."""
+    whole, losses = figures(module, DataLoader(dataset, 4, collate_fn=collate), monkeypatch)
+    assert len(losses) == 1
+    bounded = WholeEntries(dataset.counts, dataset.atoms, 4, most=500)
+    assert list(bounded) == [[0], [1, 2], [3]]
+    monkeypatch.setattr(lightning, "_MOST_ROWS", 450)
+    loader = DataLoader(dataset, batch_sampler=bounded, collate_fn=collate)
+    pieces, parts = figures(module, loader, monkeypatch)
+    assert pieces == pytest.approx(whole, rel=1e-5)
+    assert set(whole) == {"val/made-up/energy_rmse", "val/made-up/forces_rmse"}
+    (loss, n), total = losses[0], sum(count for _, count in parts)
+    assert n == total == 350
+    assert sum(value * count for value, count in parts) / total == pytest.approx(loss, rel=1e-5)
