@@ -186,6 +186,17 @@ class LabelDirectory:
         """Write why geometry k has no label, or with `esp` no label with a potential."""
         self._fail(self.root / job.name / f"{k}.json", error, esp)
 
+    def note(self, program: str) -> None:
+        """Remember a program, with its version, that labels came from; not for several processes at once."""
+        known = self.programs()
+        if program not in known:
+            _write(self.root / "programs.json", json.dumps(sorted([*known, program])).encode())
+
+    def programs(self) -> list[str]:
+        """The programs noted; none when the calculator of the settings labelled by itself."""
+        path = self.root / "programs.json"
+        return json.loads(path.read_text()) if path.exists() else []
+
     def labels(self, job: Job) -> Labels:
         """Everything there is of a molecule, in the order of its geometries."""
         home = self.root / job.name
