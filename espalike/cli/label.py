@@ -50,6 +50,10 @@ what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampl
     espalike label calculator=gfn2-xtb input=CCCC out=store/both sampler=mixed \\
       +sampler@sampler.parts.scan=scan sampler.parts.scan.spacing=60
 
+where labels are computed: compute=local, worker processes here, or a QCFractal server and the machines it has
+    espalike label calculator=gfn2-xtb compute=qcfractal compute.address=http://localhost:7777 input=CCO \\
+      out=store/server compute.wait=false
+
   input=                 .smi or SDF file, a SMILES, a store, an HDF5 file in the reader's layout; [a,b] takes several
   split=[train,val]      of a store or HDF5 input, the splits to take
   splits=FILE            CSV with columns name, split for the molecules of a .smi file;
@@ -87,7 +91,12 @@ def run(cfg) -> int:
         raise ValueError(f"input={cfg.input}: no molecule to label; rejected: {dict(rejected)}")
     for part in parts:
         part.directory.claim(part.settings)
-    _label(tasks, instantiate(cfg.compute, _convert_="all"), console)
+    compute = instantiate(cfg.compute, _convert_="all")
+    _label(tasks, compute, console)
+    if left := getattr(compute, "left", 0):
+        console.print(f"{left} labels are still being computed; the same command collects them", style="yellow")
+        if not any(len(task.directory.labels(task.job).energy) for task in tasks):
+            return 0  # no store yet
     return _assemble(cfg, parts, tasks, rejected, console)
 
 
@@ -189,6 +198,7 @@ def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Coun
 
     calculator = parts[0].tools()[0]
     samplers = {part.name or "sampler": part.tools()[1] for part in parts}
+    programs = sorted({program for part in parts for program in part.directory.programs()})
     reference, described = _reference(cfg.reference, cfg.force_field)
     messages: list[str] = []
     records = _records(tasks, (calculator.level, cfg.source), reference, rejected, messages)
@@ -196,7 +206,7 @@ def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Coun
         "origin": cfg.origin,
         "licence": cfg.licence,
         "command": shlex.join(["espalike", "label", *_overrides()]),
-        "program": calculator.program,
+        "program": ", ".join(programs) or calculator.program,
         "geometries": {
             name: f"{type(sampler).__name__} on {sampler.calculator.level}, {sampler.calculator.program}"
             for name, sampler in samplers.items()
