@@ -1,0 +1,262 @@
+"""espaloma's folders: graphs written and read by DGL, molecules by the OpenFF toolkit, through the suite."""
+
+import functools
+import json
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from espalike.data.readers.base import ReaderError
+from espalike.data.readers.espaloma import EspalomaReader, Loader, load
+from espalike.data.schema import Record
+from tests.data.readers.suite import (
+    BOHR,
+    HARTREE,
+    Caught,
+    Impossible,
+    ReaderSuite,
+    Sample,
+    cut,
+    empty,
+    foreign,
+    graph_of,
+    rdkit_of,
+    sample,
+)
+
+dgl = pytest.importorskip("dgl", reason="needs the extra dgl")
+GRADIENT = HARTREE / BOHR
+OPTIONS = {"level": "B3LYP-D3BJ/DZVP", "isolated": False}
+
+
+def graph(s, **data):
+    """A sample as espaloma's heterograph: atoms, bonds in both directions, the molecule."""
+    n = len(s.numbers)
+    pairs = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in rdkit_of(s.smiles).GetBonds()]
+    idxs = torch.tensor([*pairs, *((j, i) for i, j in pairs)])
+    atoms, zeros = torch.arange(n), torch.zeros(n, dtype=torch.int64)
+    g = dgl.heterograph(
+        {
+            ("n1", "n1_neighbors_n1", "n1"): (idxs[:, 0], idxs[:, 1]),
+            ("n1", "n1_in_g", "g"): (atoms, zeros),
+            ("n2", "n2_in_g", "g"): (torch.arange(len(idxs)), torch.zeros(len(idxs), dtype=torch.int64)),
+        }
+    )
+    g.nodes["n2"].data["idxs"] = idxs
+    g.nodes["n1"].data["q_ref"] = torch.full((n, 1), s.charge / n, dtype=torch.float64)
+    g.nodes["n1"].data["xyz"] = torch.tensor(s.xyz / BOHR).swapaxes(0, 1)
+    g.nodes["g"].data["u_qm"] = torch.tensor(s.energy / HARTREE)[None]
+    g.nodes["n1"].data["u_qm_prime"] = torch.tensor(-s.forces / GRADIENT).swapaxes(0, 1)
+    g.nodes["g"].data["u_ref"] = g.nodes["g"].data["u_qm"] + 0.25  # what is left without nonbonded terms
+    for key, value in data.items():
+        g.nodes["n1" if value.shape[0] == n else "g"].data[key] = value
+    return g
+
+
+@functools.cache
+def molecule_json(smiles):
+    """The molecule as the OpenFF toolkit writes it."""
+    openff = pytest.importorskip("openff.toolkit", reason="needs the extra openff").Molecule
+    return openff.from_mapped_smiles(smiles, allow_undefined_stereo=True).to_json()
+
+
+def put(folder, s, text=None, **data):
+    folder.mkdir(parents=True, exist_ok=True)
+    dgl.save_graphs(str(folder / "heterograph.bin"), [graph(s, **data)])
+    (folder / "mol.json").write_text(text or molecule_json(s.smiles))
+    return folder
+
+
+def edit(change):
+    """Changes the graph of the first molecule."""
+
+    def spoil(path):
+        file = path / "mol-0" / "heterograph.bin"
+        (g,), _ = dgl.load_graphs(str(file))
+        change(g)
+        dgl.save_graphs(str(file), [g])
+
+    return spoil
+
+
+def spoiled(node, key, index):
+    def change(g):
+        values = g.nodes[node].data[key].clone()
+        values[index] = torch.nan
+        g.nodes[node].data[key] = values
+
+    return edit(change)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+class TestEspaloma(ReaderSuite):
+    reader = EspalomaReader
+    config = "espaloma"
+    filename = "set"
+    level = "B3LYP-D3BJ/DZVP"
+    options = OPTIONS
+    contradicting = Impossible("nothing in the files says a unit; the option replaces espaloma's convention")
+
+    def write(self, path, samples):
+        for s in samples:
+            put(path / s.name, s)
+
+    def read(self, path):
+        from openff.toolkit import Molecule
+
+        found = []
+        for folder in sorted(path.iterdir()):
+            (g,), _ = dgl.load_graphs(str(folder / "heterograph.bin"))
+            molecule = Molecule.from_json((folder / "mol.json").read_text())
+            found.append(
+                Sample(
+                    folder.name,
+                    molecule.to_smiles(mapped=True),
+                    np.array([a.atomic_number for a in molecule.atoms]),
+                    round(molecule.total_charge.m),
+                    g.nodes["n1"].data["xyz"].swapaxes(0, 1).numpy() * BOHR,
+                    g.nodes["g"].data["u_qm"][0].numpy() * HARTREE,
+                    -g.nodes["n1"].data["u_qm_prime"].swapaxes(0, 1).numpy() * GRADIENT,
+                    id=folder.name,
+                )
+            )
+        return found
+
+    def corruptions(self):
+        def rows(equal, bonds):
+            """Rows of the graph's atoms exchanged, in its bonds too or not."""
+
+            def change(g):
+                i, j = self.samples()[0].swapped(equal)
+                order = torch.arange(g.num_nodes("n1"))
+                order[[i, j]] = order[[j, i]]
+                for key in ("xyz", "u_qm_prime"):
+                    g.nodes["n1"].data[key] = g.nodes["n1"].data[key][order]
+                if bonds:
+                    g.nodes["n2"].data["idxs"] = order[g.nodes["n2"].data["idxs"]]
+
+            return edit(change)
+
+        def charge(path):
+            file = path / "mol-0" / "mol.json"
+            content = json.loads(file.read_text())
+            content["atoms"][0]["formal_charge"] = 1
+            file.write_text(json.dumps(content))
+
+        def missing(g):
+            g.nodes["n1"].data.pop("u_qm_prime")
+
+        def shape(g):
+            g.nodes["g"].data["u_qm"] = g.nodes["g"].data["u_qm"][:, 1:]
+
+        return {
+            "truncated": Caught(lambda p: cut(p / "mol-0" / "heterograph.bin"), "mol-0: DGL cannot read"),
+            "empty": Caught(lambda p: empty(p / "mol-0" / "mol.json"), "mol-0: mol.json is not an OpenFF molecule"),
+            "foreign": Caught(lambda p: foreign(p / "mol-0" / "heterograph.bin"), "is not a file of DGL graphs"),
+            "unit unknown": Impossible("files say no units; an unknown one in the option: test_units_given_twice"),
+            "unit contradicts": Impossible("files say no units; what the forces say of the energies is for the audit"),
+            "permuted atoms": Caught(rows(False, True), "mol-0: bonds of mol.json and of the graph"),
+            "permuted equal atoms": Caught(rows(True, False), "mol-0: no conformer is left.*bonds differ"),
+            "wrong charge": Caught(charge, "mol-0: atom 1 .*(valence|unpaired)"),
+            "nan energy": Caught(spoiled("g", "u_qm", (0, 1)), "mol-0: energies hold NaN"),
+            "nan forces": Caught(spoiled("n1", "u_qm_prime", (0, 1, 2)), "mol-0: forces hold NaN"),
+            "nan coordinates": Caught(spoiled("n1", "xyz", (0, 0, 0)), "mol-0: coordinates hold NaN"),
+            "duplicated ids": Impossible("names of folders are unique"),
+            "missing array": Caught(edit(missing), "mol-0: node n1 has no data 'u_qm_prime'; there are: q_ref, xyz"),
+            "wrong shape": Caught(edit(shape), r"energies have shape \(2,\), expected \(3,\)"),
+        }
+
+
+def one(path, **options):
+    (found,) = EspalomaReader(path, **{**OPTIONS, **options})
+    return found
+
+
+ETHENE = sample("C=C")
+
+
+def text_of(s):
+    """`mol.json` as the toolkit's documentation shows it, made by hand: these tests need no toolkit."""
+    mol = rdkit_of(s.smiles)
+    atoms = [{"atomic_number": a.GetAtomicNum(), "formal_charge": a.GetFormalCharge()} for a in mol.GetAtoms()]
+    bonds = [
+        {"atom1": b.GetBeginAtomIdx(), "atom2": b.GetEndAtomIdx(), "bond_order": int(b.GetBondTypeAsDouble())}
+        for b in mol.GetBonds()
+    ]
+    return json.dumps({"name": "", "atoms": atoms, "bonds": bonds})
+
+
+def test_the_json_of_a_json_text_as_espaloma_writes_it(tmp_path):
+    record = one(put(tmp_path / "a", ETHENE, json.dumps(text_of(ETHENE))))
+    assert graph_of(record.molecule.smiles) == graph_of(ETHENE.smiles)
+
+
+def test_sets_without_the_qm_energies_apart(tmp_path):
+    """`u_ref` is not taken unasked: nonbonded energies may have been subtracted from it."""
+    folder = put(tmp_path / "a", ETHENE, text_of(ETHENE))
+    (g,), _ = dgl.load_graphs(str(folder / "heterograph.bin"))
+    g.nodes["g"].data.pop("u_qm")
+    dgl.save_graphs(str(folder / "heterograph.bin"), [g])
+    found = one(folder)
+    assert "node g has no data 'u_qm'; there are: u_ref. Give the options energy and gradient" in found.message
+    record = one(folder, energy="u_ref", gradient=None)
+    np.testing.assert_allclose(record.conformers.energy, ETHENE.energy + 0.25 * HARTREE, rtol=1e-9)
+    assert record.conformers.forces is None
+
+
+def test_partial_charges_must_sum_to_the_charge(tmp_path):
+    s = sample("CC(=O)[O-]")
+    folder = put(tmp_path / "a", s, text_of(s), q_ref=torch.zeros(len(s.numbers), 1))
+    assert "partial charges sum to 0.00, formal charges to -1" in one(folder).message
+
+
+def test_stereo_is_that_of_the_geometry(tmp_path):
+    left, right = sample("C[C@H](N)O"), sample("C[C@@H](N)O")
+    smiles = [one(put(tmp_path / s.smiles[:9], s, text_of(s))).molecule.smiles for s in (left, right)]
+    assert smiles[0] != smiles[1]
+    assert [graph_of(text) for text in smiles] == [graph_of(left.smiles), graph_of(right.smiles)]
+
+
+def test_other_units(tmp_path):
+    s = replace(ETHENE, xyz=ETHENE.xyz * BOHR, energy=ETHENE.energy * HARTREE, forces=ETHENE.forces * GRADIENT)
+    folder = put(tmp_path / "a", s, text_of(s))  # written in Å and kcal/mol then
+    conf = one(folder, units="coords angstrom; energies kcal/mol; forces kcal/mol/angstrom").conformers
+    np.testing.assert_allclose(conf.xyz, ETHENE.xyz)
+    np.testing.assert_allclose(conf.energy, ETHENE.energy)
+    np.testing.assert_allclose(conf.forces, ETHENE.forces, atol=1e-9)
+
+
+def test_folders_at_any_depth_and_none(tmp_path):
+    put(tmp_path / "set" / "x" / "a", ETHENE, text_of(ETHENE))
+    assert one(tmp_path / "set").id == "x/a"
+    (tmp_path / "none").mkdir()
+    with pytest.raises(ReaderError, match="none: no molecule in it"):
+        EspalomaReader(tmp_path / "none")
+
+
+def dies(path):
+    """Stands in for DGL over a damaged file: the process ends."""
+    os.abort()
+
+
+@pytest.mark.slow  # two processes that import DGL
+def test_a_process_that_dies_costs_one_file(tmp_path, monkeypatch):
+    path = put(tmp_path / "a", ETHENE, text_of(ETHENE)) / "heterograph.bin"
+    with Loader() as loader:
+        monkeypatch.setattr("espalike.data.readers.espaloma.load", dies)
+        assert loader(path) == {"error": "it ended the process that read it"}
+        monkeypatch.undo()
+        here, there = load(path), loader(path)
+    assert here.keys() == there.keys()
+    for key, values in here.items():
+        np.testing.assert_array_equal(there[key], values)
+
+
+def test_isolated_is_the_default(tmp_path):
+    folder = put(tmp_path / "a", ETHENE, text_of(ETHENE))
+    (record,) = EspalomaReader(folder, level="HF/STO-3G")
+    assert isinstance(record, Record)
+    np.testing.assert_allclose(record.conformers.energy, ETHENE.energy, rtol=1e-9)
