@@ -1,7 +1,7 @@
 """Reader of espaloma's data sets: folders with a DGL graph (`heterograph.bin`) and an OpenFF molecule (`mol.json`).
 
 The graph has `xyz (A, K, 3)` [bohr] and gradients `u_…_prime (A, K, 3)` [hartree/bohr] on its nodes `n1`, energies
-`u_… (1, K)` [hartree] on `g`. `u_qm` and `u_qm_prime` are the QM numbers. `u_ref` and `u_ref_prime` are what espaloma was
+`u_… (1, K)` [hartree] on `g`. `u_qm` and `u_qm_prime` are the QM numbers, `u_ref` and `u_ref_prime` what espaloma was
 fitted to: in prepared sets a force field's nonbonded energy has been subtracted from them; sets as first written have
 only these, and there they are the QM numbers. `…_prime` is the derivative, not the force
 (github.com/choderalab/espaloma/issues/139). Nothing in a file says a unit.
