@@ -31,6 +31,7 @@ EXTRAS = {
     "tblite": "qm",
     "pyscf": "qm",
     "ase": "qm",
+    "qcportal": "fractal",
     "openff": "openff",
     "dgl": "dgl",
 }
