@@ -14,9 +14,10 @@ from espalike.types import Batch
 __all__ = ["Graph", "Item", "StoreDataset", "batch_of", "collate", "featurized", "levels_of"]
 
 
-def _sample(n: int, k: int | None, rng: np.random.Generator) -> np.ndarray:
-    """Indices of at most `k` of `n` conformers, none twice, ascending; all of them for None."""
-    return np.arange(n) if k is None or n <= k else np.sort(rng.choice(n, size=k, replace=False))
+def _sampled(item: Item, k: int | None, rng: np.random.Generator) -> Item:
+    """The item with at most `k` of its conformers, none twice, in their order; all of them for None."""
+    n = len(item.energy)
+    return item if k is None or n <= k else item.take(np.sort(rng.choice(n, size=k, replace=False)))
 
 
 def _per_atom(items: Sequence[Item], name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -52,23 +53,22 @@ def collate(
     """
     if rng is None:
         rng = np.random.default_rng(int(torch.randint(2**31, (1,))))
-    chosen = [_sample(len(item.energy), conformers, rng) for item in items]
+    items = [_sampled(item, conformers, rng) for item in items]
     fields = joined([item.graph for item in items], dtype)
-    k, n, m = max(len(c) for c in chosen), len(fields["numbers"]), len(items)
+    k, n, m = max(len(item.energy) for item in items), len(fields["numbers"]), len(items)
     floating = torch.empty(0, dtype=dtype).numpy().dtype
     xyz = np.empty((k, n, 3), floating)
     forces = np.full((k, n, 3), np.nan, floating)
     energy = np.full((k, m), np.nan)
     mask = np.zeros((k, m), dtype=bool)
     start = 0
-    for j, (item, pick) in enumerate(zip(items, chosen, strict=True)):
-        c, stop = len(pick), start + len(item.graph.numbers)
-        xyz[:c, start:stop] = item.xyz[pick]
-        xyz[c:, start:stop] = item.xyz[pick[0]]
+    for j, item in enumerate(items):
+        c, stop = len(item.energy), start + len(item.graph.numbers)
+        xyz[:c, start:stop] = item.xyz
+        xyz[c:, start:stop] = item.xyz[0]
         if item.forces is not None:
-            forces[:c, start:stop] = item.forces[pick]
-        picked = item.energy[pick]
-        energy[:c, j] = picked - picked.mean()
+            forces[:c, start:stop] = item.forces
+        energy[:c, j] = item.energy - item.energy.mean()
         mask[:c, j] = True
         start = stop
     return Batch(

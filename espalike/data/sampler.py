@@ -126,7 +126,9 @@ class EpochSampler(Sampler[list[Pick]]):
         count, parts, part = int(self.counts[entry]), int(self._parts[entry]), chunk - int(self._starts[entry])
         if parts == 1 and (self.conformers is None or count <= self.conformers):
             return Pick(entry, np.arange(count))
-        order = np.random.default_rng([self.seed, self.epoch, 1 + entry]).permutation(count)
+        stream = np.array([0, 0, 0, 1 + entry], np.uint64)  # each entry's own, of a generator that starts anywhere
+        bits = np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64), counter=stream)
+        order = np.random.Generator(bits).permutation(count)
         if self.epoch_of == "entries":
             return Pick(entry, np.sort(order[: self.conformers]))
         # Equal shares rather than full ones and a rest: a rest of one geometry has no energy difference to learn from.

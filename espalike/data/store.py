@@ -11,9 +11,11 @@ import json
 import mmap
 import os
 import shutil
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,7 @@ class Store:
         self._mapped = mapped
         self._lists: dict[tuple[int, str], _Lists | None] = {}
         self._batches = table.to_batches()
-        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+        self._starts = [0, *accumulate(batch.num_rows for batch in self._batches)]
         self._table = table
 
     @staticmethod
@@ -93,7 +95,7 @@ class Store:
         return self.path.name
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def __reduce__(self):
         return _reopen, (self.path, self.hash)  # a worker process maps the files itself
@@ -147,8 +149,8 @@ class Store:
         """Record batch of an entry and its row there."""
         if not 0 <= i < len(self):
             raise IndexError(f"entry {i} of a store of {len(self)}")
-        b = int(np.searchsorted(self._starts, i, side="right")) - 1
-        return b, i - int(self._starts[b])
+        b = bisect_right(self._starts, i) - 1
+        return b, i - self._starts[b]
 
     def _text(self, i: int, column: str) -> str:
         b, row = self._locate(i)
