@@ -21,6 +21,7 @@ from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.readers.files import text
 from espalike.data.readers.npz import NpzReader, array_of, open_npz
 from espalike.data.readers.structure import molecule_of
+from espalike.data.readers.values import finite
 from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers, Molecule
 
@@ -104,9 +105,7 @@ class GrappaReader(NpzReader):
         if smiles is not None:
             molecule = molecule_of(name, numbers, xyz[0], text(smiles), total)
         else:
-            if not np.isfinite(xyz).all():
-                raise RecordError("coordinates not finite", f"{name}: coordinates hold NaN or infinite values")
-            bonds, _ = max(frames_by_bonds(numbers, xyz), key=lambda group: len(group[1]))
+            bonds, _ = max(frames_by_bonds(numbers, finite(name, "coordinates", xyz)), key=lambda group: len(group[1]))
             molecule = from_bonds(name, numbers, bonds, total or 0)
         return molecule if title is None else replace(molecule, name=text(title))
 
@@ -121,7 +120,7 @@ class GrappaReader(NpzReader):
         return Record(
             id=name,
             molecule=molecule,
-            conformers=Conformers(xyz, energy, forces, self.level, self.source),
+            conformers=Conformers(xyz, finite(name, "energies", energy), forces, self.level, self.source),
             key=connectivity_key(molecule),
             ref_charge=np.asarray(charges, np.float64) if self.charges and charges is not None else None,
         )

@@ -22,6 +22,7 @@ from espalike.data.readers.base import ReaderError, Units
 from espalike.data.readers.distances import frames_by_bonds
 from espalike.data.readers.npz import NpzReader, array_of, open_npz
 from espalike.data.readers.structure import SmilesOption, molecule_of
+from espalike.data.readers.values import finite
 from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers, Molecule
 
@@ -112,10 +113,8 @@ class Rmd17Reader(NpzReader):
             raise RecordError(
                 "shapes disagree", f"{name}: coords have shape {xyz.shape}, nuclear_charges {numbers.shape}"
             )
-        if not np.isfinite(xyz).all():
-            raise RecordError("coordinates not finite", f"{name}: coordinates hold NaN or infinite values")
-        molecule = self._molecule(name, numbers, xyz)
-        conformers = Conformers(xyz, energy, forces, self.level, self.source)
+        molecule = self._molecule(name, numbers, finite(name, "coordinates", xyz))
+        conformers = Conformers(xyz, finite(name, "energies", energy), forces, self.level, self.source)
         return Record(name, molecule, conformers, key=connectivity_key(molecule))
 
     def _take(self, name: str, key: str, values: np.ndarray) -> np.ndarray:

@@ -22,6 +22,7 @@ from espalike.chem import connectivity_key
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.files import open_hdf5, text
 from espalike.data.readers.structure import molecule_of
+from espalike.data.readers.values import finite
 from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers
 
@@ -168,6 +169,7 @@ class SpiceReader(Reader):
         charges = self._array(name, group, "mbis_charges", None) if self.charges else None
         assert xyz is not None
         assert energy is not None
+        energy = finite(name, "energies", energy)
         self._check_formation(name, group, energy)
         conformers = Conformers(
             xyz,

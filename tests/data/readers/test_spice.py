@@ -160,6 +160,14 @@ def test_total_and_formation_energies_must_agree(tmp_path):
     assert "0.628 kcal/mol" in found.message
 
 
+def test_the_one_energy_that_is_none(tmp_path):
+    path = tmp_path / "a.hdf5"
+    write(path, [sample("CO", 1)])
+    edit("dft_total_energy", nan_at(0))(path)
+    (found,) = SpiceReader(path)
+    assert found.reason == "energies not finite"
+
+
 def test_subsets(tmp_path):
     path = tmp_path / "a.hdf5"
     write(path, [sample("CO")])

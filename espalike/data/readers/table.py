@@ -1,0 +1,320 @@
+"""Reader of tables: parquet, Arrow IPC (file, stream, feather), one file or a folder of them.
+
+A row holds one conformer or several: `coords` (flat, or nested lists) 3·A numbers a conformer, `energy` one number or a
+list, `forces` −dE/dx as `coords`. Consecutive rows of the same molecule are one entry, so sort a table by molecule
+first. Units stand in the metadata of the fields, `unit`, or are given. The tables of smee and descent, `smiles`,
+`coords`, `energy`, `forces` [Å, kcal/mol, kcal/mol/Å], say none: `reader=descent` gives them. Where a column holds
++dE/dx, say `columns: {gradient: forces}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from espalike.chem import connectivity_key, from_smiles
+from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
+from espalike.data.readers.structure import molecule_of
+from espalike.data.readers.values import finite
+from espalike.data.schema import Record, RecordError
+from espalike.types import Conformers
+
+COLUMNS = {
+    "smiles": "smiles",
+    "coords": "coords",
+    "energy": "energy",
+    "forces": "forces",
+    "gradient": "gradient",
+    "dipole": "dipole",
+    "numbers": "atomic_numbers",
+    "charge": "charge",
+    "id": "id",
+    "level": "level",
+    "split": "split",
+}
+"""What columns are called; all but the first three may be missing."""
+_NEEDED = ("smiles", "coords", "energy")
+_QUANTITY = {"coords": "coords", "energy": "energies", "forces": "forces", "gradient": "forces", "dipole": "dipoles"}
+_SUFFIXES = {".parquet", ".pq", ".arrow", ".feather", ".ipc"}
+_MAPPED = re.compile(r":\d+\]")
+_ROWS = 1024
+"""Rows of a parquet file in memory at a time, besides those of the entry."""
+
+
+class TableReader(Reader):
+    """Consecutive rows of one molecule an entry, in memory one at a time.
+
+    Rows are of the same molecule when their SMILES, and `id` and `level` where these columns are there, are equal. A
+    first pass over these columns finds the entries.
+
+    Args:
+        path: the file, or a folder of files, read in the order of their names.
+        source: name of the data source in tables; None = the file's or folder's name.
+        level: level of theory; None = the column `level`.
+        columns: names of columns that differ from `COLUMNS`. SMILES are mapped, map number i+1 being row i of `coords`;
+            unmapped ones need the column of atomic numbers.
+        units: units where fields do not say them, `coords angstrom; energies kcal/mol; forces kcal/mol/angstrom`.
+        resolution: energies that are stored in single precision more coarsely than this [kcal/mol] are refused.
+
+    Raises:
+        ReaderError: when there is no file, no table, a column or the level is missing, or units contradict.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | None = None,
+        level: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        units: str | None = None,
+        resolution: float = 0.05,
+    ):
+        super().__init__(path, source)
+        if unknown := set(columns or ()) - set(COLUMNS):
+            raise ReaderError(f"{path}: reader.columns names {', '.join(sorted(unknown))}; known: {', '.join(COLUMNS)}")
+        self.resolution = resolution
+        self.level = level
+        self._paths = self.files()
+        if not self._paths:
+            raise ReaderError(f"{self.path}: nothing in it; expected files {', '.join(sorted(_SUFFIXES))}")
+        self.columns, said = self._said(self._paths[0], columns or {})
+        for other in self._paths[1:]:
+            if self._said(other, columns or {}) != (self.columns, said):
+                raise ReaderError(f"{other}: columns or units differ from those of {self._paths[0].name}")
+        if not level and "level" not in self.columns:
+            raise ReaderError(f"{self.path}: nothing says the level of theory; give reader.level")
+        self._units = Units(self.path, said, units)
+
+    def _said(self, path: Path, given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """The columns that are there, by what they hold, and the units that they say."""
+        with _opened(path) as (schema, _):
+            names = {**COLUMNS, **given}
+            if "gradient" in given and "forces" not in given:
+                del names["forces"]
+            found = {what: name for what, name in names.items() if name in schema.names}
+            for what in (*_NEEDED, *given):
+                if what not in found:
+                    raise ReaderError(
+                        f"{path}: column {names[what]!r} is missing; columns found: {', '.join(schema.names)}; "
+                        f"give its name, reader.columns.{what}"
+                    )
+            if "forces" in found and "gradient" in found:
+                raise ReaderError(f"{path}: both forces and gradients; name one of them, reader.columns")
+            said = {}
+            for what, quantity in _QUANTITY.items():
+                metadata = (what in found and schema.field(found[what]).metadata) or {}
+                if unit := metadata.get(b"unit", metadata.get(b"units", b"")).decode():
+                    said[quantity] = "".join(parse_units(f"{quantity} {unit}").values())
+            return found, said
+
+    def files(self) -> list[Path]:
+        """The tables, sorted by name."""
+        if not self.path.is_dir():
+            return [self.path]
+        return sorted(p for p in self.path.rglob("*") if p.is_file() and p.suffix.lower() in _SUFFIXES)
+
+    @property
+    def manifest(self) -> dict:
+        """File, and the level where it is one for all."""
+        return {"file": self.path.name, **({"level": self.level} if self.level else {})}
+
+    def __len__(self) -> int:
+        return len(self._index[0]) - 1
+
+    def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
+        for path in self._paths:
+            with _opened(path) as (_, batches):
+                yield from batches(names)
+
+    @cached_property
+    def _index(self) -> tuple[np.ndarray, dict[int, int]]:
+        """First row of every entry and the number of all rows; for entries with a name again, the row that had it."""
+        keys = [self.columns[what] for what in ("smiles", "id", "level") if what in self.columns]
+        starts: list[np.ndarray] = []
+        seen: dict[str, int] = {}
+        repeated: dict[int, int] = {}
+        rows, last = 0, None
+        for batch in self._batches(keys):
+            if not len(batch):
+                continue
+            columns = [pc.fill_null(pc.cast(batch.column(key), pa.string()), "") for key in keys]
+            new = np.zeros(len(batch), dtype=bool)
+            for column in columns:
+                new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+            new[0] = [column[0].as_py() for column in columns] != last
+            last = [column[-1].as_py() for column in columns]
+            starts.append(rows + np.flatnonzero(new))
+            if "id" in self.columns:
+                for row in starts[-1].tolist():
+                    name = self._name(batch, row - rows, row)
+                    if seen.setdefault(name, row) != row:
+                        repeated[row] = seen[name]
+            rows += len(batch)
+        if not starts:
+            raise ReaderError(f"{self.path}: no rows in it")
+        return np.concatenate([*starts, [rows]]), repeated
+
+    def _name(self, batch: pa.RecordBatch, row: int, start: int) -> str:
+        """Identifier of the entry that begins with a row of a batch, row `start` of all."""
+        values = {
+            what: batch.column(self.columns[what])[row].as_py() for what in ("id", "level") if what in self.columns
+        }
+        return "/".join(str(v) for v in values.values()) if values.get("id") else f"{self.path.stem}-{start}"
+
+    def _raw(self) -> Iterator[tuple[str, Any]]:
+        starts, repeated = self._index
+        number, at = 0, 0
+        parts: list[pa.RecordBatch] = []
+        for batch in self._batches(list(self.columns.values())):
+            taken = 0
+            while taken < len(batch):
+                n = min(int(starts[number + 1]) - at, len(batch) - taken)
+                parts.append(batch.slice(taken, n))
+                at, taken = at + n, taken + n
+                if at == starts[number + 1]:
+                    start = int(starts[number])
+                    name = self._name(parts[0], 0, start)
+                    before = repeated.get(start)
+                    yield name if before is None else f"{name}, row {start}", (before, parts)
+                    number, parts = number + 1, []
+
+    def _one(self, name: str, table: pa.Table, what: str) -> Any:
+        """The value that all rows have in a column, or None where there is no such column."""
+        if what not in self.columns:
+            return None
+        values = table[self.columns[what]].unique().to_pylist()
+        if len(values) > 1:
+            raise RecordError(f"several values of {what}", f"{name}: {what} is {values[:3]}; expected one for all rows")
+        return values[0]
+
+    def _array(self, name: str, table: pa.Table, what: str, shape: tuple[int, ...], each: np.ndarray) -> np.ndarray:
+        """A column in internal units, float64; `each` are the numbers that every row must have."""
+        values, counts = _flat(table[self.columns[what]])
+        wrong = np.flatnonzero(counts != each)
+        if len(wrong):
+            row = int(wrong[0])
+            raise RecordError(
+                "shapes disagree",
+                f"{name}: {what} of its row {row + 1} are {counts[row]} numbers, expected {each[row]}",
+            )
+        internal = self._units.internal(name, what, values, quantity=_QUANTITY[what])
+        if what == "energy":
+            self._check_resolution(name, values, internal)
+        return internal.reshape(shape)
+
+    def _check_resolution(self, name: str, values: np.ndarray, internal: np.ndarray) -> None:
+        if values.dtype.kind != "f" or values.dtype == np.float64 or not np.isfinite(internal).all():
+            return
+        largest = np.abs(values).max()
+        step = float(np.spacing(largest)) * float(np.abs(internal).max()) / max(float(largest), 1e-30)
+        if step > self.resolution:
+            raise RecordError(
+                "energies too coarse",
+                f"{name}: energies are {values.dtype}, steps of {step:.2g} kcal/mol at this size; store them in double "
+                f"precision or relative to their mean, or raise reader.resolution={self.resolution}",
+            )
+
+    def _numbers(self, name: str, table: pa.Table) -> np.ndarray | None:
+        """Atomic numbers, shape `(A,)`, the same in all rows, or None where there is no such column."""
+        if "numbers" not in self.columns:
+            return None
+        values, counts = _flat(table[self.columns["numbers"]])
+        if (counts != counts[0]).any() or (values.reshape(len(counts), -1) != values[: counts[0]]).any():
+            raise RecordError("several orders of atoms", f"{name}: atomic numbers differ between its rows")
+        return values[: counts[0]].astype(np.int64)
+
+    def _record(self, name: str, raw: Any) -> Record:
+        before, parts = raw
+        if before is not None:
+            raise RecordError(
+                "identifier repeated",
+                f"{name}: row {before} is called so, too, and they do not follow each other as rows of one molecule; "
+                "sort the rows or rename one",
+            )
+        table = pa.Table.from_batches(parts)
+        smiles, charge = self._one(name, table, "smiles") or "", self._one(name, table, "charge")
+        numbers = self._numbers(name, table)
+        if numbers is None:
+            if not _MAPPED.search(smiles):
+                message = f"{name}: {smiles!r} does not number its atoms; expected map numbers, or atomic numbers"
+                raise RecordError("SMILES not mapped", message)
+            numbers = from_smiles(smiles, name).numbers
+        _, conformers = _flat(table[self.columns["energy"]])
+        shape = (int(conformers.sum()), len(numbers), 3)
+        arrays = {
+            what: self._array(name, table, what, form, size * conformers)
+            for what, form, size in (
+                ("energy", shape[:1], 1),
+                ("coords", shape, 3 * len(numbers)),
+                ("forces", shape, 3 * len(numbers)),
+                ("gradient", shape, 3 * len(numbers)),
+                ("dipole", (-1, 3), 3),
+            )
+            if what in self.columns
+        }
+        xyz, energy = finite(name, "coordinates", arrays["coords"]), finite(name, "energies", arrays["energy"])
+        if not len(xyz):
+            raise RecordError("empty", f"{name}: no conformers")
+        molecule = molecule_of(name, numbers, xyz[0], smiles, charge)
+        forces = -arrays["gradient"] if "gradient" in arrays else arrays.get("forces")
+        level = self.level or self._one(name, table, "level") or ""
+        return Record(
+            id=name,
+            molecule=molecule,
+            conformers=Conformers(xyz, energy, forces, level, self.source, dipole=arrays.get("dipole")),
+            split=self._one(name, table, "split") or "",
+            key=connectivity_key(molecule),
+        )
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """All numbers of a column of numbers or of lists of them, nested or not, and how many each row has."""
+    array = column.combine_chunks()
+    bounds = np.arange(len(array) + 1)
+    while True:
+        if isinstance(array.type, pa.BaseExtensionType):
+            array = array.storage
+        if not (
+            pa.types.is_list(array.type)
+            or pa.types.is_large_list(array.type)
+            or pa.types.is_fixed_size_list(array.type)
+        ):
+            break
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+        bounds = np.concatenate([[0], np.cumsum(lengths)])[bounds]
+        array = array.flatten()
+    return array.to_numpy(zero_copy_only=False), np.diff(bounds)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[pa.Schema, Callable[[list[str]], Iterator[pa.RecordBatch]]]]:
+    """Schema of a table, and its batches with some of the columns; parquet or Arrow by its first bytes.
+
+    Raises:
+        ReaderError: when it is cut short, damaged or something else.
+    """
+    with path.open("rb") as file:
+        start = file.read(6)
+    try:
+        if start[:4] == b"PAR1":
+            with pq.ParquetFile(path) as parquet:
+                yield parquet.schema_arrow, lambda names: parquet.iter_batches(_ROWS, columns=names)
+        elif start == b"ARROW1":
+            with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as table:
+                every = range(table.num_record_batches)
+                yield table.schema, lambda names: (table.get_batch(i).select(names) for i in every)
+        else:
+            with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+                yield stream.schema, lambda names: (batch.select(names) for batch in stream)
+    except (pa.ArrowException, OSError) as error:
+        what = "is empty" if not start else "is cut short, damaged, or neither parquet nor Arrow"
+        raise ReaderError(f"{path}: it {what}; get the file again ({str(error).splitlines()[0]})") from error

@@ -1,0 +1,358 @@
+"""Tables, written and read by pyarrow: conformers or molecules as rows, flat or nested."""
+
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from espalike.data.readers.base import ReaderError
+from espalike.data.readers.table import TableReader
+from espalike.data.schema import Record
+from tests.data.readers.suite import (
+    BOHR,
+    CONFIGS,
+    HARTREE,
+    KJ,
+    Caught,
+    ReaderSuite,
+    Sample,
+    cut,
+    empty,
+    foreign,
+    graph_of,
+    sample,
+    samples,
+)
+
+LEVEL = "B3LYP-D3BJ/DZVP"
+FLAT = pa.list_(pa.float64())
+NESTED = pa.list_(pa.list_(pa.list_(pa.float64())))
+
+
+def with_units(schema, units):
+    for name, unit in units.items():
+        i = schema.get_field_index(name)
+        schema = schema.set(i, schema.field(i).with_metadata({"unit": unit}))
+    return schema
+
+
+def nan_at(index):
+    def change(array):
+        array[index] = np.nan
+        return array
+
+    return change
+
+
+class Suite(ReaderSuite):
+    """What all layouts have in common: rows of a sample, a schema, and a writer."""
+
+    reader = TableReader
+    config = "table"
+    level = LEVEL
+    first = "mol-0"
+    units: ClassVar[dict[str, str]]
+    schema: ClassVar[pa.Schema]
+
+    def rows(self, s):
+        raise NotImplementedError
+
+    def save(self, table, path):
+        raise NotImplementedError
+
+    def load(self, path):
+        raise NotImplementedError
+
+    def write(self, path, samples):
+        self.put(path, [row for s in samples for row in self.rows(s)])
+
+    def put(self, path, rows, **units):
+        schema = with_units(self.schema, {**self.units, **units})
+        self.save(pa.Table.from_pylist(rows, schema=schema), path)
+
+    def edit(self, change, **units):
+        """Rewrites the file with rows that `change` has changed."""
+
+        def spoil(path):
+            rows = self.load(path).to_pylist()
+            change(rows)
+            self.put(path, rows, **units)
+
+        return spoil
+
+    def values(self, name, change):
+        """Rewrites the first molecule's first row with other values in a column."""
+
+        def spoil(rows):
+            rows[0][name] = change(np.array(rows[0][name])).tolist()
+
+        return self.edit(spoil)
+
+    def drop(self, name):
+        def spoil(path):
+            self.save(self.load(path).drop_columns([name]), path)
+
+        return spoil
+
+    def corruptions(self):
+        def permute(equal):
+            def spoil(path):
+                first, *others = self.samples()
+                self.write(path, [first.permuted(equal), *others])
+
+            return spoil
+
+        def charge(rows):
+            for row in rows:
+                row["charge"] += row["id"] == "mol-0"
+
+        def rename(rows):
+            for row in rows:
+                row["id"] = row["id"].replace("mol-1", "mol-0")
+
+        first = self.first
+        nothing = lambda rows: None  # noqa: E731
+        return {
+            "truncated": Caught(cut, "it is cut short, damaged, or neither parquet nor Arrow", whole=True),
+            "empty": Caught(empty, "it is empty; get the file again", whole=True),
+            "foreign": Caught(foreign, "neither parquet nor Arrow; get the file again", whole=True),
+            "unit unknown": Caught(self.edit(nothing, coords="furlong"), "coords are in unit 'furlong'", whole=True),
+            "unit contradicts": Caught(
+                self.edit(nothing, energy="eV"),
+                f"energies are in 'eV', but the option units says '{self.units['energy']}'",
+                whole=True,
+                options={"units": f"energies {self.units['energy']}"},
+            ),
+            "permuted atoms": Caught(permute(False), rf"{first}: atom \d+ has atomic number \d, \d in the SMILES"),
+            "permuted equal atoms": Caught(
+                permute(True), f"{first}: no conformer is left.*bonds differ from the graph"
+            ),
+            "wrong charge": Caught(self.edit(charge), f"{first}: charge 1, 0 in the SMILES"),
+            "nan energy": Caught(self.values("energy", lambda e: e * np.nan), f"{first}: energies hold NaN"),
+            "nan forces": Caught(self.values("forces", nan_at(0)), f"{first}: forces hold NaN"),
+            "nan coordinates": Caught(self.values("coords", nan_at(0)), f"{first}: coordinates hold NaN"),
+            "duplicated ids": Caught(self.edit(rename), rf"{first}, row \d: row 0 is called so, too"),
+            "missing array": Caught(
+                self.drop("energy"),
+                r"column 'energy' is missing; .*; give its name, reader\.columns\.energy",
+                whole=True,
+            ),
+            "wrong shape": Caught(
+                self.values("forces", lambda f: f[:-1]), rf"{first}: forces of its row 1 are \d+ numbers, expected \d+"
+            ),
+        }
+
+
+class TestParquetOfConformers(Suite):
+    filename = "set.parquet"
+    options: ClassVar = {"level": LEVEL}
+    units: ClassVar = {"coords": "bohr", "energy": "hartree", "forces": "hartree/bohr"}
+    schema = pa.schema(
+        {
+            "id": pa.string(), "smiles": pa.string(), "charge": pa.int8(), "atomic_numbers": pa.list_(pa.uint8()),
+            "coords": FLAT, "energy": pa.float64(), "forces": FLAT,
+        }
+    )  # fmt: skip
+
+    def rows(self, s):
+        common = {"id": s.name, "smiles": s.smiles, "charge": s.charge, "atomic_numbers": s.numbers.tolist()}
+        for xyz, energy, forces in zip(s.xyz / BOHR, s.energy / HARTREE, s.forces / (HARTREE / BOHR), strict=True):
+            yield {**common, "coords": xyz.ravel().tolist(), "energy": energy, "forces": forces.ravel().tolist()}
+
+    def save(self, table, path):
+        pq.write_table(table, path, row_group_size=2)
+
+    def load(self, path):
+        return pq.read_table(path)
+
+    def read(self, path):
+        groups = {}
+        for row in self.load(path).to_pylist():
+            groups.setdefault(row["id"], []).append(row)
+        found = []
+        for name, rows in groups.items():
+            shape = (len(rows), len(rows[0]["atomic_numbers"]), 3)
+            xyz, energy, forces = (np.array([row[key] for row in rows]) for key in ("coords", "energy", "forces"))
+            first, numbers = rows[0], np.array(rows[0]["atomic_numbers"])
+            xyz, energy, forces = xyz.reshape(shape) * BOHR, energy * HARTREE, forces.reshape(shape) * (HARTREE / BOHR)
+            found.append(Sample(name, first["smiles"], numbers, first["charge"], xyz, energy, forces, id=name))
+        return found
+
+
+class TestArrowOfMolecules(Suite):
+    """A molecule a row, nested lists, the level in a column, units partly in the fields."""
+
+    filename = "set.arrow"
+    first = f"mol-0/{LEVEL}"
+    options: ClassVar = {"units": "coords angstrom"}
+    units: ClassVar = {"energy": "kJ/mol", "forces": "kJ/mol/angstrom"}
+    schema = pa.schema(
+        {
+            "id": pa.string(), "smiles": pa.string(), "charge": pa.int8(), "atomic_numbers": pa.list_(pa.uint8()),
+            "coords": NESTED, "energy": FLAT, "forces": NESTED, "level": pa.string(), "split": pa.string(),
+        }
+    )  # fmt: skip
+
+    def rows(self, s):
+        common = {"id": s.name, "smiles": s.smiles, "charge": s.charge, "atomic_numbers": s.numbers.tolist()}
+        arrays = {"coords": s.xyz, "energy": s.energy / KJ, "forces": s.forces / KJ}
+        yield {**common, **{k: v.tolist() for k, v in arrays.items()}, "level": LEVEL, "split": "val"}
+
+    def save(self, table, path):
+        with pa.ipc.new_file(path, table.schema) as file:
+            file.write_table(table, max_chunksize=2)
+
+    def load(self, path):
+        return pa.ipc.open_file(path.read_bytes()).read_all()
+
+    def corruptions(self):
+        cases = super().corruptions()
+        options = {"units": "coords angstrom; energies kJ/mol"}
+        return {
+            **cases,
+            "unit contradicts": Caught(
+                cases["unit contradicts"].spoil,
+                "energies are in 'eV', but the option units",
+                whole=True,
+                options=options,
+            ),
+            "wrong shape": Caught(
+                self.values("energy", lambda e: e[1:]), f"{self.first}: coords of its row 1 are 54 numbers"
+            ),
+        }
+
+    def read(self, path):
+        found = []
+        for row in self.load(path).to_pylist():
+            numbers, xyz, energy, forces = (
+                np.array(row[key]) for key in ("atomic_numbers", "coords", "energy", "forces")
+            )
+            name = f"{row['id']}/{LEVEL}"
+            found.append(
+                Sample(row["id"], row["smiles"], numbers, row["charge"], xyz, energy * KJ, forces * KJ, id=name)
+            )
+        return found
+
+    def test_splits(self, path):
+        assert {record.split for record in self.records(path)} == {"val"}
+
+
+def descent_rows(s, sign=1.0):
+    arrays = {"coords": s.xyz, "energy": s.energy - s.energy.mean(), "forces": sign * s.forces}
+    return {"smiles": s.smiles, **{key: value.ravel().tolist() for key, value in arrays.items()}}
+
+
+DESCENT = pa.schema({"smiles": pa.string(), "coords": FLAT, "energy": FLAT, "forces": FLAT})
+
+
+def options_of(name):
+    return {
+        key: value for key, value in yaml.safe_load((CONFIGS / f"{name}.yaml").read_text()).items() if key != "defaults"
+    }
+
+
+@pytest.mark.parametrize("kind", ["stream", "feather", "folder"])
+def test_tables_of_descent_in_every_container(tmp_path, kind):
+    chosen = samples()
+    table = pa.Table.from_pylist([descent_rows(s) for s in chosen], schema=DESCENT)
+    path = tmp_path / "train"
+    if kind == "stream":
+        with pa.ipc.new_stream(path, table.schema) as file:
+            file.write_table(table, max_chunksize=2)
+    elif kind == "feather":
+        pyarrow.feather.write_feather(table, path)
+    else:
+        path.mkdir()
+        for i in range(len(table)):
+            pq.write_table(table.slice(i, 1), path / f"data-{i}.parquet")
+    reader = TableReader(path, level=LEVEL, **options_of("descent"))
+    assert len(reader) == len(chosen)
+    assert [r.id for r in reader] == [f"train-{i}" for i in range(len(chosen))]
+    for record, s in zip(reader, chosen, strict=True):
+        np.testing.assert_allclose(record.conformers.xyz, s.xyz)
+        np.testing.assert_allclose(record.conformers.forces, s.forces)
+        np.testing.assert_allclose(record.conformers.energy, s.energy - s.energy.mean(), atol=1e-9)
+
+
+def test_units_must_be_said(tmp_path):
+    pq.write_table(pa.Table.from_pylist([descent_rows(sample("CO"))], schema=DESCENT), tmp_path / "a.parquet")
+    with pytest.raises(ReaderError, match="nothing says the unit of 'energy'"):
+        list(TableReader(tmp_path / "a.parquet", level=LEVEL))
+    with pytest.raises(ReaderError, match=r"give reader\.level"):
+        TableReader(tmp_path / "a.parquet", **options_of("descent"))
+
+
+def test_a_column_of_gradients(tmp_path):
+    s = sample("CO")
+    pq.write_table(pa.Table.from_pylist([descent_rows(s, -1.0)], schema=DESCENT), tmp_path / "a.parquet")
+    options = {"level": LEVEL, **options_of("descent")}
+    (record,) = TableReader(tmp_path / "a.parquet", columns={"gradient": "forces"}, **options)
+    np.testing.assert_allclose(record.conformers.forces, s.forces)
+    with pytest.raises(ReaderError, match="names gradients; known: smiles, coords"):
+        TableReader(tmp_path / "a.parquet", columns={"gradients": "forces"}, **options)
+    table = pq.read_table(tmp_path / "a.parquet")
+    pq.write_table(table.append_column("gradient", table["forces"]), tmp_path / "b.parquet")
+    with pytest.raises(ReaderError, match="both forces and gradients"):
+        TableReader(tmp_path / "b.parquet", **options)
+
+
+def test_energies_in_single_precision(tmp_path):
+    s = sample("CO")
+    row = {**descent_rows(s), "energy": (s.energy * 10).tolist()}
+    schema = DESCENT.set(2, pa.field("energy", pa.list_(pa.float32())))
+    pq.write_table(pa.Table.from_pylist([row], schema=schema), tmp_path / "a.parquet")
+    options = {"level": LEVEL, **options_of("descent")}
+    (found,) = TableReader(tmp_path / "a.parquet", **options)
+    assert found.reason == "energies too coarse"
+    step = np.spacing(np.float32(np.abs(s.energy).max() * 10))
+    assert f"steps of {step:.2g} kcal/mol" in found.message
+    (record,) = TableReader(tmp_path / "a.parquet", resolution=0.1, **options)
+    assert isinstance(record, Record)
+
+
+def test_smiles_without_numbers_need_atomic_numbers(tmp_path):
+    s = sample("CC(=O)[O-]")
+    row = {**descent_rows(s), "smiles": "CC(=O)[O-]"}
+    pq.write_table(pa.Table.from_pylist([row], schema=DESCENT), tmp_path / "a.parquet")
+    options = {"level": LEVEL, **options_of("descent")}
+    (found,) = TableReader(tmp_path / "a.parquet", **options)
+    assert found.reason == "SMILES not mapped"
+    schema = DESCENT.append(pa.field("z", pa.list_(pa.int64())))
+    pq.write_table(pa.Table.from_pylist([{**row, "z": s.numbers.tolist()}], schema=schema), tmp_path / "a.parquet")
+    (record,) = TableReader(tmp_path / "a.parquet", columns={"numbers": "z"}, **options)
+    assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
+
+
+def test_what_rows_of_one_molecule_must_share(tmp_path):
+    s = sample("CO", 2)
+    rows = [{**descent_rows(s), "charge": 0, "atomic_numbers": s.numbers.tolist()} for _ in range(2)]
+    schema = DESCENT.append(pa.field("charge", pa.int8())).append(pa.field("atomic_numbers", pa.list_(pa.int8())))
+    options = {"level": LEVEL, **options_of("descent")}
+
+    def only(**changes):
+        pq.write_table(pa.Table.from_pylist([rows[0], {**rows[1], **changes}], schema=schema), tmp_path / "a.parquet")
+        (found,) = TableReader(tmp_path / "a.parquet", **options)
+        return found
+
+    assert len(only().conformers.xyz) == 4
+    assert only(charge=1).reason == "several values of charge"
+    assert only(atomic_numbers=s.numbers[::-1].tolist()).reason == "several orders of atoms"
+    assert only(energy=[1.0]).reason == "shapes disagree"
+
+
+def test_files_of_a_folder_must_agree(tmp_path):
+    table = pa.Table.from_pylist([descent_rows(sample("CO"))], schema=DESCENT)
+    pq.write_table(table.cast(with_units(DESCENT, {"energy": "hartree"})), tmp_path / "a.parquet")
+    pq.write_table(table.cast(with_units(DESCENT, {"energy": "kcal/mol"})), tmp_path / "b.parquet")
+    with pytest.raises(ReaderError, match=r"b\.parquet: columns or units differ from those of a\.parquet"):
+        TableReader(tmp_path, level=LEVEL)
+    pq.write_table(table.slice(0, 0), tmp_path / "b.parquet")
+    with pytest.raises(ReaderError, match=r"b\.parquet: no rows in it"):
+        len(TableReader(tmp_path / "b.parquet", level=LEVEL))
+    (tmp_path / "c").mkdir()
+    with pytest.raises(ReaderError, match="c: nothing in it; expected files"):
+        TableReader(tmp_path / "c", level=LEVEL)
