@@ -1,0 +1,229 @@
+"""Reader of QCArchive's data: QCSchema JSON of versions 1 and 2, and data set views of qcportal (SQLite files).
+
+Optimisations give a record with their trajectory, torsion drives one with the final geometries on the grid and the
+driven torsion, and consecutive single points of the same molecule and level one record together. Geometries are in
+bohr, energies in hartree, gradients dE/dx in hartree/bohr and dipoles in e·bohr; QCSchema has no other units.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rdkit import Chem, rdBase
+
+from espalike.chem import connectivity_key
+from espalike.data.readers import jsonstream
+from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.distances import from_bonds
+from espalike.data.readers.qcschema import Point, Result, result_of
+from espalike.data.readers.structure import SmilesOption, driven_torsion, molecule_of
+from espalike.data.schema import Record, RecordError
+from espalike.types import Conformers, Molecule
+
+FORMAT_UNITS = {"coords": "bohr", "energies": "hartree", "forces": "hartree/bohr", "dipoles": "e*bohr"}
+_SUFFIXES = (".json", ".jsonl", ".json.gz", ".json.bz2", ".jsonl.gz", ".jsonl.bz2")
+_SQLITE = b"SQLite format 3\0"
+_FIELDS = frozenset(
+    {
+        "id", "schema_name", "schema_version", "molecule", "driver", "model", "keywords", "extras",
+        "provenance", "properties", "wavefunction", "return_result", "stdout", "stderr", "native_files",
+        "success", "error", "input_data", "protocols", "hash_index", "initial_molecule", "final_molecule",
+        "trajectory", "trajectory_results", "trajectory_properties", "energies", "input_specification",
+        "optimization_spec", "final_molecules", "final_energies", "optimization_history", "scan_properties",
+        "scan_results",
+    }
+)  # fmt: skip
+"""Fields of results: what begins with one of them is a result, not an object of named results."""
+
+
+class QCArchiveReader(Reader):
+    """One computation an entry; consecutive single points of the same molecule and level are one entry together.
+
+    Args:
+        path: a JSON file (also `.jsonl`, `.gz`, `.bz2`) with one result, a list of results, or an object of named
+            results or lists of them; a data set view of qcportal; or a folder of such files.
+        source: name of the data source in tables; None = the file's name.
+        level: level of theory of all entries; None = the results' own.
+        smiles: for results without a mapped SMILES: of the one molecule, or a CSV file with columns `name` and
+            `smiles`. Where there is none either, bond orders are found from bonds or distances.
+        trajectory: all geometries of an optimisation; false = the last one.
+        specification: of a view's specifications, the one to read; None = all.
+        units: may repeat the format's units; it cannot change them.
+
+    Raises:
+        ReaderError: when nothing is there, a file is of another format, or `units` contradicts the format.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        source: str | None = None,
+        level: str | None = None,
+        smiles: str | Mapping[str, str] | None = None,
+        trajectory: bool = True,
+        specification: str | None = None,
+        units: str | None = None,
+    ):
+        super().__init__(path, source)
+        self.level = level
+        self.smiles = SmilesOption(smiles)
+        self.trajectory = trajectory
+        self.specification = specification
+        self._units = Units(self.path, FORMAT_UNITS, units)
+        if not self.files():
+            raise ReaderError(f"{self.path}: no file in it; expected JSON files or data set views")
+
+    def files(self) -> list[Path]:
+        """The JSON files and views that are read, in a fixed order."""
+        if not self.path.is_dir():
+            return [self.path]
+        return sorted(p for p in self.path.rglob("*") if p.is_file() and (_is_json(p) or _is_view(p)))
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, int, RecordError | None]]:
+        """Name, number of items and fault of each entry."""
+        groups: list[tuple[str, int, RecordError | None]] = []
+        seen: dict[str, int] = {}
+        last: Any = None
+        for title, item in self._items():
+            fault = item if isinstance(item, RecordError) else None
+            identity = None if fault or not isinstance(item, Result) else item.identity
+            name, count, broken = groups[-1] if groups else ("", 0, None)
+            # single points of one molecule; a broken one belongs to those that are called as it is, and spoils them
+            if (identity is not None and identity == last) or (title and title == name and (fault or broken)):
+                groups[-1] = name, count + 1, broken or fault
+                continue
+            last = identity
+            number = len(groups) + 1
+            name = title or f"{self.path.stem.removesuffix('.json')}-{number}"
+            if name in seen:
+                fault = RecordError(
+                    "identifier repeated", f"entries {seen[name]} and {number} are called so and are not one molecule"
+                )
+            seen.setdefault(name, number)
+            groups.append((name, 1, fault))
+        if not groups:
+            raise ReaderError(f"{self.path}: nothing in it; expected QCSchema results")
+        return groups
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def _raw(self) -> Iterator[tuple[str, Any]]:
+        items = self._items()
+        for name, count, fault in self._groups:
+            group = [item for _, item in itertools.islice(items, count)]
+            yield name, fault or group
+
+    def _items(self) -> Iterator[tuple[str, Result | RecordError]]:
+        for path in self.files():
+            yield from self._of_view(path) if _is_view(path) else self._of_json(path)
+
+    def _of_json(self, path: Path) -> Iterator[tuple[str, Result | RecordError]]:
+        begun = False
+        try:
+            with jsonstream.open_text(path) as file:
+                for key, value in jsonstream.items(file, _FIELDS):
+                    begun = True
+                    for result in value if isinstance(value, list) else [value]:
+                        own = str(result.get("id") or "") if isinstance(result, dict) else ""
+                        yield key or own, _checked(result)
+        except (jsonstream.Cut, EOFError, OSError, UnicodeDecodeError) as error:
+            said = f"{path.name} is cut short or damaged: {error}; get it again"
+            if not begun and self.path == path:
+                raise ReaderError(f"{path}: not QCSchema JSON, or {said}") from error
+            yield f"{path.stem}, the rest", RecordError("cut short", said)
+
+    def _of_view(self, path: Path) -> Iterator[tuple[str, Result | RecordError]]:
+        from espalike.data.readers.qcview import view_items
+
+        yield from view_items(path, self.specification)
+
+    def _record(self, name: str, raw: Any) -> Record:
+        try:
+            if isinstance(raw, RecordError):
+                raise raw
+            return self._joined(name, raw)
+        except RecordError as error:
+            raise RecordError(error.reason, f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
+
+    def _joined(self, name: str, results: list[Result]) -> Record:
+        first = results[0]
+        points = [point for result in results for point in result.points]
+        if first.kind == "optimisation" and not self.trajectory:
+            points = points[-1:]
+        xyz = self._units.internal(name, "coords", np.stack([point.xyz for point in points]))
+        if not np.isfinite(xyz).all():
+            raise RecordError("coordinates not finite", "coordinates hold NaN or infinite values")
+        molecule = self._molecule(name, first, xyz[0])
+        gradient = self._stacked(name, points, "forces", "gradient")
+        dihedral = None
+        if first.dihedrals:
+            grid = first.grid if first.grid and all(len(angles) == 1 for angles in first.grid) else None
+            dihedral = driven_torsion(name, xyz, first.dihedrals, grid)
+        conformers = Conformers(
+            xyz=xyz,
+            energy=self._energies(name, points),
+            forces=None if gradient is None else -gradient,
+            level=self.level or first.level,
+            source=self.source,
+            dipole=self._stacked(name, points, "dipoles", "dipole"),
+        )
+        return Record(name, molecule, conformers, key=connectivity_key(molecule), dihedral=dihedral)
+
+    def _energies(self, name: str, points: list[Point]) -> np.ndarray:
+        energies = [point.energy for point in points]
+        if any(energy is None for energy in energies):
+            raise RecordError(
+                "no energy", f"geometry {energies.index(None) + 1} of {len(energies)} has no energy in its properties"
+            )
+        if not np.isfinite(np.array(energies, dtype=np.float64)).all():
+            raise RecordError("energies not finite", "energies hold NaN or infinite values")
+        return self._units.internal(name, "energies", energies)
+
+    def _stacked(self, name: str, points: list[Point], quantity: str, field: str) -> np.ndarray | None:
+        values = [getattr(point, field) for point in points]
+        known = [value is not None for value in values]
+        if not any(known):
+            return None
+        if not all(known):
+            if quantity == "forces":
+                missing = f"geometry {known.index(False) + 1} of {len(known)} has no gradient, others have"
+                raise RecordError("gradient missing", missing)
+            values = [np.full(3, np.nan) if value is None else value for value in values]
+        return self._units.internal(name, quantity, np.stack(values))
+
+    def _molecule(self, name: str, result: Result, xyz: np.ndarray) -> Molecule:
+        table = Chem.GetPeriodicTable()
+        with rdBase.BlockLogs():
+            try:
+                numbers = np.array([table.GetAtomicNumber(symbol) for symbol in result.symbols])
+            except RuntimeError as error:
+                raise RecordError("element unknown", f"its atoms are {' '.join(result.symbols)[:80]}") from error
+        smiles = result.smiles or self.smiles.of(name)
+        if smiles or result.bonds is None:
+            return molecule_of(name, numbers, xyz, smiles or None, result.charge)
+        return from_bonds(name, numbers, np.array(result.bonds, dtype=np.int64).reshape(-1, 2), result.charge)
+
+
+def _checked(data: Any) -> Result | RecordError:
+    try:
+        if not isinstance(data, dict):
+            raise RecordError("no QCSchema result", f"expected a QCSchema result, found a {type(data).__name__}")
+        return result_of(data)
+    except RecordError as error:
+        return error
+
+
+def _is_json(path: Path) -> bool:
+    return path.name.lower().endswith(_SUFFIXES)
+
+
+def _is_view(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE

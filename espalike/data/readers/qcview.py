@@ -1,0 +1,131 @@
+"""Data set views of qcportal: SQLite files with a data set's entries and records, opened without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from espalike.data.readers.base import ReaderError
+from espalike.data.readers.qcschema import Result, result_of
+from espalike.data.schema import RecordError
+
+if TYPE_CHECKING:
+    from qcportal.dataset_models import BaseDataset
+
+_KINDS = ("singlepoint", "optimization", "torsiondrive")
+
+
+def view_items(path: Path, specification: str | None = None) -> Iterator[tuple[str, Result | RecordError]]:
+    """Name and result of each record of a view, one at a time, in the order of entry names.
+
+    Names are those of the entries, followed by the specification's where there are several.
+
+    Raises:
+        ReaderError: when qcportal is not installed, cannot open the view, or its data set is of another kind.
+    """
+    dataset = open_view(path)
+    chosen = [specification] if specification else sorted(dataset.specification_names)
+    if specification and specification not in dataset.specification_names:
+        there = ", ".join(sorted(dataset.specification_names))
+        raise ReaderError(f"{path}: no specification {specification!r}; there are: {there}")
+    for spec in chosen:
+        for entry_name in sorted(dataset.entry_names):
+            name = entry_name if len(chosen) == 1 else f"{entry_name}/{spec}"
+            try:
+                record = dataset.get_record(entry_name, spec)
+                if record is None:
+                    continue  # not submitted: the view holds nothing of it
+                entry = dataset.get_entry(entry_name)
+                yield name, result_of(as_qcschema(record), getattr(entry, "attributes", None))
+            except RecordError as error:
+                yield name, error
+            except (RuntimeError, ValueError, KeyError, TypeError) as error:
+                yield name, RecordError("record unreadable", f"qcportal cannot read its record ({error})")
+
+
+def open_view(path: Path) -> BaseDataset:
+    """A view's data set.
+
+    Raises:
+        ReaderError: as `view_items`.
+    """
+    try:
+        from qcportal.dataset_models import load_dataset_view
+    except ImportError as error:
+        raise ReaderError(f"{path}: views are read by qcportal; install it with: pip install qcportal") from error
+    try:
+        dataset = load_dataset_view(str(path))
+    except Exception as error:  # SQLite, msgpack, zstandard and pydantic each have errors of their own
+        raise ReaderError(f"{path}: not a data set view, or damaged ({type(error).__name__}: {error})") from error
+    if dataset.dataset_type not in _KINDS:
+        raise ReaderError(f"{path}: a data set of kind {dataset.dataset_type}; expected one of {', '.join(_KINDS)}")
+    return dataset
+
+
+def as_qcschema(record: Any) -> Mapping[str, Any]:
+    """A record of qcportal in the form of QCSchema version 1.
+
+    Raises:
+        RecordError: when it is not complete.
+    """
+    status = str(getattr(record.status, "value", record.status))
+    if status != "complete":
+        raise RecordError("computation not complete", f"its status on the server was {status!r}")
+    if record.record_type == "singlepoint":
+        return _single_point(record)
+    if record.record_type == "optimization":
+        return _optimisation(record)
+    return _torsion_drive(record)
+
+
+def _model(specification: Any) -> dict[str, Any]:
+    """Model and keywords of a specification."""
+    keywords = dict(specification.keywords or {})
+    model = {"method": specification.method, "basis": specification.basis}
+    return {"model": model, "keywords": keywords, "driver": str(specification.driver.value)}
+
+
+def _single_point(record: Any) -> dict[str, Any]:
+    properties = dict(record.properties or {})
+    return {
+        "molecule": record.molecule.dict(),
+        **_model(record.specification),
+        "properties": properties,
+        "return_result": properties.get("return_result"),
+    }
+
+
+def _optimisation(record: Any) -> dict[str, Any]:
+    initial, final = record.initial_molecule, record.final_molecule
+    return {
+        "initial_molecule": initial.dict(),
+        "final_molecule": None if final is None else final.dict(),
+        "energies": record.energies,
+        "input_specification": _model(record.specification.qc_specification),
+        "trajectory": [_single_point(step) for step in _children(record, "trajectory")],
+    }
+
+
+def _torsion_drive(record: Any) -> dict[str, Any]:
+    best = record.minimum_optimizations
+    keys = {key: str(list(key)) for key in best}
+    return {
+        "initial_molecule": [molecule.dict() for molecule in record.initial_molecules],
+        "keywords": {"dihedrals": record.specification.keywords.dihedrals},
+        "input_specification": _model(record.specification.optimization_specification.qc_specification),
+        "final_energies": {keys[key]: optimisation.energies[-1] for key, optimisation in best.items()},
+        "final_molecules": {keys[key]: optimisation.final_molecule.dict() for key, optimisation in best.items()},
+        "optimization_history": {
+            keys[key]: [{"trajectory": [_single_point(step) for step in _children(optimisation, "trajectory")[-1:]]}]
+            for key, optimisation in best.items()
+        },
+    }
+
+
+def _children(record: Any, name: str) -> list:
+    """Records below a record; none where the view was made without them."""
+    try:
+        return list(getattr(record, name) or [])
+    except RuntimeError:  # there is no server to ask
+        return []
