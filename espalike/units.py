@@ -5,6 +5,7 @@ Constants are CODATA 2018, as used by OpenMM and QCElemental.
 """
 
 import re
+from functools import lru_cache
 
 HARTREE = 627.5094740630558
 """One hartree in kcal/mol."""
@@ -52,6 +53,7 @@ _ALIASES = {
 }
 
 
+@lru_cache(maxsize=256)
 def factor(unit: str) -> float:
     """Factor that turns a number in `unit` into internal units.
 

@@ -32,24 +32,35 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
         mol = _parse(smiles.strip()) if smiles.strip() else None
         if mol is None:
             raise ChemistryError(f"{name}: {shorten(smiles)!r} is not a valid SMILES")
-        maps = [atom.GetAtomMapNum() for atom in mol.GetAtoms()]
+        atoms = _atoms(mol)
+        maps = [atom.GetAtomMapNum() for atom in atoms]
+        for atom in atoms:
+            atom.SetAtomMapNum(0)
+            atom.SetIsotope(0)
         sanitize(mol, name)
-        implicit = any(atom.GetTotalNumHs() for atom in mol.GetAtoms())
         if not any(maps):
-            mol = Chem.AddHs(mol)
-        elif implicit or sorted(maps) != list(range(1, len(maps) + 1)):
+            return from_rdkit(Chem.AddHs(mol), name)
+        implicit = any(atom.GetTotalNumHs() for atom in atoms)
+        if implicit or sorted(maps) != list(range(1, len(maps) + 1)):
             raise ChemistryError(
                 f"{name}: a mapped SMILES must number every atom, hydrogens included, 1…{len(maps)} once; "
                 f"got {sorted(maps)}{' and implicit hydrogens' if implicit else ''}. Remove or complete them"
             )
-        else:
-            mol = Chem.RenumberAtoms(mol, np.argsort(maps).tolist())
-        return from_rdkit(mol, name)
+        return _from_sanitized(Chem.RenumberAtoms(mol, np.argsort(maps).tolist()), name)
 
 
 def shorten(text: str, length: int = 80) -> str:
     """The beginning of a text, for names and messages."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _atoms(mol: Chem.Mol) -> list[Chem.Atom]:
+    """The atoms; RDKit's own iterator asks for the number of atoms at each step."""
+    return [mol.GetAtomWithIdx(i) for i in range(mol.GetNumAtoms())]
+
+
+def _bonds(mol: Chem.Mol) -> list[Chem.Bond]:
+    return [mol.GetBondWithIdx(i) for i in range(mol.GetNumBonds())]
 
 
 def _parse(smiles: str) -> Chem.Mol | None:
@@ -93,19 +104,24 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
             atom.SetAtomMapNum(0)
             atom.SetIsotope(0)
         sanitize(mol, label)
-        _check_structure(mol, label)
-        name = name or shorten(Chem.MolToSmiles(Chem.RemoveHs(mol)))
-        Chem.Kekulize(mol, clearAromaticFlags=True)
-        bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), _ORDERS[b.GetBondType()]) for b in mol.GetBonds()]
-        table = np.array(sorted((min(i, j), max(i, j), order) for i, j, order in bonds), dtype=np.int64).reshape(-1, 3)
-        for atom in mol.GetAtoms():
-            atom.SetAtomMapNum(atom.GetIdx() + 1)
-        smiles = Chem.MolToSmiles(mol, kekuleSmiles=True)
+        return _from_sanitized(mol, name, label)
+
+
+def _from_sanitized(mol: Chem.Mol, name: str, label: str = "") -> Molecule:
+    """The molecule of a sanitized RDKit molecule without map numbers and isotopes, which is used up."""
+    _check_structure(mol, label or name)
+    name = name or shorten(Chem.MolToSmiles(Chem.RemoveHs(mol)))
+    Chem.Kekulize(mol, clearAromaticFlags=True)
+    bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), _ORDERS[b.GetBondType()]) for b in _bonds(mol)]
+    table = np.array(sorted((min(i, j), max(i, j), order) for i, j, order in bonds), dtype=np.int64).reshape(-1, 3)
+    atoms = _atoms(mol)
+    for number, atom in enumerate(atoms, start=1):
+        atom.SetAtomMapNum(number)
     return Molecule(
         name=name,
-        smiles=smiles,
-        numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()], dtype=np.int64),
-        charges=np.array([atom.GetFormalCharge() for atom in mol.GetAtoms()], dtype=np.int64),
+        smiles=Chem.MolToSmiles(mol, kekuleSmiles=True),
+        numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
+        charges=np.array([atom.GetFormalCharge() for atom in atoms], dtype=np.int64),
         bonds=np.ascontiguousarray(table[:, :2]),
         orders=np.ascontiguousarray(table[:, 2]),
     )
@@ -125,17 +141,18 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
 
 
 def _check_input(mol: Chem.Mol, name: str) -> None:
-    odd = [bond for bond in mol.GetBonds() if bond.GetBondType() not in (*_ORDERS, Chem.BondType.AROMATIC)]
+    odd = [bond for bond in _bonds(mol) if bond.GetBondType() not in (*_ORDERS, Chem.BondType.AROMATIC)]
     if odd:
         ends = odd[0].GetBeginAtomIdx() + 1, odd[0].GetEndAtomIdx() + 1
         raise ChemistryError(
             f"{name}: bond {ends[0]}-{ends[1]} is of type {odd[0].GetBondType().name.lower()}; supported are single, "
             "double, triple and aromatic bonds. Draw a dative bond as a single one between formal charges"
         )
-    for atom in mol.GetAtoms():
-        number, charge, label = atom.GetAtomicNum(), atom.GetFormalCharge(), f"atom {atom.GetIdx() + 1}"
+    for atom in _atoms(mol):
+        number = atom.GetAtomicNum()
         if number in _COVALENT:
             continue
+        charge, label = atom.GetFormalCharge(), f"atom {atom.GetIdx() + 1}"
         if number not in _METAL_IONS:
             what = atom.GetSymbol() if number else "no element (a query or dummy atom)"
             raise ChemistryError(
@@ -150,14 +167,15 @@ def _check_input(mol: Chem.Mol, name: str) -> None:
 
 
 def _check_structure(mol: Chem.Mol, name: str) -> None:
-    missing = [atom.GetIdx() for atom in mol.GetAtoms() if atom.GetTotalNumHs()]
+    atoms = _atoms(mol)
+    missing = [atom.GetIdx() for atom in atoms if atom.GetTotalNumHs()]
     if missing:
         count = sum(mol.GetAtomWithIdx(i).GetTotalNumHs() for i in missing)
         raise ChemistryError(
             f"{name}: hydrogens are missing ({count} of them, first on atom {missing[0] + 1}); give all atoms "
             "explicitly, for example with RDKit's `Chem.AddHs(mol, addCoords=True)`, or give a SMILES"
         )
-    radicals = [atom for atom in mol.GetAtoms() if atom.GetNumRadicalElectrons()]
+    radicals = [atom for atom in atoms if atom.GetNumRadicalElectrons()]
     if radicals:
         atom = radicals[0]
         raise ChemistryError(
@@ -220,17 +238,30 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
     raise ChemistryError(f"{molecule.name}: no geometry found by distance geometry; is its stereochemistry possible?")
 
 
+def _bare(molecule: Molecule) -> Chem.Mol:
+    """Atoms and Kekulé bonds without perception of rings, aromaticity and stereochemistry: all that InChI asks for."""
+    mol = Chem.RWMol()
+    for number, charge in zip(molecule.numbers.tolist(), molecule.charges.tolist(), strict=True):
+        atom = Chem.Atom(number)
+        atom.SetFormalCharge(charge)
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    for (i, j), order in zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True):
+        mol.AddBond(i, j, BOND_TYPES[order])
+    mol.UpdatePropertyCache(strict=False)
+    return mol
+
+
 def connectivity_key(molecule: Molecule) -> str:
     """First block of the InChIKey: equal for stereoisomers, and for most tautomers and protonation states.
 
     Where InChI gives none, a hash of the canonical non-isomeric SMILES stands in.
     """
     with rdBase.BlockLogs():
-        mol = to_rdkit(molecule)
-        key = MolToInchiKey(mol, options="/SNon")
+        key = MolToInchiKey(_bare(molecule), options="/SNon")
         if key:
             return key.split("-")[0]
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
+        smiles = Chem.MolToSmiles(Chem.RemoveHs(to_rdkit(molecule)), isomericSmiles=False)
     return "X" + hashlib.sha256(smiles.encode()).hexdigest()[:13].upper()
 
 
