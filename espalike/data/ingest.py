@@ -59,7 +59,7 @@ class Ingest:
     """The outcome of each of a reader's entries, in order.
 
     Args:
-        entries: records and rejections.
+        entries: records that have passed `schema.check`, and rejections.
         filters: conformer filters.
         assign_split: split of a record.
         reference: charges and Lennard-Jones parameters of a molecule, or None.
@@ -127,7 +127,8 @@ class Ingest:
             if not useful(record):
                 text = f"{record.id}: no forces, no reference, and not two energies"
                 raise RecordError("nothing to learn from", text)
-            check(record)
+            if record.ref_charge is not None:
+                check(record)
         except RecordError as error:
             return Outcome(None, (*rejected, Rejected(record.id, error.reason, str(error))))
         self.ids.add(record.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import pyarrow as pa
 from scipy.spatial import cKDTree
@@ -13,13 +15,14 @@ _WAVE = 1.5
 """Length of the wave vectors [1/Å] of `fingerprints`."""
 
 
-def _waves(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Wave vectors `(3, F)`, phases `(F,)`, and weights of the atoms `(A, F)`: fixed, by atomic number."""
+@lru_cache(maxsize=1)
+def _waves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wave vectors `(3, F)`, phases `(F,)`, and weights by atomic number `(Z, F)`: fixed."""
     rng = np.random.default_rng(2026)
     vectors = rng.normal(size=(3, _FEATURES))
     vectors *= _WAVE / np.linalg.norm(vectors, axis=0)
     phases = rng.uniform(0, 2 * np.pi, _FEATURES)
-    weights = rng.uniform(0.5, 1.0, (128, _FEATURES))[numbers]
+    weights = rng.uniform(0.5, 1.0, (128, _FEATURES))
     return vectors.astype(np.float32), phases.astype(np.float32), weights.astype(np.float32)
 
 
@@ -29,9 +32,12 @@ def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     They are Σ w(Z) cos(k·x + φ) with fixed wave vectors. Moving every atom by at most ε in each coordinate changes
     none of them by more than `reach(A, ε)`.
     """
-    vectors, phases, weights = _waves(numbers)
-    waves = np.cos(xyz.astype(np.float32) @ vectors + phases)
-    return np.einsum("kaf,af->kf", waves, weights)
+    vectors, phases, weights = _waves()
+    waves = np.asarray(xyz, np.float32) @ vectors
+    waves += phases
+    np.cos(waves, out=waves)
+    waves *= weights[numbers]
+    return waves.sum(axis=1)
 
 
 def reach(n_atoms: int, tolerance: float) -> float:

@@ -6,6 +6,8 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from espalike import units
-from espalike.chem import ChemistryError
+from espalike.chem import ChemistryError, connectivity_key, from_smiles
 from espalike.data.schema import Record, RecordError, Rejection, check
+from espalike.types import Molecule
 
 _LENGTHS = ("angstrom", "angstroms", "å", "nanometer", "nm", "bohr", "a0")
 _ENERGIES = ("kcal/mol", "kj/mol", "hartree", "eh", "ev")
@@ -36,6 +39,26 @@ def parse_units(text: str) -> dict[str, str]:
     """Units by quantity from `coords Angstrom; energies kcal/mol; ...`; remarks in brackets are dropped."""
     parts = (re.sub(r"\(.*?\)", "", part).split() for part in text.split(";"))
     return {words[0]: "".join(words[1:]) for words in parts if len(words) > 1}
+
+
+@lru_cache(maxsize=4096)
+def _parsed(smiles: str) -> tuple[Molecule, str]:
+    molecule = from_smiles(smiles)
+    return molecule, connectivity_key(molecule)
+
+
+def parsed(smiles: str, name: str) -> tuple[Molecule, str]:
+    """Molecule of a SMILES and its connectivity key; the same molecule in many entries is parsed once.
+
+    Raises:
+        ChemistryError: as `espalike.chem.from_smiles`, naming the entry.
+    """
+    try:
+        molecule, key = _parsed(smiles)
+    except ChemistryError:
+        from_smiles(smiles, name)
+        raise
+    return replace(molecule, name=name), key
 
 
 class Units:
@@ -90,7 +113,9 @@ class Units:
             raise RecordError("unit unknown", f"{entry}: {name} are in unit {own!r}, which is not known")
         if own and told and units.factor(own) != units.factor(told):
             raise RecordError("units contradict", f"{entry}: {name} are in {own!r}, the file as a whole says {told!r}")
-        return units.convert(np.asarray(values, dtype=np.float64), own or told, INTERNAL_UNITS[quantity])
+        factor = units.factor(own or told) / units.factor(INTERNAL_UNITS[quantity])
+        array = np.asarray(values, dtype=np.float64)
+        return array if factor == 1.0 else array * factor
 
 
 class Reader(ABC):

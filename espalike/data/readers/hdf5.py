@@ -15,8 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from espalike.chem import connectivity_key, from_smiles
-from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
+from espalike.data.readers.base import Reader, ReaderError, Units, parse_units, parsed
 from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers, Molecule
 
@@ -97,10 +96,13 @@ class Hdf5Reader(Reader):
     def _array(self, group: h5py.Group, name: str, dataset: str | None = None) -> np.ndarray | None:
         """A data set in internal units, float64, or None where there is none."""
         dataset = dataset or name
-        if dataset not in group:
+        key = dataset.encode()
+        if key not in group.id:
             return None
-        data = group[dataset]
-        own = _text(data.attrs.get("units", data.attrs.get("unit", "")))
+        data = h5py.Dataset(h5py.h5d.open(group.id, key))  # group[dataset] would make an object of the file, too
+        own = ""
+        if h5py.h5a.get_num_attrs(data.id):
+            own = _text(data.attrs.get("units", data.attrs.get("unit", "")))
         return self._units.internal(group.name, dataset, data[()], own, quantity=name)
 
     def _level(self, name: str, group: h5py.Group) -> str:
@@ -119,10 +121,12 @@ class Hdf5Reader(Reader):
             )
         return level
 
-    def _molecule(self, name: str, group: h5py.Group) -> Molecule:
-        if "smiles" not in group.attrs:
+    def _molecule(self, name: str, group: h5py.Group) -> tuple[Molecule, str]:
+        """The graph and its connectivity key."""
+        attributes = group.attrs
+        if "smiles" not in attributes:
             raise RecordError("no SMILES", f"{name}: attribute 'smiles' is missing")
-        molecule = from_smiles(_text(group.attrs["smiles"]), name=name)
+        molecule, key = parsed(_text(attributes["smiles"]), name)
         numbers = group["atomic_numbers"][()].astype(np.int64)
         if numbers.shape != molecule.numbers.shape:
             raise RecordError(
@@ -134,18 +138,18 @@ class Hdf5Reader(Reader):
                 "atomic numbers differ from SMILES",
                 f"{name}: atom {i + 1} has atomic number {numbers[i]}, {molecule.numbers[i]} in the SMILES",
             )
-        if "charge" in group.attrs and int(group.attrs["charge"]) != molecule.net_charge:
+        charge = int(attributes["charge"]) if "charge" in attributes else molecule.net_charge
+        if charge != molecule.net_charge:
             raise RecordError(
-                "charge differs from SMILES",
-                f"{name}: charge {int(group.attrs['charge'])}, {molecule.net_charge} in the SMILES",
+                "charge differs from SMILES", f"{name}: charge {charge}, {molecule.net_charge} in the SMILES"
             )
-        return molecule
+        return molecule, key
 
     def _record(self, name: str, raw: Any) -> Record:
         group = raw[name]
         if not isinstance(group, h5py.Group):
             raise RecordError("no group", f"{name}: not a group; expected one group an entry")
-        molecule = self._molecule(name, group)
+        molecule, key = self._molecule(name, group)
         xyz, energy = self._array(group, "coords"), self._array(group, "energies", self.energies)
         forces = self._array(group, "forces")
         if xyz is None:
@@ -164,5 +168,5 @@ class Hdf5Reader(Reader):
             molecule=molecule,
             conformers=Conformers(xyz, energy, forces, self._level(name, group), self.source),
             split=_text(group.attrs.get("split", "")),
-            key=connectivity_key(molecule),
+            key=key,
         )
