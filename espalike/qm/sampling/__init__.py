@@ -3,6 +3,7 @@
 from espalike.qm.sampling.base import Geometries, intact, masses, minimised
 from espalike.qm.sampling.conformers import ETKDG
 from espalike.qm.sampling.constrained import constrained
+from espalike.qm.sampling.disagreement import Disagreement
 from espalike.qm.sampling.distort import Distort
 from espalike.qm.sampling.modes import Modes, normal_modes
 from espalike.qm.sampling.scan import Scan
@@ -12,6 +13,7 @@ from espalike.qm.sampling.wavefront import Wavefront
 
 __all__ = [
     "ETKDG",
+    "Disagreement",
     "Distort",
     "Geometries",
     "Modes",

@@ -67,14 +67,9 @@ def constrained(
         text = str(error).strip().splitlines()
         raise CalculatorError("not minimised", f"{molecule.name}: {where}: {text[0] if text else error!r}") from error
     end = np.array(path.xyzs[-1], dtype=np.float64)
-    if not on_target(end, angles):
+    if any(abs((measured(end, atoms) - angle + 180) % 360 - 180) > TOLERANCE for atoms, angle in angles.items()):
         raise CalculatorError("not minimised", f"{molecule.name}: {where}: ends more than {TOLERANCE}° off")
     return float(path.qm_energies[-1]) * HARTREE, end
-
-
-def on_target(xyz: np.ndarray, angles: Mapping[tuple[int, ...], float]) -> bool:
-    """Whether every torsion has its angle [degree] at `xyz` [Å], to within `TOLERANCE`."""
-    return all(abs((measured(xyz, atoms) - angle + 180) % 360 - 180) <= TOLERANCE for atoms, angle in angles.items())
 
 
 def turned(molecule: Molecule, xyz: np.ndarray, angles: Mapping[tuple[int, ...], float]) -> np.ndarray:

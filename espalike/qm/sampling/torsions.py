@@ -113,7 +113,7 @@ def measured(xyz: np.ndarray, atoms: Sequence[int]) -> float:
 
 
 def grid(spacing: int) -> list[int]:
-    """Angles [degree] of a scan in ascending order: multiples of `spacing` in (−180, 180].
+    """Angles [degree] of a scan in ascending order: 180 and down in steps of `spacing`, in (−180, 180].
 
     Raises:
         ValueError: when 360° are no multiple of `spacing`.

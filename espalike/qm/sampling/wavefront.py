@@ -12,10 +12,10 @@ import numpy as np
 
 from espalike.qm.base import Calculator, CalculatorError
 from espalike.qm.sampling.base import intact, minima, seed_of, stored
-from espalike.qm.sampling.constrained import constrained, on_target, turned
+from espalike.qm.sampling.constrained import constrained
 from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, suffix
 from espalike.types import Molecule
-from espalike.units import BOHR, HARTREE
+from espalike.units import HARTREE
 
 
 @dataclass(frozen=True)
@@ -113,47 +113,36 @@ class Wavefront:
     ) -> dict[tuple[int, ...], np.ndarray]:
         """The lowest geometry at each grid point, by the angles [degree]."""
         from rdkit import Chem
-        from torsiondrive import td_api
+        from torsiondrive.td_api import get_next_jobs
 
         table = Chem.GetPeriodicTable()
-        state = td_api.create_initial_state(
-            dihedrals=torsions,
-            grid_spacing=[self.spacing] * len(torsions),
-            elements=[table.GetElementSymbol(int(z)) for z in molecule.numbers],
-            init_coords=[(point / BOHR).ravel() for point in points],
-            energy_decrease_thresh=self.threshold / HARTREE,
-        )
-        while jobs := _quietly(td_api.next_jobs_from_state, state):
-            results = {}
+        done: dict[tuple[int, ...], list[_Point]] = {}
+        state = {
+            "dihedrals": torsions,
+            "grid_spacing": [self.spacing] * len(torsions),
+            "elements": [table.GetElementSymbol(int(z)) for z in molecule.numbers],
+            "init_coords": points,
+            "energy_decrease_thresh": self.threshold / HARTREE,
+            "grid_status": done,
+        }
+        while jobs := _quietly(get_next_jobs, state):
             for key, starts in jobs.items():
-                targets = {torsion: int(angle) for torsion, angle in zip(torsions, key.split(","), strict=True)}
-                results[key] = [self._point(molecule, np.array(start), targets) for start in starts]
-            td_api.update_state(state, results)
-        found: dict[tuple[int, ...], tuple[float, np.ndarray]] = {}
-        for key, done in state["grid_status"].items():
-            angles = tuple(int(angle) for angle in key.split(","))
-            for _, end, energy in done:
-                if energy < found.get(angles, (_FAILED, None))[0]:
-                    found[angles] = (energy, np.array(end).reshape(-1, 3) * BOHR)
-        return {key: geometry for key, (_, geometry) in found.items()}
+                targets = dict(zip(torsions, map(int, key), strict=True))
+                done.setdefault(key, []).extend(self._point(molecule, start, targets) for start in starts)
+        reached = {key: [point for point in of if point[2] < _FAILED] for key, of in done.items()}
+        return {key: min(of, key=lambda point: point[2])[1] for key, of in reached.items() if of}
 
-    def _point(self, molecule: Molecule, start: np.ndarray, targets: dict[tuple[int, ...], int]):
-        """Start, end [bohr] and energy [hartree] of one constrained minimisation, as torsiondrive takes them."""
-        begin = start.reshape(-1, 3) * BOHR
+    def _point(self, molecule: Molecule, start: np.ndarray, targets: dict[tuple[int, ...], int]) -> _Point:
+        """One constrained minimisation as torsiondrive takes it; it passes over ends that are far from the target."""
         try:
-            energy, end = constrained(self.calculator, molecule, begin, targets, self.steps, self.convergence)
-            if intact(molecule, end):
-                return start, (end / BOHR).ravel(), energy / HARTREE
-            error = CalculatorError("bonds broken", f"{molecule.name}: bonds break or form at {targets}")
-        except CalculatorError as caught:
-            error = caught
-        # torsiondrive has no failed points: one far above all others is replaced by whatever comes after it
-        end = turned(molecule, begin, targets)
-        if not on_target(end, targets):
-            raise error
-        return start, (end / BOHR).ravel(), _FAILED
+            energy, end = constrained(self.calculator, molecule, start, targets, self.steps, self.convergence)
+        except CalculatorError:
+            return start, start, _FAILED
+        return (start, end, energy / HARTREE) if intact(molecule, end) else (start, start, _FAILED)
 
 
+_Point = tuple[np.ndarray, np.ndarray, float]
+"""Start and end of a minimisation [Å] and its energy [hartree]."""
 _FAILED = 1e6
 """Energy [hartree] of a point that was not reached."""
 
