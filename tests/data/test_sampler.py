@@ -170,7 +170,7 @@ def test_validation_batches_of_small_entries_are_those_of_a_plain_loader():
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Three stores of one data set and one of another, of several record batches each; 1 to 9 conformers."""
+    """Stores of two data sets, of several record batches or files each; entries of 1 to 9 conformers."""
     from espalike.data.store import write_store
     from tests.data.conftest import MANIFEST, build_record
 
@@ -183,9 +183,10 @@ def shards(tmp_path_factory):
                 build_record(("CO", "CCO", "O")[i % 3], int(rng.integers(1, 10)), seed=100 * n + i, **source)
                 for i in range(11 + 2 * n - (n == 3))
             ]
-            write_store(folder / f"{n}", records, manifest=MANIFEST)
+            write_store(folder / f"{n}", records, manifest=MANIFEST, shard=0.003 if n == 1 else 128)
     opened = [Store.open(folder / f"{n}") for n in range(4)]
     assert all(len(s.text("id").chunks) > 2 for s in opened)
+    assert [len(list((folder / f"{n}").glob("*.arrow"))) > 2 for n in range(4)] == [False, True, False, False]
     return opened
 
 

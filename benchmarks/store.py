@@ -1,0 +1,315 @@
+"""What a large store costs: python benchmarks/store.py [--conformers 1000000] [--work DIR] [--json FILE] [--clean]
+
+Makes an HDF5 file of so many conformers, ingests it with `espalike ingest`, and trains from the store. Prints a table:
+ingest on one core, time to open, resident memory of `espalike train`, training throughput from the mapped store against
+the same data held in memory, loading alone, and loading by worker processes.
+
+benchmarks/store_data.py says what is in the file: real molecules and geometries, displaced; labels that mean nothing.
+
+Times are of the processor and of the clock: on a machine that does other things too, the first is the steadier one.
+Mapped and in-memory training take turns, batch for batch the same; the ratio is the median over rounds.
+The file and the store stay in --work and are used again; the ingest is done anew each time unless --keep-store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from store_data import LEVEL, PER_ENTRY, ensure_file
+
+ROOT = Path(__file__).parents[1]
+
+
+def one_thread() -> dict[str, str]:
+    return {**os.environ, **{f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "ARROW")}}
+
+
+def ingest(file: Path, store: Path) -> dict[str, float]:
+    """Seconds of the processor and of the clock of `espalike ingest`, start included, on one core."""
+    command = [sys.executable, "-m", "espalike.cli.ingest", f"reader.path={file}", f"out={store}", "force=true"]
+    command += ["fractions.train=0.98", "fractions.val=0.02", "fractions.test=0"]
+    core = {min(os.sched_getaffinity(0))} if hasattr(os, "sched_setaffinity") else None
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(
+        command, env=one_thread(), capture_output=True, text=True, check=False,
+        preexec_fn=core and (lambda: os.sched_setaffinity(0, core)),
+    )  # fmt: skip
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_s": cpu, "wall_s": wall}
+
+
+def child(task: str, store: Path, **options: int) -> dict:
+    """Result of one of the functions below, run in a process of its own."""
+    command = [sys.executable, __file__, "--task", task, "--work", str(store), "--options", json.dumps(options)]
+    done = subprocess.run(command, env=one_thread(), stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} ended with {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def resident(pid: int | str = "self") -> dict[str, float]:
+    """Resident memory [MB]: of the process's own, and of files it has mapped (libraries, the store)."""
+    with open(f"/proc/{pid}/status") as status:
+        found = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status if line.startswith("Rss")}
+    return {"anon": found["RssAnon"], "file": found["RssFile"], "all": sum(found.values())}
+
+
+def task_open(store: Path) -> dict:
+    from espalike.data.dataset import StoreDataset
+    from espalike.data.store import Store
+
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        opened = Store.open(store)
+        times.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    dataset = StoreDataset([opened], "train", [LEVEL])
+    index = time.perf_counter() - start
+    counts = {split: of["conformers"] for split, of in opened.manifest["splits"].items()}
+    assert counts["train"] == dataset.counts.sum()
+    return {"first_s": times[0], "median_s": statistics.median(times), "index_s": index, "counts": counts}
+
+
+def task_memory(store: Path, trained: int, batch: int, conformers: int, graphs: int) -> dict:
+    """Peak resident memory of `espalike train`: an epoch of all conformers is loaded, `trained` of its batches are
+    trained on, evenly spread, then validation."""
+    import tempfile
+    import warnings
+
+    from espalike.cli.main import main as program
+    from espalike.train.lightning import TrainingModule
+
+    peak = dict.fromkeys(("anon", "file", "all"), 0.0)
+    seen = {"batches": 0, "conformers": 0}
+    step = TrainingModule.training_step
+
+    def sparse(self, data, i):
+        seen["batches"] += 1
+        seen["conformers"] += int(data.mask.sum())
+        every = max(1, len(self.trainer.train_dataloader) // trained)
+        loss = step(self, data, i) if i % every == 0 else None
+        for key, value in resident().items():
+            peak[key] = max(peak[key], value)
+        return loss
+
+    TrainingModule.training_step = sparse  # type: ignore[method-assign]
+    warnings.filterwarnings("ignore", ".*training_step.*returned.*None")
+    with tempfile.TemporaryDirectory() as out:
+        overrides = [f"data.stores=[{store}]", f"data.level={LEVEL}", "data.epoch=conformers", f"out={out}",
+                     f"data.batch_size={batch}", f"data.conformers={conformers}", f"data.cache={graphs}",
+                     "trainer.max_epochs=1", "trainer.enable_progress_bar=false"]  # fmt: skip
+        if program(["train", *overrides]):
+            sys.exit("training failed")
+    for key, value in resident().items():
+        peak[key] = max(peak[key], value)
+    return {**peak, **seen}
+
+
+class InMemory:
+    """A data set with every array and graph in memory: what mapping is compared with."""
+
+    def __init__(self, dataset):
+        from dataclasses import replace
+
+        self.items = []
+        for i in range(len(dataset)):
+            item = dataset[i]
+            self.items.append(replace(item, **{n: np.array(getattr(item, n)) for n in ("xyz", "energy", "forces")}))
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, pick):
+        return self.items[pick.entry].take(pick.conformers)
+
+
+def loader_of(dataset, sampler, workers: int = 0):
+    from torch.utils.data import DataLoader
+
+    from espalike.data.collate import collate
+
+    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
+
+
+def timed(batches: Iterator, n: int, use) -> tuple[float, float, int]:
+    """Seconds of the processor and of the clock, and conformers, of `n` batches."""
+    start, cpu, count = time.perf_counter(), time.process_time(), 0
+    for _ in range(n):
+        batch = next(batches)
+        count += int(batch.mask.sum())
+        use(batch)
+    return time.process_time() - cpu, time.perf_counter() - start, count
+
+
+def trainer_of(batch_size: int):
+    """One training step of a class I force field with the default network, as a function of the batch."""
+    import torch
+    from hydra import compose, initialize_config_module
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    from espalike.model import from_config
+    from espalike.train.lightning import TrainingModule
+
+    with initialize_config_module("espalike.configs", version_base="1.3"):
+        cfg = compose("train")
+    plain = OmegaConf.to_container(cfg, resolve=False)
+    torch.manual_seed(0)
+    terms = list(plain["forcefield"]["term"].values())
+    model = from_config({"terms": terms, "conv": plain["conv"], "levels": [LEVEL], **plain["model"]})
+    module = TrainingModule(model, instantiate(cfg.objective), torch.optim.Adam, ["one"])
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4)
+
+    def step(batch) -> None:
+        optimizer.zero_grad()
+        module.training_step(batch, 0).backward()
+        optimizer.step()
+
+    return step
+
+
+def task_speed(store: Path, rounds: int, steps: int, loads: int, batch: int, conformers: int, graphs: int) -> dict:
+    """Throughput in memory and mapped, taking turns: training steps, then loading alone, then loading by workers."""
+    import torch
+
+    from espalike.data.dataset import StoreDataset
+    from espalike.data.sampler import EpochSampler
+    from espalike.data.store import Store
+
+    torch.set_num_threads(1)
+    mapped = StoreDataset([Store.open(store)], "train", [LEVEL], cache=graphs * 2**20)
+    sampler = EpochSampler(mapped.counts, batch, conformers, "conformers")
+    start = time.process_time()
+    memory = InMemory(mapped)  # also leaves as many graphs in the cache of `mapped` as it takes
+    result: dict = {"graphs_s": time.process_time() - start, "graphs_mb": mapped._graphs.nbytes / 2**20}
+    for name, n, use in (("train", steps, trainer_of(batch)), ("load", loads, lambda batch: None)):
+        found: dict[str, list] = {"memory": [], "mapped": []}
+        streams = {"memory": iter(loader_of(memory, sampler)), "mapped": iter(loader_of(mapped, sampler))}
+        n = min(n, (len(sampler) - 1) // (rounds + 1))
+        for r in range(rounds + 1):
+            for kind in sorted(streams, reverse=bool(r % 2)):
+                found[kind].append(timed(streams[kind], n, use))
+        result[name] = {kind: rates(own[1:]) for kind, own in found.items()}  # the first round warms up
+        for clock, column in (("cpu", 0), ("wall", 1)):
+            pairs = zip(found["memory"][1:], found["mapped"][1:], strict=True)
+            ratios = sorted(m[column] / d[column] for m, d in pairs)
+            result[name][f"ratio_{clock}"] = {"median": statistics.median(ratios), "all": ratios}
+    del memory
+    result["workers"] = {str(n): with_workers(mapped, sampler, n, loads * rounds) for n in (0, 1, 2)}
+    return result
+
+
+def rates(timings: list[tuple[float, float, int]]) -> dict[str, float]:
+    """Median conformers a second, of the processor and of the clock."""
+    return {clock: statistics.median(t[2] / t[i] for t in timings) for i, clock in enumerate(("cpu", "wall"))}
+
+
+def with_workers(dataset, sampler, workers: int, n: int) -> dict[str, float]:
+    """Conformers a second of the clock that loading alone gives, and the largest memory of a worker [MB]."""
+    batches = iter(loader_of(dataset, sampler, workers))
+    n = min(n, len(sampler) - 4)
+    timed(batches, 3, lambda batch: None)
+    _, wall, count = timed(batches, n, lambda batch: None)
+    pids = [worker.pid for worker in getattr(batches, "_workers", [])]
+    return {"wall": count / wall, "worker_mb": max(map(own_share, pids), default=0.0)}
+
+
+def own_share(pid: int) -> float:
+    """Memory of a process, of what it shares with others its share [MB]."""
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        return next(int(line.split()[1]) / 1024 for line in rollup if line.startswith("Pss:"))
+
+
+def show(figures: dict, console: Console) -> None:
+    n, ing, opened, mem, speed = (figures[k] for k in ("conformers", "ingest", "open", "memory", "speed"))
+    table = Table(title=f"A store of {n:,} conformers, {figures['entries']:,} entries, {figures['store_gb']:.2f} GB")
+    for column, side in (("", "left"), ("figure", "right"), ("wanted", "left")):
+        table.add_column(column, justify=side)  # type: ignore[arg-type]
+    if ing:
+        table.add_row("ingest, conformers/s of processor time", f"{n / ing['cpu_s']:,.0f}", "≥ 20,000")
+        table.add_row("ingest, conformers/s of the clock", f"{n / ing['wall_s']:,.0f}", "")
+    table.add_row("open, s, first / median of 5", f"{opened['first_s']:.3f} / {opened['median_s']:.3f}", "< 1")
+    table.add_row("index for training, s", f"{opened['index_s']:.2f}", "")
+    table.add_row("espalike train, most MB of its own + of mapped files", f"{mem['anon']:.0f} + {mem['file']:.0f}", "")
+    table.add_row("espalike train, most MB at one time", f"{mem['all']:.0f}", "< 2000")
+    for name, what, wanted in (("train", "training", "> 0.9"), ("load", "loading alone", "")):
+        own = speed[name]
+        for kind, where in (("memory", "in memory"), ("mapped", "mapped")):
+            rate = f"{own[kind]['cpu']:,.0f} / {own[kind]['wall']:,.0f}"
+            table.add_row(f"{what}, {where}, conformers/s processor / clock", rate, "")
+        ratio = f"{own['ratio_cpu']['median']:.3f} / {own['ratio_wall']['median']:.3f}"
+        table.add_row(f"{what}, mapped / in memory, processor / clock", ratio, wanted)
+    for workers, own in speed["workers"].items():
+        extra = f", {own['worker_mb']:.0f} MB each" if own["worker_mb"] else ""
+        table.add_row(
+            f"loading alone with {workers} workers{extra}, conformers/s of the clock", f"{own['wall']:,.0f}", ""
+        )
+    console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--conformers", type=int, default=1_000_000, help="in the file (default %(default)s)")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "build/store_benchmark", help="folder (default %(default)s)"
+    )
+    parser.add_argument("--shared", type=Path, default=ROOT / "../shared/data", help="data sets to make it from")
+    parser.add_argument("--keep-store", action="store_true", help="use the store of the last run; no ingest")
+    parser.add_argument("--clean", action="store_true", help="remove file and store at the end")
+    parser.add_argument("--batch", type=int, default=32, help="entries in a batch (default %(default)s)")
+    parser.add_argument("--per-entry", type=int, default=16, help="conformers of each (default %(default)s)")
+    parser.add_argument("--graphs", type=int, default=256, help="MB of graphs that are kept (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=7, help="of mapped against in memory (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=3, help="training steps in a round (default %(default)s)")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--task", help=argparse.SUPPRESS)
+    parser.add_argument("--options", type=json.loads, default={}, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.task:
+        print(json.dumps(globals()[f"task_{given.task}"](given.work, **given.options)))
+        return
+    if given.conformers < 10 * PER_ENTRY:
+        parser.error(f"--conformers {given.conformers}: at least {10 * PER_ENTRY}")
+    given.work.mkdir(parents=True, exist_ok=True)
+    console, store = Console(width=120), given.work / f"store-{given.conformers}"
+    file = ensure_file(given.work, given.shared, given.conformers)
+    timing = None if given.keep_store and (store / "manifest.json").is_file() else ingest(file, store)
+    manifest = json.loads((store / "manifest.json").read_text())
+    size = sum(path.stat().st_size for path in store.iterdir()) / 1e9
+    common = {"batch": given.batch, "conformers": given.per_entry, "graphs": given.graphs}
+    figures = {
+        "conformers": given.conformers, "entries": manifest["entries"], "stored": manifest["conformers"],
+        "rejected": manifest["rejected"], "store_gb": size, "ingest": timing, "open": child("open", store),
+        "memory": child("memory", store, trained=20, **common),
+        "speed": child("speed", store, rounds=given.rounds, steps=given.steps, loads=20, **common),
+    }  # fmt: skip
+    show(figures, console)
+    if figures["stored"] != given.conformers:
+        print(f"note: {figures['stored']:,} conformers are stored; left out: {figures['rejected']}")
+    if given.json:
+        given.json.write_text(json.dumps(figures, indent=1))
+    if given.clean:
+        file.unlink()
+        shutil.rmtree(store)
+
+
+if __name__ == "__main__":
+    main()
