@@ -9,7 +9,7 @@ There is no graph, and one group holds frames of different isomers. So bonds are
 bonds are an entry, `FORMULA-0`, `FORMULA-1`, … in the order of their first frame, and bond orders are found once for
 each; its atoms stand in the file's order. Everything is taken as neutral (or of the charge of `smiles`) with a closed
 shell: broken bonds, radicals and clusters are rejected, and the message says how many frames they are. Stereo is not
-looked at.
+looked at. ANI-1's frames of high energy, `coordinatesHE`, are not read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rdkit import Chem
 from espalike.chem import connectivity_key
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
-from espalike.data.readers.files import open_hdf5, text
+from espalike.data.readers.files import FAULTS, open_hdf5, text
 from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers, Molecule
 
@@ -130,6 +130,10 @@ class AniReader(Reader):
                     numbers, xyz, known = self._frames(name, group)
                 except RecordError as error:
                     entries.append(_Frames(name, path, none, none, error))
+                    continue
+                except FAULTS as error:
+                    damaged = RecordError("unreadable", f"{name}: cannot be read from {self.path.name} ({error})")
+                    entries.append(_Frames(name, path, none, none, damaged))
                     continue
                 finite = np.isfinite(xyz[known]).all(axis=(1, 2))
                 rows, lost = known[finite], known[~finite]

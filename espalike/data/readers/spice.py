@@ -18,11 +18,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from espalike.chem import connectivity_key
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.files import open_hdf5, text
-from espalike.data.readers.structure import molecule_of
-from espalike.data.readers.values import finite
+from espalike.data.readers.values import finite, mapped
 from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers
 
@@ -121,6 +119,8 @@ class SpiceReader(Reader):
         if key not in group:
             return None
         data = group[key]
+        if not isinstance(data, h5py.Dataset):
+            raise RecordError("unreadable", f"{name}: {key} is no data set")
         own = text(data.attrs.get("units", "")).replace("elementary_charge", "e").replace("^", "**")
         if quantity is None:
             if own not in ("", UNITS[key]):
@@ -156,13 +156,9 @@ class SpiceReader(Reader):
             if key not in group:
                 raise RecordError(f"no {key}", f"{name}: data set {key!r} is missing")
         smiles = text(group["smiles"][()])
-        if "." in smiles:
-            raise RecordError("several fragments", f"{name}: {smiles.count('.') + 1} molecules; expected one")
         if not group["conformations"].size:
             raise RecordError("empty", f"{name}: no conformations")
-        molecule = molecule_of(
-            name, group["atomic_numbers"][()].astype(np.int64), np.empty((0, 3)), smiles, self._charge(group)
-        )
+        molecule, key = mapped(name, smiles, group["atomic_numbers"][()].astype(np.int64), self._charge(group))
         xyz = self._array(name, group, "conformations", "coords")
         energy = self._array(name, group, "dft_total_energy", "energies")
         gradient = self._array(name, group, "dft_total_gradient", "forces")
@@ -183,6 +179,6 @@ class SpiceReader(Reader):
             id=name,
             molecule=molecule,
             conformers=conformers,
-            key=connectivity_key(molecule),
+            key=key,
             ref_charge=None if charges is None else charges.reshape(len(xyz), -1).mean(0),
         )

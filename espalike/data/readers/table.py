@@ -9,7 +9,6 @@ first. Units stand in the metadata of the fields, `unit`, or are given. The tabl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,10 +20,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from espalike.chem import connectivity_key, from_smiles
 from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
 from espalike.data.readers.structure import molecule_of
-from espalike.data.readers.values import finite
+from espalike.data.readers.values import finite, is_mapped, mapped
 from espalike.data.schema import Record, RecordError
 from espalike.types import Conformers
 
@@ -45,7 +43,6 @@ COLUMNS = {
 _NEEDED = ("smiles", "coords", "energy")
 _QUANTITY = {"coords": "coords", "energy": "energies", "forces": "forces", "gradient": "forces", "dipole": "dipoles"}
 _SUFFIXES = {".parquet", ".pq", ".arrow", ".feather", ".ipc"}
-_MAPPED = re.compile(r":\d+\]")
 _ROWS = 1024
 """Rows of a parquet file in memory at a time, besides those of the entry."""
 
@@ -133,7 +130,9 @@ class TableReader(Reader):
     def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         for path in self._paths:
             with _opened(path) as (_, batches):
-                yield from batches(names)
+                for batch in batches(names):
+                    batch.validate(full=True)  # Arrow trusts what it reads, and damaged offsets would end the process
+                    yield batch
 
     @cached_property
     def _index(self) -> tuple[np.ndarray, dict[int, int]]:
@@ -242,12 +241,10 @@ class TableReader(Reader):
             )
         table = pa.Table.from_batches(parts)
         smiles, charge = self._one(name, table, "smiles") or "", self._one(name, table, "charge")
-        numbers = self._numbers(name, table)
-        if numbers is None:
-            if not _MAPPED.search(smiles):
-                message = f"{name}: {smiles!r} does not number its atoms; expected map numbers, or atomic numbers"
-                raise RecordError("SMILES not mapped", message)
-            numbers = from_smiles(smiles, name).numbers
+        numbers, molecule, key = self._numbers(name, table), None, ""
+        if numbers is None or is_mapped(smiles):
+            molecule, key = mapped(name, smiles, numbers, charge)
+            numbers = molecule.numbers
         _, conformers = _flat(table[self.columns["energy"]])
         shape = (int(conformers.sum()), len(numbers), 3)
         arrays = {
@@ -264,7 +261,8 @@ class TableReader(Reader):
         xyz, energy = finite(name, "coordinates", arrays["coords"]), finite(name, "energies", arrays["energy"])
         if not len(xyz):
             raise RecordError("empty", f"{name}: no conformers")
-        molecule = molecule_of(name, numbers, xyz[0], smiles, charge)
+        if molecule is None:
+            molecule = molecule_of(name, numbers, xyz[0], smiles, charge)
         forces = -arrays["gradient"] if "gradient" in arrays else arrays.get("forces")
         level = self.level or self._one(name, table, "level") or ""
         return Record(
@@ -272,7 +270,7 @@ class TableReader(Reader):
             molecule=molecule,
             conformers=Conformers(xyz, energy, forces, level, self.source, dipole=arrays.get("dipole")),
             split=self._one(name, table, "split") or "",
-            key=connectivity_key(molecule),
+            key=key,
         )
 
 
@@ -315,6 +313,6 @@ def _opened(path: Path) -> Iterator[tuple[pa.Schema, Callable[[list[str]], Itera
         else:
             with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
                 yield stream.schema, lambda names: (batch.select(names) for batch in stream)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         what = "is empty" if not start else "is cut short, damaged, or neither parquet nor Arrow"
         raise ReaderError(f"{path}: it {what}; get the file again ({str(error).splitlines()[0]})") from error
