@@ -181,5 +181,5 @@ class Reader(ABC):
                 yield Rejection(name, error.reason, str(error))
             except ChemistryError as error:
                 yield Rejection(name, "chemistry", f"{name}: {error}")
-            except (OSError, RuntimeError, KeyError) as error:
+            except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
                 yield Rejection(name, "unreadable", f"{name}: cannot be read from {self.path.name} ({error})")
