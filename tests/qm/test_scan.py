@@ -179,6 +179,7 @@ def test_chosen_torsions(tmp_path):
     table = tmp_path / "torsions.csv"
     table.write_text("name,dihedral\nbutane,0 1 2 3\nbutane,4 0 1 2\nother,0 1 2 3\n")
     butane = from_smiles("CCCC", "butane")
+    assert Scan(MMFFCalculator(), dihedrals=str(table)).entries(from_smiles("CCO", "not listed")) == {}
     entries = Scan(MMFFCalculator(), dihedrals=str(table)).entries(butane)
     assert {name: entry.driven for name, entry in entries.items()} == {
         "scan-0-1-2-3": (0, 1, 2, 3),

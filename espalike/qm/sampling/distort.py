@@ -101,5 +101,5 @@ def _internal(topology: Topology, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarr
         for column, row in zip(idx.T, rows, strict=True):
             block[np.arange(len(idx)), column] += row[0].numpy()
         values.append(q[0].numpy())
-        blocks.append(block.reshape(len(idx), -1))
+        blocks.append(block.reshape(len(idx), xyz.size))
     return np.concatenate(values), np.concatenate(blocks)

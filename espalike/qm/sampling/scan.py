@@ -73,7 +73,7 @@ class Scan:
             ValueError: when the molecule has several torsions to scan; `entries` gives one each.
         """
         rows = chosen(molecule, self.dihedrals, self.bonds, sizes=(4,))
-        if len(rows) > 1:
+        if len(rows) != 1:
             raise ValueError(f"{molecule.name}: {len(rows)} torsions to scan; expected one, take `entries`")
         start = minima(self.calculator, molecule, starts, 1, self.minimise, seed_of(molecule, self.seed))[0]
         points = self._sweep(molecule, start, rows[0])

@@ -49,22 +49,23 @@ def chosen(molecule: Molecule, dihedrals: Dihedrals, bonds: str, sizes: tuple[in
     Args:
         molecule: the graph.
         dihedrals: rows of atom indices from 0; or a CSV file with columns `name` and `dihedral` (indices with
-            spaces between them), of which the molecule's rows are taken; or None.
+            spaces between them), of which the molecule's rows are taken, none where it has none; or None.
         bonds: SMARTS pattern of bonds, where `dihedrals` is None.
         sizes: how many indices a row may have.
 
     Raises:
         ValueError: when there is none, or an index is none of the molecule's bonded torsions.
     """
+    if isinstance(dihedrals, str):  # a table for many molecules, some without a row
+        dihedrals = _table(dihedrals).get(molecule.name, [])
+    elif dihedrals is not None and not len(dihedrals):
+        raise ValueError(f"{molecule.name}: dihedrals={dihedrals}: no torsion is named")
     if dihedrals is None:
         rows: list[tuple[int, ...]] = list(rotatable(molecule, bonds))
         if not rows:
             raise ValueError(f"{molecule.name}: no bond matches bonds={bonds!r}; name torsions in `dihedrals`")
         return rows
-    given = _table(dihedrals).get(molecule.name, []) if isinstance(dihedrals, str) else dihedrals
-    rows = [tuple(map(int, row)) for row in given]
-    if not rows:
-        raise ValueError(f"{molecule.name}: no torsion of it in dihedrals={dihedrals}")
+    rows = [tuple(map(int, row)) for row in dihedrals]
     for row in rows:
         _check(molecule, row, sizes)
     return rows

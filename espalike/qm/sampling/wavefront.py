@@ -96,7 +96,7 @@ class Wavefront:
             ValueError: when the molecule has several torsions to scan; `entries` gives one each.
         """
         rows = self._rows(molecule)
-        if len(rows) > 1:
+        if len(rows) != 1:
             raise ValueError(f"{molecule.name}: {len(rows)} scans; expected one, take `entries`")
         points = minima(self.calculator, molecule, starts, self.starts, self.minimise, seed_of(molecule, self.seed))
         torsions = [rows[0][i : i + 4] for i in range(0, len(rows[0]), 4)]
