@@ -9,8 +9,10 @@ now asked for is labelled again, and the new label takes the old one's place. La
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
+import pydoc
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -102,6 +104,8 @@ class LabelDirectory:
     def claim(self, settings: dict) -> None:
         """Write the run's settings, or compare them with those of the labels that are there.
 
+        A setting that did not exist when the labels were begun must have its default, as the labels had.
+
         Raises:
             ValueError: when labels of other settings are there, naming the settings that differ.
         """
@@ -111,8 +115,7 @@ class LabelDirectory:
             _write(path, json.dumps(settings, indent=1).encode())
             return
         old = json.loads(path.read_text())
-        if old != settings:
-            names = sorted(key for key in {*old, *settings} if old.get(key) != settings.get(key))
+        if names := sorted(key for key in {*old, *settings} if not _same(old.get(key), settings.get(key))):
             raise ValueError(
                 f"{self.root} holds labels made with other settings ({', '.join(names)}); "
                 "choose another `out`, or remove that directory to begin again"
@@ -273,6 +276,18 @@ def _potential(labels: list[Label]) -> Potential | None:
     values = np.concatenate([np.asarray(label.esp_values) for label in known])
     count = [0 if label.esp_values is None else len(label.esp_values) for label in labels]
     return Potential(points, values, np.array(count, dtype=np.int64))
+
+
+def _same(old, new) -> bool:
+    """Whether settings are equal, those that `old` lacks being at the defaults of what `_target_` names."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return old == new
+    defaults: dict = {}
+    if "_target_" in new and not new.keys() <= old.keys():
+        parameters = inspect.signature(pydoc.locate(new["_target_"])).parameters  # type: ignore[arg-type]
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
+    missing = object()
+    return all(_same(old.get(key, defaults.get(key, missing)), new.get(key, missing)) for key in {*old, *new})
 
 
 def _save(path: Path, **arrays: np.ndarray) -> None:

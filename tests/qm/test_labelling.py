@@ -119,6 +119,20 @@ def test_other_settings_are_refused(tmp_path):
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["calculator"] == {"grid": 2}
 
 
+def test_settings_that_came_later_count_as_their_defaults(tmp_path):
+    directory = LabelDirectory(tmp_path)
+    target = "espalike.qm.sampling.Sampler"
+    directory.claim({"sampler": {"_target_": target, "frames": 12, "calculator": {"_target_": "x.Y", "a": 1}}})
+    directory.claim(
+        {"sampler": {"_target_": target, "frames": 12, "seed": 0, "calculator": {"_target_": "x.Y", "a": 1}}}
+    )
+    for other in ({"frames": 12, "seed": 1}, {"frames": 9, "seed": 0}, {"seed": 0}):
+        with pytest.raises(ValueError, match=r"other settings.*sampler"):
+            directory.claim({"sampler": {"_target_": target, "calculator": {"_target_": "x.Y", "a": 1}, **other}})
+    with pytest.raises(ValueError, match=r"other settings.*sampler"):
+        directory.claim({"sampler": {"_target_": target, "frames": 12, "calculator": {"_target_": "x.Y", "a": 2}}})
+
+
 def test_another_molecule_under_the_same_name_is_refused(tmp_path, job):
     directory = LabelDirectory(tmp_path)
     directory.work(job, Counting(), sample, 1)
