@@ -77,7 +77,8 @@ def test_the_table(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "no data sets in" in done.stderr
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["conformers"] == figures["stored"] == 2000
+    assert figures["conformers"] == figures["stored"] + sum(figures["rejected"].values()) == 2000
+    assert figures["stored"] > 1900
     assert figures["memory"]["conformers"] == sum(figures["open"]["counts"].values()) - figures["open"]["counts"]["val"]
     assert 0.3 < figures["speed"]["train"]["ratio_cpu"]["median"] < 3.0
     assert set(figures["speed"]["workers"]) == {"0", "1", "2"}
