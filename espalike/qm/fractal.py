@@ -231,6 +231,7 @@ class QCFractal:
     def _ask(self, request: Callable[[PortalClient], Any]) -> Any:
         """The answer to a request; a server that is away is waited for, as long as `patience` says."""
         from qcportal.client_base import PortalRequestError
+        from qcportal.exceptions import AuthenticationFailure
 
         away = None
         while True:
@@ -242,6 +243,8 @@ class QCFractal:
                 if error.status_code < 500:
                     raise ValueError(f"{self.address}: {error.msg}") from error
                 problem: Exception = error
+            except AuthenticationFailure as error:
+                raise ValueError(f"{self.address}: {error} (compute.username={self.username})") from error
             except ConnectionError as error:
                 problem = error
             self._client = None  # it may have to log in again

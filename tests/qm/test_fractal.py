@@ -230,6 +230,17 @@ def test_a_user_without_password_is_refused(tmp_path, monkeypatch):
         list(fractal.QCFractal("http://nowhere", username="me")(tasks_of(tmp_path, "O")))
 
 
+def test_a_refused_user_is_told_at_once(tmp_path, server, monkeypatch):
+    from qcportal.exceptions import AuthenticationFailure
+
+    def refused(self):
+        raise AuthenticationFailure("wrong password")
+
+    monkeypatch.setattr(fractal.QCFractal, "_connected", refused)
+    with pytest.raises(ValueError, match=r"http://nowhere: wrong password.*username=me"):
+        list(fractal.QCFractal("http://nowhere", username="me")(tasks_of(tmp_path, "O")))
+
+
 def test_potentials_are_refused(tmp_path):
     task = tasks_of(tmp_path, "O")[0]
     with pytest.raises(ValueError, match="potentials"):
