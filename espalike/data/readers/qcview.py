@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espalike.data.readers.base import ReaderError
-from espalike.data.readers.qcschema import Result, result_of
+from espalike.data.readers.qcschema import MAPPED_SMILES, Result, result_of
 from espalike.data.schema import RecordError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def view_items(path: Path, specification: str | None = None) -> Iterator[tuple[s
                 if record is None:
                     continue  # not submitted: the view holds nothing of it
                 entry = dataset.get_entry(entry_name)
-                yield name, result_of(as_qcschema(record), getattr(entry, "attributes", None))
+                yield name, result_of(as_qcschema(record, entry), getattr(entry, "attributes", None))
             except RecordError as error:
                 yield name, error
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
@@ -63,20 +63,29 @@ def open_view(path: Path) -> BaseDataset:
     return dataset
 
 
-def as_qcschema(record: Any) -> Mapping[str, Any]:
-    """A record of qcportal in the form of QCSchema version 1.
+def as_qcschema(record: Any, entry: Any = None) -> Mapping[str, Any]:
+    """A record of qcportal in the form of QCSchema version 1; `entry` is its data set entry.
 
     Raises:
-        RecordError: when it is not complete.
+        RecordError: when it is not complete, or parts of it are not in the view.
     """
     status = str(getattr(record.status, "value", record.status))
     if status != "complete":
         raise RecordError("computation not complete", f"its status on the server was {status!r}")
-    if record.record_type == "singlepoint":
-        return _single_point(record)
-    if record.record_type == "optimization":
-        return _optimisation(record)
-    return _torsion_drive(record)
+    try:
+        if record.record_type == "singlepoint":
+            if record.molecule_ is None and getattr(entry, "molecule", None) is not None:
+                return _single_point(record, entry.molecule)  # a view may leave molecules to its entries
+            return _single_point(record)
+        if record.record_type == "optimization":
+            return _optimisation(record)
+        return _torsion_drive(record)
+    except RuntimeError as error:  # qcportal would ask the server for what is not there
+        raise RecordError(
+            "view incomplete",
+            f"its molecules or the records below it are not in the view ({error}); make the view with them, "
+            "qcportal.dataset_models.create_dataset_view(..., include=['**'])",
+        ) from error
 
 
 def _model(specification: Any) -> dict[str, Any]:
@@ -86,10 +95,17 @@ def _model(specification: Any) -> dict[str, Any]:
     return {"model": model, "keywords": keywords, "driver": str(specification.driver.value)}
 
 
-def _single_point(record: Any) -> dict[str, Any]:
+def _atoms(molecule: Any) -> dict[str, Any]:
+    """A molecule of QCElemental, of whatever version, as a dictionary."""
+    fields = ("symbols", "geometry", "molecular_charge", "molecular_multiplicity", "real", "connectivity", "extras")
+    smiles = getattr(molecule.identifiers, MAPPED_SMILES, None)
+    return {name: getattr(molecule, name) for name in fields} | {"identifiers": {MAPPED_SMILES: smiles}}
+
+
+def _single_point(record: Any, molecule: Any = None) -> dict[str, Any]:
     properties = dict(record.properties or {})
     return {
-        "molecule": record.molecule.dict(),
+        "molecule": _atoms(molecule or record.molecule),
         **_model(record.specification),
         "properties": properties,
         "return_result": properties.get("return_result"),
@@ -99,8 +115,8 @@ def _single_point(record: Any) -> dict[str, Any]:
 def _optimisation(record: Any) -> dict[str, Any]:
     initial, final = record.initial_molecule, record.final_molecule
     return {
-        "initial_molecule": initial.dict(),
-        "final_molecule": None if final is None else final.dict(),
+        "initial_molecule": _atoms(initial),
+        "final_molecule": None if final is None else _atoms(final),
         "energies": record.energies,
         "input_specification": _model(record.specification.qc_specification),
         "trajectory": [_single_point(step) for step in _children(record, "trajectory")],
@@ -111,11 +127,11 @@ def _torsion_drive(record: Any) -> dict[str, Any]:
     best = record.minimum_optimizations
     keys = {key: str(list(key)) for key in best}
     return {
-        "initial_molecule": [molecule.dict() for molecule in record.initial_molecules],
+        "initial_molecule": [_atoms(molecule) for molecule in record.initial_molecules],
         "keywords": {"dihedrals": record.specification.keywords.dihedrals},
         "input_specification": _model(record.specification.optimization_specification.qc_specification),
         "final_energies": {keys[key]: optimisation.energies[-1] for key, optimisation in best.items()},
-        "final_molecules": {keys[key]: optimisation.final_molecule.dict() for key, optimisation in best.items()},
+        "final_molecules": {keys[key]: _atoms(optimisation.final_molecule) for key, optimisation in best.items()},
         "optimization_history": {
             keys[key]: [{"trajectory": [_single_point(step) for step in _children(optimisation, "trajectory")[-1:]]}]
             for key, optimisation in best.items()
