@@ -70,7 +70,7 @@ class AniReader(Reader):
         source: name of the data source in tables; None = the file's name.
         level: level of theory; None = what ANI-1x calls `method`. Files of the older layout do not say theirs.
         method: whose energies, forces and dipoles to read where a file has several; conformers without an energy of
-            it are left out.
+            it are left out. Brackets in its name may be missing: `ccsdt_cbs`, which a shell takes as it stands.
         units: what the file's units are, as a check: the format gives them, and they may not contradict it.
 
     Raises:
@@ -86,7 +86,6 @@ class AniReader(Reader):
         units: str | None = None,
     ):
         super().__init__(path, source)
-        self.method = method
         self._given_level = level
         self._units = Units(self.path, UNITS, units)
         with open_hdf5(self.path) as file:
@@ -95,7 +94,8 @@ class AniReader(Reader):
                 raise ReaderError(f"{self.path}: nothing in it; expected groups with coordinates")
             methods = {key.removesuffix(".energy") for path in self._paths for key in file[path] if _is_energy(key)}
         self._old = not any(name in LEVELS or "." in name for name in methods) and bool(methods & _OLD_ENERGIES)
-        if not self._old and method not in methods:
+        self.method = next((m for m in methods if _bare(m) == _bare(method)), "")
+        if not self._old and not self.method:
             found = ", ".join(sorted(methods)) or "none"
             raise ReaderError(f"{self.path}: no energies of method {method!r}; methods found: {found}")
         if not self.level:
@@ -218,6 +218,10 @@ def _read(group: h5py.Group, key: str) -> np.ndarray:
 
 
 _OLD_ENERGIES = {"energies", "energy"}
+
+
+def _bare(method: str) -> str:
+    return method.replace("(", "").replace(")", "")
 
 
 def _is_energy(key: str) -> bool:

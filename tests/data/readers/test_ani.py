@@ -157,7 +157,8 @@ class TestAni1x(Suite):
             np.testing.assert_allclose(record.conformers.dipole, meant.xyz[:, 0], rtol=1e-6)
 
     def test_another_method_has_its_own_level_and_leaves_out_what_it_lacks(self, path):
-        records = self.records(path, method="ccsd(t)_cbs")
+        assert self.open(path, method="ccsd(t)_cbs").method == "ccsd(t)_cbs"
+        records = self.records(path, method="ccsdt_cbs")
         for record, meant in zip(records, self.samples(), strict=True):
             assert record.conformers.level == "CCSD(T)*/CBS"
             assert record.conformers.forces is record.conformers.dipole is None

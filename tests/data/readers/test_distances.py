@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from espalike.chem import connectivity_key, from_smiles
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
@@ -60,6 +62,30 @@ def test_isomers_are_told_apart_and_keep_their_frames():
     assert (of_first.tolist(), of_second.tolist()) == ([0, 2, 3, 6], [1, 4, 5])
     smiles = [graph_of(from_bonds("m", numbers, bonds).smiles)[3] for bonds in (first, second)]
     assert smiles == ["CCO", "COC"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_the_order_of_atoms_and_frames_and_the_place_in_space_do_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    numbers, xyz = moved(3.0)
+    atoms, frames = rng.permutation(6), rng.permutation(5)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    other = xyz[frames][:, atoms] @ turn + rng.normal(0, 5, 3)
+    back = dict(enumerate(atoms.tolist()))
+
+    def as_sets(groups, atom, frame):
+        return {
+            (
+                frozenset(frozenset(atom(a) for a in bond) for bond in bonds.tolist()),
+                frozenset(map(frame, rows.tolist())),
+            )
+            for bonds, rows in groups
+        }
+
+    plain = as_sets(frames_by_bonds(numbers, xyz), int, int)
+    assert plain == as_sets(frames_by_bonds(numbers[atoms], other), back.get, lambda k: int(frames[k]))
+    assert len(plain) == 2
 
 
 def moved(distance):
