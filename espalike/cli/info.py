@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,20 @@ HELP = """What a model file or a store holds: configuration, units, provenance, 
 
 example:
   espalike info sample
-  espalike info sample --json"""
+  espalike info sample --json
+
+A store also keeps what was left out of it, and why:
+  espalike info store/td --rejected           all of it
+  espalike info store/td --rejected mol-17    one entry"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("file", metavar="FILE", help="model file, name of a shipped model, store, or `sample`")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument(
+        "--rejected", metavar="ID", nargs="?", const="", help="what was left out of a store: all of it, or of entry ID"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,9 +36,16 @@ def run(args: argparse.Namespace) -> int:
         ValueError: when it is neither a model file nor a store.
         FileNotFoundError: when there is no such thing.
     """
-    content = of_store(args.file) if _is_store(args.file) else of_model(args.file)
+    is_store = _is_store(args.file)
+    if args.rejected is not None:
+        if not is_store:
+            raise ValueError(f"{args.file} is a model; --rejected is about stores")
+        return _rejected(args.file, args.rejected, args.json)
+    content = of_store(args.file) if is_store else of_model(args.file)
     if args.json:
         print(json.dumps(content, indent=1, ensure_ascii=False))
+    elif is_store:
+        _print_store(content)
     else:
         print("\n".join(_lines(content)))
     return 0
@@ -50,15 +66,84 @@ def _is_store(name: str) -> bool:
 
 
 def of_store(name: str) -> dict[str, Any]:
-    """A store's manifest, with `kind` and `path` in front.
+    """A store's manifest, with `kind` and `path` in front, and what its columns say.
 
     Raises:
         StoreError: when it is no store, or damaged.
     """
+    from espalike.data.describe import describe
     from espalike.data.store import Store
 
     store = Store.open(name)
-    return {"kind": "store", "path": str(store.path), **store.manifest}
+    return {"kind": "store", "path": str(store.path), **store.manifest, **describe(store)}
+
+
+def _rejected(name: str, entry: str, as_json: bool) -> int:
+    """Print what was left out of a store, all of it or of one entry; 1 where nothing was left out of that entry."""
+    from espalike.data.describe import as_json as to_json
+    from espalike.data.describe import rejections
+    from espalike.data.store import Store
+
+    store = Store.open(name)
+    found = list(rejections(store, entry or None))
+    if as_json:
+        print(to_json(found))
+    for line in () if as_json else found:
+        print(f"{line.id}: {line.reason}\n    {line.message}")
+    if found or not entry:
+        if not found and not as_json:
+            kept = "nothing was left out" if not store.manifest["rejected"] else "this store keeps counts only"
+            print(f"{store.path}: {kept}")
+        return 0
+    stored = entry in set(store.column("id"))
+    print(
+        f"{entry}: {'stored as a whole' if stored else 'neither stored nor left out'} in {store.path}", file=sys.stderr
+    )
+    return 0 if stored else 1
+
+
+def _print_store(content: dict[str, Any]) -> None:
+    """Tables of what a store holds, what was left out, and where it comes from."""
+    tables = ("splits", "sources", "units", "rejected", "audits", "spread", "columns")
+    plain = {key: value for key, value in content.items() if key not in (*tables, "filters", "settings", "ingest")}
+    data = plain.pop("data")
+    plain["data"] = data if isinstance(data, str) else f"{data[0]} and {len(data) - 1} more"
+    plain["atoms"] = "{min} to {max} a molecule, median {median:g}".format(**content["atoms"])
+    print("\n".join(_lines(plain)))
+    counts = ("molecules", "entries", "conformers")
+    _table("splits", ("split", *counts), [(split, *(n[c] for c in counts)) for split, n in content["splits"].items()])
+    spread, sources = content["spread"], content["sources"]
+    _table(
+        "sources",
+        ("source", "entries", "conformers", "level", "energy std", "force RMS"),
+        [
+            (name, n["entries"], n["conformers"], ", ".join(n["levels"]), *spread.get(name, {}).values())
+            for name, n in sources.items()
+        ],
+        "energies about their entry's mean, kcal/mol; force components, kcal/mol/Å",
+    )
+    known = {"entries": content["entries"], **content["columns"]}
+    _table("columns", ("column", "entries", "unit"), [(c, n, content["units"].get(c, "")) for c, n in known.items()])
+    print("\n".join(_lines({"units": content["units"]})))
+    if content["rejected"]:
+        _table("left out", ("reason", "count"), list(content["rejected"].items()))
+        if "rejections" in content:
+            print(f"espalike info {content['path']} --rejected [ID] says more")
+    for verdict in content.get("audits", ()):
+        print("audit of {audit}, {where}: {outcome}: {message}".format(**verdict))
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence], caption: str = "") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    for i, column in enumerate(columns):
+        numbers = all(isinstance(row[i], int | float | None) for row in rows)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    Console(markup=False, highlight=False).print(table)
 
 
 def of_model(name: str) -> dict[str, Any]:

@@ -186,7 +186,7 @@ def _force_guess(slope: float) -> str:
         return "the forces have the opposite sign: gradients, −forces, were read as forces"
     for read in _FORCE_UNITS:
         for true in _FORCE_UNITS:
-            if abs(abs(slope) * units.factor(read) / units.factor(true) - 1.0) <= 0.1:
+            if abs(abs(slope) * units.factor(read) / units.factor(true) - 1.0) <= _RATIO:
                 return (
                     f"so much a wrong unit gives, e.g. forces in {true} read as {read}{sign}; check the units of "
                     "forces, energies and coordinates (reader.units)"

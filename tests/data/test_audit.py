@@ -1,0 +1,181 @@
+"""Unit audits on data whose units are known, read wrongly on purpose."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from espalike import units
+from espalike.data.audit import ATOM_ENERGIES, Audit, atom_energies
+from espalike.data.readers.hdf5 import Hdf5Reader
+from espalike.data.store import Store
+
+SMILES = ("C", "CC", "CCC", "CO", "CCO", "C=O", "N", "CN", "CC(=O)N", "O", "CC#N", "CO[H]", "OCCO", "C=C")
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "openff_torsiondrives_forces.h5"
+
+
+def well(record, k=300.0, step=0.03, n=12):
+    """A trajectory in a harmonic well about a geometry, its energy that of a total energy [kcal/mol]."""
+    rng = np.random.default_rng(len(record.molecule.smiles))
+    x0 = record.conformers.xyz[0]
+    d = np.cumsum(rng.normal(0, step, (n, *x0.shape)), axis=0)
+    total = 1.004 * units.HARTREE * sum(ATOM_ENERGIES[z] for z in record.molecule.numbers.tolist())
+    energy = total + 0.5 * k * (d**2).sum(axis=(1, 2))
+    return replace(record, conformers=replace(record.conformers, xyz=x0 + d, energy=energy, forces=-k * d))
+
+
+@pytest.fixture(scope="module")
+def trajectories():
+    from tests.data.conftest import build_record
+
+    return [well(build_record(smiles, 1)) for smiles in SMILES]
+
+
+def verdicts(records, change=lambda conformers: {}):
+    audit = Audit()
+    for record in records:
+        audit.add(replace(record, conformers=replace(record.conformers, **change(record.conformers))))
+    return {verdict.audit: verdict for verdict in audit.verdicts()}
+
+
+def test_what_is_right_passes(trajectories):
+    found = verdicts(trajectories)
+    assert [v.outcome for v in found.values()] == ["passed", "passed"]
+    assert "slope of ΔE on -F·Δx is 1 " in found["forces"].message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: {"forces": -c.forces}, "gradients, −forces, were read as forces"),
+        (
+            lambda c: {"forces": c.forces / (units.HARTREE / units.BOHR)},
+            "forces in hartree/bohr read as kcal/mol/angstrom",
+        ),
+        (lambda c: {"forces": c.forces * units.BOHR}, "wrong unit"),
+        (lambda c: {"forces": c.forces * units.KJ_PER_KCAL}, "forces in kJ/mol/angstrom read as kcal/mol/angstrom"),
+        (lambda c: {"forces": -c.forces / units.HARTREE}, "opposite sign"),
+        (lambda c: {"xyz": c.xyz[:1] + (c.xyz - c.xyz[:1]) * units.BOHR}, "coordinates"),
+        (lambda c: {"energy": c.energy / units.HARTREE}, "units of forces, energies and coordinates"),
+        (lambda c: {"forces": c.forces * 6.0}, "coordinates are wrong"),
+    ],
+)
+def test_wrong_forces_fail(trajectories, change, message):
+    found = verdicts(trajectories, change)["forces"]
+    assert found.outcome == "failed"
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("true", "read"),
+    [("hartree", "eV"), ("hartree", "kcal/mol"), ("eV", "kcal/mol"), ("hartree", "kJ/mol"), ("kJ/mol", "kcal/mol")],
+)
+def test_energies_read_in_another_unit_fail(trajectories, true, read):
+    factor = units.factor(read) / units.factor(true)
+    found = verdicts(trajectories, lambda c: {"energy": c.energy * factor, "forces": None})
+    assert found["energies"].outcome == "failed"
+    assert f"look like {true} read as {read}" in found["energies"].message
+    assert found["forces"].outcome == "skipped"
+
+
+def test_a_few_molecules_in_another_unit_fail_too(trajectories):
+    def change(conformers):
+        nonlocal count
+        count += 1
+        return {"energy": conformers.energy / units.HARTREE} if count == 5 else {}
+
+    count = 0
+    found = verdicts(trajectories, change)["energies"]
+    assert found.outcome == "failed"
+    assert "1 of 14 molecules have energies that look like hartree read as kcal/mol" in found.message
+    assert "CCO-0" in found.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: {"energy": c.energy - c.energy.min()},  # relative
+        lambda c: {"energy": c.energy * 0.081},  # no core electrons
+        lambda c: {"energy": np.full(len(c.energy), np.nan)},
+    ],
+)
+def test_energies_of_another_zero_are_left_alone(trajectories, change):
+    assert verdicts(trajectories, change).get("energies") is None or (
+        verdicts(trajectories, change)["energies"].outcome == "skipped"
+    )
+
+
+def test_too_little_is_no_verdict(trajectories):
+    found = verdicts([replace(t, conformers=t.conformers.take(np.arange(12) < 4)) for t in trajectories[:2]])
+    assert {v.outcome for v in found.values()} == {"skipped"}
+    assert "20 are needed" in found["forces"].message
+
+
+def test_noise_is_no_verdict(trajectories):
+    rng = np.random.default_rng(0)
+    found = verdicts(trajectories, lambda c: {"forces": rng.normal(0, 20, c.forces.shape)})["forces"]
+    assert found.outcome == "skipped"
+    assert "hardly related" in found.message
+
+
+def test_atom_energies_are_those_of_the_sum(trajectories):
+    audit = Audit()
+    wanted = {"H": -0.6, "C": -38.1, "N": -54.8, "O": -75.2}
+    numbers = {1: "H", 6: "C", 7: "N", 8: "O"}
+    for record in trajectories:
+        e = units.HARTREE * sum(wanted[numbers[z]] for z in record.molecule.numbers.tolist())
+        audit.add(replace(record, conformers=replace(record.conformers, energy=np.full(12, e))))
+    (sums,) = audit.state().values()
+    found = atom_energies(sums["normal"])
+    assert found == pytest.approx(wanted, abs=1e-6)
+    assert atom_energies({"6 6": 4.0, "6 1": 8.0, "1 6": 8.0, "1 1": 16.0, "6 E": 1.0, "1 E": 2.0}) == {}
+
+
+def test_goes_on_from_its_state(trajectories):
+    whole, first = Audit(), Audit()
+    for record in trajectories:
+        whole.add(record)
+    for record in trajectories[:5]:
+        first.add(record)
+    second = Audit(json.loads(json.dumps(first.state())))
+    for record in trajectories[5:]:
+        second.add(record)
+    assert second.state() == whole.state()
+    assert second.verdicts() == whole.verdicts()
+
+
+def test_levels_and_sources_are_apart(trajectories):
+    audit = Audit()
+    for record in trajectories:
+        audit.add(record)
+        low = replace(record.conformers, level="GFN2-xTB", energy=record.conformers.energy * 0.08)
+        audit.add(replace(record, conformers=low))
+    assert {v.where: v.outcome for v in audit.verdicts() if v.audit == "energies"} == {
+        "made-up, B3LYP-D3BJ/DZVP": "passed",
+        "made-up, GFN2-xTB": "skipped",
+    }
+
+
+@pytest.mark.parametrize("number", [1, 6, 7, 8])
+def test_atoms_as_pyscf_has_them(number):
+    """Hartree-Fock in a small basis is within 1 % of the exact energies."""
+    gto, scf = pytest.importorskip("pyscf.gto"), pytest.importorskip("pyscf.scf")
+    spin = {1: 1, 6: 2, 7: 3, 8: 2}[number]
+    atom = gto.M(atom=[[number, (0, 0, 0)]], basis="def2-svp", spin=spin, verbose=0)
+    assert scf.UHF(atom).run().e_tot == pytest.approx(ATOM_ENERGIES[number], rel=0.01)
+
+
+def test_the_sample_and_the_shared_scans_pass():
+    audit = Audit()
+    for record in Store.open("sample").records():
+        audit.add(record)
+    assert {v.audit: v.outcome for v in audit.verdicts()}["energies"] == "passed"
+    if not SHARED.exists():
+        pytest.skip("the shared data are not here")
+    audit = Audit()
+    for k, record in enumerate(Hdf5Reader(SHARED)):
+        if k % 8 == 0:
+            audit.add(record)
+    assert [v.outcome for v in audit.verdicts()] == ["passed", "passed"]
