@@ -14,8 +14,8 @@ from espalike.units import BOHR, HARTREE
 _NEAR = 0.15
 """Largest RMS displacement of the atoms [Å] at which the last density matrix starts the next calculation."""
 _NONLOCAL_GRID = 1
-"""Grid level of nonlocal correlation (VV10): at a tenth of the cost, water's forces are within 0.003 kcal/mol/Å of those
-at PySCF's default of 3."""
+"""Grid level of nonlocal correlation (VV10): at a tenth of the cost, water's forces are within 0.003 kcal/mol/Å
+of those at PySCF's default of 3."""
 _BLOCK = 64e6
 """Bytes of integrals held at once when a potential is evaluated."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from espalike.qm.base import CalculatorError, checked, finite
+from espalike.qm.base import CalculatorError, Label, checked, finite
 from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
 
 
 class XTBCalculator:
-    """GFN-xTB energies and analytic gradients, about 1–50 ms each.
+    """GFN-xTB energies, analytic gradients and dipole moments, about 1–50 ms each.
 
     The wavefunction of the last geometry is kept and starts the next one of the same molecule.
 
@@ -18,6 +18,8 @@ class XTBCalculator:
         method: `GFN2-xTB` or `GFN1-xTB`.
         accuracy: tblite's accuracy setting; smaller is tighter.
     """
+
+    properties = frozenset({"dipole"})
 
     def __init__(self, method: str = "GFN2-xTB", accuracy: float = 0.1):
         if method not in {"GFN2-xTB", "GFN1-xTB"}:
@@ -31,21 +33,31 @@ class XTBCalculator:
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
+        label = self.label(molecule, xyz)
+        return label.energy, label.forces
+
+    def label(self, molecule: Molecule, xyz: np.ndarray, esp: bool = False) -> Label:
+        """Energy, forces and dipole moment about the origin of the coordinates; there is no potential.
+
+        Raises:
+            CalculatorError: when the calculation fails, naming the molecule.
+        """
         xyz = checked(molecule, xyz)
         try:
             try:
-                energy, gradient = self._run(molecule, xyz)
+                energy, gradient, dipole = self._run(molecule, xyz)
             except RuntimeError:  # the last wavefunction can be a bad start: once more without it
                 if self._last is None or self._last[0] is not molecule:
                     raise
                 self._last = None
-                energy, gradient = self._run(molecule, xyz)
+                energy, gradient, dipole = self._run(molecule, xyz)
         except (RuntimeError, ValueError) as error:  # tblite's own errors derive from RuntimeError
             self._last = None
             raise CalculatorError("failed", f"{molecule.name}: {self.level}: {error}") from error
-        return finite(molecule, self.level, energy * HARTREE, -gradient * (HARTREE / BOHR))
+        energy, forces = finite(molecule, self.level, energy * HARTREE, -gradient * (HARTREE / BOHR))
+        return Label(energy, forces, dipole * BOHR)
 
-    def _run(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+    def _run(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         from tblite.interface import Calculator, Result
 
         if self._last is not None and self._last[0] is molecule:
@@ -58,4 +70,5 @@ class XTBCalculator:
             result = Result()
         result = engine.singlepoint(result)  # type: ignore[attr-defined]
         self._last = (molecule, engine, result)
-        return float(result.get("energy")), np.array(result.get("gradient"), dtype=np.float64)
+        gradient, dipole = (np.array(result.get(name), dtype=np.float64) for name in ("gradient", "dipole"))
+        return float(result.get("energy")), gradient, dipole

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from espalike.chem import embed, from_smiles
-from espalike.qm.base import CalculatorError
+from espalike.qm.base import CalculatorError, gives, labelled
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.pyscf import PySCFCalculator
 from espalike.qm.xtb import XTBCalculator
+from espalike.units import BOHR
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 
@@ -142,3 +143,46 @@ def test_openff_points_are_reproduced():
     assert results[1][0] - results[0][0] == pytest.approx(energy[1] - energy[0], abs=0.05)
     for (_, ours), theirs in zip(results, forces, strict=True):
         assert np.sqrt(np.mean((ours - theirs) ** 2)) < 0.1
+
+
+@pytest.mark.parametrize("method", ["GFN2-xTB", "GFN1-xTB"])
+def test_the_dipole_of_an_ion_follows_the_origin(method):
+    calculator = XTBCalculator(method, accuracy=0.01)
+    assert gives(calculator, "dipole")
+    assert not gives(calculator, "esp")
+    molecule, xyz = perturbed("CC(=O)[O-]")
+    shift = np.array([0.7, -0.2, 0.4])
+    before, after = (calculator.label(molecule, at).dipole for at in (xyz, xyz + shift))
+    np.testing.assert_allclose(after - before, -shift, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["GFN2-xTB", "GFN1-xTB"])
+def test_the_dipole_is_the_slope_of_the_energy_in_a_field(method):
+    from tblite.interface import Calculator
+    from tblite.library import ffi
+
+    molecule, xyz = perturbed("CO")
+    expected = []
+    step = 1e-4
+    for axis in np.eye(3):
+        energies = []
+        for sign in (1, -1):
+            engine = Calculator(method, molecule.numbers, xyz / BOHR)
+            engine.set("verbosity", 0)
+            engine.set("accuracy", 1e-3)
+            engine.add("electric-field", ffi.new("double[3]", list(sign * step * axis)))
+            energies.append(engine.singlepoint().get("energy"))
+        expected.append(-(energies[0] - energies[1]) / (2 * step) * BOHR)
+    dipole = XTBCalculator(method, accuracy=1e-3).label(molecule, xyz).dipole
+    np.testing.assert_allclose(dipole, expected, atol=1e-4)
+    assert np.linalg.norm(dipole) > 0.1
+
+
+def test_calculators_without_a_potential_say_so():
+    molecule, xyz = perturbed("O")
+    for calculator in (XTBCalculator(), MMFFCalculator()):
+        with pytest.raises(CalculatorError, match="no electrostatic potential"):
+            labelled(calculator, molecule, xyz, esp=True)
+    label = labelled(MMFFCalculator(), molecule, xyz)
+    assert label.dipole is None
+    assert label.energy == MMFFCalculator()(molecule, xyz)[0]
