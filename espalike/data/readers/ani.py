@@ -1,9 +1,10 @@
-"""Reader of ANI-style HDF5: the ANI-1x release, and the older layout of ANI-1 and COMP6 (`pyanitools`).
+"""Reader of ANI-style HDF5: the ANI-1x release, and the layout of ANI-1, COMP6 (`pyanitools`) and ANI-2x.
 
-ANI-1x (github.com/aiqm/ANI1x_datasets; Smith et al., Sci. Data 7, 134 (2020)): a group a formula with
+ANI-1x (github.com/aiqm/ANI1x_datasets; Smith et al., Sci. Data 7, 134 (2020), table 1): a group a formula with
 `atomic_numbers (A,)`, `coordinates (K, A, 3)` [Å] and for each method `METHOD.energy (K,)` [hartree] and
-`METHOD.forces (K, A, 3)` [hartree/Å], NaN where the method was not applied. Older: nested groups with `species`
-(element symbols), `coordinates`, `energies`, where present `forces`, and `smiles` cut into characters.
+`METHOD.forces (K, A, 3)` [hartree/Å], NaN where the method was not applied. The others: groups, nested or not, with
+`species` (element symbols; or numbers, a row a conformer), `coordinates`, `energies`, where present `forces`, and
+`smiles` cut into characters. The `forces` of COMP6 are +dE/dx (github.com/isayev/COMP6/issues/2): that is an option.
 
 There is no graph, and one group holds frames of different isomers. So bonds are found by distance, frames of equal
 bonds are an entry, `FORMULA-0`, `FORMULA-1`, … in the order of their first frame, and bond orders are found once for
@@ -15,7 +16,7 @@ looked at. ANI-1's frames of high energy, `coordinatesHE`, are not read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from itertools import groupby
 from operator import attrgetter
@@ -48,6 +49,7 @@ class _Frames:
     Attributes:
         name: identifier.
         path: the group.
+        numbers: atomic numbers, shape `(A,)`.
         bonds: bonded pairs, shape `(B, 2)`.
         frames: rows in the group's arrays, shape `(n,)`.
         error: why they cannot be read.
@@ -55,8 +57,9 @@ class _Frames:
 
     name: str
     path: str
-    bonds: np.ndarray
-    frames: np.ndarray
+    numbers: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    bonds: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    frames: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     error: RecordError | None = None
 
 
@@ -68,13 +71,15 @@ class AniReader(Reader):
     Args:
         path: the file.
         source: name of the data source in tables; None = the file's name.
-        level: level of theory; None = what ANI-1x calls `method`. Files of the older layout do not say theirs.
+        level: level of theory; None = what ANI-1x calls `method`. Other files do not say theirs.
         method: whose energies, forces and dipoles to read where a file has several; conformers without an energy of
             it are left out. Brackets in its name may be missing: `ccsdt_cbs`, which a shell takes as it stands.
+        gradients: `forces` are +dE/dx, as in COMP6; needed where they are not ANI-1x's.
         units: what the file's units are, as a check: the format gives them, and they may not contradict it.
 
     Raises:
-        ReaderError: when the file is missing, no HDF5, cut short, empty, has no such method, or the units contradict.
+        ReaderError: when the file is missing, no HDF5, cut short, empty, has no such method, or the units contradict;
+            when the level or the sign of the forces must be said.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class AniReader(Reader):
         source: str | None = None,
         level: str | None = None,
         method: str = "wb97x_dz",
+        gradients: bool | None = None,
         units: str | None = None,
     ):
         super().__init__(path, source)
@@ -92,6 +98,7 @@ class AniReader(Reader):
             self._paths = list(_groups(file))
             if not self._paths:
                 raise ReaderError(f"{self.path}: nothing in it; expected groups with coordinates")
+            has_forces = any("forces" in file[path] for path in self._paths)
             methods = {key.removesuffix(".energy") for path in self._paths for key in file[path] if _is_energy(key)}
         self._old = not any(name in LEVELS or "." in name for name in methods) and bool(methods & _OLD_ENERGIES)
         self.method = next((m for m in methods if _bare(m) == _bare(method)), "")
@@ -100,6 +107,11 @@ class AniReader(Reader):
             raise ReaderError(f"{self.path}: no energies of method {method!r}; methods found: {found}")
         if not self.level:
             raise ReaderError(f"{self.path}: nothing says its level of theory; give reader.level")
+        if self._old and has_forces and gradients is None:
+            raise ReaderError(
+                f"{self.path}: its forces may be +dE/dx, as COMP6's are, or -dE/dx; say reader.gradients=true or false"
+            )
+        self.gradients = bool(gradients)
 
     @property
     def level(self) -> str:
@@ -122,48 +134,54 @@ class AniReader(Reader):
 
     @cached_property
     def _index(self) -> list[_Frames]:
-        entries: list[_Frames] = []
         with open_hdf5(self.path) as file:
-            for path in self._paths:
-                name, group, none = path.strip("/"), file[path], np.empty((0, 2), np.int64)
-                try:
-                    numbers, xyz, known = self._frames(name, group)
-                except RecordError as error:
-                    entries.append(_Frames(name, path, none, none, error))
-                    continue
-                except FAULTS as error:
-                    damaged = RecordError("unreadable", f"{name}: cannot be read from {self.path.name} ({error})")
-                    entries.append(_Frames(name, path, none, none, damaged))
-                    continue
-                finite = np.isfinite(xyz[known]).all(axis=(1, 2))
-                rows, lost = known[finite], known[~finite]
-                found = frames_by_bonds(numbers, self._units.internal(name, "coords", xyz[rows])) if len(rows) else []
-                for n, (bonds, frames) in enumerate(found):
-                    entries.append(_Frames(f"{name}-{n}", path, bonds, rows[frames].astype(np.int32)))
-                if len(lost):
-                    message = (
-                        f"{name}: coordinates of {len(lost)} of {len(known)} conformers hold NaN or infinite values"
-                    )
-                    bad = RecordError("coordinates not finite", message)
-                    entries.append(_Frames(f"{name}-{len(found)}", path, none, lost, bad))
+            return [entry for path in self._paths for entry in self._entries(path, file[path])]
+
+    def _entries(self, path: str, group: h5py.Group) -> list[_Frames]:
+        """The entries of a group."""
+        name = path.strip("/")
+        try:
+            kinds, xyz = self._frames(name, group)
+        except RecordError as error:
+            return [_Frames(name, path, error=error)]
+        except FAULTS as error:
+            what = f"{name}: cannot be read from {self.path.name} ({error})"
+            return [_Frames(name, path, error=RecordError("unreadable", what))]
+        entries: list[_Frames] = []
+        for numbers, known in kinds:
+            finite = np.isfinite(xyz[known]).all(axis=(1, 2))
+            rows, lost = known[finite], known[~finite]
+            found = frames_by_bonds(numbers, self._units.internal(name, "coords", xyz[rows])) if len(rows) else []
+            for bonds, frames in found:
+                entry = _Frames(f"{name}-{len(entries)}", path, numbers, bonds, rows[frames].astype(np.int32))
+                entries.append(entry)
+            if len(lost):
+                what = f"{name}: coordinates of {len(lost)} of {len(known)} conformers hold NaN or infinite values"
+                fault = RecordError("coordinates not finite", what)
+                entries.append(_Frames(f"{name}-{len(entries)}", path, error=fault))
         return entries
 
-    def _frames(self, name: str, group: h5py.Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Atomic numbers, coordinates in the file's unit, and which conformers have an energy."""
+    def _frames(self, name: str, group: h5py.Group) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
+        """Atomic numbers with the conformers that have them and an energy; coordinates in the file's unit."""
         key = self._key("energy", group)
         for wanted in ("coordinates", key):
             if wanted not in group:
                 raise RecordError(f"no {wanted}", f"{name}: data set {wanted!r} is missing")
         numbers, energy = _numbers(name, group), group[key][()]
-        shape = group["coordinates"].shape
-        if shape[1:] != (len(numbers), 3) or energy.shape != shape[:1]:
+        shape, atoms = group["coordinates"].shape, numbers.shape[-1]
+        if shape[1:] != (atoms, 3) or energy.shape != shape[:1] or numbers.shape[:-1] not in ((), shape[:1]):
             raise RecordError(
                 "shapes disagree",
-                f"{name}: coordinates have shape {shape}, {key} {energy.shape}, for {len(numbers)} atoms",
+                f"{name}: coordinates have shape {shape}, {key} {energy.shape}, for {atoms} atoms",
             )
         own = text(group["coordinates"].attrs.get("units", ""))
         self._units.internal(name, "coords", np.empty(0), own)  # a wrong unit is told before bonds are looked for
-        return numbers, group["coordinates"][()], np.flatnonzero(~np.isnan(energy))
+        known = np.flatnonzero(~np.isnan(energy))
+        if numbers.ndim == 1:
+            return [(numbers, known)], group["coordinates"][()]
+        different, which = np.unique(numbers[known], axis=0, return_inverse=True)
+        kinds = [(row, known[which.ravel() == i]) for i, row in enumerate(different)]
+        return sorted(kinds, key=lambda kind: int(kind[1][0])), group["coordinates"][()]
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
         with open_hdf5(self.path) as file:
@@ -186,7 +204,7 @@ class AniReader(Reader):
         smiles = _smiles(group)
         charge = Chem.GetFormalCharge(smiles) if smiles else 0
         try:
-            molecule = from_bonds(entry.name, _numbers(entry.name, group), entry.bonds, charge)
+            molecule = from_bonds(entry.name, entry.numbers, entry.bonds, charge)
         except RecordError as error:
             raise RecordError(error.reason, f"{error} ({len(entry.frames)} conformers)") from error
         if smiles and _flat(smiles) != _flat(Chem.MolFromSmiles(molecule.smiles)):
@@ -209,6 +227,8 @@ class AniReader(Reader):
         xyz = self._array(entry, group, read, "coordinates", "coords")
         assert xyz is not None
         assert energy is not None
+        if forces is not None and self.gradients:
+            forces = -forces
         conformers = Conformers(xyz, energy, forces, self.level, self.source, dipole=dipole)
         return Record(name, molecule, conformers, key=connectivity_key(molecule))
 
@@ -239,14 +259,14 @@ def _groups(group: h5py.Group) -> Iterator[str]:
 
 
 def _numbers(name: str, group: h5py.Group) -> np.ndarray:
-    """Atomic numbers, shape `(A,)`, from numbers or element symbols."""
+    """Atomic numbers, shape `(A,)` or `(K, A)`, from numbers or element symbols."""
     for key in ("atomic_numbers", "species"):
         if key in group:
             values = group[key][()]
+            if values.dtype.kind in "iu" and values.ndim in (1, 2):
+                return values.astype(np.int64)
             if values.ndim != 1:
                 raise RecordError("shapes disagree", f"{name}: {key} have shape {values.shape}, expected (A,)")
-            if values.dtype.kind in "iu":
-                return values.astype(np.int64)
             table = Chem.GetPeriodicTable()
             try:
                 return np.array([table.GetAtomicNumber(text(v).strip()) for v in values], dtype=np.int64)

@@ -131,7 +131,10 @@ class SpiceReader(Reader):
     @staticmethod
     def _charge(group: h5py.Group) -> int | None:
         """The total charge [e] that the MBIS charges of the first conformer add up to, where they are there."""
-        if "mbis_charges" not in group or not np.isfinite(first := group["mbis_charges"][0]).all():
+        if "mbis_charges" not in group or not group["mbis_charges"].size:  # MBIS does not always converge
+            return None
+        first = group["mbis_charges"][0]
+        if not np.isfinite(first).all():
             return None
         return round(float(np.sum(first, dtype=np.float64)))
 
@@ -180,5 +183,5 @@ class SpiceReader(Reader):
             molecule=molecule,
             conformers=conformers,
             key=key,
-            ref_charge=None if charges is None else charges.reshape(len(xyz), -1).mean(0),
+            ref_charge=None if charges is None or not charges.size else charges.reshape(len(xyz), -1).mean(0),
         )

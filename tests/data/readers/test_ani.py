@@ -173,8 +173,10 @@ class TestAni1x(Suite):
 
 
 class TestPyanitools(Suite):
-    filename = "ani_gdb_s02.h5"
-    options = {"level": "wB97X/6-31G(d)"}  # noqa: RUF012
+    """COMP6, whose `forces` are gradients."""
+
+    filename = "ani_md_bench.h5"
+    options = {"level": "wB97X/6-31G(d)", "gradients": True}  # noqa: RUF012
     numbers = "species"
     energy = "energies"
     forces = "forces"
@@ -188,7 +190,7 @@ class TestPyanitools(Suite):
                 species=[{1: "H", 6: "C", 7: "N", 8: "O", 16: "S"}[z] for z in s.numbers.tolist()],
                 coordinates=s.xyz.astype(np.float32),
                 energies=s.energy / HARTREE,
-                forces=(s.forces / HARTREE).astype(np.float32),
+                forces=(-s.forces / HARTREE).astype(np.float32),
                 smiles=list(mol),
             )
         packer.cleanup()
@@ -207,7 +209,7 @@ class TestPyanitools(Suite):
                     0,
                     data["coordinates"].astype(float),
                     data["energies"] * HARTREE,
-                    data["forces"].astype(float) * HARTREE,
+                    -data["forces"].astype(float) * HARTREE,
                     id=f"{data['path'].strip('/')}-0",
                 )
             )
@@ -217,6 +219,12 @@ class TestPyanitools(Suite):
     def test_the_level_must_be_said(self, path):
         with pytest.raises(ReaderError, match=r"give reader\.level"):
             AniReader(path)
+
+    def test_the_sign_of_the_forces_must_be_said(self, path):
+        with pytest.raises(ReaderError, match=r"say reader\.gradients=true or false"):
+            AniReader(path, level=self.level)
+        forces = self.records(path, gradients=False)[0].conformers.forces
+        np.testing.assert_array_equal(forces, -self.records(path)[0].conformers.forces)
 
     def test_the_smiles_must_be_that_of_the_bonds(self, path):
         edit("smiles", lambda _: np.array([b"C", b"C"]))(path)
@@ -255,6 +263,31 @@ def test_isomers_of_a_formula_are_records_of_their_own(tmp_path):
         np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
         np.testing.assert_allclose(record.conformers.forces, s.forces[:, order], atol=1e-9)
     assert [r.id for r in reader.entries(1)] == ["formula-1"]
+
+
+def test_species_of_each_conformer(tmp_path):
+    """ANI-2x: groups by number of atoms, elements a row a conformer."""
+    ethanol, thiol = sample("CCO", 4), sample("CCS", 3, seed=1)
+    assert len(thiol.numbers) == len(ethanol.numbers) == 9
+    order = [(0, ethanol), (0, thiol), (1, ethanol), (2, ethanol), (1, thiol), (2, thiol), (3, ethanol)]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file.create_group("009")
+        group["species"] = np.stack([s.numbers for _, s in order])
+        group["coordinates"] = np.stack([s.xyz[k] for k, s in order])
+        group["energies"] = np.array([s.energy[k] / HARTREE for k, s in order])
+        group["forces"] = np.stack([s.forces[k] / HARTREE for k, s in order])
+    reader = AniReader(tmp_path / "a.h5", level="wB97X/6-31G(d)", gradients=False)
+    assert [r.id for r in reader] == ["009-0", "009-1"]
+    for record, s in zip(reader, (ethanol, thiol), strict=True):
+        assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
+        np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
+        np.testing.assert_allclose(record.conformers.forces, s.forces, rtol=1e-9)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        species = file["009/species"][:-1]
+        del file["009/species"]
+        file["009/species"] = species
+    (found,) = AniReader(tmp_path / "a.h5", level="wB97X/6-31G(d)", gradients=False)
+    assert found.reason == "shapes disagree"
 
 
 def test_ions_radicals_and_clusters_are_rejected_with_their_number_of_frames(tmp_path):

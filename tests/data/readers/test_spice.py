@@ -142,6 +142,14 @@ def test_values_that_an_entry_may_lack(tmp_path):
     assert record.conformers.forces is record.conformers.dipole is record.ref_charge is None
 
 
+def test_charges_that_did_not_converge_are_empty(tmp_path):
+    """As in SPICE 2.0.1, github.com/openmm/spice-dataset/issues/116."""
+    path = tmp_path / "a.hdf5"
+    write(path, [sample("CO")], mbis_charges=(np.empty(0), "elementary_charge", np.float32))
+    (record,) = SpiceReader(path, charges=True)
+    assert record.ref_charge is None
+
+
 def test_clusters_and_empty_groups_have_reasons_of_their_own(tmp_path):
     path = tmp_path / "a.hdf5"
     first = sample("CO")
