@@ -63,24 +63,24 @@ def specification(calculator: Calculator) -> Specification:
     """What a server has to compute to stand in for a calculator.
 
     Args:
-        calculator: of GFN-xTB, or one that QCEngine runs: it has an attribute `qcengine`, a mapping with `program`,
-            `method`, and perhaps `basis` and `keywords`.
+        calculator: of GFN-xTB, or one that QCEngine runs: it has attributes `engine` (QCEngine's name of the program),
+            `method`, `basis` and `keywords`.
 
     Raises:
         ValueError: when QCEngine does not run the calculator's program, or converts its units wrongly.
     """
     if isinstance(calculator, XTBCalculator):
         return Specification("xtb", calculator.level, None, {"accuracy": calculator.accuracy})
-    settings = getattr(calculator, "qcengine", None)
-    if settings is None:
+    engine = getattr(calculator, "engine", None)
+    if engine is None:
         raise ValueError(
             f"{calculator.level} of {type(calculator).__name__} does not run on a QCFractal server, which computes "
             "with the programs of QCEngine: choose calculator=psi4, qcengine, gfn2-xtb or gfn1-xtb, or compute=local"
         )
-    program = str(settings["program"]).lower()
-    if program in _WRONG:
-        raise ValueError(f"calculator.program={program}: {_WRONG[program]}")
-    return Specification(program, settings["method"], settings.get("basis") or None, settings.get("keywords") or {})
+    runs: Any = calculator
+    if engine.lower() in _WRONG:
+        raise ValueError(f"calculator.program={engine}: {_WRONG[engine.lower()]}")
+    return Specification(engine.lower(), runs.method, runs.basis, runs.keywords)
 
 
 @dataclass(frozen=True, eq=False)

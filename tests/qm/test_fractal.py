@@ -47,7 +47,7 @@ class Harmonic:
     """A calculator that stands for what the server of these tests computes: atoms on springs to their centre."""
 
     level = program = "harmonic"
-    qcengine = {"program": "Springs", "method": "harmonic", "keywords": {"k": 2}}  # noqa: RUF012
+    engine, method, basis, keywords = "Springs", "harmonic", None, {"k": 2}
 
     def __call__(self, molecule, xyz):
         arms = xyz - xyz.mean(0)
@@ -254,7 +254,7 @@ def test_what_qcengine_cannot_do_is_refused():
         fractal.specification(MMFFCalculator())
     for program in ("rdkit", "TorchANI"):
         with pytest.raises(ValueError, match="QCEngine"):
-            fractal.specification(SimpleNamespace(qcengine={"program": program, "method": "x"}))
+            fractal.specification(SimpleNamespace(engine=program, method="x", basis=None, keywords={}))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")

@@ -6,6 +6,7 @@ Slow: three interpreters start, and each label is a process of its own. To run t
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.qm.fractal import QCFractal
 from espalike.qm.xtb import XTBCalculator
-from espalike.units import BOHR
+from espalike.units import BOHR, HARTREE
 from tests.qm.fractal_server import SECONDS, Server, missing
 from tests.qm.test_fractal import labels_of, tasks_of
 
@@ -77,11 +78,33 @@ def test_values_are_those_of_the_direct_calculator_and_nothing_is_repeated(tmp_p
         np.testing.assert_array_equal(first.forces, second.forces)
 
 
+class NWChem:
+    """Hartree–Fock by a program that turns and moves molecules where it is left to itself."""
+
+    level, program = "HF/STO-3G", "nwchem"
+    engine, method, basis, keywords = "nwchem", "hf", "sto-3g", {}
+
+
+@pytest.mark.skipif(shutil.which("nwchem") is None, reason="needs nwchem (bash scripts/install_engines.sh)")
+def test_forces_of_an_ab_initio_program_are_in_our_frame(tmp_path, server):
+    from pyscf import gto, scf
+
+    task = tasks_of(tmp_path, "CO", calculator=NWChem(), frames=1)[0]
+    list(QCFractal(server.address, poll=1.0)([task]))
+    (labels,) = labels_of([task])
+    assert labels.failed == {}
+    molecule, xyz = task.job.molecule, labels.xyz[0]
+    field = scf.RHF(gto.M(atom=list(zip(molecule.numbers.tolist(), xyz, strict=True)), basis="sto-3g", verbose=0))
+    field.conv_tol = 1e-11
+    assert labels.energy[0] == pytest.approx(field.kernel() * HARTREE, abs=1e-3)
+    np.testing.assert_allclose(labels.forces[0], -field.nuc_grad_method().kernel() * HARTREE / BOHR, atol=5e-3)
+
+
 class Unknown:
     """A method that the program does not have."""
 
     level = program = "none"
-    qcengine = {"program": "xtb", "method": "no-such-method"}  # noqa: RUF012
+    engine, method, basis, keywords = "xtb", "no-such-method", None, {}
 
 
 def test_failures_come_back_with_their_reason_and_are_computed_again_on_request(tmp_path, server):
