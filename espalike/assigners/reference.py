@@ -120,7 +120,7 @@ class References:
         if path is None or not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 charge, lj = file["charge"], file["lj"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,14 +15,14 @@ if TYPE_CHECKING:
     from espalike.data.audit import Verdict
     from espalike.data.ingest import Job
 
-HELP = """usage: espalike ingest reader=NAME reader.path=FILE out=DIR [key=value ...]
+_HELP = """usage: espalike ingest reader=NAME reader.path=FILE out=DIR [key=value ...]
 
 Reads a QM data set, checks and filters every entry, counts what is rejected and why, and writes a store.
 
   espalike ingest reader=hdf5 reader.path=torsiondrives.h5 out=store/td reference=openff workers=4
 
-  reader=NAME             layout of the data: spice|qcarchive|espaloma|grappa|ani|rmd17|extxyz|sdf|
-                          forcebalance|table|hdf5|hutchison;
+  reader=NAME             layout of the data:
+READERS
                           reader.level=, reader.units= where the file does not say them; `espalike ingest reader=NAME
                           --cfg job` prints the options of a layout
   split=keep|hash         the data's own splits (hash where it has none), or by connectivity for all; seed=, fractions=
@@ -39,11 +41,20 @@ What is left out, and counted by reason (null switches a filter off):
   filters.connectivity=true     geometries with broken, formed or transferred bonds
   filters.force_ceiling=500     geometries with a force component above it, kcal/mol/A
   filters.energy_window=        geometries that far above the entry's lowest, kcal/mol
-  filters.duplicates=0.001      geometries that an earlier entry of the molecule and level has, within so many A
+  filters.duplicates=0.001      geometries that this entry, or an earlier one of the molecule and level, has within so many A
   filters.rmsd=                 geometries nearer to an earlier one of the entry than this, A (0.25 thins conformers)
 `espalike info DIR --rejected [ID]` lists what was left out and why.
 
 Stopped or killed, the same command goes on where it was. Given again when it is through, it does nothing."""
+
+
+def _readers() -> str:
+    """The layouts there are, wrapped as the help text is."""
+    names = sorted(path.name.removesuffix(".yaml") for path in files("espalike.configs").joinpath("reader").iterdir())
+    return textwrap.fill(", ".join(names), 110, initial_indent=" " * 26, subsequent_indent=" " * 26)
+
+
+HELP = _HELP.replace("READERS", _readers())
 
 _SHOWN = 8
 """Messages printed; the others are counted only."""

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from espalike.cli.main import main
@@ -9,6 +10,7 @@ from espalike.data.store import write_store
 from espalike.model import ChemicalDomain, from_config, shipped
 from tests.cli.test_evaluate import CONFIG
 from tests.data.conftest import MANIFEST, build_record
+from tests.data.test_ingest import write as write_file
 
 
 @pytest.fixture
@@ -41,6 +43,60 @@ def test_store_as_text(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "molecules: 1" in out
     assert "  energy: kcal/mol" in out
+
+
+def test_store_says_what_its_columns_hold(tmp_path, capsys):
+    records = [build_record("CCO"), build_record("CN", 6, source="other", forces=None, ref_charge=np.zeros(7))]
+    write_store(tmp_path / "s", records, manifest=MANIFEST)
+    assert main(["info", str(tmp_path / "s"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["atoms"] == {"min": 7, "median": 8.0, "max": 9}
+    assert found["elements"] == ["H", "C", "N", "O"]
+    assert found["columns"] == {"forces": 1, "ref_charge": 1}
+    energy, forces = records[0].conformers.energy, records[0].conformers.forces
+    assert found["spread"]["made-up"]["energy_std"] == pytest.approx(energy.std(), abs=1e-4)
+    assert found["spread"]["made-up"]["force_rms"] == pytest.approx(np.sqrt((forces**2).mean()), abs=1e-3)
+    assert found["spread"]["other"]["force_rms"] is None
+    assert main(["info", str(tmp_path / "s")]) == 0
+    out = capsys.readouterr().out
+    assert "atoms: 7 to 9 a molecule, median 8" in out
+    assert "elements: H, C, N, O" in out
+
+
+def test_what_was_left_out_can_be_looked_up(tmp_path, capsys):
+    source = write_file(tmp_path / "set.h5", 20)
+    assert main(["ingest", f"reader.path={source}", f"out={tmp_path / 's'}"]) == 1
+    capsys.readouterr()
+    store = str(tmp_path / "s")
+    assert main(["info", store]) == 0
+    out = capsys.readouterr().out
+    assert "--rejected [ID] says more" in out
+    assert "audit of forces, set, B3LYP-D3BJ/DZVP: passed" in out
+    assert "audit of energies, set, B3LYP-D3BJ/DZVP: passed" in out
+    assert main(["info", store, "--rejected", "e005"]) == 0
+    out = capsys.readouterr().out
+    assert "e005: chemistry" in out
+    assert "'C1CC' is not a valid SMILES" in out
+    assert "e018" not in out
+    assert main(["info", store, "--rejected"]) == 0
+    out = capsys.readouterr().out
+    assert "e005: chemistry" in out
+    assert "e018: chemistry" in out
+    assert main(["info", store, "--rejected", "e003", "--json"]) == 0
+    (line,) = json.loads(capsys.readouterr().out)
+    assert (line["id"], line["count"]) == ("e003", 1)
+    assert line["reason"] == "conformer: bonds differ from the graph (broken)"
+    assert main(["info", store, "--rejected", "e000"]) == 0
+    assert "e000: stored as a whole" in capsys.readouterr().err
+    assert main(["info", store, "--rejected", "nobody"]) == 1
+    assert "nobody: neither stored nor left out" in capsys.readouterr().err
+    assert main(["info", "sample", "--rejected"]) == 0
+    assert "this store keeps counts only" in capsys.readouterr().out
+
+
+def test_rejected_is_about_stores(model, capsys):
+    assert main(["info", str(model[1]), "--rejected"]) == 2
+    assert "is a model; --rejected is about stores" in capsys.readouterr().err
 
 
 def test_model_as_json(model, capsys):

@@ -1,12 +1,15 @@
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from espalike.cli.ingest import main
 from espalike.data.filters import Filters
@@ -14,6 +17,7 @@ from espalike.data.ingest import Ingest
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.split import hash_split
 from espalike.data.store import Store
+from tests.data.test_ingest import write as write_file
 
 UNITS = "coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom"
 METHANOL = "[C:1]([O:2][H:6])([H:3])([H:4])[H:5]"
@@ -91,6 +95,9 @@ def forget(path, attribute):
         (lambda path, args: args.append("reference=gaff"), "expected none or openff"),
         (lambda path, args: args.append("fractions.train=0.5"), "sum to 1"),
         (lambda path, args: args.append("filters.force_ceiling=1e-9"), "no record is left"),
+        (lambda path, args: args.append("audit=no"), "expected error or warn or off"),
+        (lambda path, args: args.append("filters.elements=[H,Cx]"), "'Cx' is no element symbol"),
+        (lambda path, args: args.append("against=[nowhere]"), "nowhere: not a store"),
     ],
 )
 def test_nothing_can_be_done_is_status_2_with_a_reason(source, tmp_path, capsys, change, message):
@@ -107,6 +114,43 @@ def test_runs_as_a_program(source, tmp_path):
     assert done.returncode == 1, done.stderr
     assert json.loads((tmp_path / "store" / "manifest.json").read_text())["entries"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set.h5", "store"]  # hydra leaves nothing behind
+
+
+def test_given_again_it_does_nothing_and_says_so(source, tmp_path, capsys):
+    args = [f"reader.path={source}", f"out={tmp_path / 'store'}"]
+    assert main(args) == 1
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store").iterdir()}
+    capsys.readouterr()
+    assert main(args) == 1  # as when it was made: an entry is bad
+    assert "unchanged input and settings, nothing to do" in capsys.readouterr().out
+    assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store").iterdir()} == before
+    for change in ("force=true", "licence=CC0", "filters.energy_window=50", "reader.source=other", "shard=0.001"):
+        assert main([*args, change]) == 1
+        assert "nothing to do" not in capsys.readouterr().out
+
+
+def test_wrong_units_end_it(tmp_path, capsys):
+    path = write_file(tmp_path / "wrong.h5", 20, scale=27.2114)
+    args = [f"reader.path={path}", f"out={tmp_path / 'store'}"]
+    assert main(args) == 2
+    err = capsys.readouterr().err
+    assert "look like eV read as hartree" in err
+    assert "audit=warn" in err
+    assert main([*args, "audit=warn"]) == 1
+    assert "audit of energies, wrong, B3LYP-D3BJ/DZVP: failed" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_help_names_every_option_and_layout(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    configs = Path(__file__).parents[2] / "configs"
+    settings = yaml.safe_load((configs / "ingest.yaml").read_text())
+    for name in settings.keys() - {"defaults", "filters"}:
+        assert f"{name}=" in shown, name
+    for name in settings["filters"].keys() - {"_target_"}:
+        assert f"filters.{name}=" in shown, name
+    for path in (configs / "reader").glob("*.yaml"):
+        assert path.stem in shown.replace(",", " ").split(), path.stem
 
 
 def outcomes(entries, reference=None):
@@ -159,8 +203,10 @@ def test_entries_without_labels_are_left_out(source):
 def test_openff_reference_ends_up_in_the_store(source, tmp_path):
     args = [f"reader.path={source}", "out=store", "reference=openff"]
     command = [sys.executable, "-m", "espalike.cli.ingest", *args]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1, done.stderr
+    assert len(list((tmp_path / "cache" / "espalike" / "references").rglob("*.npz"))) == 1
     store = Store.open(tmp_path / "store")
     charge, lj = store.reference(0)
     assert abs(charge.sum()) < 1e-9
