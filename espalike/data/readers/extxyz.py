@@ -8,6 +8,7 @@ and e·Å; files of other units say nothing of it, so the option `units` must. A
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ _SMILES_KEYS = ("mapped_smiles", "smiles")
 
 
 class ExtxyzReader(FrameReader):
-    """Consecutive frames of the same molecule make one record.
+    """Frames of the same molecule make one record.
 
     The same molecule: the same name, SMILES, charge and elements in order; without a SMILES the same bonds, too.
 
@@ -74,25 +75,24 @@ class ExtxyzReader(FrameReader):
             start = file.tell() - len(line)
             if not line.strip():
                 continue
-            try:
-                n = int(line)
-            except ValueError:
+            n = int(line) if line.strip().isdigit() else 0
+            if not n:
                 found = line[:40].decode(errors="replace").strip()
                 fault = RecordError(
                     "not this format", f"byte {start}: expected the number of atoms of a frame, found {found!r}"
                 )
                 yield Frame(start, file.seek(0, io.SEEK_END), "", fault)
                 return
-            lines = [line, *(file.readline() for _ in range(n + 1))]
+            lines = [line, *itertools.islice(file, n + 1)]
             text = b"".join(lines).decode("utf-8", errors="replace")
-            cut = not lines[-1].endswith(b"\n")
+            cut = len(lines) < n + 2 or not lines[-1].endswith(b"\n")
             fault = RecordError(
                 "cut short", f"{self.path.name}, byte {start}: the file ends within a frame of {n} atoms; get it again"
             )
             yield Frame(start, file.tell(), text, fault if cut else None)
 
     def _identity(self, frame: Frame) -> tuple[str, Hashable]:
-        _, comment, *rows = frame.text.splitlines()
+        _, comment, *rows = frame.text.rstrip("\n").split("\n")
         title = _value(comment, self.name) or ""
         said = [_value(comment, key) for key in _SMILES_KEYS]
         charge = _value(comment, self.charge) if isinstance(self.charge, str) else None
@@ -163,7 +163,7 @@ class ExtxyzReader(FrameReader):
         return None
 
     def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
-        comment = frame.text.splitlines()[1]
+        comment = frame.text.split("\n")[1]
         own = next((value for key in _SMILES_KEYS if (value := _value(comment, key))), None)
         charge = _value(comment, self.charge) if isinstance(self.charge, str) else str(self.charge)
         if charge is not None and not re.fullmatch(r"[+-]?\d+(\.0*)?", charge):

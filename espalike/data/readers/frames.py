@@ -1,4 +1,4 @@
-"""Text files of geometries one after the other: consecutive ones of the same molecule make one record."""
+"""Text files of geometries one after the other: those of the same molecule make one record, wherever they stand."""
 
 from __future__ import annotations
 
@@ -57,11 +57,11 @@ class Geometry:
 
 @dataclass
 class Run:
-    """Consecutive frames of one molecule.
+    """The frames of one molecule.
 
     Attributes:
         name: of the record.
-        spans: first bytes and the bytes after the last ones; several where broken frames stand between.
+        spans: first bytes and the bytes after the last ones; several where other frames stand between.
         error: why it can make no record, or None.
     """
 
@@ -79,7 +79,7 @@ class Run:
 
 
 class FrameReader(Reader):
-    """Base of readers of such files. A first pass finds where each molecule begins, a second one reads.
+    """Base of readers of such files. A first pass finds where each molecule's frames stand, a second one reads them.
 
     A subclass cuts the file into frames, says cheaply what molecule a frame is of, and reads one.
 
@@ -108,14 +108,13 @@ class FrameReader(Reader):
 
     @abstractmethod
     def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
-        """The molecule of a run, from its first frame."""
+        """The molecule of an entry, from its first frame."""
 
     @cached_property
     def _runs(self) -> list[Run]:
         runs: list[Run] = []
         seen: dict[str, int] = {}
-        current: Run | None = None
-        last: Hashable = None
+        known: dict[Hashable, Run] = {}
         with self.path.open("rb") as file:
             for frame in self._frames(file):
                 try:
@@ -126,13 +125,13 @@ class FrameReader(Reader):
                     fault = why if isinstance(why, RecordError) else RecordError("chemistry", str(why))
                     runs.append(Run(self._unused(seen, len(runs)), [(frame.start, frame.stop)], fault))
                     continue
-                if current and identity == last:
-                    current.extend(frame)
+                if identity in known:
+                    known[identity].extend(frame)
                     continue
                 name = title or self._unused(seen, len(runs))
                 error = self._repeated(seen, name, len(runs) + 1)
-                last, current = identity, Run(name, [(frame.start, frame.stop)], error)
-                runs.append(current)
+                known[identity] = Run(name, [(frame.start, frame.stop)], error)
+                runs.append(known[identity])
         if not runs:
             raise ReaderError(f"{self.path}: nothing in it; expected one geometry after the other")
         if all(run.error and run.error.reason == "not this format" for run in runs):
@@ -168,15 +167,17 @@ class FrameReader(Reader):
         run, file = raw
         if run.error:
             raise run.error
-        frames, stack = [], []
+        first: Frame | None = None
+        stack: list[Geometry] = []
         for start, stop in run.spans:
             file.seek(start)
             for frame in self._frames(file):
-                frames.append(frame)
+                first = first or frame
                 stack.append(self._geometry(name, frame))
                 if frame.stop >= stop:
                     break
-        molecule = self._molecule(name, frames[0], stack[0])
+        assert first is not None  # a run has at least one frame
+        molecule = self._molecule(name, first, stack[0])
         return Record(name, molecule, self._conformers(name, stack), key=connectivity_key(molecule))
 
     def _angstrom(self, name: str, xyz: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ bohr, energies in hartree, gradients dE/dx in hartree/bohr and dipoles in e·boh
 from __future__ import annotations
 
 import itertools
+import zlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +104,8 @@ class QCArchiveReader(Reader):
             name = title or f"{self.path.stem.removesuffix('.json')}-{number}"
             if name in seen:
                 fault = RecordError(
-                    "identifier repeated", f"entries {seen[name]} and {number} are called so and are not one molecule"
+                    "identifier repeated",
+                    f"entries {seen[name]} and {number} are called so and are not one molecule, or stand apart",
                 )
             seen.setdefault(name, number)
             groups.append((name, 1, fault))
@@ -133,7 +135,7 @@ class QCArchiveReader(Reader):
                     for result in value if isinstance(value, list) else [value]:
                         own = str(result.get("id") or "") if isinstance(result, dict) else ""
                         yield key or own, _checked(result)
-        except (jsonstream.Cut, EOFError, OSError, UnicodeDecodeError) as error:
+        except (jsonstream.Cut, EOFError, OSError, UnicodeDecodeError, RecursionError, zlib.error) as error:
             said = f"{path.name} is cut short or damaged: {error}; get it again"
             if not begun and self.path == path:
                 raise ReaderError(f"{path}: not QCSchema JSON, or {said}") from error

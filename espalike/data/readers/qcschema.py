@@ -123,7 +123,7 @@ def result_of(data: Mapping[str, Any], attributes: Mapping[str, Any] | None = No
             return _torsion_drive(data, attributes)
         if "return_result" in data:
             return _single_point(data, attributes)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, RecordError):
             raise
         raise RecordError("QCSchema unreadable", f"not as QCSchema has it ({type(error).__name__}: {error})") from error

@@ -32,16 +32,22 @@ def view_items(path: Path, specification: str | None = None) -> Iterator[tuple[s
     for spec in chosen:
         for entry_name in sorted(dataset.entry_names):
             name = entry_name if len(chosen) == 1 else f"{entry_name}/{spec}"
-            try:
-                record = dataset.get_record(entry_name, spec)
-                if record is None:
-                    continue  # not submitted: the view holds nothing of it
-                entry = dataset.get_entry(entry_name)
-                yield name, result_of(as_qcschema(record, entry), getattr(entry, "attributes", None))
-            except RecordError as error:
-                yield name, error
-            except (RuntimeError, ValueError, KeyError, TypeError) as error:
-                yield name, RecordError("record unreadable", f"qcportal cannot read its record ({error})")
+            item = _item(dataset, entry_name, spec)
+            if item is not None:  # else it was not submitted: the view holds nothing of it
+                yield name, item
+
+
+def _item(dataset: BaseDataset, entry_name: str, specification: str) -> Result | RecordError | None:
+    try:
+        record = dataset.get_record(entry_name, specification)
+        if record is None:
+            return None
+        entry = dataset.get_entry(entry_name)
+        return result_of(as_qcschema(record, entry), getattr(entry, "attributes", None))
+    except RecordError as error:
+        return error
+    except Exception as error:  # SQLite, msgpack, zstandard and pydantic each have errors of their own
+        return RecordError("record unreadable", f"qcportal cannot read its record ({type(error).__name__}: {error})")
 
 
 def open_view(path: Path) -> BaseDataset:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from rdkit import rdBase
 
 from espalike.chem.files import from_molblock
 from espalike.data.readers.base import Units
@@ -20,7 +21,7 @@ _UNIT = re.compile(r"[(\[]([^)\]]+)[)\]]\s*$")
 
 
 class SdfReader(FrameReader):
-    """Consecutive records of the same molecule, atoms in the same order, make one record with its conformers.
+    """Structures of the same molecule, atoms in the same order, make one record with its conformers.
 
     Args:
         path: the file.
@@ -77,7 +78,8 @@ class SdfReader(FrameReader):
 
     def _identity(self, frame: Frame) -> tuple[str, Hashable]:
         title = self._fields(frame).get(self.name, "") if self.name else frame.text.partition("\n")[0].strip()
-        molecule = from_molblock(frame.text, title or f"record at byte {frame.start}").molecule
+        with rdBase.BlockLogs():
+            molecule = from_molblock(frame.text, title or f"record at byte {frame.start}").molecule
         assert molecule is not None  # from_molblock raises otherwise
         return title, molecule.smiles
 
@@ -86,7 +88,8 @@ class SdfReader(FrameReader):
         return {name.strip(): value.strip() for name, value in _FIELD.findall(frame.text)}
 
     def _geometry(self, name: str, frame: Frame) -> Geometry:
-        entry = from_molblock(frame.text, name)
+        with rdBase.BlockLogs():
+            entry = from_molblock(frame.text, name)
         assert entry.molecule is not None
         if entry.xyz is None:
             raise RecordError("no coordinates", f"{name}: a drawing in two dimensions; expected 3D coordinates")

@@ -253,12 +253,18 @@ def test_periodic_cells_are_refused(tmp_path):
     assert found.reason == "periodic"
 
 
-def test_consecutive_frames_only(tmp_path):
-    """The same molecule again later is an entry of its own where frames have no names."""
-    a, b = (replace(sample(s), name="") for s in ("CO", "CCO"))
-    found = list(ExtxyzReader(bare(tmp_path / "a.xyz", a, b, a, name=""), level="HF/STO-3G"))
-    assert [(r.id, len(r.conformers.xyz)) for r in found] == [("a-1", 3), ("a-2", 3), ("a-3", 3)]
-    assert all(isinstance(r, Record) for r in found)
+def test_shuffled_frames_come_together(tmp_path):
+    """Named or not; what is left in memory is where they stand."""
+    a, b = sample("CO", 4), replace(sample("CCO", 3), name="second")
+    for name in (None, ""):
+        images = [image for s in (a, b) for image in frames(s, **({} if name is None else {"name": name}))]
+        order = [0, 4, 1, 2, 5, 6, 3]
+        ase.io.write(tmp_path / "a.xyz", [images[i] for i in order], format="extxyz")
+        found = list(ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G"))
+        assert [r.id for r in found] == (["mol-0", "second"] if name is None else ["a-1", "a-2"])
+        for record, s in zip(found, (a, b), strict=True):
+            np.testing.assert_allclose(record.conformers.xyz, s.xyz, atol=1e-7)
+            np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
 
 
 def test_a_broken_frame_does_not_stop_the_others(tmp_path):
@@ -272,3 +278,20 @@ def test_a_broken_frame_does_not_stop_the_others(tmp_path):
     assert "not a frame of extended XYZ ('Qq')" in found[1].message
     assert [len(r.conformers.xyz) for r in found[::2]] == [2, 3]
     np.testing.assert_allclose(found[0].conformers.xyz, sample("CO").xyz[[0, 2]], atol=1e-7)
+
+
+@pytest.mark.parametrize("line", ["0", "-5", "5.0", "six"])
+def test_a_count_of_atoms_that_is_none_ends_the_reading_there(tmp_path, line):
+    path = tmp_path / "a.xyz"
+    write(path, [sample("CO")])
+    path.write_text(f"{path.read_text()}{line}\n\n")
+    record, rest = ExtxyzReader(path, level="HF/STO-3G")
+    assert len(record.conformers.xyz) == 3
+    assert f"expected the number of atoms of a frame, found '{line}'" in rest.message
+
+
+def test_a_count_of_atoms_beyond_the_end(tmp_path):
+    path = tmp_path / "a.xyz"
+    write(path, [sample("CO")])
+    path.write_text(f"{path.read_text()}999999999999\n\n")
+    assert [type(r) for r in ExtxyzReader(path, level="HF/STO-3G")] == [Record, Rejection]

@@ -350,6 +350,24 @@ def test_long_files_are_read_a_piece_at_a_time(tmp_path, monkeypatch):
         assert [r.conformers.energy.tolist() for r in QCArchiveReader(path)] == wanted
 
 
+@pytest.mark.parametrize("kind", ["gz", "bz2"])
+@pytest.mark.parametrize("damage", [cut, lambda path: path.write_bytes(path.read_bytes()[:-40] + b"x" * 40)])
+def test_damaged_archives(tmp_path, kind, damage):
+    text = "[" + ",".join(atomic(sample("CO", 3), k, id=None).json() for k in range(3)) + "]"
+    path = tmp_path / f"a.json.{kind}"
+    path.write_bytes({"gz": gzip, "bz2": bz2}[kind].compress(text.encode()))
+    damage(path)
+    with pytest.raises(ReaderError, match="cut short or damaged"):
+        list(QCArchiveReader(path))
+
+
+def test_json_that_is_nested_without_end(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ReaderError, match=r"a.json: not QCSchema JSON"):
+        list(QCArchiveReader(path))
+
+
 def test_graphs_without_a_mapped_smiles(tmp_path):
     """From the bonds that the molecule says, else from the option, else from the distances."""
     s = sample("CC(=O)[O-]")

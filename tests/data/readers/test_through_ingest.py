@@ -1,0 +1,47 @@
+"""Each format by the command, its YAML and options as typed, into a store: the numbers of the fixture come out."""
+
+import importlib
+
+import numpy as np
+import pytest
+
+from espalike.cli.main import main
+from espalike.data.store import Store
+from tests.data.readers.suite import graph_of
+
+LEVEL = "B3LYP-D3BJ/DZVP"
+FORMATS = {
+    "extxyz": ("ase", "TestExtxyz"),
+    "sdf": ("rdkit", "TestSdf"),
+    "forcebalance": ("geometric", "TestForceBalance"),
+    "qcarchive": ("qcelemental", "TestQCArchive"),
+    "espaloma": ("dgl", "TestEspaloma"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", FORMATS)
+def test_format_by_the_command(tmp_path, name):
+    library, suite_name = FORMATS[name]
+    pytest.importorskip(library)
+    if name == "espaloma":
+        pytest.importorskip("openff.toolkit", reason="needs the extra openff")
+    suite = getattr(importlib.import_module(f"tests.data.readers.test_{name}"), suite_name)()
+    path, out = tmp_path / suite.filename, tmp_path / "store"
+    suite.write(path, suite.samples())
+    options = {**suite.options, "level": LEVEL}
+    typed = [
+        f"reader.{key}='{value}'" if isinstance(value, str) else f"reader.{key}={value}".lower()
+        for key, value in options.items()
+    ]
+    command = ["ingest", f"reader={name}", f"reader.path={path}", f"out={out}", *typed]
+    assert main([*command, "origin=made up", "licence=MIT", "audit=warn"]) == 0
+    store = Store.open(out)
+    records = {graph_of(r.molecule.smiles)[3]: r for r in (store.record(i) for i in range(len(store)))}
+    assert len(records) == len(suite.samples())
+    for s in suite.samples():
+        record = records[graph_of(s.smiles)[3]]
+        assert record.conformers.level == LEVEL
+        np.testing.assert_allclose(record.conformers.xyz, s.xyz, atol=1e-4)
+        np.testing.assert_allclose(record.conformers.energy, s.energy, atol=1e-3)
+        np.testing.assert_allclose(record.conformers.forces, s.forces, atol=1e-3)
