@@ -6,6 +6,10 @@ One group a molecule or cluster. Data sets: `smiles` (mapped, explicit hydrogens
 +dE/dx, and where they were asked for `scf_dipole (K, 3)` [e bohr], `mbis_charges (K, A, 1)` [e] and more. Each has an
 attribute `units`. A value that QCArchive lacks is missing in its group. Dimers, clusters and ion pairs, more than half
 of the groups, are several fragments and rejected as such.
+
+The data sets of espaloma-0.3 (doi 10.5281/zenodo.8148817) have this layout, at another level. Theirs hold
+`total_energy` and `total_gradient`, or the dispersion apart, in `dispersion_correction_energy` and
+`dispersion_correction_gradient` beside what is called total: `reader=espaloma03` adds it.
 """
 
 from __future__ import annotations
@@ -30,6 +34,10 @@ UNITS = {
     "formation_energy": "hartree",
     "dft_total_energy": "hartree",
     "dft_total_gradient": "hartree/bohr",
+    "total_energy": "hartree",
+    "total_gradient": "hartree/bohr",
+    "dispersion_correction_energy": "hartree",
+    "dispersion_correction_gradient": "hartree/bohr",
     "scf_dipole": "e*bohr",
     "mbis_charges": "e",
 }
@@ -47,6 +55,8 @@ class SpiceReader(Reader):
         source: name of the data source in tables; None = the file's name.
         level: level of theory of all entries.
         subset: subsets to read, whole names or words of them, `PubChem`, `Dipeptides`; None = all.
+        dispersion: whether `dispersion_correction_energy` and `…_gradient` must be added to the totals; needed where a
+            group has them.
         charges: read the MBIS charges: their mean over conformers becomes the entry's reference charges.
         units: what the file's units are, as a check: the format gives them, and they may not contradict it.
 
@@ -60,12 +70,14 @@ class SpiceReader(Reader):
         source: str | None = None,
         level: str | None = LEVEL,
         subset: str | Sequence[str] | None = None,
+        dispersion: bool | None = None,
         charges: bool = False,
         units: str | None = None,
     ):
         super().__init__(path, source)
         self.level = level or LEVEL
         self.subset = [subset] if isinstance(subset, str) else list(subset or [])
+        self.dispersion = dispersion
         self.charges = charges
         self._units = Units(self.path, {_OPTION.get(key, key): unit for key, unit in UNITS.items()}, units)
         with open_hdf5(self.path) as file:
@@ -102,13 +114,9 @@ class SpiceReader(Reader):
 
     @property
     def manifest(self) -> dict:
-        """File, level, and what the data set's repository says of all its releases."""
-        return {
-            "file": self.path.name,
-            "origin": "https://github.com/openmm/spice-dataset",
-            "licence": "CC0-1.0",
-            "level": self.level,
-        }
+        """File, level, and at SPICE's own level what its repository says of all its releases."""
+        about = {"origin": "https://github.com/openmm/spice-dataset", "licence": "CC0-1.0"}
+        return {"file": self.path.name, "level": self.level, **(about if self.level == LEVEL else {})}
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
         with open_hdf5(self.path) as file:
@@ -138,6 +146,30 @@ class SpiceReader(Reader):
             return None
         return round(float(np.sum(first, dtype=np.float64)))
 
+    def _totals(self, name: str, group: h5py.Group) -> tuple[np.ndarray, np.ndarray | None]:
+        """Total energies, and their gradient where there is one."""
+        total = "total" if "total_energy" in group else "dft_total"
+        energy = self._array(name, group, f"{total}_energy", "energies")
+        gradient = self._array(name, group, f"{total}_gradient", "forces")
+        if energy is None:
+            raise RecordError("no dft_total_energy", f"{name}: data set 'dft_total_energy' is missing")
+        self._check_formation(name, group, finite(name, "energies", energy))
+        correction = self._array(name, group, "dispersion_correction_energy", "energies")
+        if total == "total" or correction is None:
+            return energy, gradient
+        if self.dispersion is None:
+            raise RecordError(
+                "dispersion in or not",
+                f"{name}: has dispersion_correction_energy beside dft_total_energy; say whether it must be added, "
+                "reader.dispersion=true, or is in it, false",
+            )
+        if not self.dispersion:
+            return energy, gradient
+        of_gradient = self._array(name, group, "dispersion_correction_gradient", "forces")
+        if energy.shape != correction.shape or (gradient is not None and np.shape(of_gradient) != gradient.shape):
+            raise RecordError("shapes disagree", f"{name}: dispersion corrections are not of the shape of the totals")
+        return energy + correction, None if gradient is None or of_gradient is None else gradient + of_gradient
+
     def _check_formation(self, name: str, group: h5py.Group, energy: np.ndarray) -> None:
         """The energy of the separated atoms, total less formation energy, is the same for all conformers."""
         formation = self._array(name, group, "formation_energy", "energies")
@@ -155,21 +187,17 @@ class SpiceReader(Reader):
         group = raw[name]
         if not isinstance(group, h5py.Group):
             raise RecordError("no group", f"{name}: not a group; expected one group a molecule")
-        for key in ("smiles", "atomic_numbers", "conformations", "dft_total_energy"):
-            if key not in group:
-                raise RecordError(f"no {key}", f"{name}: data set {key!r} is missing")
+        for wanted in ("smiles", "atomic_numbers", "conformations"):
+            if wanted not in group:
+                raise RecordError(f"no {wanted}", f"{name}: data set {wanted!r} is missing")
         smiles = text(group["smiles"][()])
         if not group["conformations"].size:
             raise RecordError("empty", f"{name}: no conformations")
         molecule, key = mapped(name, smiles, group["atomic_numbers"][()].astype(np.int64), self._charge(group))
         xyz = self._array(name, group, "conformations", "coords")
-        energy = self._array(name, group, "dft_total_energy", "energies")
-        gradient = self._array(name, group, "dft_total_gradient", "forces")
+        energy, gradient = self._totals(name, group)
         charges = self._array(name, group, "mbis_charges", None) if self.charges else None
         assert xyz is not None
-        assert energy is not None
-        energy = finite(name, "energies", energy)
-        self._check_formation(name, group, energy)
         conformers = Conformers(
             xyz,
             energy,

@@ -5,11 +5,24 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+import yaml
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.spice import SpiceReader
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import BOHR, HARTREE, Caught, Impossible, ReaderSuite, Sample, cut, empty, foreign, sample
+from tests.data.readers.suite import (
+    BOHR,
+    CONFIGS,
+    HARTREE,
+    Caught,
+    Impossible,
+    ReaderSuite,
+    Sample,
+    cut,
+    empty,
+    foreign,
+    sample,
+)
 
 ATOMS = 0.9  # formation energies are total energies less this much of them, the same for all conformers
 
@@ -140,6 +153,37 @@ def test_values_that_an_entry_may_lack(tmp_path):
     write(path, [sample("CO")], dft_total_gradient=None, mbis_charges=None, scf_dipole=None, formation_energy=None)
     (record,) = SpiceReader(path, charges=True)
     assert record.conformers.forces is record.conformers.dipole is record.ref_charge is None
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_dispersion_apart_as_in_the_data_of_espaloma(tmp_path, apart):
+    path, s = tmp_path / "a.hdf5", sample("CO")
+    rng = np.random.default_rng(0)
+    energy, gradient = rng.normal(size=3), rng.normal(size=s.forces.shape).astype(np.float32)
+    write(path, [s], formation_energy=None)
+    with h5py.File(path, "a") as file:
+        group = file["mol-0"]
+        if apart:
+            group["dispersion_correction_energy"] = energy
+            group["dispersion_correction_gradient"] = gradient
+        else:
+            group["total_energy"] = group["dft_total_energy"][:] + energy
+            group["total_gradient"] = group["dft_total_gradient"][:].astype(float) + gradient
+            del group["dft_total_energy"], group["dft_total_gradient"]
+    if apart:
+        (found,) = SpiceReader(path)
+        assert found.reason == "dispersion in or not"
+        (record,) = SpiceReader(path, dispersion=False)
+        np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
+    preset = yaml.safe_load((CONFIGS / "espaloma03.yaml").read_text())
+    reader = SpiceReader(path, level=preset["level"], dispersion=preset["dispersion"])
+    (record,) = reader
+    np.testing.assert_allclose(record.conformers.energy, s.energy + energy * HARTREE, rtol=1e-9)
+    np.testing.assert_allclose(
+        record.conformers.forces, s.forces - gradient.astype(float) * (HARTREE / BOHR), atol=1e-3
+    )
+    assert record.conformers.level == "B3LYP-D3BJ/DZVP"
+    assert "licence" not in reader.manifest, "that of SPICE is not that of another set"
 
 
 def test_charges_that_did_not_converge_are_empty(tmp_path):
