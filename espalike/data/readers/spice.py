@@ -166,9 +166,14 @@ class SpiceReader(Reader):
         if not self.dispersion:
             return energy, gradient
         of_gradient = self._array(name, group, "dispersion_correction_gradient", "forces")
-        if energy.shape != correction.shape or (gradient is not None and np.shape(of_gradient) != gradient.shape):
-            raise RecordError("shapes disagree", f"{name}: dispersion corrections are not of the shape of the totals")
-        return energy + correction, None if gradient is None or of_gradient is None else gradient + of_gradient
+        wrong = RecordError("shapes disagree", f"{name}: dispersion corrections are not of the shape of the totals")
+        if energy.shape != correction.shape:
+            raise wrong
+        if gradient is None:
+            return energy + correction, None
+        if of_gradient is None or of_gradient.shape != gradient.shape:
+            raise wrong
+        return energy + correction, gradient + of_gradient
 
     def _check_formation(self, name: str, group: h5py.Group, energy: np.ndarray) -> None:
         """The energy of the separated atoms, total less formation energy, is the same for all conformers."""
