@@ -105,10 +105,20 @@ def _found(program: str) -> str:
             return harness()
         qcengine.get_program(program)
     except (InputError, ResourceError, ModuleNotFoundError) as error:
-        there = ", ".join(sorted(qcengine.list_available_programs() - {"rdkit"})) or "none"
+        there = ", ".join(_available()) or "none"
         told = f"QCEngine finds no program {program!r} here ({_essential(str(error))}); it finds: {there}"
         raise ValueError(told) from error
     return program
+
+
+def _available() -> list[str]:
+    """Programs to be found here; Psi4 by its executable, since QCEngine would start it, and it leaves a file behind."""
+    import qcengine
+    from qcelemental.util import which
+
+    names = sorted(qcengine.list_all_programs() - {"rdkit", "psi4", "psi4-before-1.4"})
+    found = [name for name in names if qcengine.get_program(name, check=False).found()]
+    return found + (["psi4"] if which("psi4") else [])
 
 
 def _version(program: str) -> str:

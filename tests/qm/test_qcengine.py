@@ -1,7 +1,6 @@
 """QCEngine: other programs' energies and forces in our units, failures by their essential line."""
 
 from pathlib import Path
-from shutil import which
 
 import numpy as np
 import pytest
@@ -14,16 +13,12 @@ import qcengine
 from espalike.chem import embed, from_smiles
 from espalike.qm.base import CalculatorError
 from espalike.qm.mmff import MMFFCalculator
-from espalike.qm.qcengine import QCEngineCalculator, _essential, qcschema
+from espalike.qm.qcengine import QCEngineCalculator, _available, _essential, qcschema
 from espalike.units import BOHR, HARTREE, KJ_PER_KCAL
 
 
-def found(program):
-    return which("psi4") is not None if program == "psi4" else program in qcengine.list_available_programs()
-
-
 def needs(program):
-    return pytest.mark.skipif(not found(program), reason=f"needs {program}")
+    return pytest.mark.skipif(program not in _available(), reason=f"needs {program}")
 
 
 PSI4 = {"scf_type": "pk", "e_convergence": 1e-9, "d_convergence": 1e-8}
@@ -103,7 +98,7 @@ def test_why_rdkit_is_refused():
     assert energy * KJ_PER_KCAL == pytest.approx(MMFFCalculator()(molecule, xyz)[0], rel=1e-6)
 
 
-def test_programs_that_are_not_there_are_named_with_those_that_are():
+def test_programs_that_are_not_there_are_named_with_those_that_are(elsewhere):
     with pytest.raises(ValueError, match=r"no program 'gamess-fortran'.*it finds"):
         QCEngineCalculator("gamess-fortran", "hf", "sto-3g")
 
