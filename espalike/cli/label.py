@@ -89,9 +89,9 @@ def run(cfg) -> int:
         console.print(message, style="yellow", markup=False, highlight=False)
     if not tasks:
         raise ValueError(f"input={cfg.input}: no molecule to label; rejected: {dict(rejected)}")
+    compute = instantiate(cfg.compute, _convert_="all")
     for part in parts:
         part.directory.claim(part.settings)
-    compute = instantiate(cfg.compute, _convert_="all")
     _label(tasks, compute, console)
     if left := getattr(compute, "left", 0):
         console.print(f"{left} labels are still being computed; the same command collects them", style="yellow")

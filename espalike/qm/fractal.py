@@ -104,7 +104,7 @@ class QCFractal:
         priority: `low`, `normal` or `high`.
         wait: wait until everything is computed; False submits, collects what is finished, and leaves.
         poll: time between two looks at the server [s].
-        patience: how long the server may be away before the job gives up [s].
+        patience: how long the server may be away, once it has answered, before the job gives up [s].
         verify: check the server's TLS certificate.
         workers: processes that make geometries.
 
@@ -137,18 +137,20 @@ class QCFractal:
         self.workers = workers
         self.left = 0
         self._client: PortalClient | None = None
+        self._met = False
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks; see `espalike.qm.compute.Compute`. Each is submitted as soon as its geometries are made.
 
         Raises:
-            ConnectionError: when the server was away for longer than `patience`.
+            ConnectionError: when the server does not answer, or was away for longer than `patience`.
             ValueError: when QCEngine cannot do what is asked, or the server refuses the user or the request.
         """
         if any(task.esp for task in tasks):
             raise ValueError("a QCFractal server returns no electrostatic potentials: esp=0, or compute=local")
         for task in tasks:
             specification(task.tools()[0])
+        self._ask(lambda client: client.server_info)  # a wrong address or user is told before geometries are made
         self.left = 0
         pending: dict[int, list[_Geometry]] = {}
         looked = time.monotonic()
@@ -229,7 +231,7 @@ class QCFractal:
         task.directory.keep(task.job, geometry.k, made)
 
     def _ask(self, request: Callable[[PortalClient], Any]) -> Any:
-        """The answer to a request; a server that is away is waited for, as long as `patience` says."""
+        """The answer to a request; a server that has been there before is waited for, as long as `patience` says."""
         from qcportal.client_base import PortalRequestError
         from qcportal.exceptions import AuthenticationFailure
 
@@ -237,7 +239,7 @@ class QCFractal:
         while True:
             try:
                 if self._client is None:
-                    self._client = self._connected()
+                    self._client, self._met = self._connected(), True
                 return request(self._client)
             except PortalRequestError as error:
                 if error.status_code < 500:
@@ -249,9 +251,13 @@ class QCFractal:
                 problem = error
             self._client = None  # it may have to log in again
             away = away or time.monotonic()
+            if not self._met:
+                raise ConnectionError(
+                    f"{self.address}: no answer; is the address right, and the server up?"
+                ) from problem
             if time.monotonic() - away > self.patience:
                 raise ConnectionError(
-                    f"{self.address}: no answer for {self.patience:g} s ({str(problem).strip()}); is the server up? "
+                    f"{self.address}: no answer for {self.patience:g} s ({str(problem).strip()}). "
                     "What is labelled is kept; the same command goes on from there"
                 ) from problem
             time.sleep(min(self.poll, 5.0))

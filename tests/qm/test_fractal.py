@@ -109,6 +109,10 @@ class Server:
         if not self.up:
             raise ConnectionRefusedError("nobody there")
 
+    @property
+    def server_info(self):
+        return {"name": "in memory"}
+
 
 class Status(str):
     """A status with a `value`, as qcportal's enumeration has."""
@@ -222,6 +226,18 @@ def test_a_server_that_stays_away_is_an_error_that_says_so(tmp_path, server):
     server.up = False
     with pytest.raises(ConnectionError, match=r"http://nowhere.*no answer.*nobody there.*kept"):
         list(fractal.QCFractal("http://nowhere", patience=0.0)(tasks_of(tmp_path, "CO")))
+
+
+def test_a_server_that_never_answers_is_told_before_geometries_are_made(tmp_path, monkeypatch):
+    def absent(self):
+        raise ConnectionRefusedError("nobody there")
+
+    monkeypatch.setattr(fractal.QCFractal, "_connected", absent)
+    task = tasks_of(tmp_path / "made", "CO")[0]
+    unmade = Task(task.job, LabelDirectory(tmp_path / "unmade"), task.tools, "", 3)
+    with pytest.raises(ConnectionError, match=r"http://nowhere.*is the address right"):
+        list(fractal.QCFractal("http://nowhere")([unmade]))
+    assert not (tmp_path / "unmade").exists()
 
 
 def test_a_user_without_password_is_refused(tmp_path, monkeypatch):
