@@ -44,7 +44,6 @@ class Geometry:
         energy: its energy, or None.
         forces: −dE/dx, shape `(A, 3)`, or None.
         dipole: shape `(3,)`, or None.
-        molecule: the graph, where the frame holds one.
     """
 
     numbers: np.ndarray
@@ -52,7 +51,6 @@ class Geometry:
     energy: float | None = None
     forces: np.ndarray | None = None
     dipole: np.ndarray | None = None
-    molecule: Molecule | None = None
 
 
 @dataclass

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from rdkit import rdBase
+from rdkit import Chem, rdBase
 
 from espalike.chem.files import from_molblock
 from espalike.data.readers.base import Units
@@ -79,9 +79,15 @@ class SdfReader(FrameReader):
     def _identity(self, frame: Frame) -> tuple[str, Hashable]:
         title = self._fields(frame).get(self.name, "") if self.name else frame.text.partition("\n")[0].strip()
         with rdBase.BlockLogs():
-            molecule = from_molblock(frame.text, title or f"record at byte {frame.start}").molecule
-        assert molecule is not None  # from_molblock raises otherwise
-        return title, molecule.smiles
+            mol = Chem.MolFromMolBlock(frame.text, removeHs=False)  # its stereo is read off the coordinates
+            if mol is None:
+                from_molblock(frame.text, title or f"record at byte {frame.start}")
+                raise RecordError("structure unreadable", f"{title}: RDKit cannot read the record")
+        atoms = tuple((a.GetAtomicNum(), a.GetFormalCharge(), int(a.GetChiralTag())) for a in mol.GetAtoms())
+        bonds = (
+            (b.GetBeginAtomIdx(), b.GetEndAtomIdx(), int(b.GetBondType()), int(b.GetStereo())) for b in mol.GetBonds()
+        )
+        return title, (atoms, tuple(sorted(bonds)))
 
     @staticmethod
     def _fields(frame: Frame) -> dict[str, str]:
@@ -89,30 +95,31 @@ class SdfReader(FrameReader):
 
     def _geometry(self, name: str, frame: Frame) -> Geometry:
         with rdBase.BlockLogs():
-            entry = from_molblock(frame.text, name)
-        assert entry.molecule is not None
-        if entry.xyz is None:
+            mol = Chem.MolFromMolBlock(frame.text, sanitize=False, removeHs=False)
+        conformer, n = mol.GetConformer(), mol.GetNumAtoms()
+        if n > 1 and not conformer.Is3D():
             raise RecordError("no coordinates", f"{name}: a drawing in two dimensions; expected 3D coordinates")
         fields = self._fields(frame)
-        n = entry.molecule.n_atoms
         energy = self._read(name, fields, self.energy, 1)
-        if self.charge and self._read(name, fields, self.charge, 1)[0] != entry.molecule.net_charge:
+        charge = Chem.GetFormalCharge(mol)
+        if self.charge and self._read(name, fields, self.charge, 1)[0] != charge:
             raise RecordError(
                 "charge differs from structure",
-                f"{name}: field {self.charge!r} says {fields[self.charge]}, the structure {entry.molecule.net_charge}",
+                f"{name}: field {self.charge!r} says {fields[self.charge]}, the structure {charge}",
             )
         return Geometry(
-            numbers=entry.molecule.numbers,
-            xyz=entry.xyz,
+            numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
+            xyz=conformer.GetPositions(),
             energy=float(energy[0]),
             forces=self._read(name, fields, self.forces, 3 * n).reshape(n, 3) if self.forces else None,
             dipole=self._read(name, fields, self.dipole, 3) if self.dipole else None,
-            molecule=entry.molecule,
         )
 
     def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
-        assert first.molecule is not None
-        return first.molecule
+        with rdBase.BlockLogs():
+            molecule = from_molblock(frame.text, name).molecule
+        assert molecule is not None  # from_molblock raises otherwise
+        return molecule
 
     @staticmethod
     def _read(name: str, fields: dict[str, str], field: str, count: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import rdDepictor
+from rdkit.Chem import AllChem, rdDepictor
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.sdf import SdfReader
@@ -199,17 +199,22 @@ def test_names_from_a_field_and_names_where_there_are_none(tmp_path):
     assert isinstance(list(SdfReader(path, **OPTIONS, name="Charge"))[1], Rejection)
 
 
-def test_drawings_and_missing_hydrogens_are_refused(tmp_path):
-    flat, bare = tmp_path / "flat.sdf", tmp_path / "bare.sdf"
-    for path, mol in ((flat, Chem.AddHs(Chem.MolFromSmiles("CO"))), (bare, Chem.MolFromSmiles("CO"))):
+@pytest.mark.parametrize(
+    ("flat", "hydrogens", "message"),
+    [(True, True, "a drawing in two dimensions"), (False, False, "hydrogens are missing")],
+)
+def test_drawings_and_missing_hydrogens_are_refused(tmp_path, flat, hydrogens, message):
+    mol = Chem.AddHs(Chem.MolFromSmiles("CCO"))
+    if flat:
         rdDepictor.Compute2DCoords(mol)
-        mol.SetProp("energy", "1.0")
-        with Chem.SDWriter(str(path)) as writer:
-            writer.write(mol)
-    (found,) = SdfReader(flat, level="HF/STO-3G", units="energies hartree")
-    assert found.reason == "no coordinates"
-    (found,) = SdfReader(bare, level="HF/STO-3G", units="energies hartree")
-    assert "hydrogens are missing" in found.message
+    else:
+        AllChem.EmbedMolecule(mol, randomSeed=1)
+    mol = mol if hydrogens else Chem.RemoveHs(mol)
+    mol.SetProp("energy", "1.0")
+    with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
+        writer.write(mol)
+    (found,) = SdfReader(tmp_path / "a.sdf", level="HF/STO-3G", units="energies hartree")
+    assert message in found.message
 
 
 def test_wrong_charge_in_the_structure_is_a_radical(tmp_path):
