@@ -55,7 +55,7 @@ def constrained(
     params = OptParams(convergence_set=convergence, maxiter=steps)
     try:
         # geomeTRIC divides by zero on its way past linear angles, and recovers
-        with np.errstate(all="ignore"), _silent():
+        with np.errstate(all="ignore"), _contained():
             internal = DelocalizedInternalCoordinates(
                 topology, build=True, connect=True, constraints=constraints, cvals=targets, conmethod=1
             )
@@ -84,15 +84,18 @@ def turned(molecule: Molecule, xyz: np.ndarray, angles: Mapping[tuple[int, ...],
 
 
 @contextmanager
-def _silent():
-    """Keep geomeTRIC's log of every step to itself."""
+def _contained():
+    """Keep geomeTRIC's log of every step to itself, and give its random moves out of trouble a seed of their own."""
     from geometric.nifty import logger
 
     before, logger.disabled = logger.disabled, True
+    state = np.random.get_state()  # noqa: NPY002 - geomeTRIC draws from NumPy's global generator
+    np.random.seed(0)  # noqa: NPY002
     try:
         yield
     finally:
         logger.disabled = before
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def _molecule(molecule: Molecule, xyz: np.ndarray):
