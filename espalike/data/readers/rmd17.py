@@ -49,7 +49,7 @@ _LOOKED_AT = 100
 class Rmd17Reader(NpzReader):
     """A file, or a folder of them, one molecule an entry.
 
-    A molecule is read whole: 100,000 frames of 21 atoms take some 300 MB while they are converted.
+    A molecule is read whole: 100,000 frames of 21 atoms take some 100 MB.
 
     Args:
         path: `rmd17_NAME.npz`, or a folder of such files.

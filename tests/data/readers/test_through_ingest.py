@@ -16,6 +16,11 @@ FORMATS = {
     "forcebalance": ("geometric", "TestForceBalance"),
     "qcarchive": ("qcelemental", "TestQCArchive"),
     "espaloma": ("dgl", "TestEspaloma"),
+    "spice": ("h5py", "TestSpice"),
+    "ani": ("h5py", "TestAni1x"),
+    "rmd17": ("numpy", "TestRmd17"),
+    "grappa": ("numpy", "TestGrappa"),
+    "table": ("pyarrow", "TestParquetOfConformers"),
 }
 
 
@@ -30,6 +35,10 @@ def test_format_by_the_command(tmp_path, name):
     path, out = tmp_path / suite.filename, tmp_path / "store"
     suite.write(path, suite.samples())
     options = {**suite.options, "level": LEVEL}
+    if "smiles" in options:  # too long to be typed
+        rows = [f"{key},{value}" for key, value in options["smiles"].items()]
+        (tmp_path / "names.csv").write_text("\n".join(["name,smiles", *rows]))
+        options["smiles"] = str(tmp_path / "names.csv")
     typed = [
         f"reader.{key}='{value}'" if isinstance(value, str) else f"reader.{key}={value}".lower()
         for key, value in options.items()
