@@ -84,6 +84,7 @@ class Local:
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks, `chunk` geometries of each in turn; see `Compute`."""
+        str(tasks[0].tools()[0].program)  # where the program is not here, it is told before geometries are made
         context = multiprocessing.get_context("spawn")  # a forked child inherits locks of the parent's thread pools
         pool = ProcessPoolExecutor(min(self.workers, len(tasks)), mp_context=context, initializer=end_with_parent)
         most = max(task.frames for task in tasks)

@@ -19,6 +19,7 @@ import numpy as np
 
 from espalike.qm.base import Calculator, CalculatorError, Label, checked, finite
 from espalike.qm.compute import Local, Task
+from espalike.qm.qcengine import essential, qcschema
 from espalike.qm.xtb import XTBCalculator
 from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
@@ -299,8 +300,8 @@ def _ended(records: list[int], client: PortalClient) -> list:
 
 def _failure(name: str, status: str, told: Mapping[str, Any]) -> CalculatorError:
     reason = str(told.get("error_type", status)).replace("_", " ")
-    lines = [line.strip() for line in str(told.get("error_message", "")).splitlines() if line.strip()]
-    return CalculatorError(reason, f"{name}: {lines[-1] if lines else f'the server says {reason}'}")
+    message = str(told.get("error_message") or f"the server says {status}")
+    return CalculatorError(reason, f"{name}: {essential(message)}")
 
 
 def server_molecule(molecule: Molecule, xyz: np.ndarray) -> Any:
@@ -309,23 +310,11 @@ def server_molecule(molecule: Molecule, xyz: np.ndarray) -> Any:
     Raises:
         CalculatorError: when coordinates are not finite, or QCElemental refuses the molecule.
     """
-    from qcelemental import periodictable
     from qcportal.molecules import Molecule as ServerMolecule
 
-    geometry = checked(molecule, xyz) / BOHR
+    schema = qcschema(molecule, checked(molecule, xyz))
     try:
-        return ServerMolecule(
-            symbols=[periodictable.to_E(int(z)) for z in molecule.numbers],
-            geometry=geometry,
-            molecular_charge=molecule.net_charge,
-            molecular_multiplicity=1,
-            connectivity=[(int(i), int(j), float(o)) for (i, j), o in zip(molecule.bonds, molecule.orders, strict=True)]
-            or None,
-            fix_com=True,  # else programs turn and move it, and forces belong to their frame
-            fix_orientation=True,
-            identifiers={SMILES: molecule.smiles},
-            extras={SMILES: molecule.smiles},
-        )
+        return ServerMolecule(**schema, identifiers={SMILES: molecule.smiles}, extras={SMILES: molecule.smiles})
     except Exception as error:  # QCElemental's own errors share no type
         raise CalculatorError("molecule", f"{molecule.name}: QCElemental: {error}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,9 +29,14 @@ class QCEngineCalculator:
         cores: threads of the program.
         memory: what the program may use [GiB].
 
+    The program is looked for when it is used, or its version is asked for: where a server computes, it is not needed
+    here. Both raise a ValueError when QCEngine does not know the program, or cannot find it, naming those it finds.
+
+    Attributes:
+        engine: QCEngine's name of the program, as given.
+
     Raises:
-        ValueError: when QCEngine does not know the program, or cannot find it here, naming those it finds; and for
-            RDKit, whose energies QCEngine takes for kJ/mol.
+        ValueError: for RDKit, whose energies QCEngine takes for kJ/mol.
     """
 
     def __init__(
@@ -42,11 +48,24 @@ class QCEngineCalculator:
         cores: int = 1,
         memory: float = 2.0,
     ):
-        self._name = _found(program)
+        if program == "rdkit":
+            raise ValueError(
+                "QCEngine takes RDKit's energies, which are in kcal/mol, for kJ/mol, so they come out 4.184 times too "
+                "small; use calculator=mmff94 or calculator=mmff94s"
+            )
+        self.engine = program
         self.method, self.basis, self.keywords = method, basis, dict(keywords or {})
         self._task = {"ncores": cores, "memory": memory}
         self.level = "/".join(part.upper() for part in (method, basis) if part)
-        self.program = f"{program} {_version(self._name)} by QCEngine {_version_of_qcengine()}"
+
+    @cached_property
+    def program(self) -> str:
+        """Name and version of what computes it."""
+        return f"{self.engine} {_version(self._name)} by QCEngine {_version_of_qcengine()}"
+
+    @cached_property
+    def _name(self) -> str:
+        return _found(self.engine)
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
@@ -62,7 +81,7 @@ class QCEngineCalculator:
         }
         result = qcengine.compute(task, self._name, task_config=self._task, return_dict=True)
         if not result["success"]:
-            message = _essential(result["error"]["error_message"])
+            message = essential(result["error"]["error_message"])
             raise CalculatorError("failed", f"{molecule.name}: {self.level} by {self._name}: {message}")
         energy = (result["properties"].get("return_energy") or np.nan) * HARTREE
         gradient = np.array(result["return_result"], dtype=np.float64).reshape(-1, 3)
@@ -93,11 +112,6 @@ def _found(program: str) -> str:
     import qcengine
     from qcengine.exceptions import InputError, ResourceError
 
-    if program == "rdkit":
-        raise ValueError(
-            "QCEngine takes RDKit's energies, which are in kcal/mol, for kJ/mol, so they come out 4.184 times too "
-            "small; use calculator=mmff94 or calculator=mmff94s"
-        )
     try:
         if program == "psi4":
             from espalike.qm.psi4 import harness
@@ -106,7 +120,7 @@ def _found(program: str) -> str:
         qcengine.get_program(program)
     except (InputError, ResourceError, ModuleNotFoundError) as error:
         there = ", ".join(_available()) or "none"
-        told = f"QCEngine finds no program {program!r} here ({_essential(str(error))}); it finds: {there}"
+        told = f"QCEngine finds no program {program!r} here ({essential(str(error))}); it finds: {there}"
         raise ValueError(told) from error
     return program
 
@@ -133,7 +147,7 @@ def _version_of_qcengine() -> str:
     return qcengine.__version__
 
 
-def _essential(message: str) -> str:
+def essential(message: str) -> str:
     """What went wrong, of a traceback or a log: the last line with an exception, else with an error, else the last."""
     lines = [line.strip() for line in message.splitlines() if line.strip() and "Traceback" not in line]
     for pattern in (_EXCEPTION, _ERROR, ""):
