@@ -190,7 +190,8 @@ def dihedral_angles(xyz: np.ndarray, atoms: np.ndarray) -> np.ndarray:
     a, b, c, d = np.moveaxis(np.asarray(xyz)[:, atoms], 1, 0)
     axis = c - b
     left, right = np.cross(b - a, axis), np.cross(axis, d - c)
-    sine = (np.cross(left, right) * axis).sum(-1) / np.linalg.norm(axis, axis=-1)
+    with np.errstate(invalid="ignore"):  # atoms upon each other have no angle: NaN
+        sine = (np.cross(left, right) * axis).sum(-1) / np.linalg.norm(axis, axis=-1)
     return np.degrees(np.arctan2(sine, (left * right).sum(-1)))
 
 
@@ -223,7 +224,7 @@ def driven_torsion(name: str, xyz: np.ndarray, dihedrals, grid=None) -> np.ndarr
         found = dihedral_angles(xyz, atoms[0])
         off = np.abs((found - wanted + 180.0) % 360.0 - 180.0)
         if not (off < _GRID_TOLERANCE).all():
-            k = int(np.nanargmax(off))
+            k = int(np.argmin(off < _GRID_TOLERANCE))
             raise RecordError(
                 "driven torsion differs from the grid",
                 f"{name}: torsion {atoms[0].tolist()} of geometry {k + 1} is at {found[k]:.1f} degrees, the grid says "
