@@ -57,8 +57,8 @@ class TableReader(Reader):
         path: the file, or a folder of files, read in the order of their names.
         source: name of the data source in tables; None = the file's or folder's name.
         level: level of theory; None = the column `level`.
-        columns: names of columns that differ from `COLUMNS`. SMILES are mapped, map number i+1 being row i of `coords`;
-            unmapped ones need the column of atomic numbers.
+        columns: names of columns that differ from `COLUMNS`; None = not to be read. SMILES are mapped, map number i+1
+            being row i of `coords`; unmapped ones need the column of atomic numbers.
         units: units where fields do not say them, `coords angstrom; energies kcal/mol; forces kcal/mol/angstrom`.
         resolution: energies that are stored in single precision more coarsely than this [kcal/mol] are refused.
 
@@ -71,7 +71,7 @@ class TableReader(Reader):
         path: str | Path,
         source: str | None = None,
         level: str | None = None,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, str | None] | None = None,
         units: str | None = None,
         resolution: float = 0.05,
     ):
@@ -91,21 +91,21 @@ class TableReader(Reader):
             raise ReaderError(f"{self.path}: nothing says the level of theory; give reader.level")
         self._units = Units(self.path, said, units)
 
-    def _said(self, path: Path, given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    def _said(self, path: Path, given: Mapping[str, str | None]) -> tuple[dict[str, str], dict[str, str]]:
         """The columns that are there, by what they hold, and the units that they say."""
         with _opened(path) as (schema, _):
             names = {**COLUMNS, **given}
-            if "gradient" in given and "forces" not in given:
+            if given.get("gradient") and "forces" not in given:
                 del names["forces"]
-            found = {what: name for what, name in names.items() if name in schema.names}
+            found = {what: name for what, name in names.items() if name is not None and name in schema.names}
             for what in (*_NEEDED, *given):
-                if what not in found:
+                if what not in found and (names[what] or what in _NEEDED):
                     raise ReaderError(
                         f"{path}: column {names[what]!r} is missing; columns found: {', '.join(schema.names)}; "
                         f"give its name, reader.columns.{what}"
                     )
             if "forces" in found and "gradient" in found:
-                raise ReaderError(f"{path}: both forces and gradients; name one of them, reader.columns")
+                raise ReaderError(f"{path}: both forces and gradients; say reader.columns={{gradient: null}}")
             said = {}
             for what, quantity in _QUANTITY.items():
                 metadata = (what in found and schema.field(found[what]).metadata) or {}

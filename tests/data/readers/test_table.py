@@ -296,8 +296,21 @@ def test_a_column_of_gradients(tmp_path):
         TableReader(tmp_path / "a.parquet", columns={"gradients": "forces"}, **options)
     table = pq.read_table(tmp_path / "a.parquet")
     pq.write_table(table.append_column("gradient", table["forces"]), tmp_path / "b.parquet")
-    with pytest.raises(ReaderError, match="both forces and gradients"):
+    with pytest.raises(ReaderError, match=r"both forces and gradients; say reader\.columns="):
         TableReader(tmp_path / "b.parquet", **options)
+
+
+def test_a_column_that_is_not_to_be_read(tmp_path):
+    row = {**descent_rows(sample("CO")), "split": "validation"}
+    schema = DESCENT.append(pa.field("split", pa.string()))
+    pq.write_table(pa.Table.from_pylist([row], schema=schema), tmp_path / "a.parquet")
+    options = {"level": LEVEL, **options_of("descent")}
+    (found,) = TableReader(tmp_path / "a.parquet", **options)
+    assert found.reason == "unknown split"
+    (record,) = TableReader(tmp_path / "a.parquet", columns={"split": None}, **options)
+    assert record.split == ""
+    with pytest.raises(ReaderError, match="column None is missing"):
+        TableReader(tmp_path / "a.parquet", columns={"coords": None}, **options)
 
 
 def test_energies_in_single_precision(tmp_path):
