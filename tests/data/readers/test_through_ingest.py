@@ -1,13 +1,14 @@
 """Each format by the command, its YAML and options as typed, into a store: the numbers of the fixture come out."""
 
 import importlib
+import re
 
 import numpy as np
 import pytest
 
 from espalike.cli.main import main
 from espalike.data.store import Store
-from tests.data.readers.suite import graph_of
+from tests.data.readers.suite import graph_of, sample
 
 LEVEL = "B3LYP-D3BJ/DZVP"
 FORMATS = {
@@ -54,3 +55,25 @@ def test_format_by_the_command(tmp_path, name):
         np.testing.assert_allclose(record.conformers.xyz, s.xyz, atol=1e-4)
         np.testing.assert_allclose(record.conformers.energy, s.energy, atol=1e-3)
         np.testing.assert_allclose(record.conformers.forces, s.forces, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("units", "says"),
+    [
+        (None, "audit of forces, set, .*: passed.*audit of energies, set, .*: passed"),
+        ("energies hartree", "energies that look like eV read as hartree"),
+        ("forces kcal/mol/angstrom", "slope of .* is 23.06 .*forces in eV/angstrom read as kcal/mol/angstrom"),
+        ("coords bohr", "mol-0: no conformer is left.*bonds differ from the graph"),
+    ],
+)
+def test_a_wrong_unit_of_a_file_that_says_none(tmp_path, capsys, units, says):
+    """Extended XYZ in eV, read as something else: no reader can tell, the audits and filters of an ingest do."""
+    pytest.importorskip("ase")
+    module = importlib.import_module("tests.data.readers.test_extxyz")
+    path = tmp_path / "set.xyz"
+    module.write(path, [sample(smiles, 10, seed) for seed, smiles in enumerate(("CO", "CCN", "CC(=O)[O-]", "CSCC#N"))])
+    command = ["ingest", "reader=extxyz", f"reader.path={path}", f"out={tmp_path / 'store'}", f"reader.level={LEVEL}"]
+    status = main([*command, "origin=made up", "licence=MIT", *([f"reader.units='{units}'"] if units else [])])
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert (status == 0) == (units is None), said
+    assert re.search(says, said), said
