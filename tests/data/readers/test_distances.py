@@ -1,5 +1,8 @@
 """Frames grouped by their bonds, and molecules made of bonds."""
 
+from pathlib import Path
+
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +13,7 @@ from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.schema import RecordError
 from tests.data.readers.suite import graph_of, sample
 
+SHARED = Path(__file__).parents[4] / "shared" / "data" / "rmd17_2k.h5"
 NEUTRAL = [
     "CO",
     "c1ccoc1",
@@ -128,3 +132,15 @@ def test_many_frames_are_cut_into_chunks(monkeypatch):
     ((bonds, frames),) = frames_by_bonds(s.numbers, s.xyz)
     np.testing.assert_array_equal(bonds, whole[0][0])
     np.testing.assert_array_equal(frames, np.arange(50))
+
+
+def test_the_molecules_of_real_dynamics():
+    if not SHARED.exists():
+        pytest.skip("the shared data are not here")
+    with h5py.File(SHARED) as file:
+        for name, group in file.items():
+            numbers = group["atomic_numbers"][:].astype(np.int64)
+            found = frames_by_bonds(numbers, group["coords"][:])
+            bonds, frames = max(found, key=lambda part: len(part[1]))
+            assert len(frames) >= 0.999 * len(group["coords"]), (name, [len(part[1]) for part in found])
+            assert connectivity_key(from_bonds(name, numbers, bonds)) == group.attrs["connectivity_key"]
