@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 SMILES = "canonical_isomeric_explicit_hydrogen_mapped_smiles"
 """Where QCArchive keeps the mapped SMILES of a molecule, among its identifiers and extras."""
 
-_WRONG = {
-    "rdkit": "QCEngine takes RDKit's kcal/mol for kJ/mol; label with calculator=mmff94, without a server",
-    "torchani": "QCEngine gives TorchANI's gradient in a wrong unit; label with calculator=ani2x, without a server",
-}
-"""Programs whose numbers QCEngine converts wrongly, as of 0.52."""
-
 _ENDED = ("complete", "error", "invalid", "cancelled", "deleted")
 _BATCH = 200
 """Geometries in one submission; servers take 500 by default."""
@@ -68,7 +62,7 @@ def specification(calculator: Calculator) -> Specification:
             `method`, `basis` and `keywords`.
 
     Raises:
-        ValueError: when QCEngine does not run the calculator's program, or converts its units wrongly.
+        ValueError: when QCEngine does not run the calculator's program.
     """
     if isinstance(calculator, XTBCalculator):
         return Specification("xtb", calculator.level, None, {"accuracy": calculator.accuracy})
@@ -79,8 +73,6 @@ def specification(calculator: Calculator) -> Specification:
             "with the programs of QCEngine: choose calculator=psi4, qcengine, gfn2-xtb or gfn1-xtb, or compute=local"
         )
     runs: Any = calculator
-    if engine.lower() in _WRONG:
-        raise ValueError(f"calculator.program={engine}: {_WRONG[engine.lower()]}")
     return Specification(engine.lower(), runs.method, runs.basis, runs.keywords)
 
 

@@ -13,6 +13,13 @@ from espalike.qm.base import CalculatorError, checked, finite
 from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
 
+_WRONG = {
+    "rdkit": "takes RDKit's energies, which are in kcal/mol, for kJ/mol, so they come out 4.184 times too small; "
+    "use calculator=mmff94 or calculator=mmff94s",
+    "torchani": "multiplies TorchANI's gradient by Å/bohr where it has to divide, so it comes out 3.57 times too big; "
+    "use calculator=ani2x or calculator=ani1ccx",
+}
+"""Programs whose numbers QCEngine (0.52) converts wrongly."""
 _LONGEST = 300
 _EXCEPTION = r"^[\w.]*(Error|Exception|NotFound)\b.*:"
 _ERROR = r"(?i)\berror\b"
@@ -36,7 +43,7 @@ class QCEngineCalculator:
         engine: QCEngine's name of the program, as given.
 
     Raises:
-        ValueError: for RDKit, whose energies QCEngine takes for kJ/mol.
+        ValueError: for RDKit and TorchANI, whose units QCEngine gets wrong.
     """
 
     def __init__(
@@ -48,11 +55,8 @@ class QCEngineCalculator:
         cores: int = 1,
         memory: float = 2.0,
     ):
-        if program == "rdkit":
-            raise ValueError(
-                "QCEngine takes RDKit's energies, which are in kcal/mol, for kJ/mol, so they come out 4.184 times too "
-                "small; use calculator=mmff94 or calculator=mmff94s"
-            )
+        if program.lower() in _WRONG:
+            raise ValueError(f"calculator.program={program}: QCEngine {_WRONG[program.lower()]}")
         self.engine = program
         self.method, self.basis, self.keywords = method, basis, dict(keywords or {})
         self._task = {"ncores": cores, "memory": memory}
@@ -130,7 +134,7 @@ def _available() -> list[str]:
     import qcengine
     from qcelemental.util import which
 
-    names = sorted(qcengine.list_all_programs() - {"rdkit", "psi4", "psi4-before-1.4"})
+    names = sorted(qcengine.list_all_programs() - {*_WRONG, "psi4", "psi4-before-1.4"})
     found = [name for name in names if qcengine.get_program(name, check=False).found()]
     return found + (["psi4"] if which("psi4") else [])
 

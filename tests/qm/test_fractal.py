@@ -14,6 +14,7 @@ from espalike.qm.base import CalculatorError
 from espalike.qm.compute import Task
 from espalike.qm.labelling import Job, LabelDirectory
 from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.qcengine import QCEngineCalculator
 from espalike.qm.xtb import XTBCalculator
 
 fractal = pytest.importorskip("espalike.qm.fractal")
@@ -263,27 +264,13 @@ def test_potentials_are_refused(tmp_path):
         list(fractal.QCFractal("http://nowhere")([Task(task.job, task.directory, task.tools, "", 3, esp=1)]))
 
 
-def test_what_qcengine_cannot_do_is_refused():
+def test_what_a_server_computes():
     xtb = fractal.specification(XTBCalculator("GFN1-xTB", accuracy=0.5))
     assert (xtb.program, xtb.method, xtb.basis, xtb.keywords) == ("xtb", "GFN1-xTB", None, {"accuracy": 0.5})
     with pytest.raises(ValueError, match=r"MMFF94.*calculator=psi4"):
         fractal.specification(MMFFCalculator())
-    for program in ("rdkit", "TorchANI"):
-        with pytest.raises(ValueError, match="QCEngine"):
-            fractal.specification(SimpleNamespace(engine=program, method="x", basis=None, keywords={}))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-def test_the_units_of_rdkit_in_qcengine_are_still_wrong():
-    """When this fails, QCEngine is mended, and `rdkit` need not be refused any longer."""
-    qcengine = pytest.importorskip("qcengine")
-    ethane = from_smiles("CC")
-    xyz = Frames(1)(ethane)[0]
-    sent = fractal.server_molecule(ethane, xyz)
-    molecule = {"symbols": sent.symbols, "geometry": sent.geometry, "connectivity": sent.connectivity}
-    asked = {"molecule": molecule, "driver": "energy", "model": {"method": "mmff94"}}
-    theirs = qcengine.compute(asked, "rdkit", raise_error=True, return_version=1).return_result
-    assert theirs * constants.hartree2kcalmol * 4.184 == pytest.approx(MMFFCalculator()(ethane, xyz)[0], rel=1e-6)
+    dft = fractal.specification(QCEngineCalculator("Psi4", "b3lyp-d3bj", "dzvp", {"scf_type": "df"}))
+    assert (dft.program, dft.method, dft.basis, dft.keywords) == ("psi4", "b3lyp-d3bj", "dzvp", {"scf_type": "df"})
 
 
 def test_the_server_gets_the_molecule_as_it_is():

@@ -1,5 +1,6 @@
 """QCEngine: other programs' energies and forces in our units, failures by their essential line."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ def needs(program):
     return pytest.mark.skipif(program not in _available(), reason=f"needs {program}")
 
 
+needs_torchani = pytest.mark.skipif(find_spec("torchani") is None, reason="needs torchani")
 PSI4 = {"scf_type": "pk", "e_convergence": 1e-9, "d_convergence": 1e-8}
 
 
@@ -96,6 +98,31 @@ def test_why_rdkit_is_refused():
     task = {"molecule": qcschema(molecule, xyz), "driver": "energy", "model": {"method": "mmff94", "basis": None}}
     energy = qcengine.compute(task, "rdkit", raise_error=True, return_dict=True)["return_result"] * HARTREE
     assert energy * KJ_PER_KCAL == pytest.approx(MMFFCalculator()(molecule, xyz)[0], rel=1e-6)
+
+
+@needs_torchani
+@pytest.mark.filterwarnings("ignore:cuaev", "ignore:pkg_resources", "ignore:module .sre_:DeprecationWarning")
+def test_why_torchani_is_refused(monkeypatch, elsewhere):
+    """The gradient of the energy ½ Σ x² (hartree, Å) is not that of QCEngine; when this fails, it may be allowed."""
+    from qcengine.programs.torchani import TorchANIHarness
+
+    class Springs:
+        species = ("H", "C", "N", "O")
+
+        def to(self, device):
+            return self
+
+        def __call__(self, given):
+            return given[0], 0.5 * (given[1] ** 2).sum((1, 2))
+
+    with pytest.raises(ValueError, match=r"gradient.*calculator=ani2x"):
+        QCEngineCalculator("torchani", "ani2x")
+    monkeypatch.setattr(TorchANIHarness, "get_model", lambda self, name: Springs())
+    molecule, xyz = perturbed("CO")
+    task = {"molecule": qcschema(molecule, xyz), "driver": "gradient", "model": {"method": "ani2x", "basis": None}}
+    gradient = qcengine.compute(task, "torchani", raise_error=True, return_dict=True)["return_result"]
+    right = xyz * BOHR  # hartree/bohr
+    np.testing.assert_allclose(np.reshape(gradient, (-1, 3)), right / BOHR**2, rtol=1e-5)
 
 
 def test_programs_that_are_not_there_are_named_with_those_that_are(elsewhere):
