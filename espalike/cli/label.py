@@ -30,7 +30,7 @@ in DIR/labels (or labels=DIR) at once: the same command, given again, goes on fr
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
   espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2 esp=2
 
-what labels: calculator=pyscf|gfn2-xtb|gfn1-xtb|mmff94|...
+what labels: calculator=pyscf|gfn2-xtb|gfn1-xtb|ani2x|psi4|qcengine|openmm-xml|espalike|mmff94|...
 what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampler.calculator=gfn2-xtb|mmff94|...)
   thermal    Langevin dynamics; the default
     espalike label calculator=gfn2-xtb input=CCO out=store/thermal sampler.temperature=600 sampler.frames=8
@@ -49,6 +49,9 @@ what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampl
   mixed      several of them: thermal and distort, and what is added
     espalike label calculator=gfn2-xtb input=CCCC out=store/both sampler=mixed \\
       +sampler@sampler.parts.scan=scan sampler.parts.scan.spacing=60
+  disagreement  active learning: hot dynamics on several models, those frames on which they disagree
+    espalike label calculator=gfn2-xtb input=CCO out=store/next sampler=disagreement sampler.pool=20 \\
+      calculator@sampler.calculator=ensemble 'sampler.calculator.models=[espalike-small,espalike-class2]'
 
 where labels are computed: compute=local, worker processes here, or a QCFractal server and the machines it has
     espalike label calculator=gfn2-xtb compute=qcfractal compute.address=http://localhost:7777 input=CCO \\
@@ -171,10 +174,10 @@ def _label(tasks: Sequence[Task], compute: Compute, console) -> None:
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
     before, begin = sum(done.values()), time.monotonic()
-    failed = {id(task): task.directory.labels(task.job).failed.total() for task in tasks}
+    failed: dict[int, int] = {}  # of the entries worked on
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         total = sum(task.frames for task in tasks)
-        bar = progress.add_task("labels", total=total, completed=before, failed=sum(failed.values()), rate="")
+        bar = progress.add_task("labels", total=total, completed=before, failed=0, rate="")
         for task in compute(left):
             done[id(task)] = task.done()
             failed[id(task)] = task.directory.labels(task.job).failed.total()

@@ -1,21 +1,19 @@
 """The label job: a store comes out, bad input is counted, a killed run goes on without loss or repetition."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
+import shlex
 
 import h5py
 import numpy as np
 import pytest
 
 from espalike.chem import connectivity_key
+from espalike.cli.label import HELP
 from espalike.cli.main import main
 from espalike.data.split import hash_split
 from espalike.data.store import Store
 from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.sampling.torsions import measured
 from espalike.qm.xtb import XTBCalculator
 
 CHEAP = ["calculator@sampler.calculator=mmff94", "sampler.frames=3", "sampler.starts=1"]
@@ -69,36 +67,59 @@ def test_stored_geometries_start_the_dynamics_and_splits_are_kept(tmp_path):
     )
 
 
-def test_a_killed_run_loses_and_repeats_nothing(tmp_path):
-    (tmp_path / "some.smi").write_text("CO methanol\nCCO ethanol\nCC=O acetaldehyde\n")
-    out = tmp_path / "store"
-    arguments = ["calculator=gfn2-xtb", f"input={tmp_path}/some.smi", f"out={out}", "sampler.frames=20", "chunk=4"]
-    arguments += ["calculator@sampler.calculator=mmff94"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "espalike.cli.label", *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+def test_several_samplers_make_one_store(tmp_path):
+    (tmp_path / "some.smi").write_text("CCO ethanol\nCO methanol\n")
+    (tmp_path / "scans.csv").write_text("name,dihedral\nethanol,0 1 2 8\n")
+    arguments = [f"input={tmp_path}/some.smi", f"out={tmp_path}/store", "calculator=gfn2-xtb", "sampler=mixed"]
+    arguments += ["calculator@sampler.calculator=mmff94", "+sampler@sampler.parts.scan=scan"]
+    parts = ["thermal.frames=3", "thermal.starts=1", "distort.frames=2", "distort.starts=1"]
+    parts += ["scan.spacing=120", f"scan.dihedrals={tmp_path}/scans.csv"]
+    assert main(["label", *arguments, *(f"sampler.parts.{part}" for part in parts)]) == 0
+    store = Store.open(tmp_path / "store")
+    records = {record.id: record for record in store.records()}
+    assert {name: len(record.conformers.xyz) for name, record in records.items()} == {
+        "ethanol": 5, "methanol": 5, "ethanol-scan-0-1-2-8": 3,
+    }  # fmt: skip
+    scan = records["ethanol-scan-0-1-2-8"]
+    assert scan.dihedral.tolist() == [0, 1, 2, 8]
+    assert records["ethanol"].dihedral is None
+    assert scan.split == records["ethanol"].split
+    np.testing.assert_allclose(
+        [measured(xyz, (0, 1, 2, 8)) % 360 for xyz in scan.conformers.xyz], [300, 60, 180], atol=0.1
     )
-    labels = lambda: {p: p.stat().st_mtime_ns for p in (out / "labels").glob("*/*.npz")}  # noqa: E731
-    end = time.monotonic() + 120
-    while len(labels()) < 8 and time.monotonic() < end and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    time.sleep(1.0)  # the worker notices that the program is gone
-    first = labels()
-    assert 8 <= len(first) < 63
-    assert not (out / "manifest.json").exists()
-    time.sleep(1.0)
-    assert labels() == first  # and has stopped
-    assert main(["label", *arguments]) == 0
-    second = labels()
-    assert {path: second[path] for path in first} == first
-    assert len(second) == 3 * (20 + 1)
-    store = Store.open(out)
-    assert store.manifest["conformers"] == 60
-    assert store.manifest["rejected"] == {}
-    assert main(["label", *arguments]) == 0  # nothing left to do
-    assert labels() == second
-    assert Store.open(out).hash == store.hash
+    for record in records.values():
+        energy, forces = XTBCalculator(accuracy=0.01)(record.molecule, record.conformers.xyz[-1])
+        assert record.conformers.energy[-1] == pytest.approx(energy, abs=1e-3)
+        np.testing.assert_allclose(record.conformers.forces[-1], forces, atol=0.02)
+    assert store.manifest["geometries"]["scan"].startswith("Scan on MMFF94")
+    thermal = (tmp_path / "store" / "labels" / "thermal" / "settings.json").read_text()
+    alone = [f"input={tmp_path}/some.smi", f"out={tmp_path}/alone", "calculator=gfn2-xtb", f"labels={tmp_path}/moved"]
+    alone += ["calculator@sampler.calculator=mmff94", "sampler.frames=3", "sampler.starts=1"]
+    (tmp_path / "store" / "labels" / "thermal").rename(tmp_path / "moved")  # a part is what the sampler alone makes
+    assert main(["label", *alone]) == 0
+    assert (tmp_path / "moved" / "settings.json").read_text() == thermal
+    assert Store.open(tmp_path / "alone").manifest["conformers"] == 6
+
+
+def test_a_molecule_without_torsions_is_counted(tmp_path, capsys):
+    arguments = ["calculator=mmff94", "calculator@sampler.calculator=mmff94", "input=[CO,OO]", f"out={tmp_path}/store"]
+    arguments += ["sampler=scan", "sampler.spacing=180"]
+    assert main(["label", *arguments]) == 1
+    assert "no bond matches" in capsys.readouterr().err
+    assert Store.open(tmp_path / "store").manifest["rejected"] == {"nothing to sample": 1}
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_help_work_as_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = HELP.replace("\\\n", " ").splitlines()
+    examples = [shlex.split(line)[1:] for line in lines if line.strip().startswith("espalike label")]
+    cheap = [words for words in examples if "calculator=pyscf" not in words and "compute=qcfractal" not in words]
+    assert len(cheap) >= 10
+    for words in cheap:
+        assert main(words) == 0, words
+        (out,) = (word.partition("=")[2] for word in words if word.startswith("out="))
+        assert len(Store.open(out)), words
 
 
 def test_labels_of_other_settings_are_not_mixed(tmp_path, capsys):

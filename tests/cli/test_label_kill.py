@@ -1,0 +1,132 @@
+"""A label run killed at any point: it loses the labels in flight, repeats none, and ends at the same store."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from espalike.cli.main import main
+from espalike.data.store import Store
+
+WORKERS = 2
+LABELS = 3 * (8 + 3)  # thermal and distorted frames of three molecules
+
+
+def overrides(folder, out, seconds, scans=False):
+    (folder / "some.smi").write_text("CO methanol\nCCO ethanol\nOCC=O glycolaldehyde\n")
+    (folder / "scans.csv").write_text("name,dihedral\nethanol,0 1 2 8\nglycolaldehyde,0 1 2 3\n")
+    parts = ["thermal.frames=8", "thermal.starts=1", "distort.frames=3", "distort.starts=1"]
+    parts += ["scan.spacing=120", f"scan.dihedrals={folder}/scans.csv"] if scans else []
+    return [
+        *(f"input={folder}/some.smi", f"out={out}", f"workers={WORKERS}", "chunk=3", "calculator=mmff94"),
+        *("~calculator.variant", "calculator._target_=tests.cli.counting.CountingCalculator"),
+        *(f"+calculator.log={out}.log", f"+calculator.seconds={seconds}", "calculator@sampler.calculator=mmff94"),
+        *("sampler=mixed", *(["+sampler@sampler.parts.scan=scan"] if scans else [])),
+        *(f"sampler.parts.{part}" for part in parts),
+    ]
+
+
+def command(*settings):
+    return [sys.executable, "-m", "espalike.cli.label", *overrides(*settings)]
+
+
+def start(arguments):
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen(arguments, env=environment, cwd=root, start_new_session=True, **quiet)
+
+
+def labels(out):
+    return {path: path.stat().st_mtime_ns for path in (out / "labels").glob("*/*/[0-9]*.npz")}
+
+
+def calls(out):
+    return Counter(Path(f"{out}.log").read_text().splitlines()) if Path(f"{out}.log").exists() else Counter()
+
+
+def finish(arguments):
+    assert start(arguments).wait(300) == 0
+
+
+def kill(process, out):
+    """Kill the program itself, as the system would, not its workers; they end by themselves."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(process.pid), "workers outlive the program"
+    return labels(out)
+
+
+def alive(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    states = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat") if path.exists()]
+    return any(f" {group} " in state.rpartition(")")[2][:40] and ") Z" not in state for state in states)
+
+
+def check(out, expected, kills, count):
+    store = Store.open(out)
+    assert store.hash == expected.hash
+    assert store.manifest["conformers"] == count
+    assert store.manifest["rejected"] == {}
+    counted = calls(out)
+    assert len(counted) == count
+    assert counted.total() <= count + kills * WORKERS  # begun again: what was in flight, one in each worker
+
+
+def undisturbed(folder, scans, count):
+    """The store of a run that nobody killed, in one worker."""
+    out = folder / "undisturbed"
+    assert main(["label", *overrides(folder, out, 0.0, scans), "workers=1"]) == 0
+    assert calls(out).total() == count
+    return Store.open(out)
+
+
+def test_killed_twice_while_labelling(tmp_path):
+    out = tmp_path / "store"
+    arguments = command(tmp_path, out, 0.1)
+    for least in (3, 16):
+        process = start(arguments)
+        deadline = time.monotonic() + 120
+        while len(labels(out)) < least and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.01)
+        done = kill(process, out)
+        assert least <= len(done) < LABELS
+        assert not (out / "manifest.json").exists()
+    finish(arguments)
+    assert {path: labels(out)[path] for path in done} == done
+    check(out, undisturbed(tmp_path, False, LABELS), 2, LABELS)
+    before, total = labels(out), calls(out).total()
+    assert main(["label", *arguments[3:]]) == 0  # nothing left to do
+    assert (labels(out), calls(out).total()) == (before, total)
+    check(out, Store.open(tmp_path / "undisturbed"), 2, LABELS)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_times(tmp_path):
+    out, chance, count = tmp_path / "store", random.Random(7), LABELS + 2 * 3
+    begin = time.monotonic()
+    expected = undisturbed(tmp_path, True, count)
+    most = 1.5 * (time.monotonic() - begin)
+    arguments = command(tmp_path, out, 0.15, True)
+    done = {}
+    for _ in range(20):
+        process = start(arguments)
+        time.sleep(chance.uniform(0.0, most))
+        now = kill(process, out)
+        assert {path: now[path] for path in done} == done
+        done = now
+    finish(arguments)
+    assert {path: labels(out)[path] for path in done} == done
+    check(out, expected, 20, count)
