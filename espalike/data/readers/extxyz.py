@@ -11,12 +11,13 @@ import io
 import itertools
 import re
 from collections.abc import Hashable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from espalike.data.readers.base import Units, parse_units
+from espalike.data.readers.base import ReaderError, Units, parse_units
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
 from espalike.data.readers.structure import SmilesOption, connectivity, molecule_of
 from espalike.data.schema import RecordError
@@ -47,7 +48,7 @@ class ExtxyzReader(FrameReader):
         units: `energies hartree; forces hartree/bohr`, for files that are not in ASE's units.
 
     Raises:
-        ReaderError: when the file is missing or no extended XYZ, or a unit does not fit.
+        ReaderError: when the file is missing or no extended XYZ, a unit does not fit, or ASE is not installed.
     """
 
     def __init__(
@@ -64,6 +65,8 @@ class ExtxyzReader(FrameReader):
         units: str | None = None,
     ):
         super().__init__(path, source, level)
+        if find_spec("ase") is None:
+            raise ReaderError("extended XYZ is read by ASE; install it with: pip install 'espalike[qm]'")
         self.smiles = SmilesOption(smiles)
         self.name, self.charge = name, charge
         self.energy, self.forces, self.dipole = energy, forces, dipole
@@ -92,13 +95,13 @@ class ExtxyzReader(FrameReader):
             yield Frame(start, file.tell(), text, fault if cut else None)
 
     def _identity(self, frame: Frame) -> tuple[str, Hashable]:
-        _, comment, *rows = frame.text.rstrip("\n").split("\n")
+        _, comment, *rows = frame.text.split("\n")[:-1]  # the text ends in a line's end
         title = _value(comment, self.name) or ""
         said = [_value(comment, key) for key in _SMILES_KEYS]
         charge = _value(comment, self.charge) if isinstance(self.charge, str) else None
-        columns = _columns(comment)
         words = [row.split() for row in rows]
         try:
+            columns = _columns(comment)
             symbols = tuple(row[columns["species"]] for row in words)
             numbers = _numbers(symbols)
             bonds: tuple = ()
@@ -174,10 +177,10 @@ class ExtxyzReader(FrameReader):
 
 
 def _value(comment: str, key: str) -> str | None:
-    """The text of one `key=value` of a comment line, without quotes."""
+    """The text of one `key=value` of a comment line, without quotes; ASE would drop the backslashes of a SMILES."""
     pattern = rf"(?:^|\s){re.escape(key)}=(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s\"']+))"
     found = re.search(pattern, comment)
-    return next((group for group in found.groups() if group is not None), None) if found else None
+    return next(group for group in found.groups() if group is not None).replace("\\\\", "\\") if found else None
 
 
 def _columns(comment: str) -> dict[str, int]:

@@ -59,7 +59,9 @@ def open_view(path: Path) -> BaseDataset:
     try:
         from qcportal.dataset_models import load_dataset_view
     except ImportError as error:
-        raise ReaderError(f"{path}: views are read by qcportal; install it with: pip install qcportal") from error
+        raise ReaderError(
+            f"{path}: views are read by qcportal; install it with: pip install 'espalike[fractal]'"
+        ) from error
     try:
         dataset = load_dataset_view(str(path))
     except Exception as error:  # SQLite, msgpack, zstandard and pydantic each have errors of their own

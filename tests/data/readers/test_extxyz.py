@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from rdkit import Chem
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.extxyz import ExtxyzReader
@@ -158,8 +159,6 @@ def by_element(smiles):
     s = sample(smiles)
     order = np.argsort(-s.numbers, kind="stable")
     mol = rdkit_of(s.smiles)
-    from rdkit import Chem
-
     mol = Chem.RenumberAtoms(mol, order.tolist())
     for atom in mol.GetAtoms():
         atom.SetAtomMapNum(atom.GetIdx() + 1)
@@ -295,3 +294,28 @@ def test_a_count_of_atoms_beyond_the_end(tmp_path):
     write(path, [sample("CO")])
     path.write_text(f"{path.read_text()}999999999999\n\n")
     assert [type(r) for r in ExtxyzReader(path, level="HF/STO-3G")] == [Record, Rejection]
+
+
+@pytest.mark.parametrize(
+    "text", ["1\n\n\n", "1\nProperties=species:S\nH 0 0 0\n", "1\nProperties=species:S:x\nH 0 0 0\n"]
+)
+def test_frames_that_say_nothing(tmp_path, text):
+    (tmp_path / "a.xyz").write_text(text)
+    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
+    assert found.reason == "frame unreadable"
+
+
+@pytest.mark.parametrize("text", [r"C/C=C\C(=O)N", r'"C/C=C\C(=O)N"', r'"C/C=C\\C(=O)N"'])
+def test_backslashes_of_a_smiles(tmp_path, text):
+    """ASE writes them as they are and reads them as nothing; other writers escape them."""
+    cis = sample(r"C/C=C\C(=O)N")
+    path = bare(tmp_path / "a.xyz", cis, smiles="HERE")
+    path.write_text(path.read_text().replace("smiles=HERE", f"smiles={text}"))
+    (record,) = ExtxyzReader(path, level="HF/STO-3G")
+    assert isinstance(record, Record), record
+    stereo = [Chem.MolToSmiles(Chem.RemoveHs(rdkit_of(text))) for text in (record.molecule.smiles, cis.smiles)]
+    assert stereo[0] == stereo[1]
+    path.write_text(path.read_text().replace("\\", "/"))
+    if "//" not in path.read_text():
+        (found,) = ExtxyzReader(path, level="HF/STO-3G")
+        assert found.reason == "stereo differs from SMILES"
