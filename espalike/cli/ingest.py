@@ -41,7 +41,8 @@ What is left out, and counted by reason (null switches a filter off):
   filters.connectivity=true     geometries with broken, formed or transferred bonds
   filters.force_ceiling=500     geometries with a force component above it, kcal/mol/A
   filters.energy_window=        geometries that far above the entry's lowest, kcal/mol
-  filters.duplicates=0.001      geometries that this or an earlier entry of the molecule and level has, within so many A
+  filters.duplicates=0.001      repeats within an entry, to so many A; and geometries that an earlier entry of the same
+                                molecule and level has, to 1e-5 A
   filters.rmsd=                 geometries nearer to an earlier one of the entry than this, A (0.25 thins conformers)
 `espalike info DIR --rejected [ID]` lists what was left out and why.
 

@@ -7,6 +7,7 @@ enough for hot dynamics.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -37,80 +38,89 @@ def _table() -> np.ndarray:
     return np.array([0.0, *(periodic.GetRcovalent(z) for z in range(1, 100))])
 
 
-def _squares(xyz: np.ndarray) -> np.ndarray:
-    """Squared distances [Å²] `(K, A, A)` in float32: one matrix product with inner dimension 5."""
-    x = (xyz - xyz.mean(axis=1, keepdims=True)).astype(np.float32)
-    norm = np.einsum("kad,kad->ka", x, x)[..., None]
-    one = np.ones_like(norm)
-    left, right = np.concatenate([-2.0 * x, norm, one], axis=2), np.concatenate([x, one, norm], axis=2)
-    return left @ right.transpose(0, 2, 1)
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """All pairs of a molecule's atoms, each once.
+
+    Attributes:
+        i, j: atoms, `i < j`, each `(P,)`.
+        reach: sum of covalent radii [Å], `(P,)`.
+        bonded: which are bonds, `(P,)`.
+        shortest: least distance that is allowed [Å], `(P,)`.
+    """
+
+    i: np.ndarray
+    j: np.ndarray
+    reach: np.ndarray
+    bonded: np.ndarray
+    shortest: np.ndarray
+
+    @staticmethod
+    def of(molecule: Molecule) -> _Pairs:
+        radii = _table()[molecule.numbers]
+        i, j = np.triu_indices(molecule.n_atoms, 1)
+        bonds = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=np.float32)
+        bonds[molecule.bonds[:, 0], molecule.bonds[:, 1]] = bonds[molecule.bonds[:, 1], molecule.bonds[:, 0]] = 1.0
+        bonded, near = bonds[i, j] > 0, (bonds @ bonds)[i, j] > 0  # one bond apart, two bonds apart
+        reach = radii[i] + radii[j]
+        shortest = np.where(bonded, SHORTEST_BOND, np.where(near, SHORTEST_CONTACT, NEW_BOND)) * reach
+        return _Pairs(i, j, reach, bonded, shortest)
 
 
-def _limits(molecule: Molecule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shortest allowed distances [Å] `(A, A)`, sums of radii `(A, A)`, and which pairs are bonded `(A, A)`."""
-    radii = _table()[molecule.numbers]
-    reach = radii[:, None] + radii
-    bonded = np.zeros(reach.shape, dtype=bool)
-    bonded[molecule.bonds[:, 0], molecule.bonds[:, 1]] = True
-    bonded |= bonded.T
-    step = bonded.astype(np.float32)
-    near = (step @ step > 0) | bonded  # one or two bonds apart
-    shortest = np.where(bonded, SHORTEST_BOND, np.where(near, SHORTEST_CONTACT, NEW_BOND)) * reach
-    np.fill_diagonal(shortest, -1.0)
-    return shortest, reach, bonded
+def _squares(xyz: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Squared distances [Å²] of pairs of atoms, shape `(P, K)`, float32."""
+    rows = np.ascontiguousarray(xyz.transpose(1, 2, 0), np.float32)  # an atom's numbers lie together
+    step = rows[i]
+    step -= rows[j]
+    step *= step
+    return step.sum(axis=1)
 
 
-def _blocks(xyz: np.ndarray) -> Iterator[slice]:
-    size = max(1, _BLOCK // max(1, xyz.shape[1] ** 2))
-    return (slice(start, start + size) for start in range(0, len(xyz), size))
+def _blocks(n_pairs: int, k: int) -> Iterator[slice]:
+    size = max(1, _BLOCK // max(1, n_pairs))
+    return (slice(start, start + size) for start in range(0, k, size))
 
 
 def bond_faults(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
     """What is wrong with the bonds of each geometry: 0 for nothing, else 1 + its place in `FAULTS`; shape `(K,)`.
 
-    A geometry with several faults counts as transferred, else broken, else formed, else too close.
+    A geometry with several faults counts as transferred, else broken, else too close, else formed.
     """
-    shortest, reach, bonded = _limits(molecule)
-    low = np.where(shortest < 0, -1.0, shortest**2).astype(np.float32)
-    longest = ((LONGEST_BOND * reach) ** 2).astype(np.float32)
-    i, j = molecule.bonds.T
+    pairs = _Pairs.of(molecule)
+    low = (pairs.shortest**2).astype(np.float32)[:, None]
+    high = ((LONGEST_BOND * pairs.reach[pairs.bonded]) ** 2).astype(np.float32)[:, None]
     found = np.zeros(len(xyz), dtype=np.int64)
-    for block in _blocks(xyz):
-        squares = _squares(xyz[block])
-        near = squares < low
-        suspects = near.any(axis=(1, 2)) | (squares[:, i, j] > longest[i, j]).any(axis=1)
+    for block in _blocks(len(pairs.i), len(xyz)):
+        squares = _squares(xyz[block], pairs.i, pairs.j)
+        suspects = (squares < low).any(axis=0) | (squares[pairs.bonded] > high).any(axis=0)
         for k in np.flatnonzero(suspects):
-            found[block.start + k] = 1 + _fault(squares[k], near[k], (shortest, reach, bonded), longest)
+            found[block.start + k] = 1 + FAULTS.index(_fault(pairs, np.sqrt(squares[:, k])))
     return found
 
 
-def _fault(squares: np.ndarray, near: np.ndarray, limits: tuple, longest: np.ndarray) -> int:
-    """The fault of one geometry that has one."""
-    _, reach, bonded = limits
-    broken = bonded & (squares > longest)
+def _fault(pairs: _Pairs, distance: np.ndarray) -> str:
+    """The fault of one geometry that has one; `distance` [Å] `(P,)`."""
+    ratio = distance / pairs.reach
+    broken = pairs.bonded & (ratio > LONGEST_BOND)
     if broken.any():
-        lost = broken.any(axis=1)
-        others = ~bonded & (squares < (TRANSFER * reach) ** 2)
-        np.fill_diagonal(others, False)
-        return FAULTS.index(TRANSFERRED if others[lost].any() else BROKEN)
-    # nearer than even a bond may be: not a new bond, but atoms on each other
-    crushed = near & (squares < (SHORTEST_BOND * reach) ** 2)
-    return FAULTS.index(CLOSE if crushed.any() or (near & bonded).any() else FORMED)
+        lost = np.concatenate([pairs.i[broken], pairs.j[broken]])
+        new = ~pairs.bonded & (ratio < TRANSFER) & (np.isin(pairs.i, lost) | np.isin(pairs.j, lost))
+        return TRANSFERRED if new.any() else BROKEN
+    return CLOSE if (ratio < SHORTEST_BOND).any() else FORMED  # no bond is that short, so it is no new one
 
 
 def describe_fault(molecule: Molecule, xyz: np.ndarray) -> str:
     """Which atoms of one geometry `(A, 3)` are farther apart or nearer than the graph allows."""
-    shortest, reach, bonded = _limits(molecule)
-    distance = np.linalg.norm(xyz[:, None] - xyz, axis=-1)
-    over = np.where(bonded, distance / (LONGEST_BOND * reach), 0.0)
-    under = np.where(shortest > 0, shortest / np.maximum(distance, 1e-6), 0.0)
-    worst = over if over.max() > 1.0 else under
-    i, j = sorted(int(v) for v in np.unravel_index(worst.argmax(), worst.shape))
-    told = "at most" if worst is over else "at least"
-    limit = LONGEST_BOND * reach[i, j] if worst is over else shortest[i, j]
-    kind = "bonded" if bonded[i, j] else "not bonded"
-    names = "-".join(f"{_symbol(molecule.numbers[a])}{a + 1}" for a in (i, j))
-    return f"{names} ({kind}) is {distance[i, j]:.2f} Å, expected {told} {limit:.2f} Å"
+    pairs = _Pairs.of(molecule)
+    distance = np.linalg.norm(xyz[pairs.i] - xyz[pairs.j], axis=1)
+    over = np.where(pairs.bonded, distance / (LONGEST_BOND * pairs.reach), 0.0)
+    under = pairs.shortest / np.maximum(distance, 1e-6)
+    too_long = over.max(initial=0.0) > 1.0
+    p = int((over if too_long else under).argmax())
+    limit = LONGEST_BOND * pairs.reach[p] if too_long else pairs.shortest[p]
+    kind, told = "bonded" if pairs.bonded[p] else "not bonded", "at most" if too_long else "at least"
+    names = "-".join(f"{_symbol(molecule.numbers[a])}{a + 1}" for a in (pairs.i[p], pairs.j[p]))
+    return f"{names} ({kind}) is {distance[p]:.2f} Å, expected {told} {limit:.2f} Å"
 
 
 def _symbol(number: int) -> str:

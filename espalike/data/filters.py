@@ -59,7 +59,8 @@ class Filters:
         connectivity: bond lengths and contacts must fit the graph.
         force_ceiling: largest force component [kcal/mol/Å].
         energy_window: largest energy above the record's lowest [kcal/mol].
-        duplicates: coordinates that agree to this [Å] are one conformer, within a record and across records.
+        duplicates: coordinates that agree to this [Å] are one conformer of a record. Unless None, an ingest also leaves
+            out what an earlier record has, up to rounding (`espalike.data.similar.Seen`).
         rmsd: of conformers whose RMSD (all atoms, best superposition) is at most this [Å], the first is kept. Off by
             default: thermal frames of rigid molecules are that close and still differ in energy.
     """

@@ -298,7 +298,7 @@ def _started(job: Job, work: Work) -> Ingest:
     """The ingest behind the last finished shard, with what it knew there."""
     seen = None
     if job.filters.duplicates is not None:
-        seen = Seen(job.filters.duplicates)
+        seen = Seen()
         for store in job.against:
             seen.add_table(store.table)
     entries = job.progress(job.reader.entries(work.last.entries), work.last.entries)

@@ -29,8 +29,7 @@ def _waves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     """Eight numbers of each geometry, the same when like atoms change places, shape `(K, 8)`, float32.
 
-    They are Σ w(Z) cos(k·x + φ) with fixed wave vectors. Moving every atom by at most ε in each coordinate changes
-    none of them by more than `reach(A, ε)`.
+    They are Σ w(Z) cos(k·x + φ) with fixed wave vectors of length 1.5 Å⁻¹.
     """
     vectors, phases, weights = _waves()
     waves = np.asarray(xyz, np.float32) @ vectors
@@ -40,9 +39,12 @@ def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     return waves.sum(axis=1)
 
 
-def reach(n_atoms: int, tolerance: float) -> float:
-    """Largest change of a fingerprint when coordinates change by at most `tolerance` [Å], rounding included."""
-    return n_atoms * (_WAVE * np.sqrt(3.0) * tolerance + 1e-5)
+def reach(n_atoms: int, noise: float) -> float:
+    """How far a fingerprint moves when all coordinates are rounded, at random by `noise` [Å] (standard deviation).
+
+    Four standard deviations: √A w k·noise with w ≤ 1 and |k| = 1.5 Å⁻¹, and what single precision adds.
+    """
+    return float(4.0 * np.sqrt(n_atoms) * (_WAVE * noise + 2e-6))
 
 
 def first_of_each(record: Record, tolerance: float) -> np.ndarray:
@@ -51,8 +53,11 @@ def first_of_each(record: Record, tolerance: float) -> np.ndarray:
     keep = np.ones(len(xyz), dtype=bool)
     if len(xyz) < 2:
         return keep
-    tree = cKDTree(fingerprints(record.molecule.numbers, xyz))
-    pairs = tree.query_pairs(reach(xyz.shape[1], tolerance), p=np.inf, output_type="ndarray")
+    flat = xyz.reshape(len(xyz), -1)
+    # sums of the coordinates with random signs: repeats differ in none by more than the number of coordinates allows
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (flat.shape[1], _FEATURES))
+    near = flat.shape[1] * tolerance * (1.0 + 1e-6)
+    pairs = cKDTree(flat @ signs).query_pairs(near, p=np.inf, output_type="ndarray")
     for i, j in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]:  # each conformer after all earlier ones are decided
         if keep[i] and keep[j] and np.abs(xyz[i] - xyz[j]).max() <= tolerance:
             keep[j] = False
@@ -118,14 +123,16 @@ class _Index:
 class Seen:
     """The geometries of earlier records, as fingerprints (32 bytes each): same molecule, level and coordinates.
 
-    Like atoms may have changed places; a molecule that was turned or moved is not recognised.
+    Like atoms may have changed places; a molecule that was turned or moved is not recognised. Coordinates are not
+    kept, so only what agrees up to rounding counts: all eight numbers must. Geometries that differ by 0.003 Å in one
+    coordinate of one atom, or more, are taken for the same once in a million times or less.
 
     Args:
-        tolerance: coordinates that agree to this [Å] are the same.
+        noise: of coordinates that went through another unit or file format [Å].
     """
 
-    def __init__(self, tolerance: float):
-        self.tolerance = tolerance
+    def __init__(self, noise: float = 1e-5):
+        self.noise = noise
         self._known: dict[tuple, _Index] = {}
 
     def repeated(self, record: Record) -> np.ndarray:
@@ -134,7 +141,7 @@ class Seen:
         if index is None:
             return np.zeros(len(record.conformers.xyz), dtype=bool)
         found = fingerprints(record.molecule.numbers, record.conformers.xyz)
-        return index.near(found, reach(record.molecule.n_atoms, self.tolerance))
+        return index.near(found, reach(record.molecule.n_atoms, self.noise))
 
     def add(self, record: Record) -> None:
         """Remember a record's conformers."""

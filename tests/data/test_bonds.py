@@ -76,7 +76,7 @@ def test_strained_molecules_have_their_bonds_in_any_block_size(molecule_of, monk
     molecule, xyz = molecule_of(smiles)
     frames = xyz + np.random.default_rng(0).normal(0, 0.05, (50, *xyz.shape))
     assert not bond_faults(molecule, frames).any()
-    monkeypatch.setattr(bonds, "_BLOCK", 7 * molecule.n_atoms**2)
+    monkeypatch.setattr(bonds, "_BLOCK", 7 * molecule.n_atoms * (molecule.n_atoms - 1) // 2)
     assert not bond_faults(molecule, frames).any()
     frames[33, 0] += 4.0
     assert np.flatnonzero(bond_faults(molecule, frames)).tolist() == [33]
@@ -86,8 +86,11 @@ def test_distances_are_those_of_scipy(molecule_of):
     from scipy.spatial.distance import cdist
 
     _, xyz = molecule_of("CCCCCCCCCC")
-    far = xyz + 50.0  # the origin does not matter, single precision notwithstanding
-    np.testing.assert_allclose(np.sqrt(np.abs(bonds._squares(far[None])[0])), cdist(xyz, xyz), atol=3e-3)
+    far = xyz + 50.0  # single precision notwithstanding
+    i, j = np.triu_indices(len(xyz), 1)
+    found = bonds._squares(np.stack([far, 2 * far]), i, j)
+    np.testing.assert_allclose(np.sqrt(found[:, 0]), cdist(xyz, xyz)[i, j], atol=3e-5)
+    np.testing.assert_allclose(np.sqrt(found[:, 1]), 2 * cdist(xyz, xyz)[i, j], atol=6e-5)
 
 
 def test_each_kind_is_a_reason_of_its_own(record_of):

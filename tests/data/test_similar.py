@@ -31,13 +31,20 @@ def test_repeats_within_a_record_as_by_a_plain_loop(record_of):
 
 
 @pytest.mark.parametrize("smiles", ["[Na+]", "[H][H]", "CCO", "c1ccccc1C(=O)N"])
-def test_fingerprints_move_no_more_than_their_reach(record_of, smiles):
+def test_fingerprints_tell_rounding_from_the_smallest_displacement(record_of, smiles):
+    """Rounded to five decimals: the same. One coordinate moved by 0.003 Å, as for finite differences: another."""
     rng = np.random.default_rng(5)
     record = record_of(smiles, 1)
     z, xyz = record.molecule.numbers, record.conformers.xyz
-    moved = xyz + rng.uniform(-1e-3, 1e-3, (500, *xyz.shape[1:]))
-    change = np.abs(fingerprints(z, moved) - fingerprints(z, xyz)).max()
-    assert 0 < change <= reach(len(z), 1e-3)
+    rounded = np.round(xyz + rng.uniform(-10, 10, (500, 1, 3)), 5)
+    exact = rounded + rng.uniform(-5e-6, 5e-6, rounded.shape)
+    change = np.abs(fingerprints(z, rounded) - fingerprints(z, exact)).max(axis=1)
+    assert (change > 0).all()
+    assert (change <= reach(len(z), 1e-5)).all()
+    moved = np.repeat(xyz, 20000, axis=0)
+    which = rng.integers(len(z), size=20000), rng.integers(3, size=20000)
+    moved[(np.arange(20000), *which)] += rng.choice([-3e-3, 3e-3], 20000)
+    assert (np.abs(fingerprints(z, moved) - fingerprints(z, xyz)).max(axis=1) > reach(len(z), 1e-5)).all()
 
 
 def test_rmsd_is_that_of_rdkit(record_of):
@@ -76,20 +83,20 @@ def test_clusters_keep_the_first_of_each_and_nothing_near(record_of):
 
 
 def test_seen_knows_molecule_level_and_coordinates(record_of):
-    seen = Seen(1e-3)
+    seen = Seen()
     record = record_of("CCO", 4)
     assert not seen.repeated(record).any()
     seen.add(record)
     xyz = record.conformers.xyz
     other = record_of("CCO", 4, seed=9).conformers.xyz
-    mixed = np.stack([xyz[2], other[0], xyz[0] + 5e-4, xyz[1] + 0.01])
+    mixed = np.stack([xyz[2], other[0], np.round(xyz[0], 5), xyz[1] + 0.01])
     assert seen.repeated(with_xyz(record, mixed)).tolist() == [True, False, True, False]
     assert not seen.repeated(replace(record, conformers=replace(record.conformers, level="HF"))).any()
     assert not seen.repeated(record_of("CO", 4)).any()
 
 
 def test_seen_looks_through_another_order_of_like_atoms(record_of):
-    seen = Seen(1e-3)
+    seen = Seen()
     record = record_of("CCO", 4)
     seen.add(record)
     order = np.random.default_rng(0).permutation(record.molecule.n_atoms)
@@ -107,18 +114,18 @@ def test_seen_grows_record_by_record_as_all_at_once(record_of):
     rng = np.random.default_rng(4)
     base = record_of("CO", 1)
     frames = base.conformers.xyz + rng.normal(0, 0.2, (900, *base.conformers.xyz.shape[1:]))
-    seen = Seen(1e-3)
+    seen = Seen()
     for k in range(0, 900, 3):
         part = with_xyz(base, frames[k : k + 3])
         assert not seen.repeated(part).any()
         seen.add(part)
     assert seen.repeated(with_xyz(base, frames)).all()
-    assert not seen.repeated(with_xyz(base, frames + 0.05)).any()
+    assert not seen.repeated(with_xyz(base, frames + rng.normal(0, 0.01, frames.shape))).any()
 
 
 def test_seen_of_a_store_is_that_of_its_records(record_of, store_of):
     records = [record_of("CCO", 3), record_of("CO", 2), record_of("CCO", 2, seed=5)]
-    seen = Seen(1e-3)
+    seen = Seen()
     seen.add_table(store_of(*records).table)
     assert all(seen.repeated(record).all() for record in records)
     assert not seen.repeated(record_of("CCO", 3, seed=6)).any()

@@ -24,6 +24,26 @@ def _text(value) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+# h5py's own objects of data sets and attributes cost several times what reading a small one does
+def _values(data: h5py.h5d.DatasetID) -> np.ndarray:
+    """All values of a data set."""
+    values = np.empty(data.shape, data.dtype)
+    if values.size:
+        data.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+    return values
+
+
+def _attribute(group: h5py.Group, name: str) -> Any:
+    """An attribute's value, or None where there is none."""
+    key = name.encode()
+    if not h5py.h5a.exists(group.id, key):
+        return None
+    found = h5py.h5a.open(group.id, key)
+    value = np.empty(found.shape, found.dtype)
+    found.read(value)
+    return value[()]
+
+
 def plain_level(text: str) -> str:
     """Level of theory without remarks, `PBE/def2-SVP (tight SCF)` → `PBE/def2-SVP`; empty for none or several."""
     words = text.split()
@@ -99,17 +119,19 @@ class Hdf5Reader(Reader):
         key = dataset.encode()
         if key not in group.id:
             return None
-        data = h5py.Dataset(h5py.h5d.open(group.id, key))  # group[dataset] would make an object of the file, too
+        data = h5py.h5d.open(group.id, key)
         own = ""
-        if h5py.h5a.get_num_attrs(data.id):
-            own = _text(data.attrs.get("units", data.attrs.get("unit", "")))
-        return self._units.internal(group.name, dataset, data[()], own, quantity=name)
+        if h5py.h5a.get_num_attrs(data):
+            attributes = h5py.Dataset(data).attrs
+            own = _text(attributes.get("units", attributes.get("unit", "")))
+        return self._units.internal(group.name, dataset, _values(data), own, quantity=name)
 
     def _level(self, name: str, group: h5py.Group) -> str:
         if self.level:
             return self.level
-        if self.level_attribute in group.attrs:
-            value = _text(group.attrs[self.level_attribute])
+        own = _attribute(group, self.level_attribute)
+        if own is not None:
+            value = _text(own)
             level = self.level_names.get(value.lower(), "" if self.level_names else plain_level(value))
         else:
             level = plain_level(self.attributes.get("level_of_theory", ""))
@@ -123,11 +145,11 @@ class Hdf5Reader(Reader):
 
     def _molecule(self, name: str, group: h5py.Group) -> tuple[Molecule, str]:
         """The graph and its connectivity key."""
-        attributes = group.attrs
-        if "smiles" not in attributes:
+        smiles = _attribute(group, "smiles")
+        if smiles is None:
             raise RecordError("no SMILES", f"{name}: attribute 'smiles' is missing")
-        molecule, key = parsed(_text(attributes["smiles"]), name)
-        numbers = group["atomic_numbers"][()].astype(np.int64)
+        molecule, key = parsed(_text(smiles), name)
+        numbers = _values(h5py.h5d.open(group.id, b"atomic_numbers")).astype(np.int64)
         if numbers.shape != molecule.numbers.shape:
             raise RecordError(
                 "shapes disagree", f"{name}: {len(numbers)} atomic numbers, {molecule.n_atoms} atoms in the SMILES"
@@ -138,10 +160,10 @@ class Hdf5Reader(Reader):
                 "atomic numbers differ from SMILES",
                 f"{name}: atom {i + 1} has atomic number {numbers[i]}, {molecule.numbers[i]} in the SMILES",
             )
-        charge = int(attributes["charge"]) if "charge" in attributes else molecule.net_charge
-        if charge != molecule.net_charge:
+        charge = _attribute(group, "charge")
+        if charge is not None and int(charge) != molecule.net_charge:
             raise RecordError(
-                "charge differs from SMILES", f"{name}: charge {charge}, {molecule.net_charge} in the SMILES"
+                "charge differs from SMILES", f"{name}: charge {int(charge)}, {molecule.net_charge} in the SMILES"
             )
         return molecule, key
 
@@ -167,6 +189,6 @@ class Hdf5Reader(Reader):
             id=name,
             molecule=molecule,
             conformers=Conformers(xyz, energy, forces, self._level(name, group), self.source),
-            split=_text(group.attrs.get("split", "")),
+            split=_text(_attribute(group, "split") or ""),
             key=key,
         )
