@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rdkit import Chem, rdBase
-from rdkit.Chem import rdDetermineBonds
+from rdkit import Chem
 
 from espalike.chem import from_rdkit
+from espalike.chem.convert import BOND_TYPES
 from espalike.data.bonds import LONGEST_BOND
+from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
 from espalike.types import Molecule
 
@@ -18,8 +19,6 @@ SURE_BOND, BOND = 1.15, 1.3
 What is farther than `LONGEST_BOND` is surely not bonded."""
 _CHUNK = 4_000_000
 """Distances computed at once."""
-_MAX_ITERATIONS = 10_000
-"""Of RDKit's search for bond orders: what takes more is no closed-shell molecule, or a very large one."""
 
 
 def _near(numbers: np.ndarray, xyz: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
@@ -77,7 +76,7 @@ def frames_by_bonds(numbers: np.ndarray, xyz: np.ndarray) -> list[tuple[np.ndarr
 
 
 def from_bonds(name: str, numbers: np.ndarray, bonds: np.ndarray, charge: int = 0) -> Molecule:
-    """The closed-shell molecule of these bonds, their orders and formal charges found by RDKit; atom order is kept.
+    """The closed-shell molecule of these bonds, its orders and formal charges the best there are; atom order is kept.
 
     Args:
         name: what messages call it.
@@ -94,24 +93,21 @@ def from_bonds(name: str, numbers: np.ndarray, bonds: np.ndarray, charge: int = 
         atom = Chem.Atom(number)
         atom.SetNoImplicit(True)
         mol.AddAtom(atom)
-    if len(numbers) == 1:
-        mol.GetAtomWithIdx(0).SetFormalCharge(charge)
     for i, j in bonds.tolist():
         mol.AddBond(i, j, Chem.BondType.SINGLE)
     fragments = Chem.GetMolFrags(mol)
     if len(fragments) > 1:
         sizes = ", ".join(str(len(fragment)) for fragment in fragments)
         raise RecordError("several fragments", f"{name}: fragments of {sizes} atoms; expected one molecule")
-    with rdBase.BlockLogs():
-        try:
-            if len(bonds):
-                rdDetermineBonds.DetermineBondOrders(
-                    mol, charge=charge, embedChiral=False, maxIterations=_MAX_ITERATIONS
-                )
-        except (ValueError, RuntimeError) as error:
-            raise RecordError(
-                "no closed shell",
-                f"{name}: no bond orders make a closed-shell molecule of charge {charge:+d} of its {len(bonds)} bonds; "
-                "it is a radical, an ion, or a bond is broken",
-            ) from error
+    found = lewis(numbers, bonds, charge) if len(bonds) else (np.empty(0, np.int64), np.array([charge]))
+    if found is None:
+        raise RecordError(
+            "no closed shell",
+            f"{name}: no bond orders make a closed-shell molecule of charge {charge:+d} of its {len(bonds)} bonds; "
+            "it is a radical, an ion, or a bond is broken",
+        )
+    for (i, j), order in zip(bonds.tolist(), found[0].tolist(), strict=True):
+        mol.GetBondBetweenAtoms(i, j).SetBondType(BOND_TYPES[order])
+    for i, formal in enumerate(found[1].tolist()):
+        mol.GetAtomWithIdx(i).SetFormalCharge(formal)
     return from_rdkit(mol.GetMol(), name)

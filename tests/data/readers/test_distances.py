@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rdkit import Chem
 
 from espalike.chem import connectivity_key, from_smiles
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
@@ -35,6 +36,29 @@ def test_bonds_and_their_orders_are_found(smiles):
     molecule = from_bonds("m", s.numbers, bonds)
     assert graph_of(molecule.smiles) == graph_of(s.smiles)
     assert molecule.numbers.tolist() == s.numbers.tolist()
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "O=C(N)c1ccsc1", "NS(=O)(=O)c1ccc(Br)s1", "O=C(Nc1ccc([N+](=O)[O-])cc1)C", "CC(=O)N=c1sccn1C", "CP(=O)(O)O",
+        "CS(C)=O", "C[N+](C)(C)[O-]", "OB(O)c1ccccc1", "C#CC#C", "C=C=C=O", "FC(F)(F)c1ncccn1", "CN=C=S", "O=S(=O)(O)O",
+    ],
+)  # fmt: skip
+def test_the_best_structure_is_found(smiles):
+    """RDKit's DetermineBondOrders refuses some of these, and draws S+ and O- into others."""
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    bonds = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
+    numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()])
+    found = from_bonds("m", numbers, bonds)
+    assert connectivity_key(found) == connectivity_key(from_smiles(smiles))
+    assert graph_of(found.smiles)[3] == Chem.CanonSmiles(smiles)
+    assert np.abs(found.charges).sum() == sum(abs(a.GetFormalCharge()) for a in mol.GetAtoms())
+
+
+def test_elements_without_valence_states():
+    with pytest.raises(RecordError, match="no bond orders"):
+        from_bonds("m", np.array([34, 1, 1]), np.array([[0, 1], [0, 2]]))
 
 
 def test_another_resonance_form_is_the_same_molecule():
@@ -144,3 +168,20 @@ def test_the_molecules_of_real_dynamics():
             bonds, frames = max(found, key=lambda part: len(part[1]))
             assert len(frames) >= 0.999 * len(group["coords"]), (name, [len(part[1]) for part in found])
             assert connectivity_key(from_bonds(name, numbers, bonds)) == group.attrs["connectivity_key"]
+
+
+def test_drug_like_molecules_and_ions_of_the_shared_data():
+    path = SHARED.with_name("openff_torsiondrives_forces.h5")
+    if not path.exists():
+        pytest.skip("the shared data are not here")
+    with h5py.File(path) as file:
+        chosen = [group for i, group in enumerate(file.values()) if i % 6 == 0]
+        same = 0
+        for group in chosen:
+            numbers = group["atomic_numbers"][:].astype(np.int64)
+            ((bonds, _),) = frames_by_bonds(numbers, group["coords"][:])
+            molecule = from_bonds(group.name, numbers, bonds, int(group.attrs["charge"]))
+            same += connectivity_key(molecule) == group.attrs["connectivity_key"]
+    assert same >= 0.98 * len(chosen) > 100, (
+        "some zwitterions are drawn as quinones, which InChI calls another molecule"
+    )
