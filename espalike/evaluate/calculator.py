@@ -34,7 +34,7 @@ class EnsembleCalculator:
         if not models:
             raise ValueError("an ensemble needs at least one model: models=[a.espalike,b.espalike]")
         paths = [find(model) for model in models]
-        self.level = "espalike:" + "+".join(path.stem for path in paths)
+        self.level = "espalike:" + "+".join(map(_name, paths))
         hashes = (hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paths)
         files = ", ".join(f"{path.name} sha256 {digest}" for path, digest in zip(paths, hashes, strict=True))
         self.program = f"espalike {version('espalike')}, {files}"
@@ -89,6 +89,12 @@ class ModelCalculator(EnsembleCalculator):
 
     def __init__(self, model: str | Path = "espalike-small"):
         super().__init__([model])
+
+
+def _name(path: Path) -> str:
+    """A training run's `model.espalike` goes by the name of its folder."""
+    parent = path.absolute().parent.name
+    return parent if path.stem == "model" and parent else path.stem
 
 
 def _parametrized(model: ForceFieldModel, molecule: Molecule) -> MMSystem:

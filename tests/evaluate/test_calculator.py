@@ -1,11 +1,15 @@
 """Models as calculators: the exported system's energy and forces, means and disagreement of an ensemble."""
 
+import shutil
+
 import numpy as np
 import openmm
 import pytest
 from openmm import unit
+from rdkit import Chem
+from scipy.spatial.transform import Rotation
 
-from espalike.chem import embed, from_smiles
+from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
 from espalike.evaluate.calculator import EnsembleCalculator, ModelCalculator
 from espalike.export import to_openmm
 from espalike.model import load, shipped
@@ -112,6 +116,28 @@ def test_errors_name_the_molecule_or_the_model():
         ModelCalculator("no-such-model")
     with pytest.raises(ValueError, match="at least one"):
         EnsembleCalculator([])
+
+
+def test_frame_and_numbering_change_nothing():
+    calculator = ModelCalculator("espalike-class2")
+    molecule, (xyz,) = perturbed("CC(=O)NC")
+    energy, forces = calculator(molecule, xyz)
+    turn = Rotation.from_rotvec([0.3, -1.0, 0.5]).as_matrix()
+    turned, turned_forces = calculator(molecule, xyz @ turn.T + [5.0, -3.0, 2.0])
+    assert turned == pytest.approx(energy, abs=1e-9)
+    np.testing.assert_allclose(turned_forces, forces @ turn.T, atol=1e-9)
+    order = np.random.default_rng(1).permutation(molecule.n_atoms)
+    renumbered, renumbered_forces = calculator(
+        from_rdkit(Chem.RenumberAtoms(to_rdkit(molecule, xyz), order.tolist())), xyz[order]
+    )
+    assert renumbered == pytest.approx(energy, abs=1e-6)
+    np.testing.assert_allclose(renumbered_forces, forces[order], atol=1e-5)
+
+
+def test_a_run_goes_by_the_name_of_its_folder(tmp_path, monkeypatch):
+    shutil.copy(shipped()["espalike-small"], tmp_path / "model.espalike")
+    monkeypatch.chdir(tmp_path)
+    assert ModelCalculator("model.espalike").level == f"espalike:{tmp_path.name}"
 
 
 def test_the_program_says_which_file_it_was():

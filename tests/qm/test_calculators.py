@@ -5,8 +5,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from rdkit import Chem
+from scipy.spatial.transform import Rotation
 
-from espalike.chem import embed, from_smiles
+from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
 from espalike.qm.base import CalculatorError, gives, labelled
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.pyscf import PySCFCalculator
@@ -186,3 +188,22 @@ def test_calculators_without_a_potential_say_so():
     label = labelled(MMFFCalculator(), molecule, xyz)
     assert label.dipole is None
     assert label.energy == MMFFCalculator()(molecule, xyz)[0]
+
+
+@pytest.mark.parametrize(
+    ("calculator", "tolerance"),
+    [(XTBCalculator(accuracy=0.01), 1e-4), (XTBCalculator("GFN1-xTB", accuracy=0.01), 1e-4), (MMFFCalculator(), 1e-8)],
+    ids=["gfn2", "gfn1", "mmff94"],
+)
+def test_frame_and_numbering_change_nothing(calculator, tolerance):
+    molecule, xyz = perturbed("CC(=O)NC")
+    energy, forces = calculator(molecule, xyz)
+    turn = Rotation.from_rotvec([0.3, -1.0, 0.5]).as_matrix()
+    turned, turned_forces = calculator(molecule, xyz @ turn.T + [5.0, -3.0, 2.0])
+    assert turned == pytest.approx(energy, abs=tolerance)
+    np.testing.assert_allclose(turned_forces, forces @ turn.T, atol=100 * tolerance)
+    order = np.random.default_rng(1).permutation(molecule.n_atoms)
+    renumbered = from_rdkit(Chem.RenumberAtoms(to_rdkit(molecule, xyz), order.tolist()))
+    again, forces_again = calculator(renumbered, xyz[order])
+    assert again == pytest.approx(energy, abs=tolerance)
+    np.testing.assert_allclose(forces_again, forces[order], atol=100 * tolerance)
