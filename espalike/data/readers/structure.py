@@ -15,12 +15,11 @@ from espalike.chem import from_rdkit, from_smiles, to_rdkit
 from espalike.chem.convert import BOND_TYPES
 from espalike.chem.files import formula, skeleton
 from espalike.data.readers.base import ReaderError
+from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
 from espalike.types import Molecule
 
 _MAPPED = re.compile(r":\d+\]")
-_MAX_ITERATIONS = 100_000
-"""Of RDKit's search for bond orders: seconds, where without a limit a large conjugated molecule takes for ever."""
 _GRID_TOLERANCE = 5.0
 """Degrees that a constrained torsion may be off its grid."""
 
@@ -141,17 +140,28 @@ def _perceived(name: str, numbers: np.ndarray, xyz: np.ndarray, charge: int) -> 
     if len(numbers) == 1:  # an ion or an atom: nothing to perceive
         symbol = Chem.GetPeriodicTable().GetElementSymbol(int(numbers[0]))
         return from_smiles(f"[{symbol}{charge:+d}]" if charge else f"[{symbol}]", name)
+    pairs = np.array(connectivity(numbers, xyz), dtype=np.int64).reshape(-1, 2)
+    drawn = lewis(np.asarray(numbers), pairs, charge)
+    if drawn is None:
+        raise RecordError(
+            "bonds not perceived",
+            f"{name}: no bond orders fit its geometry at charge {charge:+d}; give its SMILES or charge",
+        )
+    return from_rdkit(_in_space(bare(numbers, xyz), pairs, *drawn), name)
+
+
+def _in_space(mol: Chem.RWMol, bonds: np.ndarray, orders: np.ndarray, charges: np.ndarray) -> Chem.Mol:
+    """The molecule with these bonds and formal charges, its stereo that of its geometry."""
+    for (i, j), order in zip(bonds.tolist(), orders.tolist(), strict=True):
+        mol.AddBond(i, j, BOND_TYPES[order])
+    for atom, charge in zip(mol.GetAtoms(), charges.tolist(), strict=True):
+        atom.SetFormalCharge(charge)
+        atom.SetNoImplicit(True)
     with rdBase.BlockLogs():
-        mol = bare(numbers, xyz)
-        try:
-            rdDetermineBonds.DetermineBonds(mol, charge=charge, maxIterations=_MAX_ITERATIONS)
-        except (ValueError, RuntimeError) as error:
-            said = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise RecordError(
-                "bonds not perceived",
-                f"{name}: no bond orders fit its geometry at charge {charge:+d} ({said}); give its SMILES or charge",
-            ) from error
-    return from_rdkit(mol.GetMol(), name)
+        found = mol.GetMol()
+        Chem.SanitizeMol(found)
+        Chem.AssignStereochemistryFrom3D(found)
+    return found
 
 
 def _laid_on(name: str, molecule: Molecule, numbers: np.ndarray, xyz: np.ndarray) -> Molecule:
@@ -167,21 +177,11 @@ def _laid_on(name: str, molecule: Molecule, numbers: np.ndarray, xyz: np.ndarray
         raise RecordError(
             "bonds differ from SMILES", f"{name}: the bonds that its distances show are not those of the SMILES"
         )
-    mol = bare(numbers, xyz)
-    for (i, j), order in zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True):
-        mol.AddBond(match[i], match[j], BOND_TYPES[order])
-    for i, charge in enumerate(molecule.charges.tolist()):
-        mol.GetAtomWithIdx(match[i]).SetFormalCharge(charge)
-    for atom in mol.GetAtoms():
-        atom.SetNoImplicit(True)
-    with rdBase.BlockLogs():
-        found = mol.GetMol()
-        Chem.SanitizeMol(found)
-        Chem.AssignStereochemistryFrom3D(found)
-        if not found.HasSubstructMatch(to_rdkit(molecule), useChirality=True):
-            raise RecordError(
-                "stereo differs from SMILES", f"{name}: its geometry is another stereoisomer than the SMILES"
-            )
+    place, charges = np.array(match), np.zeros(len(numbers), dtype=np.int64)
+    charges[place] = molecule.charges
+    found = _in_space(bare(numbers, xyz), place[molecule.bonds], molecule.orders, charges)
+    if not found.HasSubstructMatch(to_rdkit(molecule), useChirality=True):
+        raise RecordError("stereo differs from SMILES", f"{name}: its geometry is another stereoisomer than the SMILES")
     return from_rdkit(found, name)
 
 

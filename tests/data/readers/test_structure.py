@@ -24,7 +24,7 @@ def test_real_molecules_with_their_atoms_shuffled():
     """An unmapped SMILES finds each atom; perceived bonds are the same ones, if some are drawn otherwise."""
     if not SHARED.exists():
         pytest.skip("the shared data are not here")
-    drawn_alike = perceived = 0
+    drawn_alike = 0
     for k, record in enumerate(islice(Hdf5Reader(SHARED), 0, 400, 8)):
         molecule, xyz = record.molecule, record.conformers.xyz[0]
         order = np.random.default_rng(k).permutation(molecule.n_atoms)
@@ -32,15 +32,10 @@ def test_real_molecules_with_their_atoms_shuffled():
         laid = molecule_of(record.id, molecule.numbers[order], xyz[order], plain(molecule), molecule.net_charge)
         assert {tuple(sorted(order[pair].tolist())) for pair in laid.bonds} == wanted
         assert plain(laid) == plain(molecule)
-        try:
-            found = molecule_of(record.id, molecule.numbers[order], xyz[order], None, molecule.net_charge)
-        except RecordError:  # no bond orders found
-            continue
+        found = molecule_of(record.id, molecule.numbers[order], xyz[order], None, molecule.net_charge)
         assert {tuple(sorted(order[pair].tolist())) for pair in found.bonds} == wanted
-        perceived += 1
         drawn_alike += plain(found) == plain(molecule)
-    assert perceived > 45
-    assert drawn_alike > 40
+    assert drawn_alike > 45
 
 
 def test_single_atoms():
