@@ -187,7 +187,7 @@ def trainer_of(batch_size: int):
 
 
 def task_speed(store: Path, rounds: int, steps: int, loads: int, batch: int, conformers: int, graphs: int) -> dict:
-    """Throughput in memory and mapped, taking turns: training steps, then loading alone, then loading by workers."""
+    """Throughput in memory and mapped, taking turns: training steps, then loading alone."""
     import torch
 
     from espalike.data.dataset import StoreDataset
@@ -212,14 +212,23 @@ def task_speed(store: Path, rounds: int, steps: int, loads: int, batch: int, con
             pairs = zip(found["memory"][1:], found["mapped"][1:], strict=True)
             ratios = sorted(m[column] / d[column] for m, d in pairs)
             result[name][f"ratio_{clock}"] = {"median": statistics.median(ratios), "all": ratios}
-    del memory
-    result["workers"] = {str(n): with_workers(mapped, sampler, n, loads * rounds) for n in (0, 1, 2)}
     return result
 
 
 def rates(timings: list[tuple[float, float, int]]) -> dict[str, float]:
     """Median conformers a second, of the processor and of the clock."""
     return {clock: statistics.median(t[2] / t[i] for t in timings) for i, clock in enumerate(("cpu", "wall"))}
+
+
+def task_workers(store: Path, loads: int, batch: int, conformers: int, graphs: int) -> dict:
+    """Loading alone, by worker processes and in the training process, of molecules not met before: graphs are made."""
+    from espalike.data.dataset import StoreDataset
+    from espalike.data.sampler import EpochSampler
+    from espalike.data.store import Store
+
+    dataset = StoreDataset([Store.open(store)], "train", [LEVEL], cache=graphs * 2**20)
+    sampler = EpochSampler(dataset.counts, batch, conformers, "conformers")
+    return {str(n): with_workers(dataset, sampler, n, loads) for n in (1, 2, 0)}
 
 
 def with_workers(dataset, sampler, workers: int, n: int) -> dict[str, float]:
@@ -257,10 +266,10 @@ def show(figures: dict, console: Console) -> None:
             table.add_row(f"{what}, {where}, conformers/s processor / clock", rate, "")
         ratio = f"{own['ratio_cpu']['median']:.3f} / {own['ratio_wall']['median']:.3f}"
         table.add_row(f"{what}, mapped / in memory, processor / clock", ratio, wanted)
-    for workers, own in speed["workers"].items():
+    for workers, own in figures["workers"].items():
         extra = f", {own['worker_mb']:.0f} MB each" if own["worker_mb"] else ""
         table.add_row(
-            f"loading alone with {workers} workers{extra}, conformers/s of the clock", f"{own['wall']:,.0f}", ""
+            f"loading alone, new molecules, {workers} workers{extra}, conformers/s clock", f"{own['wall']:,.0f}", ""
         )
     console.print(table)
 
@@ -277,8 +286,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32, help="entries in a batch (default %(default)s)")
     parser.add_argument("--per-entry", type=int, default=16, help="conformers of each (default %(default)s)")
     parser.add_argument("--graphs", type=int, default=256, help="MB of graphs that are kept (default %(default)s)")
-    parser.add_argument("--rounds", type=int, default=7, help="of mapped against in memory (default %(default)s)")
-    parser.add_argument("--steps", type=int, default=3, help="training steps in a round (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=40, help="of mapped against in memory (default %(default)s)")
+    parser.add_argument("--steps", type=int, default=1, help="training steps in a round (default %(default)s)")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.add_argument("--options", type=json.loads, default={}, help=argparse.SUPPRESS)
@@ -299,7 +308,8 @@ def main() -> None:
         "conformers": given.conformers, "entries": manifest["entries"], "stored": manifest["conformers"],
         "rejected": manifest["rejected"], "store_gb": size, "ingest": timing, "open": child("open", store),
         "memory": child("memory", store, trained=20, **common),
-        "speed": child("speed", store, rounds=given.rounds, steps=given.steps, loads=20, **common),
+        "speed": child("speed", store, rounds=given.rounds, steps=given.steps, loads=5, **common),
+        "workers": child("workers", store, loads=200, **common),
     }  # fmt: skip
     show(figures, console)
     if figures["stored"] != given.conformers:

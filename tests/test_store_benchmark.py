@@ -81,6 +81,6 @@ def test_the_table(tmp_path):
     assert figures["stored"] > 1900
     assert figures["memory"]["conformers"] == sum(figures["open"]["counts"].values()) - figures["open"]["counts"]["val"]
     assert 0.3 < figures["speed"]["train"]["ratio_cpu"]["median"] < 3.0
-    assert set(figures["speed"]["workers"]) == {"0", "1", "2"}
+    assert set(figures["workers"]) == {"0", "1", "2"}
     assert re.search(r"ingest, conformers/s of processor time\W+[\d,]+", done.stdout)
     assert not list((tmp_path / "work").iterdir())

@@ -30,6 +30,10 @@ Train a force field: a graph network that reads class I parameters off the molec
 Writes to out=DIR: model.espalike (best on the validation split), metrics.csv, curves.png, config.yaml,
 last.ckpt (to resume from) and TensorBoard logs (tensorboard --logdir DIR).
 
+  data.epoch=entries|conformers  an epoch has a sample of every entry (default), or every conformer exactly once
+  data.batch_size=, data.conformers=   entries in a step, and most conformers of each
+  data.workers=N                 processes that load batches; they pay off where a step takes milliseconds, on a GPU
+
 Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, data, trainer, experiment.
 """
 
@@ -57,7 +61,7 @@ def run(cfg: DictConfig) -> int:
     plain = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
-    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    seed = pl.seed_everything(cfg.seed, workers=True, verbose=False)
 
     stores = open_stores(plain["data"]["stores"])
     levels = levels_of(stores, cfg.data.level)
@@ -68,14 +72,15 @@ def run(cfg: DictConfig) -> int:
     module = TrainingModule(model, objective, optimizer, train.sources)
     _write_config(out / "config.yaml", plain)
     print(
-        f"{len(train)} training and {len(val)} validation entries from {', '.join(train.sources)}; "
+        f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
+        f"conformers) from {', '.join(train.sources)}; "
         f"{sum(p.numel() for p in model.parameters()):,} parameters"
     )
     trainer = _trainer(plain, out)
     checkpoint = out / "last.ckpt"
     if cfg.resume and not checkpoint.is_file():
         raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")
-    loaders = _loaders(train, val, plain["data"], cfg.seed)
+    loaders = _loaders(train, val, plain["data"], seed)
     if cfg.resume:
         _set_history_aside(out)
     else:

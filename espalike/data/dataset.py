@@ -23,7 +23,7 @@ CACHE = 256 * 2**20
 _MAPPED = 128 * 2**20
 """Bytes of the stores' files that may stay in memory before they are taken out."""
 _PAGES = 2 * 2**16
-"""Bytes that reading a few rows from two columns brings into memory beside them: Linux maps 64 KiB at a time."""
+"""Bytes that reading an entry brings into memory beside what was wanted: Linux maps 64 KiB at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,8 @@ class StoreDataset(Dataset[Item]):
         if splits is None:
             check_leakage(self.stores)
         own = [_entries(store, split, splits) for store in self.stores]
-        self.refs = np.concatenate([np.stack([np.full_like(rows, s), rows], axis=1) for s, rows in enumerate(own)])
+        refs = [np.stack([np.full_like(rows, s), rows], axis=1) for s, rows in enumerate(own)]
+        self.refs = np.concatenate(refs).astype(np.int32)
         if not len(self.refs):
             raise ValueError(f"no entries in split {split!r} of {', '.join(s.name for s in stores)}")
         self.counts = self._of_each([store.lengths("energy") for store in self.stores])
@@ -138,7 +139,7 @@ class StoreDataset(Dataset[Item]):
         bounds = np.cumsum([len(store) for store in self.stores])[:-1]
         self._molecule = self._of_each(np.split(codes, bounds))
         self._graphs: ByteCache[Graph] = ByteCache(cache)
-        self._read = 0
+        self._read = _MAPPED  # text columns were read all through the files
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -157,6 +158,7 @@ class StoreDataset(Dataset[Item]):
     def molecule(self, index: int) -> Molecule:
         """The graph of an item, for messages and baselines."""
         s, i = self.refs[index].tolist()
+        self._account(_PAGES)
         return self.stores[s].molecule(i)
 
     def distinct(self) -> list[int]:

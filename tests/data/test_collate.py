@@ -288,3 +288,22 @@ def test_what_was_read_leaves_memory(record_of, store_of, monkeypatch, bounded):
         peak = max(peak, _resident_file_memory() - before)
     assert total == pytest.approx(many.astype(np.float32).sum(dtype=np.float64))
     assert (peak < 10 * 2**20) == bounded, peak
+
+
+def test_keys_and_distinct_molecules_of_items(dataset):
+    records = [dataset.stores[s].record(i) for s, i in dataset.refs.tolist()]
+    assert dataset.keys() == [record.key for record in records]
+    assert dataset.counts.tolist() == [len(record.conformers.xyz) for record in records]
+    assert dataset.atoms.tolist() == [record.molecule.n_atoms for record in records]
+    assert [records[i].molecule.smiles for i in dataset.distinct()] == list(
+        dict.fromkeys(record.molecule.smiles for record in records)
+    )
+    assert len(dataset.distinct()) == len(records) - 1
+
+
+def test_a_store_replaced_while_in_use_is_noticed(record_of, store_of):
+    dataset = StoreDataset([store_of(record_of("CO", 3))], "train", [DFT])
+    sent = pickle.dumps(dataset)
+    store_of(record_of("CCO", 3))
+    with pytest.raises(ValueError, match="replaced"):
+        pickle.loads(sent)
