@@ -73,7 +73,7 @@ def _squares(xyz: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     step = rows[i]
     step -= rows[j]
     step *= step
-    return step.sum(axis=1)
+    return step[:, 0] + step[:, 1] + step[:, 2]
 
 
 def _blocks(n_pairs: int, k: int) -> Iterator[slice]:

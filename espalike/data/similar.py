@@ -35,8 +35,7 @@ def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     waves = np.asarray(xyz, np.float32) @ vectors
     waves += phases
     np.cos(waves, out=waves)
-    waves *= weights[numbers]
-    return waves.sum(axis=1)
+    return np.einsum("kaf,af->kf", waves, weights[numbers])
 
 
 def reach(n_atoms: int, noise: float) -> float:
