@@ -203,6 +203,7 @@ def _quiet_lightning() -> None:
         ".*does not have many workers",
         ".*treespec, LeafSpec",
         "The number of training batches",
+        ".*sync_dist=True",  # every process validates on everything
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -209,3 +209,27 @@ def test_a_resumed_run_sees_what_an_uninterrupted_one_sees(store, tmp_path, seen
 def test_an_unknown_epoch_is_refused(store, tmp_path, capfd):
     assert train(store, tmp_path, "data.epoch=frames") == 2
     assert "expected entries or conformers" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_processes_of_lightning_share_an_epoch(store, tmp_path, monkeypatch):
+    from espalike.train.lightning import TrainingModule
+
+    step = TrainingModule.training_step
+
+    def spy(self, batch, batch_idx):
+        first = [int((batch.mol == m).nonzero()[0]) for m in range(batch.n_mols)]
+        with open(tmp_path / f"seen-{self.global_rank}", "a") as file:
+            for k, m in batch.mask.nonzero().tolist():
+                file.write(f"{self.current_epoch} {batch_idx} {batch.xyz[k, first[m]].tolist()}\n")
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(TrainingModule, "training_step", spy)
+    options = ["data.epoch=conformers", "data.conformers=3", "data.batch_size=2"]
+    assert train(store, tmp_path / "run", *options, "trainer.devices=2", "+trainer.strategy=ddp_fork") == 0
+    texts = [(tmp_path / f"seen-{rank}").read_text() for rank in range(2)]
+    ranks = [[line.split(" ", 2) for line in text.splitlines()] for text in texts]
+    for epoch in "01":
+        frames = [[frame for e, _, frame in rows if e == epoch] for rows in ranks]
+        assert len(frames[0] + frames[1]) == len({*frames[0], *frames[1]}) == 20
+        assert [len({i for e, i, _ in rows if e == epoch}) for rows in ranks] == [3, 3]
