@@ -23,12 +23,14 @@ _BLOCK = 64e6
 class PySCFCalculator:
     """Restricted Kohn–Sham with density fitting: energy, forces, dipole moment and electrostatic potential.
 
-    The density matrix of the last geometry starts the next one of the same molecule when the geometries are near:
-    for methanol and acetamide a displacement of 0.01 Å saves 2 to 3 of 8 to 10 cycles, one of 0.1 Å saves one, and
-    between thermal frames in random order it costs cycles instead. The orbitals are converged on a coarse grid;
-    energy and gradient are then evaluated with them on a finer one, since it is their quadrature that makes the grid
-    error. For methanesulfonamide, forces of `grid` 2 deviate from those of level 3 by 0.036 kcal/mol/Å RMS, whether
-    `scf_grid` is 2 or 1; 2 costs a third more.
+    The density matrix of the last geometry starts a call for the next one of the same molecule when they are near: for
+    methanol and acetamide a displacement of 0.01 Å saves 2 to 3 of 8 to 10 cycles, one of 0.1 Å saves one, and
+    between thermal frames in random order it costs cycles instead. A label starts afresh unless `restart` is set, so
+    that it is the same whatever was computed before.
+
+    The orbitals are converged on a coarse grid; energy and gradient are then evaluated with them on a finer one, since
+    it is their quadrature that makes the grid error. For methanesulfonamide, forces of `grid` 2 deviate from those of
+    level 3 by 0.036 kcal/mol/Å RMS, whether `scf_grid` is 2 or 1; 2 costs a third more.
 
     Args:
         xc: functional in PySCF's names; `hf` is Hartree–Fock.
@@ -39,6 +41,7 @@ class PySCFCalculator:
         conv_tol: energy convergence [hartree].
         max_cycle: cycles before a second-order solver takes over.
         memory: what a calculation may hold [MB]; larger integrals go to disk.
+        restart: whether labels start from the last density matrix too, as for the near geometries of a scan.
         esp_density: points of the electrostatic potential on each of the four Merz–Kollman shells [1/Å²].
 
     Raises:
@@ -57,6 +60,7 @@ class PySCFCalculator:
         conv_tol: float = 1e-8,
         max_cycle: int = 60,
         memory: int = 2000,
+        restart: bool = False,
         esp_density: float = 1.0,
     ):
         import pyscf.dft
@@ -65,14 +69,14 @@ class PySCFCalculator:
         _check(xc, disp)
         self.xc, self.basis, self.disp = xc, basis, disp
         self.grid, self.scf_grid, self.conv_tol, self.max_cycle = grid, scf_grid, conv_tol, max_cycle
-        self.memory, self.esp_density = memory, esp_density
+        self.memory, self.restart, self.esp_density = memory, restart, esp_density
         self.level = "-".join(part.upper() for part in (xc, disp) if part) + "/" + basis.upper()
         self.program = f"pyscf {pyscf.__version__}"
         self._last: tuple[Molecule, np.ndarray, np.ndarray] | None = None
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
-        label = self.label(molecule, xyz)
+        label = self._label(molecule, xyz, False)
         return label.energy, label.forces
 
     def label(self, molecule: Molecule, xyz: np.ndarray, esp: bool = False) -> Label:
@@ -84,6 +88,11 @@ class PySCFCalculator:
         Raises:
             CalculatorError: when the calculation fails, naming the molecule.
         """
+        if not self.restart:
+            self._last = None
+        return self._label(molecule, xyz, esp)
+
+    def _label(self, molecule: Molecule, xyz: np.ndarray, esp: bool) -> Label:
         xyz = checked(molecule, xyz)
         field = self._mean_field(molecule, xyz)
         try:

@@ -12,7 +12,8 @@ from espalike.units import BOHR, HARTREE
 class XTBCalculator:
     """GFN-xTB energies, analytic gradients and dipole moments, about 1–50 ms each.
 
-    The wavefunction of the last geometry is kept and starts the next one of the same molecule.
+    A call goes on from the wavefunction of the last geometry of the same molecule; a label starts afresh, so that it
+    is the same whatever was computed before.
 
     Args:
         method: `GFN2-xTB` or `GFN1-xTB`.
@@ -33,7 +34,7 @@ class XTBCalculator:
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
-        label = self.label(molecule, xyz)
+        label = self._label(molecule, xyz)
         return label.energy, label.forces
 
     def label(self, molecule: Molecule, xyz: np.ndarray, esp: bool = False) -> Label:
@@ -42,6 +43,10 @@ class XTBCalculator:
         Raises:
             CalculatorError: when the calculation fails, naming the molecule.
         """
+        self._last = None
+        return self._label(molecule, xyz)
+
+    def _label(self, molecule: Molecule, xyz: np.ndarray) -> Label:
         xyz = checked(molecule, xyz)
         try:
             try:

@@ -95,6 +95,17 @@ def test_the_result_does_not_depend_on_what_was_computed_before(calculator, tole
     np.testing.assert_allclose(forces_again, forces, atol=10 * tolerance)
 
 
+def test_xtb_labels_do_not_depend_on_what_was_computed_before():
+    molecule, xyz = perturbed("CO")
+    fresh = XTBCalculator().label(molecule, xyz)
+    calculator = XTBCalculator()
+    calculator(molecule, xyz + np.random.default_rng(1).normal(0, 0.05, xyz.shape))
+    label = calculator.label(molecule, xyz)
+    assert label.energy == fresh.energy
+    np.testing.assert_array_equal(label.forces, fresh.forces)
+    np.testing.assert_array_equal(label.dipole, fresh.dipole)
+
+
 def test_a_single_atom_feels_no_force():
     ion = from_smiles("[Na+]")
     for calculator in (PySCFCalculator(), XTBCalculator()):

@@ -200,6 +200,26 @@ def test_a_geometry_far_away_starts_afresh(monkeypatch):
     )
 
 
+def test_labels_do_not_depend_on_what_was_computed_before(monkeypatch):
+    """A run that is killed and goes on gives the very same labels; unless restarts are asked for."""
+    molecule, xyz = perturbed("O")
+    near = xyz + 0.003
+    near[0] -= 0.002
+    fresh = quick().label(molecule, near)
+    calculator = quick()
+    calculator(molecule, xyz)
+    label = calculator.label(molecule, near)
+    assert label.energy == fresh.energy
+    np.testing.assert_array_equal(label.forces, fresh.forces)
+    restarting = quick(restart=True)
+    fields = []
+    make = restarting._mean_field
+    monkeypatch.setattr(restarting, "_mean_field", lambda *a: fields.append(make(*a)) or fields[-1])
+    restarting.label(molecule, near)
+    assert restarting.label(molecule, near).energy == pytest.approx(fresh.energy, abs=1e-4)
+    assert fields[1].cycles <= fields[0].cycles - 3
+
+
 def test_open_shells_are_refused_by_name():
     water = from_smiles("O", "my-water")
     with pytest.raises(CalculatorError, match="my-water: 9 electrons") as caught:
