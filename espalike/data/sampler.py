@@ -42,7 +42,7 @@ class EpochSampler(Sampler[list[Pick]]):
 
     Args:
         counts: conformers of each entry, shape `(E,)`.
-        batch_size: most chunks in a batch of one process.
+        batch_size: most chunks in a batch of one process; of one, several processes may have to make two.
         conformers: most conformers in a chunk, None for all of its entry.
         epoch_of: `entries` or `conformers`, see the head of this module.
         seed: of the plan.
