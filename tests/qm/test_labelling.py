@@ -1,13 +1,15 @@
 """The label directory: what is done is kept and never repeated, what fails is told, settings are not mixed."""
 
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 
 from espalike.chem import from_smiles
 from espalike.qm.base import CalculatorError, Label, labelled
-from espalike.qm.labelling import Job, LabelDirectory
+from espalike.qm.labelling import Job, LabelDirectory, Labels, merged
+from espalike.types import Potential
 
 
 class Counting:
@@ -213,3 +215,23 @@ def test_geometries_made_in_a_second_attempt_are_labelled_by_the_next_run(tmp_pa
     directory = LabelDirectory(tmp_path)
     assert directory.done(job, 5) == 2
     assert directory.labels(job).failed == {}
+
+
+def test_labels_of_several_directories_follow_each_other():
+    def labels(start, count, **more):
+        xyz = np.arange(start, start + count)[:, None, None] * np.ones((1, 2, 3))
+        return Labels(xyz, xyz[:, 0, 0], -xyz, **more)
+
+    potential = Potential(np.ones((5, 3)), np.arange(5.0), np.array([0, 5]))
+    first = labels(0, 2, dipole=np.ones((2, 3)), esp=potential, failed=Counter(nan=1), messages=("a",))
+    both = merged([first, labels(2, 1, failed=Counter(nan=2), messages=("b",))])
+    np.testing.assert_array_equal(both.energy, [0, 1, 2])
+    np.testing.assert_array_equal(both.xyz[:, 0, 0], both.energy)
+    np.testing.assert_array_equal(both.forces, -both.xyz)
+    np.testing.assert_array_equal(np.isnan(both.dipole[:, 0]), [False, False, True])
+    np.testing.assert_array_equal(both.esp.count, [0, 5, 0])
+    np.testing.assert_array_equal(both.esp.values, potential.values)
+    assert (both.failed, both.messages) == (Counter(nan=3), ("a", "b"))
+    bare = merged([labels(0, 1), labels(1, 1)])
+    assert bare.dipole is None
+    assert bare.esp is None
