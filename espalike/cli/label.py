@@ -138,8 +138,12 @@ def _parts(cfg) -> list[_Part]:
 def _tasks(part: _Part, jobs: Sequence[Job], cfg, rejected: Counter[str], messages: list[str]) -> Iterator[Task]:
     """The entries that a sampler makes of the molecules; potentials are asked of the first sampler only."""
     from espalike.qm.compute import Task
+    from espalike.qm.sampling.torsions import named
 
     sampler = part.tools()[1]
+    table = getattr(sampler, "dihedrals", None)
+    if isinstance(table, str) and (unknown := named(table) - {job.molecule.name for job in jobs}):
+        messages.append(f"{table}: not in the input: {', '.join(sorted(unknown))}")
     first = not part.name or part.name == next(iter(cfg.sampler.parts))
     for job in jobs:
         try:
@@ -150,8 +154,8 @@ def _tasks(part: _Part, jobs: Sequence[Job], cfg, rejected: Counter[str], messag
             continue
         for suffix, entry in entries.items():
             frames = int(entry.frames) if cfg.stop is None else min(cfg.stop, entry.frames)
-            named = replace(job, name=f"{job.name}-{suffix}") if suffix else job
-            yield Task(named, part.directory, part.tools, suffix, frames, cfg.esp if first else 0)
+            entry_job = replace(job, name=f"{job.name}-{suffix}") if suffix else job
+            yield Task(entry_job, part.directory, part.tools, suffix, frames, cfg.esp if first else 0)
 
 
 def _label(tasks: Sequence[Task], compute: Compute, console) -> None:

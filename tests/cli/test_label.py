@@ -67,14 +67,15 @@ def test_stored_geometries_start_the_dynamics_and_splits_are_kept(tmp_path):
     )
 
 
-def test_several_samplers_make_one_store(tmp_path):
+def test_several_samplers_make_one_store(tmp_path, capsys):
     (tmp_path / "some.smi").write_text("CCO ethanol\nCO methanol\n")
-    (tmp_path / "scans.csv").write_text("name,dihedral\nethanol,0 1 2 8\n")
+    (tmp_path / "scans.csv").write_text("name,dihedral\nethanol,0 1 2 8\nethanal,0 1 2 3\n")
     arguments = [f"input={tmp_path}/some.smi", f"out={tmp_path}/store", "calculator=gfn2-xtb", "sampler=mixed"]
     arguments += ["calculator@sampler.calculator=mmff94", "+sampler@sampler.parts.scan=scan"]
     parts = ["thermal.frames=3", "thermal.starts=1", "distort.frames=2", "distort.starts=1"]
     parts += ["scan.spacing=120", f"scan.dihedrals={tmp_path}/scans.csv"]
     assert main(["label", *arguments, *(f"sampler.parts.{part}" for part in parts)]) == 0
+    assert "scans.csv: not in the input: ethanal" in capsys.readouterr().err
     store = Store.open(tmp_path / "store")
     records = {record.id: record for record in store.records()}
     assert {name: len(record.conformers.xyz) for name, record in records.items()} == {

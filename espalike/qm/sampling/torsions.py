@@ -85,6 +85,15 @@ def _check(molecule: Molecule, row: tuple[int, ...], sizes: tuple[int, ...]) -> 
             )
 
 
+def named(path: str) -> set[str]:
+    """The molecules of a table of torsions; see `chosen`.
+
+    Raises:
+        ValueError: for a file that is no such table.
+    """
+    return set(_table(path))
+
+
 @lru_cache(maxsize=8)
 def _table(path: str) -> dict[str, list[tuple[int, ...]]]:
     with open(path, newline="", encoding="utf-8") as file:
