@@ -94,28 +94,26 @@ def cluster_heads(record: Record, radius: float) -> np.ndarray:
 
 
 class _Index:
-    """Points that grow in number, searched for a neighbour: most in a tree, the newest ones still in a heap."""
+    """Fingerprints that grow in number, searched for near ones: a few arrays, each sorted by its first column."""
 
     def __init__(self) -> None:
-        self._tree: cKDTree | None = None
-        self._heap: list[np.ndarray] = []
-        self._waiting = 0
+        self._parts: list[np.ndarray] = []
 
     def add(self, points: np.ndarray) -> None:
-        self._heap.append(points)
-        self._waiting += len(points)
-        held = 0 if self._tree is None else self._tree.n
-        if self._waiting > held + 256:  # each point is sorted in a few times, however many come
-            old = [] if self._tree is None else [np.asarray(self._tree.data, np.float32)]
-            self._tree, self._heap, self._waiting = cKDTree(np.concatenate([*old, *self._heap])), [], 0
+        self._parts.append(points[np.argsort(points[:, 0])])
+        # like sizes are merged, so that there are few parts and each point is sorted in a few times only
+        while len(self._parts) > 1 and len(self._parts[-2]) <= 2 * len(self._parts[-1]):
+            both = np.concatenate([self._parts.pop(), self._parts.pop()])
+            self._parts.append(both[np.argsort(both[:, 0])])
 
     def near(self, points: np.ndarray, radius: float) -> np.ndarray:
-        """Which points have a neighbour whose coordinates all differ by at most `radius`."""
+        """Which points have a neighbour whose numbers all differ by at most `radius`."""
         found = np.zeros(len(points), dtype=bool)
-        if self._tree is not None:
-            found |= self._tree.query(points, p=np.inf, distance_upper_bound=radius)[0] <= radius
-        for part in self._heap:
-            found |= (np.abs(points[:, None] - part).max(axis=2) <= radius).any(axis=1)
+        for part in self._parts:
+            start = np.searchsorted(part[:, 0], points[:, 0] - radius, "left")
+            stop = np.searchsorted(part[:, 0], points[:, 0] + radius, "right")
+            for k in np.flatnonzero(stop > start):
+                found[k] |= (np.abs(part[start[k] : stop[k]] - points[k]).max(axis=1) <= radius).any()
         return found
 
 
