@@ -177,6 +177,23 @@ class Tuples(Moves):
 
 
 @dataclass(frozen=True, eq=False)
+class EspPoints(Moves):
+    """Reference electrostatic potentials of a batch's conformers, each at points of its own, side by side.
+
+    Attributes:
+        points: [Å], shape `(G, 3)`.
+        values: potential [kcal/mol/e], shape `(G,)`.
+        conformer: row of the batch's coordinates that a point belongs to, shape `(G,)`, int64.
+        mol: molecule of each point, shape `(G,)`, int64, ascending; within a molecule conformers ascend.
+    """
+
+    points: torch.Tensor
+    values: torch.Tensor
+    conformer: torch.Tensor
+    mol: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Batch(Moves):
     """Molecules side by side: atoms flat with an index vector, conformers leading, short molecules masked.
 
@@ -195,6 +212,12 @@ class Batch(Moves):
         source: index of each molecule's data source, shape `(M,)`, int64.
         ref_charge: reference partial charges [e], shape `(N,)`; NaN where unknown.
         ref_lj: reference Lennard-Jones sigma [Å] and epsilon [kcal/mol], shape `(N, 2)`; NaN where unknown.
+        dipole: reference dipole moments about the origin of `xyz` [e Å], shape `(K, M, 3)`; NaN where unknown; None
+            where no molecule of the batch has any.
+        esp: reference electrostatic potentials, or None where no molecule of the batch has any.
+        scan: which molecules' conformers are a torsion drive, shape `(M,)`, bool.
+        entry: number of each molecule's entry in its `StoreDataset`, whose `name_of` names it, shape `(M,)`, int64;
+            −1 where it comes from none.
     """
 
     x: torch.Tensor
@@ -211,6 +234,10 @@ class Batch(Moves):
     source: torch.Tensor | None = None
     ref_charge: torch.Tensor | None = None
     ref_lj: torch.Tensor | None = None
+    dipole: torch.Tensor | None = None
+    esp: EspPoints | None = None
+    scan: torch.Tensor | None = None
+    entry: torch.Tensor | None = None
 
     @property
     def n_mols(self) -> int:

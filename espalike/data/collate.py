@@ -9,7 +9,7 @@ import torch
 
 from espalike.data.dataset import Item, StoreDataset, levels_of
 from espalike.data.graph import Graph, batch_of, featurized, joined
-from espalike.types import Batch
+from espalike.types import Batch, EspPoints
 
 __all__ = ["Graph", "Item", "StoreDataset", "batch_of", "collate", "featurized", "levels_of"]
 
@@ -31,6 +31,19 @@ def _per_atom(items: Sequence[Item], name: str, shape: tuple[int, ...]) -> np.nd
     )
 
 
+def _potentials(items: Sequence[Item], dtype: torch.dtype) -> EspPoints | None:
+    """Electrostatic potentials of all items one after the other, or None where no item has any."""
+    known = [(m, item.esp) for m, item in enumerate(items) if item.esp is not None and item.esp.count.any()]
+    if not known:
+        return None
+    return EspPoints(
+        points=torch.from_numpy(np.concatenate([esp.points for _, esp in known])).to(dtype),
+        values=torch.from_numpy(np.concatenate([esp.values for _, esp in known])).to(dtype),
+        conformer=torch.from_numpy(np.concatenate([np.repeat(np.arange(len(e.count)), e.count) for _, e in known])),
+        mol=torch.from_numpy(np.repeat([m for m, _ in known], [e.count.sum() for _, e in known])),
+    )
+
+
 def collate(
     items: Sequence[Item],
     *,
@@ -42,7 +55,7 @@ def collate(
 
     Energies are relative to the entry's mean over the sampled conformers, subtracted in float64 before the cast. A
     masked slot holds the entry's first sampled geometry, so that whatever is computed there stays finite; its energy
-    and forces are NaN.
+    and forces are NaN, as is its dipole moment.
 
     Args:
         items: entries of a `StoreDataset`, or parts of entries.
@@ -59,7 +72,7 @@ def collate(
     floating = torch.empty(0, dtype=dtype).numpy().dtype
     xyz = np.empty((k, n, 3), floating)
     forces = np.full((k, n, 3), np.nan, floating)
-    energy = np.full((k, m), np.nan)
+    energy, dipole = np.full((k, m), np.nan), np.full((k, m, 3), np.nan)
     mask = np.zeros((k, m), dtype=bool)
     start = 0
     for j, item in enumerate(items):
@@ -68,6 +81,8 @@ def collate(
         xyz[c:, start:stop] = item.xyz[0]
         if item.forces is not None:
             forces[:c, start:stop] = item.forces
+        if item.dipole is not None:
+            dipole[:c, j] = item.dipole
         energy[:c, j] = item.energy - item.energy.mean()
         mask[:c, j] = True
         start = stop
@@ -81,4 +96,8 @@ def collate(
         source=torch.tensor([item.source for item in items]),
         ref_charge=torch.from_numpy(_per_atom(items, "ref_charge", ())).to(dtype),
         ref_lj=torch.from_numpy(_per_atom(items, "ref_lj", (2,))).to(dtype),
+        dipole=torch.from_numpy(dipole).to(dtype) if any(item.dipole is not None for item in items) else None,
+        esp=_potentials(items, dtype),
+        scan=torch.tensor([item.scan for item in items]),
+        entry=torch.tensor([item.entry for item in items]),
     )

@@ -15,7 +15,7 @@ from espalike.data.graph import Graph, featurized
 from espalike.data.sampler import Pick
 from espalike.data.split import check_leakage
 from espalike.data.store import Store
-from espalike.types import Molecule
+from espalike.types import Molecule, Potential
 
 CACHE = 256 * 2**20
 """Most bytes of molecular graphs that are kept: some 20,000 molecules of 40 atoms."""
@@ -39,6 +39,10 @@ class Item:
         ref_lj: reference sigma [Å] and epsilon [kcal/mol], shape `(A, 2)`, or None.
         level: index of the level of theory, 0 = target.
         source: index of the source.
+        dipole: dipole moments about the origin of the coordinates [e Å], shape `(C, 3)`, NaN where unknown; or None.
+        esp: electrostatic potential around each conformer, or None.
+        scan: whether the conformers are a torsion drive.
+        entry: its number in the data set, −1 where it comes from none.
     """
 
     graph: Graph
@@ -49,14 +53,22 @@ class Item:
     ref_lj: np.ndarray | None
     level: int
     source: int
+    dipole: np.ndarray | None = None
+    esp: Potential | None = None
+    scan: bool = False
+    entry: int = -1
 
     def take(self, conformers: np.ndarray) -> Item:
-        """The item with these of its conformers, copied."""
+        """The item with these of its conformers, ascending, copied."""
+        chosen = np.zeros(len(self.energy), dtype=bool)
+        chosen[conformers] = True
         return replace(
             self,
             xyz=self.xyz[conformers],
             energy=self.energy[conformers],
             forces=None if self.forces is None else self.forces[conformers],
+            dipole=None if self.dipole is None else self.dipole[conformers],
+            esp=None if self.esp is None else self.esp.take(chosen),
         )
 
 
@@ -155,6 +167,11 @@ class StoreDataset(Dataset[Item]):
         found = [store.text("key").take(pa.array(own)) for store, own in zip(self.stores, rows, strict=True)]
         return [key for column in found for key in column.to_pylist()]
 
+    def name_of(self, entry: int) -> str:
+        """What messages call an item, `store: record id`; `Batch.entry` has its number."""
+        s, i = self.refs[entry].tolist()
+        return f"{self.stores[s].name}: {self.stores[s].text('id')[i].as_py()}"
+
     def molecule(self, index: int) -> Molecule:
         """The graph of an item, for messages and baselines."""
         s, i = self.refs[index].tolist()
@@ -189,7 +206,7 @@ class StoreDataset(Dataset[Item]):
         self._account(conformers * int(self.atoms[index]) * 24 + _PAGES)
         graph = self._graphs.get(int(self._molecule[index]), lambda: featurized(store.molecule(i)))
         charge, lj = store.reference(i)
-        xyz, energy = store.array(i, "xyz"), store.flat(i, "energy")
+        xyz, energy, dipole = store.array(i, "xyz"), store.flat(i, "energy"), store.flat(i, "dipole")
         assert xyz is not None  # the schema forbids it
         assert energy is not None
         return Item(
@@ -201,6 +218,10 @@ class StoreDataset(Dataset[Item]):
             ref_lj=lj,
             level=int(self._level[index]),
             source=int(self._source[index]),
+            dipole=None if dipole is None else dipole.reshape(-1, 3),
+            esp=store.potential(i),
+            scan=store.flat(i, "dihedral") is not None,
+            entry=int(index),
         )
 
     def _account(self, nbytes: int) -> None:
