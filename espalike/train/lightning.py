@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
-from espalike.train.objective import Losses, Objective, centred
+from espalike.train.objective import Objective, centred
 from espalike.types import Batch, MMSystem, Prediction
 
 _LAST_RATE = 0.01
@@ -65,13 +65,18 @@ class TrainingModule(pl.LightningModule):
         self.sources, self.warmup = tuple(sources), warmup
         self.factors = objective.source_factors(self.sources)
         self._sums: dict[tuple[str, str], list[float]] = {}
+        self._steps = 1
 
-    def _step(self, batch: Batch, training: bool) -> tuple[Losses, Tensor, Prediction]:
+    def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, Prediction]:
         assert batch.xyz is not None
         system = self.model(batch)
         prediction = energy(system, batch.xyz, create_graph=True) if training else sliced_energy(system, batch.xyz)
         losses = self.objective.losses(system, prediction, batch, self.factors)
-        return losses, self.objective.total(losses), prediction
+        return losses, self.objective.total(losses, self._progress() if training else 1.0), prediction
+
+    def _progress(self) -> float:
+        """Share of training that is done; validation takes the weights of the end, so that its loss is one measure."""
+        return min(self.global_step / self._steps, 1.0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch.
@@ -81,7 +86,7 @@ class TrainingModule(pl.LightningModule):
         """
         losses, total, _ = self._step(batch, training=True)
         if not torch.isfinite(total):
-            parts = {name: float(value.detach()) for name, value in losses.__dict__.items()}
+            parts = {name: float(value.detach()) for name, value in losses.items()}
             raise NotFinite(f"the loss of training batch {batch_idx} is not finite: {parts}")
         self._log_losses("train", losses, total, batch)
         return total
@@ -92,9 +97,9 @@ class TrainingModule(pl.LightningModule):
         self._log_losses("val", losses, total, batch)
         self._add_errors(batch, prediction)
 
-    def _log_losses(self, stage: str, losses: Losses, total: Tensor, batch: Batch) -> None:
+    def _log_losses(self, stage: str, losses: dict[str, Tensor], total: Tensor, batch: Batch) -> None:
         self.log(f"{stage}/loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=batch.n_mols)
-        for name, value in losses.__dict__.items():
+        for name, value in losses.items():
             self.log(f"{stage}/{name}_loss", value, on_step=False, on_epoch=True, batch_size=batch.n_mols)
 
     def _add_errors(self, batch: Batch, prediction: Prediction) -> None:
@@ -125,7 +130,7 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimizer with a short warm-up and a cosine decay over all steps."""
         optimizer = self.make_optimizer(self.model.parameters())
-        steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        steps = self._steps = max(int(self.trainer.estimated_stepping_batches), 1)
         rise = max(round(self.warmup * steps), 1)
 
         def factor(step: int) -> float:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from espalike.terms.base import Param
 from espalike.types import Batch, Kind, MMSystem, Prediction
+
+LOSSES = ("energy", "forces", "charge", "lj", "torsion", "coupling")
+"""Losses that an `Objective` weights."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +37,6 @@ class Scales:
     torsion: float = 1.0
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Unweighted losses of a batch, each dimensionless; zero where the batch has no such reference."""
-
-    energy: Tensor
-    forces: Tensor
-    charge: Tensor
-    lj: Tensor
-    torsion: Tensor
-    coupling: Tensor
-
-
 def centred(energy: Tensor, mask: Tensor) -> Tensor:
     """Energies minus each molecule's mean over its real conformers, shape `(K, M)`; zero where masked."""
     count = mask.sum(0).clamp_min(1)
@@ -66,7 +58,8 @@ def _squares(
         columns = [c for c, p in enumerate(bound.term.params) if chosen(p)]
         if columns and len(bound.values) and bound.term.kind is not Kind.IMPROPER:
             scales = zero.new_tensor([scale(bound.term.params[c]) for c in columns])
-            total = total + ((bound.values[:, columns] / scales) ** 2).sum(-1).mean()
+            squares = ((bound.values[:, columns] / scales) ** 2).sum(-1)
+            total = total + _mean(squares, torch.ones_like(squares, dtype=torch.bool))
     return total
 
 
@@ -79,6 +72,11 @@ class Objective:
         energy, forces, charge, lj, torsion, coupling: weights.
         scales: errors that count as one.
         sources: factors on the energy and force losses of a source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise.
+        schedules: factors on a weight over training, as points `(share of training done, factor)` that are joined by
+            straight lines, e.g. `{"forces": [[0, 0.1], [0.5, 1]]}`; 1 otherwise.
+
+    Raises:
+        ValueError: when a schedule is of no loss, or its points are not in order within 0 to 1.
     """
 
     energy: float = 1.0
@@ -89,6 +87,25 @@ class Objective:
     coupling: float = 1e-3
     scales: Scales = field(default_factory=Scales)
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    schedules: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+
+    def __post_init__(self):
+        unknown = sorted(set(self.schedules) - set(LOSSES))
+        if unknown:
+            raise ValueError(f"objective.schedules names {', '.join(unknown)}; losses: {', '.join(LOSSES)}")
+        for name, points in self.schedules.items():
+            done = [point[0] for point in points if len(point) == 2]
+            if not points or len(done) < len(points) or done != sorted(done) or done[0] < 0.0 or done[-1] > 1.0:
+                raise ValueError(
+                    f"objective.schedules.{name}: expected points [share of training, factor], shares ascending from "
+                    f"0 to 1, e.g. [[0, 0.1], [0.5, 1]]; got {points}"
+                )
+
+    def weight(self, name: str, progress: float = 1.0) -> float:
+        """Weight of a loss when a share of training, `progress`, is done."""
+        points = self.schedules.get(name)
+        factor = np.interp(progress, [p for p, _ in points], [f for _, f in points]) if points else 1.0
+        return float(getattr(self, name) * factor)
 
     def source_factors(self, sources: Sequence[str]) -> Tensor:
         """Factors on energy and forces by source index, shape `(S, 2)`.
@@ -105,8 +122,11 @@ class Objective:
         rows = [[self.sources.get(s, {}).get(name, 1.0) for name in ("energy", "forces")] for s in sources]
         return torch.tensor(rows)
 
-    def losses(self, system: MMSystem, prediction: Prediction, batch: Batch, factors: Tensor) -> Losses:
-        """Losses of a batch with labels; `factors` are those of `source_factors`."""
+    def losses(self, system: MMSystem, prediction: Prediction, batch: Batch, factors: Tensor) -> dict[str, Tensor]:
+        """Unweighted, dimensionless losses of a batch with labels; zero where it has no such reference.
+
+        `factors` are those of `source_factors`.
+        """
         assert batch.energy is not None
         assert batch.forces is not None
         assert batch.mask is not None
@@ -120,14 +140,14 @@ class Objective:
         force_known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
         force_error = (prediction.forces - torch.where(force_known, batch.forces, 0.0)) / self.scales.forces
         zero = prediction.energy.new_zeros(())
-        return Losses(
-            energy=_mean(error**2 * weight[:, 0], known),
-            forces=_mean(force_error**2 * weight[batch.mol, 1].unsqueeze(-1), force_known),
-            charge=self._charge(system, batch.ref_charge, zero),
-            lj=self._lj(system, batch.ref_lj, zero),
-            torsion=_squares(system, zero, lambda p: p.link == "free", lambda p: self.scales.torsion),
-            coupling=_squares(system, zero, lambda p: p.link.startswith("range") and p.mean == 0.0, lambda p: p.std),
-        )
+        return {
+            "energy": _mean(error**2 * weight[:, 0], known),
+            "forces": _mean(force_error**2 * weight[batch.mol, 1].unsqueeze(-1), force_known),
+            "charge": self._charge(system, batch.ref_charge, zero),
+            "lj": self._lj(system, batch.ref_lj, zero),
+            "torsion": _squares(system, zero, lambda p: p.link == "free", lambda p: self.scales.torsion),
+            "coupling": _squares(system, zero, lambda p: p.link.startswith("range") and p.mean == 0.0, lambda p: p.std),
+        }
 
     def _charge(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
         for bound in system.terms:
@@ -146,13 +166,6 @@ class Objective:
                 return _mean(size**2 + depth**2, known)
         return zero
 
-    def total(self, losses: Losses) -> Tensor:
-        """The weighted sum."""
-        return (
-            self.energy * losses.energy
-            + self.forces * losses.forces
-            + self.charge * losses.charge
-            + self.lj * losses.lj
-            + self.torsion * losses.torsion
-            + self.coupling * losses.coupling
-        )
+    def total(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
+        """The weighted sum when a share of training, `progress`, is done."""
+        return torch.stack([self.weight(name, progress) * loss for name, loss in losses.items()]).sum()

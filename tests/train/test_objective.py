@@ -57,20 +57,20 @@ def test_losses_equal_numpys(setup):
         p, r = (v[:n, mol].detach().numpy() for v in (prediction.energy, batch.energy))
         squares += weight * (((p - p.mean()) - (r - r.mean())) ** 2).sum() / 4.0
         count += n
-    assert float(losses.energy) == pytest.approx(squares / count, rel=1e-10)
+    assert float(losses["energy"]) == pytest.approx(squares / count, rel=1e-10)
     squares, count = 0.0, 0
     for mol, (n, weight) in enumerate([(2, 1.0), (5, 2.0), (3, 1.0)]):
         atoms = (batch.mol == mol).numpy()
         error = (prediction.forces - batch.forces).detach().numpy()[:n, atoms]
         squares, count = squares + weight * (error**2).sum() / 9.0, count + error.size
-    assert float(losses.forces) == pytest.approx(squares / count, rel=1e-10)
+    assert float(losses["forces"]) == pytest.approx(squares / count, rel=1e-10)
     q = system.bound("Coulomb").values[:3, 0].detach().numpy()
-    assert float(losses.charge) == pytest.approx((((q - [-0.8, 0.4, 0.4]) / 0.1) ** 2).mean(), rel=1e-10)
+    assert float(losses["charge"]) == pytest.approx((((q - [-0.8, 0.4, 0.4]) / 0.1) ** 2).mean(), rel=1e-10)
     lj = system.bound("LennardJones").values[:3].numpy()
     size = ((lj[:, 0] - [3.2, 1.0, 1.0]) / 0.1) * [1, 0, 0]  # a well of no depth has no size
     depth = (np.sqrt(lj[:, 1]) - np.sqrt([0.15, 0, 0])) / 0.02
     expected = (size**2 + depth**2).mean()
-    assert float(losses.lj) == pytest.approx(expected, rel=1e-10)
+    assert float(losses["lj"]) == pytest.approx(expected, rel=1e-10)
 
 
 def test_losses_do_not_depend_on_what_a_masked_slot_holds(setup):
@@ -81,7 +81,7 @@ def test_losses_do_not_depend_on_what_a_masked_slot_holds(setup):
     moved = prediction.energy.clone()
     moved[~batch.mask] += 100.0
     changed = type(prediction)(moved, prediction.forces, prediction.by_term)
-    assert torch.equal(objective.losses(system, changed, batch, factors).energy, reference.energy)
+    assert torch.equal(objective.losses(system, changed, batch, factors)["energy"], reference["energy"])
 
 
 def test_a_constant_in_the_energy_does_not_matter():
@@ -94,10 +94,34 @@ def test_total_is_the_weighted_sum(setup):
     batch, system, prediction = setup
     objective = Objective(energy=2.0, forces=0.3, charge=0.7, lj=0.1, torsion=5.0, coupling=3.0)
     losses = objective.losses(system, prediction, batch, objective.source_factors(["a", "b"]))
-    expected = 2 * losses.energy + 0.3 * losses.forces + 0.7 * losses.charge + 0.1 * losses.lj + 5 * losses.torsion
-    expected = expected + 3 * losses.coupling
+    weights = {"energy": 2.0, "forces": 0.3, "charge": 0.7, "lj": 0.1, "torsion": 5.0, "coupling": 3.0}
+    expected = sum(weights[name] * loss for name, loss in losses.items())
     torch.testing.assert_close(objective.total(losses), expected)
-    assert all(float(v) > 0 for v in losses.__dict__.values())
+    assert all(float(v) > 0 for v in losses.values())
+
+
+def test_weights_follow_their_schedule():
+    objective = Objective(energy=2.0, schedules={"energy": [[0.25, 0.5], [0.75, 1.5]]})
+    weights = [objective.weight("energy", progress) for progress in (0.0, 0.25, 0.5, 0.625, 1.0)]
+    assert weights == pytest.approx([1.0, 1.0, 2.0, 2.5, 3.0])
+    assert objective.weight("forces", 0.3) == 1.0
+    losses = {"energy": torch.tensor(3.0), "forces": torch.tensor(1.0)}
+    assert float(objective.total(losses, 0.5)) == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize(
+    "schedules",
+    [
+        {"force": [[0, 1]]},
+        {"forces": []},
+        {"forces": [[0, 1], [2, 1]]},
+        {"forces": [[1, 0], [0, 1]]},
+        {"forces": [[0]]},
+    ],
+)
+def test_schedules_that_make_no_sense_are_refused(schedules):
+    with pytest.raises(ValueError, match=r"objective\.schedules.*(losses: energy|expected points)"):
+        Objective(schedules=schedules)
 
 
 def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values_are_not(setup):
@@ -105,7 +129,7 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
     losses = Objective().losses(system, prediction, batch, Objective().source_factors(["a", "b"]))
     bound = system.bound("BondBond")
     assert bound.term.params[0].std == 20.0
-    torch.testing.assert_close(losses.coupling, ((bound.values[:, 0] / 20.0) ** 2).mean())
+    torch.testing.assert_close(losses["coupling"], ((bound.values[:, 0] / 20.0) ** 2).mean())
 
 
 @pytest.mark.parametrize(
