@@ -202,6 +202,8 @@ class Batch(Moves):
         numbers: atomic numbers, shape `(N,)`, int64.
         edges: directed edges (source, target), both directions of each bond, shape `(2, E)`, int64.
         mol: molecule of each atom, shape `(N,)`, int64, ascending.
+        orbit: of each atom the first one that no message passing can tell from it, shape `(N,)`, int64, so that the
+            network need not look at both; None when not known.
         net_charge: formal net charge [e] of each molecule, shape `(M,)`.
         tuples: tuples by kind.
         xyz: coordinates [Å], shape `(K, N, 3)`, or None when only parameters are wanted.
@@ -226,6 +228,7 @@ class Batch(Moves):
     mol: torch.Tensor
     net_charge: torch.Tensor
     tuples: dict[Kind, Tuples]
+    orbit: torch.Tensor | None = None
     xyz: torch.Tensor | None = None
     energy: torch.Tensor | None = None
     forces: torch.Tensor | None = None

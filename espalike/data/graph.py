@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from espalike.features import featurize
+from espalike.features import featurize, orbits
 from espalike.topology import enumerate_tuples
 from espalike.types import Batch, Kind, Molecule, Tuples
 
@@ -22,6 +22,7 @@ class Graph:
         x: atom features, shape `(A, F)`, float32.
         numbers: atomic numbers, shape `(A,)`.
         edges: directed edges, both directions of each bond, shape `(2, E)`.
+        orbit: of each atom the first one that the network cannot tell from it, shape `(A,)`.
         net_charge: formal net charge [e].
         tuples: atom indices by kind, each `(T, k)`.
         is14: which pairs are exactly three bonds apart, shape `(T,)`.
@@ -30,6 +31,7 @@ class Graph:
     x: np.ndarray
     numbers: np.ndarray
     edges: np.ndarray
+    orbit: np.ndarray
     net_charge: int
     tuples: dict[Kind, np.ndarray]
     is14: np.ndarray
@@ -37,7 +39,7 @@ class Graph:
     @property
     def nbytes(self) -> int:
         """Memory its arrays take [byte]."""
-        arrays = (self.x, self.numbers, self.edges, self.is14, *self.tuples.values())
+        arrays = (self.x, self.numbers, self.edges, self.orbit, self.is14, *self.tuples.values())
         return sum(array.nbytes for array in arrays)
 
 
@@ -55,10 +57,12 @@ def featurized(molecule: Molecule) -> Graph:
         Kind.PROPER_PAIR: topology.proper_pairs,
         Kind.PAIR: topology.pairs,
     }
+    x = featurize(molecule, topology)
     return Graph(
-        x=featurize(molecule, topology),
+        x=x,
         numbers=molecule.numbers.astype(np.uint8),
         edges=np.concatenate([molecule.bonds, molecule.bonds[:, ::-1]]).T.astype(index),
+        orbit=orbits(x, molecule.bonds).astype(index),
         net_charge=molecule.net_charge,
         tuples={kind: idx.astype(index) for kind, idx in tuples.items()},
         is14=topology.is14,
@@ -91,6 +95,9 @@ def joined(graphs: Sequence[Graph], dtype: torch.dtype) -> dict[str, Any]:
         "numbers": torch.from_numpy(np.concatenate([g.numbers for g in graphs], dtype=np.int64)),
         "edges": torch.from_numpy(edges),
         "mol": torch.from_numpy(np.repeat(index, sizes)),
+        "orbit": torch.from_numpy(
+            np.concatenate([g.orbit for g in graphs], dtype=np.int64) + np.repeat(offsets, sizes)
+        ),
         "net_charge": torch.tensor([g.net_charge for g in graphs], dtype=dtype),
         "tuples": tuples,
     }
