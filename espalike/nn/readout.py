@@ -30,6 +30,9 @@ class Readout(nn.ModuleList):
         width: size of an atom's representation.
         hidden: size of the heads' hidden layers.
         n_levels: levels of theory in training.
+
+    Attributes:
+        names: what the heads are called, in order: the terms they serve, joined by `+`.
     """
 
     def __init__(self, terms: Sequence[Term], width: int, hidden: int, n_levels: int):
@@ -47,6 +50,7 @@ class Readout(nn.ModuleList):
             for p in term.params:
                 if p.universal:
                     self.register_parameter(f"{term.name}_{p.name}", nn.Parameter(torch.zeros(())))
+        self.names = ["+".join(self.terms[t].name for t in members) for members in groups.values()]
         for key, members in groups.items():
             if isinstance(key, tuple) and key[0] == "charge":
                 self._charge[members[0]] = len(self)

@@ -67,12 +67,20 @@ class TrainingModule(pl.LightningModule):
         self._sums: dict[tuple[str, str], list[float]] = {}
         self._steps = 1
 
-    def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, Prediction]:
+    def predict(self, batch: Batch, training: bool = True) -> tuple[MMSystem, Prediction]:
+        """Parameters, energies and forces of a batch; in training, energies and forces can be differentiated."""
         assert batch.xyz is not None
         system = self.model(batch)
-        prediction = energy(system, batch.xyz, create_graph=True) if training else sliced_energy(system, batch.xyz)
-        losses = self.objective.losses(system, prediction, batch, self.factors)
-        return losses, self.objective.total(losses, self._progress() if training else 1.0), prediction
+        return system, energy(system, batch.xyz, create_graph=True) if training else sliced_energy(system, batch.xyz)
+
+    def losses(self, system: MMSystem, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+        """Unweighted losses of a batch."""
+        return self.objective.losses(system, prediction, batch, self.factors)
+
+    def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, MMSystem, Prediction]:
+        system, prediction = self.predict(batch, training)
+        losses = self.losses(system, prediction, batch)
+        return losses, self.objective.total(losses, self._progress() if training else 1.0), system, prediction
 
     def _progress(self) -> float:
         """Share of training that is done; validation takes the weights of the end, so that its loss is one measure."""
@@ -84,18 +92,19 @@ class TrainingModule(pl.LightningModule):
         Raises:
             NotFinite: naming the parts of the loss that are not finite.
         """
-        losses, total, _ = self._step(batch, training=True)
+        losses, total, *_ = self._step(batch, training=True)
         if not torch.isfinite(total):
             parts = {name: float(value.detach()) for name, value in losses.items()}
             raise NotFinite(f"the loss of training batch {batch_idx} is not finite: {parts}")
         self._log_losses("train", losses, total, batch)
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Losses and, per source, squared errors of one batch."""
-        losses, total, prediction = self._step(batch, training=False)
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Losses and, per source, squared errors of one batch; what was predicted goes to the callbacks."""
+        losses, total, system, prediction = self._step(batch, training=False)
         self._log_losses("val", losses, total, batch)
         self._add_errors(batch, prediction)
+        return {"loss": total, "system": system, "prediction": prediction}
 
     def _log_losses(self, stage: str, losses: dict[str, Tensor], total: Tensor, batch: Batch) -> None:
         self.log(f"{stage}/loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=batch.n_mols)
