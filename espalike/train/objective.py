@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from espalike.terms.base import Param
+from espalike.train.processes import shared_mean
 from espalike.types import Batch, Kind, MMSystem, Prediction
 
 LOSSES = ("energy", "forces", "charge", "lj", "torsion", "coupling")
@@ -44,11 +45,6 @@ def centred(energy: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, energy - mean, 0.0)
 
 
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    """Mean of values where a condition holds; zero when it holds nowhere."""
-    return torch.where(where, values, 0.0).sum() / where.sum().clamp_min(1)
-
-
 def _squares(
     system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], scale: Callable[[Param], float]
 ) -> Tensor:
@@ -56,10 +52,10 @@ def _squares(
     total = zero
     for bound in system.terms:
         columns = [c for c, p in enumerate(bound.term.params) if chosen(p)]
-        if columns and len(bound.values) and bound.term.kind is not Kind.IMPROPER:
+        if columns and bound.term.kind is not Kind.IMPROPER:  # also without such tuples: other processes have some
             scales = zero.new_tensor([scale(bound.term.params[c]) for c in columns])
             squares = ((bound.values[:, columns] / scales) ** 2).sum(-1)
-            total = total + _mean(squares, torch.ones_like(squares, dtype=torch.bool))
+            total = total + shared_mean(squares, torch.ones_like(squares, dtype=torch.bool))
     return total
 
 
@@ -141,8 +137,8 @@ class Objective:
         force_error = (prediction.forces - torch.where(force_known, batch.forces, 0.0)) / self.scales.forces
         zero = prediction.energy.new_zeros(())
         return {
-            "energy": _mean(error**2 * weight[:, 0], known),
-            "forces": _mean(force_error**2 * weight[batch.mol, 1].unsqueeze(-1), force_known),
+            "energy": shared_mean(error**2 * weight[:, 0], known),
+            "forces": shared_mean(force_error**2 * weight[batch.mol, 1].unsqueeze(-1), force_known),
             "charge": self._charge(system, batch.ref_charge, zero),
             "lj": self._lj(system, batch.ref_lj, zero),
             "torsion": _squares(system, zero, lambda p: p.link == "free", lambda p: self.scales.torsion),
@@ -153,7 +149,7 @@ class Objective:
         for bound in system.terms:
             if bound.term.params[0].link == "charge":
                 error = (bound.values[:, 0].to(reference.dtype) - torch.nan_to_num(reference)) / self.scales.charge
-                return _mean(error**2, reference.isfinite())
+                return shared_mean(error**2, reference.isfinite())
         return zero
 
     def _lj(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
@@ -163,7 +159,7 @@ class Objective:
                 sigma, epsilon = torch.where(known.unsqueeze(-1), reference, 1.0).unbind(-1)
                 size = (bound.values[:, 0] - sigma) / self.scales.sigma * (epsilon > 0.0)  # no well has no size
                 depth = (bound.values[:, 1].sqrt() - epsilon.sqrt()) / self.scales.sqrt_epsilon
-                return _mean(size**2 + depth**2, known)
+                return shared_mean(size**2 + depth**2, known)
         return zero
 
     def total(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
