@@ -49,6 +49,9 @@ class EpochSampler(Sampler[list[Pick]]):
         rank: number of this process; None = what `torch.distributed` says when asked, 0 where it is not used.
         world: number of processes; None as for `rank`.
 
+    Attributes:
+        start: batches of each process that the next iteration leaves out, for a run resumed in the middle of an epoch.
+
     Raises:
         ValueError: for other words or numbers, or when there is nothing to draw from.
     """
@@ -71,7 +74,7 @@ class EpochSampler(Sampler[list[Pick]]):
             raise ValueError("an epoch needs entries, each with at least one conformer")
         self.counts = np.asarray(counts, dtype=np.int64)
         self.batch_size, self.conformers, self.epoch_of, self.seed = batch_size, conformers, epoch_of, seed
-        self.rank, self.world, self.epoch = rank, world, 0
+        self.rank, self.world, self.epoch, self.start = rank, world, 0, 0
         cut = conformers is not None and epoch_of == "conformers"
         parts = -(-self.counts // conformers) if cut else np.ones_like(self.counts)  # type: ignore[operator]
         self._parts = parts.astype(np.int32)
@@ -99,7 +102,8 @@ class EpochSampler(Sampler[list[Pick]]):
         n = int(self._starts[-1])
         order = np.random.default_rng([self.seed, self.epoch]).permutation(n)
         batches = self._steps(world) * world
-        for b in range(rank, batches, world):
+        start, self.start = self.start, 0
+        for b in range(rank + start * world, batches, world):
             yield [self._pick(int(chunk)) for chunk in order[b * n // batches : (b + 1) * n // batches]]
 
     def _place(self) -> tuple[int, int]:

@@ -288,3 +288,14 @@ def test_two_real_processes_share_an_epoch(shards, tmp_path):
         assert process.exitcode == 0
     assert told[0][0] + told[1][0] == stored(shards)
     assert all(steps == [length, length] for _, steps, length in told)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_an_epoch_may_begin_in_its_middle_once(world):
+    for rank in range(world):
+        sampler = EpochSampler(np.full(20, 5), 3, 2, "conformers", rank=rank, world=world)
+        whole = plain(sampler)
+        sampler.start = 4
+        assert plain(sampler) == whole[4:]
+        assert plain(sampler) == whole
+        assert len(sampler) == len(whole)
