@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espalike.terms.base import Param
-from espalike.train.processes import shared_mean
-from espalike.types import Batch, Kind, MMSystem, Prediction
+from espalike.train import losses as parts
+from espalike.train.losses import centred as centred
+from espalike.types import Batch, MMSystem, Prediction
 
-LOSSES = ("energy", "forces", "charge", "lj", "torsion", "coupling")
+BY_SOURCE = ("energy", "forces", "profile", "dipole", "esp")
+"""Losses that a source may have factors on."""
+LOSSES = (*BY_SOURCE, "charge", "lj", "torsion", "coupling", "pull")
 """Losses that an `Objective` weights."""
 
 
@@ -28,6 +30,8 @@ class Scales:
         sigma: [Å].
         sqrt_epsilon: square root of a well depth [(kcal/mol)^½], which is what mixes.
         torsion: torsion coefficient [kcal/mol].
+        dipole: component of a dipole moment [e Å].
+        esp: electrostatic potential [kcal/mol/e].
     """
 
     energy: float = 1.0
@@ -36,56 +40,57 @@ class Scales:
     sigma: float = 0.03
     sqrt_epsilon: float = 0.02
     torsion: float = 1.0
-
-
-def centred(energy: Tensor, mask: Tensor) -> Tensor:
-    """Energies minus each molecule's mean over its real conformers, shape `(K, M)`; zero where masked."""
-    count = mask.sum(0).clamp_min(1)
-    mean = torch.where(mask, energy, 0.0).sum(0) / count
-    return torch.where(mask, energy - mean, 0.0)
-
-
-def _squares(
-    system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], scale: Callable[[Param], float]
-) -> Tensor:
-    """Sum of squares, in units of a scale, of the chosen parameters, averaged over tuples; impropers do not count."""
-    total = zero
-    for bound in system.terms:
-        columns = [c for c, p in enumerate(bound.term.params) if chosen(p)]
-        if columns and bound.term.kind is not Kind.IMPROPER:  # also without such tuples: other processes have some
-            scales = zero.new_tensor([scale(bound.term.params[c]) for c in columns])
-            squares = ((bound.values[:, columns] / scales) ** 2).sum(-1)
-            total = total + shared_mean(squares, torch.ones_like(squares, dtype=torch.bool))
-    return total
+    dipole: float = 0.05
+    esp: float = 1.0
 
 
 @dataclass(frozen=True)
 class Objective:
-    """Weighted sum of mean squared errors: energies (centred per molecule), forces, charges, Lennard-Jones
-    parameters, and L2 terms that keep torsion coefficients and couplings small.
+    """Weighted sum of mean squared errors and of what keeps parameters where they should be.
+
+    A loss of weight zero is not computed.
 
     Attributes:
-        energy, forces, charge, lj, torsion, coupling: weights.
+        energy: weight of energies, centred per molecule.
+        forces: weight of forces.
+        profile: weight of torsion drives, their points Boltzmann-weighted; they count in `energy` as well.
+        dipole: weight of the dipole moments of the partial charges.
+        esp: weight of the electrostatic potential of the partial charges.
+        charge: weight of reference charges.
+        lj: weight of reference Lennard-Jones parameters.
+        torsion: weight of the squares of torsion coefficients.
+        coupling: weight of the squares of couplings, in units of their spread.
+        pull: weight of the squared distance from the parameters of the model that training starts from, in units of
+            their spread.
+        temperature: of the Boltzmann weights of torsion drives [K].
         scales: errors that count as one.
-        sources: factors on the energy and force losses of a source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise.
+        sources: factors on losses of a source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise. See `BY_SOURCE`.
         schedules: factors on a weight over training, as points `(share of training done, factor)` that are joined by
             straight lines, e.g. `{"forces": [[0, 0.1], [0.5, 1]]}`; 1 otherwise.
 
     Raises:
-        ValueError: when a schedule is of no loss, or its points are not in order within 0 to 1.
+        ValueError: when no weight is positive, a schedule is of no loss, or its points are not in order within 0 to 1.
     """
 
     energy: float = 1.0
     forces: float = 1.0
+    profile: float = 0.0
+    dipole: float = 0.0
+    esp: float = 0.0
     charge: float = 0.5
     lj: float = 0.1
     torsion: float = 1e-3
     coupling: float = 1e-3
+    pull: float = 0.0
+    temperature: float = 1000.0
     scales: Scales = field(default_factory=Scales)
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     schedules: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
 
     def __post_init__(self):
+        weights = {name: getattr(self, name) for name in LOSSES}
+        if min(weights.values()) < 0.0 or not any(weights.values()):
+            raise ValueError(f"objective: weights must not be negative, and one must be positive; got {weights}")
         unknown = sorted(set(self.schedules) - set(LOSSES))
         if unknown:
             raise ValueError(f"objective.schedules names {', '.join(unknown)}; losses: {', '.join(LOSSES)}")
@@ -104,7 +109,7 @@ class Objective:
         return float(getattr(self, name) * factor)
 
     def source_factors(self, sources: Sequence[str]) -> Tensor:
-        """Factors on energy and forces by source index, shape `(S, 2)`.
+        """Factors on the losses of `BY_SOURCE` by source index, shape `(S, 5)`.
 
         Raises:
             ValueError: when a factor is given for a source that the data does not hold, or for another loss.
@@ -113,54 +118,54 @@ class Objective:
         if unknown:
             raise ValueError(f"objective.sources names {', '.join(unknown)}; the data holds {', '.join(sources)}")
         for source, factors in self.sources.items():
-            if set(factors) - {"energy", "forces"}:
-                raise ValueError(f"objective.sources.{source} takes energy and forces; got {', '.join(factors)}")
-        rows = [[self.sources.get(s, {}).get(name, 1.0) for name in ("energy", "forces")] for s in sources]
-        return torch.tensor(rows)
+            if set(factors) - set(BY_SOURCE):
+                raise ValueError(f"objective.sources.{source} takes {', '.join(BY_SOURCE)}; got {', '.join(factors)}")
+        return torch.tensor([[self.sources.get(s, {}).get(name, 1.0) for name in BY_SOURCE] for s in sources])
 
-    def losses(self, system: MMSystem, prediction: Prediction, batch: Batch, factors: Tensor) -> dict[str, Tensor]:
-        """Unweighted, dimensionless losses of a batch with labels; zero where it has no such reference.
+    def losses(
+        self,
+        system: MMSystem,
+        prediction: Prediction,
+        batch: Batch,
+        factors: Tensor,
+        start: MMSystem | None = None,
+    ) -> dict[str, Tensor]:
+        """Unweighted, dimensionless losses of a batch with labels, without those of weight zero.
 
-        `factors` are those of `source_factors`.
+        A loss is zero where the batch has no such reference; one of which the force field knows nothing is left out.
+
+        Args:
+            system: the parameters.
+            prediction: energies and forces.
+            batch: the labels.
+            factors: those of `source_factors`.
+            start: parameters of the same molecules in the model that training starts from, where `pull` is not zero.
         """
-        assert batch.energy is not None
-        assert batch.forces is not None
-        assert batch.mask is not None
         assert batch.source is not None
-        assert prediction.forces is not None
-        assert batch.ref_charge is not None
-        assert batch.ref_lj is not None
-        weight = factors.to(prediction.energy)[batch.source]
-        known = batch.mask & batch.energy.isfinite()
-        error = (centred(prediction.energy, known) - torch.where(known, batch.energy, 0.0)) / self.scales.energy
-        force_known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
-        force_error = (prediction.forces - torch.where(force_known, batch.forces, 0.0)) / self.scales.forces
-        zero = prediction.energy.new_zeros(())
-        return {
-            "energy": shared_mean(error**2 * weight[:, 0], known),
-            "forces": shared_mean(force_error**2 * weight[batch.mol, 1].unsqueeze(-1), force_known),
-            "charge": self._charge(system, batch.ref_charge, zero),
-            "lj": self._lj(system, batch.ref_lj, zero),
-            "torsion": _squares(system, zero, lambda p: p.link == "free", lambda p: self.scales.torsion),
-            "coupling": _squares(system, zero, lambda p: p.link.startswith("range") and p.mean == 0.0, lambda p: p.std),
+        factor = dict(zip(BY_SOURCE, factors.to(prediction.energy)[batch.source].unbind(-1), strict=True))
+        zero, scales, charges = prediction.energy.new_zeros(()), self.scales, parts.charges_of(system)
+        losses: dict[str, Callable[[], Tensor]] = {
+            "energy": lambda: parts.energy_loss(prediction.energy, batch, factor["energy"], scales.energy),
+            "forces": lambda: parts.force_loss(prediction, batch, factor["forces"], scales.forces),
+            "profile": lambda: parts.profile_loss(
+                prediction.energy, batch, factor["profile"], self.temperature, scales.energy
+            ),
+            "torsion": lambda: parts.squares(system, zero, lambda p: p.link == "free", lambda p: scales.torsion),
+            "coupling": lambda: parts.squares(
+                system, zero, lambda p: p.link.startswith("range") and p.mean == 0.0, lambda p: p.std
+            ),
         }
-
-    def _charge(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
-        for bound in system.terms:
-            if bound.term.params[0].link == "charge":
-                error = (bound.values[:, 0].to(reference.dtype) - torch.nan_to_num(reference)) / self.scales.charge
-                return shared_mean(error**2, reference.isfinite())
-        return zero
-
-    def _lj(self, system: MMSystem, reference: Tensor, zero: Tensor) -> Tensor:
-        for bound in system.terms:
-            if tuple(p.name for p in bound.term.params) == ("sigma", "epsilon"):
-                known = reference.isfinite().all(-1)
-                sigma, epsilon = torch.where(known.unsqueeze(-1), reference, 1.0).unbind(-1)
-                size = (bound.values[:, 0] - sigma) / self.scales.sigma * (epsilon > 0.0)  # no well has no size
-                depth = (bound.values[:, 1].sqrt() - epsilon.sqrt()) / self.scales.sqrt_epsilon
-                return shared_mean(size**2 + depth**2, known)
-        return zero
+        if charges is not None:
+            losses |= {
+                "charge": lambda: parts.charge_loss(charges, batch, scales.charge),
+                "dipole": lambda: parts.dipole_loss(charges, batch, factor["dipole"], scales.dipole),
+                "esp": lambda: parts.esp_loss(charges, batch, factor["esp"], scales.esp),
+            }
+        if (bound := parts.lennard_jones(system)) is not None:
+            losses["lj"] = lambda: parts.lj_loss(bound.values, batch, scales.sigma, scales.sqrt_epsilon)
+        if start is not None:
+            losses["pull"] = lambda: parts.pull_loss(system, start, scales.charge)
+        return {name: loss() for name, loss in losses.items() if getattr(self, name)}
 
     def total(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
         """The weighted sum when a share of training, `progress`, is done."""

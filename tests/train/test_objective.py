@@ -109,6 +109,17 @@ def test_weights_follow_their_schedule():
     assert float(objective.total(losses, 0.5)) == pytest.approx(7.0)
 
 
+def test_a_loss_of_weight_zero_is_left_out_and_some_weight_is_needed(setup):
+    batch, system, prediction = setup
+    objective = Objective(charge=0.0, torsion=0.0)
+    names = set(objective.losses(system, prediction, batch, objective.source_factors(["a", "b"])))
+    assert names == {"energy", "forces", "lj", "coupling"}
+    with pytest.raises(ValueError, match="one must be positive"):
+        Objective(**dict.fromkeys(("energy", "forces", "charge", "lj", "torsion", "coupling"), 0.0))
+    with pytest.raises(ValueError, match="must not be negative"):
+        Objective(forces=-1.0)
+
+
 @pytest.mark.parametrize(
     "schedules",
     [
@@ -134,7 +145,10 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
 
 @pytest.mark.parametrize(
     ("sources", "message"),
-    [({"x": {"energy": 1}}, "the data holds a, b"), ({"a": {"E": 1}}, "takes energy and forces")],
+    [
+        ({"x": {"energy": 1}}, "the data holds a, b"),
+        ({"a": {"E": 1}}, "takes energy, forces, profile, dipole, esp; got E"),
+    ],
 )
 def test_factors_of_what_is_not_there_are_refused(sources, message):
     with pytest.raises(ValueError, match=message):

@@ -1,0 +1,174 @@
+"""The losses that an `Objective` weights: dimensionless numbers from a parametrized batch and what is known of it.
+
+Each is a `shared_mean`, whatever the batch holds: where it lacks a reference, another process' batch may have some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from espalike.terms.base import Param
+from espalike.train.processes import shared_mean
+from espalike.types import Batch, Bound, Kind, MMSystem, Prediction
+from espalike.units import BOLTZMANN, COULOMB
+
+_TINY = 1e-12
+"""Below this a positive parameter is zero."""
+
+
+def centred(energy: Tensor, mask: Tensor) -> Tensor:
+    """Energies minus each molecule's mean over its real conformers, shape `(K, M)`; zero where masked."""
+    count = mask.sum(0).clamp_min(1)
+    mean = torch.where(mask, energy, 0.0).sum(0) / count
+    return torch.where(mask, energy - mean, 0.0)
+
+
+def energy_loss(energy: Tensor, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+    """Mean squared error of energies about their molecule's mean, in units of `scale` [kcal/mol].
+
+    `energy` is the prediction [kcal/mol], `(K, M)`; `factors` are on molecules, `(M,)`, here and below.
+    """
+    assert batch.energy is not None
+    assert batch.mask is not None
+    known = batch.mask & batch.energy.isfinite()
+    error = (centred(energy, known) - torch.where(known, batch.energy, 0.0)) / scale
+    return shared_mean(error**2 * factors, known)
+
+
+def force_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+    """Mean squared error of force components, in units of `scale` [kcal/mol/Å]."""
+    assert batch.forces is not None
+    assert batch.mask is not None
+    assert prediction.forces is not None
+    known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
+    error = (prediction.forces - torch.where(known, batch.forces, 0.0)) / scale
+    return shared_mean(error**2 * factors[batch.mol].unsqueeze(-1), known)
+
+
+def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: float, scale: float) -> Tensor:
+    """Mean over torsion drives of the Boltzmann-weighted mean squared error along the profile.
+
+    Points are weighted by exp(−ΔE/kT) of their reference energy above the lowest, and predicted and reference
+    energies are aligned by their weighted means: what matters is the wells and the ways between them, not the summits.
+    `temperature` in K, `scale` in kcal/mol.
+    """
+    assert batch.energy is not None
+    assert batch.mask is not None
+    assert batch.scan is not None
+    known = batch.mask & batch.energy.isfinite() & batch.scan
+    reference = torch.where(known, batch.energy, 0.0)
+    weights = torch.softmax(torch.where(known, -reference / (BOLTZMANN * temperature), -torch.inf), dim=0)
+    weights = torch.where(known, weights, 0.0)  # a molecule of which nothing is known has a softmax of NaN
+    error = torch.where(known, energy - reference, 0.0)
+    error = error - (weights * error).sum(0)
+    return shared_mean(factors * (weights * (error / scale) ** 2).sum(0), known.any(0))
+
+
+def charges_of(system: MMSystem) -> Tensor | None:
+    """Partial charges [e], shape `(N,)`, or None where the force field has none."""
+    for bound in system.terms:
+        if bound.term.params[0].link == "charge":
+            return bound.values[:, 0]
+    return None
+
+
+def charge_loss(charges: Tensor, batch: Batch, scale: float) -> Tensor:
+    """Mean squared error of partial charges, shape `(N,)`, in units of `scale` [e]."""
+    assert batch.ref_charge is not None
+    error = (charges.to(batch.ref_charge.dtype) - torch.nan_to_num(batch.ref_charge)) / scale
+    return shared_mean(error**2, batch.ref_charge.isfinite())
+
+
+def dipoles(charges: Tensor, batch: Batch) -> Tensor:
+    """Dipole moments Σ qᵢ xᵢ about the origin of the coordinates [e Å], shape `(K, M, 3)`."""
+    assert batch.xyz is not None
+    moments = charges.unsqueeze(-1) * batch.xyz.to(charges.dtype)
+    return moments.new_zeros(len(batch.xyz), batch.n_mols, 3).index_add(1, batch.mol, moments)
+
+
+def dipole_loss(charges: Tensor, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+    """Mean squared error of the components of dipole moments, in units of `scale` [e Å]."""
+    predicted = dipoles(charges, batch)
+    reference = torch.full_like(predicted, torch.nan) if batch.dipole is None else batch.dipole.to(predicted)
+    known = reference.isfinite()
+    error = (predicted - torch.where(known, reference, 0.0)) / scale
+    return shared_mean(error**2 * factors.unsqueeze(-1), known)
+
+
+def potentials(charges: Tensor, batch: Batch) -> Tensor:
+    """Electrostatic potential of partial charges at the batch's points [kcal/mol/e], shape `(G,)`.
+
+    V(p) = Σ qᵢ / (4 π ε₀ |p − xᵢ|) over the atoms of the point's molecule.
+    """
+    assert batch.xyz is not None
+    if batch.esp is None:
+        return charges[:0]
+    atoms = torch.bincount(batch.mol, minlength=batch.n_mols).cumsum(0).tolist()
+    stops = torch.bincount(batch.esp.mol, minlength=batch.n_mols).cumsum(0).tolist()
+    parts = []
+    for mol, stop in enumerate(stops):
+        start, first = (stops[mol - 1], atoms[mol - 1]) if mol else (0, 0)
+        if stop > start:
+            xyz = batch.xyz[:, first : atoms[mol]][batch.esp.conformer[start:stop]]
+            distance = (batch.esp.points[start:stop].unsqueeze(1) - xyz).norm(dim=-1)
+            parts.append((COULOMB / distance) @ charges[first : atoms[mol]].to(distance.dtype))
+    return torch.cat(parts)
+
+
+def esp_loss(charges: Tensor, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+    """Mean squared error of the electrostatic potential over points, in units of `scale` [kcal/mol/e]."""
+    predicted = potentials(charges, batch)
+    if batch.esp is None:
+        return shared_mean(predicted, torch.zeros_like(predicted, dtype=torch.bool))
+    error = (predicted - batch.esp.values) / scale
+    return shared_mean(error**2 * factors[batch.esp.mol], torch.ones_like(error, dtype=torch.bool))
+
+
+def lennard_jones(system: MMSystem) -> Bound | None:
+    """The Lennard-Jones term, or None."""
+    names = ("sigma", "epsilon")
+    return next((b for b in system.terms if tuple(p.name for p in b.term.params) == names), None)
+
+
+def lj_loss(values: Tensor, batch: Batch, sigma_scale: float, depth_scale: float) -> Tensor:
+    """Mean squared error of σ [Å] and √ε [(kcal/mol)^½] in units of their scales; `values` are σ and ε, `(N, 2)`."""
+    assert batch.ref_lj is not None
+    known = batch.ref_lj.isfinite().all(-1)
+    sigma, epsilon = torch.where(known.unsqueeze(-1), batch.ref_lj, 1.0).unbind(-1)
+    size = (values[:, 0] - sigma) / sigma_scale * (epsilon > 0.0)  # no well has no size
+    depth = (values[:, 1].sqrt() - epsilon.sqrt()) / depth_scale
+    return shared_mean(size**2 + depth**2, known)
+
+
+def squares(system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], scale: Callable[[Param], float]) -> Tensor:
+    """Sum of squares, in units of a scale, of the chosen parameters, averaged over tuples; impropers do not count."""
+    total = zero
+    for bound in system.terms:
+        columns = [c for c, p in enumerate(bound.term.params) if chosen(p)]
+        if columns and bound.term.kind is not Kind.IMPROPER:  # also without such tuples: other processes have some
+            scales = zero.new_tensor([scale(bound.term.params[c]) for c in columns])
+            values = ((bound.values[:, columns] / scales) ** 2).sum(-1)
+            total = total + shared_mean(values, torch.ones_like(values, dtype=torch.bool))
+    return total
+
+
+def pull_loss(system: MMSystem, start: MMSystem, charge_scale: float) -> Tensor:
+    """Squared distance of parameters from those of another system with the same terms and tuples.
+
+    In units of each parameter's spread (`Param.std`; relative for positive parameters, `charge_scale` [e] for
+    charges), summed over a term's parameters, averaged over its tuples, summed over terms.
+    """
+    losses = []
+    for own, other in zip(system.terms, start.terms, strict=True):
+        columns = []
+        for param, value, before in zip(own.term.params, own.values.unbind(-1), other.values.unbind(-1), strict=True):
+            if param.link == "positive":  # a mean of zero stays zero
+                columns.append((value.clamp_min(_TINY).log() - before.to(value).clamp_min(_TINY).log()) / param.std)
+            else:
+                columns.append((value - before.to(value)) / (charge_scale if param.link == "charge" else param.std))
+        distance = (torch.stack(columns, dim=-1) ** 2).sum(-1)
+        losses.append(shared_mean(distance, torch.ones_like(distance, dtype=torch.bool)))
+    return torch.stack(losses).sum()
