@@ -19,6 +19,7 @@ from espalike.data.collate import batch_of
 from espalike.features import FEATURES
 from espalike.nn.build import build
 from espalike.nn.encoder import Encoder
+from espalike.nn.orbits import Orbits
 from espalike.nn.readout import Readout
 from espalike.terms.base import Term
 from espalike.types import Batch, Bound, MMSystem, Molecule
@@ -134,6 +135,7 @@ class ForceFieldModel(nn.Module):
         hidden: size of the heads' hidden layers.
         levels: levels of theory in training; the first is the target, the others may shift equilibrium
             geometry in training only.
+        readout: where the heads' hidden layers are, `lean` (on atoms) or `deep` (also on tuples).
     """
 
     def __init__(
@@ -144,6 +146,7 @@ class ForceFieldModel(nn.Module):
         layers: int = 4,
         hidden: int = 128,
         levels: Sequence[str] = ("",),
+        readout: str = "deep",
     ):
         super().__init__()
         if not terms:
@@ -153,13 +156,14 @@ class ForceFieldModel(nn.Module):
             raise ValueError(f"a force field lists each term once; got {', '.join(names)}")
         self.terms, self.levels = tuple(terms), tuple(levels)
         self.encoder = Encoder(conv, len(FEATURES), width, layers)
-        self.heads = Readout(self.terms, width, hidden, len(self.levels))
+        self.heads = Readout(self.terms, width, hidden, len(self.levels), readout)
         self.provenance: Provenance | None = None
 
     def forward(self, batch: Batch) -> MMSystem:
         """Parameters of every molecule in the batch; `batch.level` None means the target level."""
-        h = self.encoder(batch.x, batch.edges)
-        values = self.heads(h, batch)
+        orbits = Orbits.of_batch(batch)
+        h = self.encoder(batch.x[orbits.atom], orbits.edges)
+        values = self.heads(h, batch, orbits)
         bound = (Bound(term, batch.tuples[term.kind], value) for term, value in zip(self.terms, values, strict=True))
         return MMSystem(tuple(bound), batch.numbers, batch.mol)
 

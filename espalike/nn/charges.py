@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from espalike.features import FEATURES
 from espalike.nn.heads import SymmetricHead
+from espalike.nn.orbits import Orbits, distinct
 from espalike.terms.base import NONE, Op
 from espalike.types import Batch, Kind
 
@@ -38,13 +39,13 @@ def equilibrate(electronegativity: Tensor, hardness: Tensor, mol: Tensor, net_ch
 class Equilibration(nn.Module):
     """Electronegativity and hardness from atom representations, equilibrated to the formal charge."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int, readout: str = "deep"):
         super().__init__()
-        self.head = SymmetricHead(1, 2, width, hidden, NONE)
+        self.head = SymmetricHead(1, 2, width, hidden, NONE, readout)
 
-    def forward(self, h: Tensor, batch: Batch) -> Tensor:
+    def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> Tensor:
         """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each molecule."""
-        raw = self.head(h, torch.arange(len(h), device=h.device).unsqueeze(-1))
+        raw = self.head(h, torch.arange(len(h), device=h.device).unsqueeze(-1)).index_select(0, orbits.of)
         hardness = nn.functional.softplus(raw[:, 1] + 0.5413) + 0.05  # one at raw = 0
         return equilibrate(raw[:, 0], hardness, batch.mol, batch.net_charge).unsqueeze(-1)
 
@@ -56,14 +57,15 @@ class Increments(nn.Module):
     the sum is the formal charge whatever the network says.
     """
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int, readout: str = "deep"):
         super().__init__()
-        self.head = SymmetricHead(2, 1, width, hidden, (Op((0, 1)), Op((1, 0), signs=(-1,))))
+        self.head = SymmetricHead(2, 1, width, hidden, (Op((0, 1)), Op((1, 0), signs=(-1,))), readout)
 
-    def forward(self, h: Tensor, batch: Batch) -> Tensor:
+    def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> Tensor:
         """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each molecule."""
         idx = batch.tuples[Kind.BOND].idx
-        moved = self.head(h, idx)[:, 0].double()
+        bonds, inverse = distinct(orbits.of[idx], self.head.orders, len(h))
+        moved = self.head(h, bonds)[:, 0].double().index_select(0, inverse)
         base = batch.x[:, _SHARE].double()
         size = torch.bincount(batch.mol, minlength=batch.n_mols)
         rest = batch.net_charge.double() - torch.zeros_like(base[: batch.n_mols]).index_add(0, batch.mol, base)
@@ -74,17 +76,17 @@ class Increments(nn.Module):
 class GivenCharges(nn.Module):
     """Charges that come with the molecule: reference charges in training, the user's in parametrization."""
 
-    def __init__(self, width: int, hidden: int):
+    def __init__(self, width: int, hidden: int, readout: str = "deep"):
         super().__init__()
 
-    def forward(self, h: Tensor, batch: Batch) -> Tensor:
+    def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> Tensor:
         """Charges [e], float64, shape `(N, 1)`; zero in a batch that carries none, to be replaced by the user's.
 
         Raises:
             ValueError: when conformers are to be scored and an atom has no charge.
         """
         if batch.ref_charge is None:
-            return torch.zeros(len(h), 1, dtype=torch.float64, device=h.device)
+            return torch.zeros(len(batch.numbers), 1, dtype=torch.float64, device=h.device)
         if not batch.ref_charge.isfinite().all():
             raise ValueError(
                 "the force field takes given charges, but some molecules come without; ingest with reference=openff"

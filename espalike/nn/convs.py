@@ -12,7 +12,7 @@ def mlp(n_in: int, n_out: int) -> nn.Sequential:
 
 
 def _sum_neighbours(h: Tensor, edges: Tensor) -> Tensor:
-    return torch.zeros_like(h).index_add(0, edges[1], h[edges[0]])
+    return torch.zeros_like(h).index_add(0, edges[1], h.index_select(0, edges[0]))
 
 
 class SAGE(nn.Module):
@@ -65,11 +65,11 @@ class GAT(nn.Module):
         """New atom representations `(N, n_out)`."""
         source, target = edges
         z = self.fc(h).view(len(h), self.num_heads, -1)
-        score = (z * self.attn_l).sum(-1)[source] + (z * self.attn_r).sum(-1)[target]
+        score = (z * self.attn_l).sum(-1).index_select(0, source) + (z * self.attn_r).sum(-1).index_select(0, target)
         score = nn.functional.leaky_relu(score, self.negative_slope)
         largest = torch.full((len(h), self.num_heads), -torch.inf, dtype=h.dtype, device=h.device)
         largest = largest.scatter_reduce(0, target.unsqueeze(-1).expand_as(score), score.detach(), "amax")
-        weight = torch.exp(score - largest[target])
+        weight = torch.exp(score - largest.index_select(0, target))
         norm = torch.zeros_like(largest).index_add(0, target, weight)
-        message = z[source] * (weight / norm[target]).unsqueeze(-1)
+        message = z.index_select(0, source) * (weight / norm.index_select(0, target)).unsqueeze(-1)
         return torch.zeros_like(z).index_add(0, target, message).flatten(1) + self.bias

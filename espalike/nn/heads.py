@@ -8,8 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from espalike.nn.links import find
+from espalike.nn.orbits import Orbits, distinct
 from espalike.terms.base import NONE, Op, Param, Term
 from espalike.types import Kind
+
+READOUTS = ("lean", "deep")
+"""Where a head's hidden layers are: on atoms only, or also on tuples."""
+
+
+def _perceptron(n_in: int, hidden: int, n_out: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(n_in, hidden), nn.SiLU(), nn.Linear(hidden, n_out))
 
 
 class SymmetricHead(nn.Module):
@@ -18,26 +26,48 @@ class SymmetricHead(nn.Module):
     1/|G| Σ_g signs_g · columns_g⁻¹( f(h[idx[:, g.atoms]]) ), after Janossy pooling
     (R. L. Murphy et al., ICLR 2019). The first layer of `f` acts on atoms before the gather:
     W [hᵢ, hⱼ] = W₁ hᵢ + W₂ hⱼ.
+
+    Args:
+        size: atoms of a tuple.
+        n_out: values of a tuple.
+        width: size of an atom's representation.
+        hidden: size of the hidden layers.
+        ops: the tuple's symmetry operations.
+        readout: `lean`: `f` has its hidden layers before the gather, where they act on atoms, and a tuple costs no more
+            than a sum; `deep`: one of them acts on tuples, once an operation.
+
+    Raises:
+        ValueError: for another readout.
     """
 
-    def __init__(self, size: int, n_out: int, width: int, hidden: int, ops: tuple[Op, ...]):
+    def __init__(self, size: int, n_out: int, width: int, hidden: int, ops: tuple[Op, ...], readout: str = "deep"):
         super().__init__()
-        self.size, self.ops = size, ops
-        self.atom = nn.Linear(width, size * hidden)
+        if readout not in READOUTS:
+            raise ValueError(f"model.readout is {' or '.join(READOUTS)}; got {readout!r}")
+        self.size, self.hidden, self.ops = size, hidden, ops
+        lean = readout == "lean"
+        self.atom = _perceptron(width, hidden, size * hidden) if lean else nn.Linear(width, size * hidden)
         last = nn.Linear(hidden, n_out)
         nn.init.normal_(last.weight, std=0.1 / hidden**0.5)  # an untrained model stays near the means
         nn.init.zeros_(last.bias)
-        self.tuple = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
+        middle = [] if lean else [nn.SiLU(), nn.Linear(hidden, hidden)]
+        self.tuple = nn.Sequential(*middle, nn.SiLU(), last)
+
+    @property
+    def orders(self) -> list[tuple[int, ...]]:
+        """The orders of a tuple's atoms that give the same values, column by column."""
+        moving = any(op.columns is not None or op.signs is not None for op in self.ops)
+        return [op.atoms for op in (self.ops[:1] if moving else self.ops)]
 
     def forward(self, h: Tensor, idx: Tensor) -> Tensor:
         """Raw values, shape `(T, n_out)`."""
-        atom = self.atom(h).view(len(h), self.size, -1)
+        atom = self.atom(h).view(len(h) * self.size, self.hidden)
+        first = idx * self.size
+        place = torch.arange(self.size, device=idx.device)
         total: Tensor | float = 0.0
         for op in self.ops:
-            gathered = atom[idx[:, op.atoms[0]], 0]
-            for position, a in enumerate(op.atoms[1:], start=1):
-                gathered = gathered + atom[idx[:, a], position]
-            raw = self.tuple(gathered)
+            rows = (first[:, op.atoms] + place).flatten()
+            raw = self.tuple(atom.index_select(0, rows).view(len(idx), self.size, self.hidden).sum(1))
             if op.signs is not None:
                 raw = raw * torch.tensor(op.signs, dtype=raw.dtype, device=raw.device)
             if op.columns is not None:
@@ -80,18 +110,27 @@ class TermHead(nn.Module):
         width: size of an atom's representation.
         hidden: size of the hidden layer.
         n_levels: levels of theory in training; level 0 is the target and has no shift.
+        readout: see `SymmetricHead`.
     """
 
-    def __init__(self, terms: Sequence[Term], own: Sequence[Sequence[int]], width: int, hidden: int, n_levels: int = 1):
+    def __init__(
+        self,
+        terms: Sequence[Term],
+        own: Sequence[Sequence[int]],
+        width: int,
+        hidden: int,
+        n_levels: int = 1,
+        readout: str = "deep",
+    ):
         super().__init__()
         self.kind = terms[0].param_kind
         self.params: list[Param] = [term.params[c] for term, of in zip(terms, own, strict=True) for c in of]
         self.links = [find(p.link) for p in self.params]
         size, n, ops = self.kind.size, len(self.params), merged(terms, own)
-        self.head = SymmetricHead(size, n, width, hidden, ops)
+        self.head = SymmetricHead(size, n, width, hidden, ops, readout)
         self.shift = None
         if n_levels > 1 and any(p.shifts for p in self.params):
-            self.shift = nn.ModuleList(SymmetricHead(size, n, width, hidden, ops) for _ in range(n_levels - 1))
+            self.shift = nn.ModuleList(SymmetricHead(size, n, width, hidden, ops, readout) for _ in range(n_levels - 1))
 
     def _shift(self, h: Tensor, idx: Tensor, level: Tensor) -> Tensor | float:
         """Raw shift, zero for tuples at level 0 and for parameters that do not shift."""
@@ -103,15 +142,25 @@ class TermHead(nn.Module):
             total = total + head(h, idx) * movable * (level == number).to(h.dtype).unsqueeze(-1)
         return total
 
-    def forward(self, h: Tensor, idx: Tensor, numbers: Tensor, degrees: Tensor, level: Tensor | None) -> Tensor:
-        """Parameter values, shape `(T, P)`; `level` is each tuple's level of theory, or None for the target."""
+    def forward(self, h: Tensor, idx: Tensor, orbits: Orbits, level: Tensor | None) -> Tensor:
+        """Parameter values, shape `(T, P)`.
+
+        Args:
+            h: representations of the classes of atoms, shape `(C, width)`.
+            idx: atoms of each tuple, shape `(T, k)`.
+            orbits: the classes.
+            level: level of theory of each class, shape `(C,)`, or None for the target.
+        """
+        idx, inverse = distinct(orbits.of[idx], self.head.orders, len(h))
         raw = self.head(h, idx)
         if level is not None:
-            raw = raw + self._shift(h, idx, level)
+            raw = raw + self._shift(h, idx, level[idx[:, 0]])
         columns = []
         for column, param, link in zip(raw.unbind(-1), self.params, self.links, strict=True):
             atoms = idx if param.borrows is None else idx[:, param.borrows.atoms]
             mean = param.mean
-            value = mean(numbers[atoms], degrees[atoms]) if callable(mean) else torch.full_like(column, mean)
+            value = (
+                mean(orbits.numbers[atoms], orbits.degrees[atoms]) if callable(mean) else torch.full_like(column, mean)
+            )
             columns.append(link(column, value.to(column.dtype), param.std))
-        return torch.stack(columns, dim=-1)
+        return torch.stack(columns, dim=-1).index_select(0, inverse)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from espalike.nn.charges import CHARGE_HEADS
 from espalike.nn.heads import TermHead
 from espalike.nn.links import find
+from espalike.nn.orbits import Orbits
 from espalike.terms.base import Borrow, Param, Term
 from espalike.types import Batch
 
@@ -30,12 +32,13 @@ class Readout(nn.ModuleList):
         width: size of an atom's representation.
         hidden: size of the heads' hidden layers.
         n_levels: levels of theory in training.
+        readout: `lean` or `deep`, see `espalike.nn.heads.SymmetricHead`.
 
     Attributes:
         names: what the heads are called, in order: the terms they serve, joined by `+`.
     """
 
-    def __init__(self, terms: Sequence[Term], width: int, hidden: int, n_levels: int):
+    def __init__(self, terms: Sequence[Term], width: int, hidden: int, n_levels: int, readout: str = "deep"):
         super().__init__()
         self.terms = tuple(terms)
         self._place: dict[tuple[int, int], tuple[int, int]] = {}  # (term, column) -> (head, column of the head)
@@ -54,11 +57,12 @@ class Readout(nn.ModuleList):
         for key, members in groups.items():
             if isinstance(key, tuple) and key[0] == "charge":
                 self._charge[members[0]] = len(self)
-                self.append(CHARGE_HEADS[self.terms[members[0]].charges](width, hidden))  # type: ignore[attr-defined]
+                self.append(CHARGE_HEADS[self.terms[members[0]].charges](width, hidden, readout))  # type: ignore[attr-defined]
                 continue
             columns = [(t, c) for t in members for c in own[t]]
             self._place |= {place: (len(self), n) for n, place in enumerate(columns)}
-            self.append(TermHead([self.terms[t] for t in members], [own[t] for t in members], width, hidden, n_levels))
+            learned = [own[t] for t in members]
+            self.append(TermHead([self.terms[t] for t in members], learned, width, hidden, n_levels, readout))
 
     def _own(self, term: Term) -> list[int]:
         """Columns of a term that are learned for each of its tuples."""
@@ -76,20 +80,20 @@ class Readout(nn.ModuleList):
                     return t, c
         return None
 
-    def forward(self, h: Tensor, batch: Batch) -> list[Tensor]:
-        """Values of each term, shape `(T, P)`, in the order of the terms."""
-        degrees = torch.zeros_like(batch.numbers).index_add(0, batch.edges[1], torch.ones_like(batch.edges[1]))
+    def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> list[Tensor]:
+        """Values of each term, shape `(T, P)`, in the order of the terms; `h` are those of the classes of atoms."""
+        level = None if batch.level is None else batch.level[batch.mol[orbits.atom]]
         learned: dict[int, Tensor] = {}
         for number, head in enumerate(self):
             if isinstance(head, TermHead):
-                tuples = batch.tuples[head.kind]
-                level = None if batch.level is None else batch.level[tuples.mol]
-                learned[number] = head(h, tuples.idx, batch.numbers, degrees, level)
+                learned[number] = head(h, batch.tuples[head.kind].idx, orbits, level)
+            else:
+                learned[number] = head(h, batch, orbits)
         rows: dict[tuple[object, ...], Tensor] = {}
-        return [self._values(t, h, batch, learned, rows) for t in range(len(self.terms))]
+        return [self._values(t, batch, learned, rows) for t in range(len(self.terms))]
 
     def _values(
-        self, t: int, h: Tensor, batch: Batch, learned: dict[int, Tensor], rows: dict[tuple[object, ...], Tensor]
+        self, t: int, batch: Batch, learned: dict[int, Tensor], rows: dict[tuple[object, ...], Tensor]
     ) -> Tensor:
         term = self.terms[t]
         idx = batch.tuples[term.param_kind].idx
@@ -99,12 +103,12 @@ class Readout(nn.ModuleList):
                 head, column = self._place[t, c]
                 columns.append(learned[head][:, column])
             elif param.link == "charge":
-                columns.append(self[self._charge[t]](h, batch)[:, 0])
+                columns.append(learned[self._charge[t]][:, 0])
             elif param.universal:
                 columns.append(self._universal(term, param).expand(len(idx)))
             else:
                 columns.append(self._borrowed(param, term, batch, learned, rows))
-        widest = torch.float64 if any(column.dtype == torch.float64 for column in columns) else h.dtype
+        widest = reduce(torch.promote_types, (column.dtype for column in columns))
         return torch.stack([column.to(widest) for column in columns], dim=-1)
 
     def _universal(self, term: Term, param: Param) -> Tensor:

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalike.nn.charges import Equilibration, equilibrate
-from espalike.nn.heads import SymmetricHead, TermHead
+from espalike.nn.heads import READOUTS, SymmetricHead, TermHead
 from espalike.nn.links import find
+from espalike.nn.orbits import Orbits, distinct
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import OUTER_3, REVERSAL_4, Op
 from espalike.terms.bond import HarmonicBond
@@ -18,21 +19,29 @@ from espalike.terms.bond import HarmonicBond
 F64 = torch.float64
 
 
+def orbits_of(numbers, degrees):
+    """Atoms that are all different."""
+    everyone = torch.arange(len(numbers))
+    return Orbits(everyone, everyone, torch.empty(2, 0, dtype=torch.long), torch.tensor(numbers), torch.tensor(degrees))
+
+
+@pytest.mark.parametrize("readout", READOUTS)
 @pytest.mark.parametrize("ops", [REVERSAL_4, OUTER_3], ids=["reversal", "outer atoms"])
-def test_head_is_invariant(ops):
+def test_head_is_invariant(ops, readout):
     torch.manual_seed(0)
-    head = SymmetricHead(4, 3, 8, 8, ops).double()
+    head = SymmetricHead(4, 3, 8, 8, ops, readout).double()
     h, idx = torch.randn(5, 8, dtype=F64), torch.tensor([[0, 1, 2, 3], [4, 1, 0, 2]])
     for op in ops:
         torch.testing.assert_close(head(h, idx[:, list(op.atoms)]), head(h, idx), rtol=1e-12, atol=1e-12)
     assert not torch.allclose(head(h, idx[:, [1, 0, 2, 3]]), head(h, idx))  # not a symmetry of either
 
 
-def test_head_moves_columns_and_signs_with_the_operation():
+@pytest.mark.parametrize("readout", READOUTS)
+def test_head_moves_columns_and_signs_with_the_operation(readout):
     """Reversing an angle swaps its two bond columns and flips the sign of the third."""
     torch.manual_seed(0)
     ops = (Op((0, 1, 2)), Op((2, 1, 0), columns=(1, 0, 2), signs=(1, 1, -1)))
-    head = SymmetricHead(3, 3, 8, 8, ops).double()
+    head = SymmetricHead(3, 3, 8, 8, ops, readout).double()
     h, idx = torch.randn(4, 8, dtype=F64), torch.tensor([[0, 1, 2]])
     forward, backward = head(h, idx), head(h, idx.flip(1))
     torch.testing.assert_close(backward, forward[:, [1, 0, 2]] * torch.tensor([1.0, 1.0, -1.0], dtype=F64))
@@ -41,9 +50,8 @@ def test_head_moves_columns_and_signs_with_the_operation():
 def test_untrained_values_are_near_the_means():
     torch.manual_seed(0)
     head = TermHead([HarmonicBond()], [[0, 1]], 16, 16).double()
-    numbers, degrees = torch.tensor([6, 1, 8]), torch.tensor([2, 1, 1])
     idx = torch.tensor([[0, 1], [0, 2]])
-    k, r0 = head(torch.randn(3, 16, dtype=F64), idx, numbers, degrees, None).unbind(-1)
+    k, r0 = head(torch.randn(3, 16, dtype=F64), idx, orbits_of([6, 1, 8], [2, 1, 1]), None).unbind(-1)
     torch.testing.assert_close(r0, torch.tensor([1.07, 1.42], dtype=F64), rtol=0.02, atol=0)
     torch.testing.assert_close(k, torch.full((2,), 700.0, dtype=F64), rtol=0.1, atol=0)
 
@@ -51,10 +59,11 @@ def test_untrained_values_are_near_the_means():
 def test_levels_shift_equilibrium_geometry_only_and_only_away_from_the_target():
     torch.manual_seed(0)
     head = TermHead([HarmonicAngle()], [[0, 1]], 8, 8, n_levels=2).double()
-    h, idx = torch.randn(3, 8, dtype=F64), torch.tensor([[0, 1, 2]] * 2)
-    numbers, degrees = torch.tensor([1, 8, 1]), torch.tensor([1, 2, 1])
-    plain = head(h, idx, numbers, degrees, None)
-    both = head(h, idx, numbers, degrees, torch.tensor([0, 1]))
+    h = torch.randn(3, 8, dtype=F64).repeat(2, 1)
+    idx = torch.tensor([[0, 1, 2], [3, 4, 5]])
+    orbits = orbits_of([1, 8, 1] * 2, [1, 2, 1] * 2)
+    plain = head(h, idx, orbits, None)
+    both = head(h, idx, orbits, torch.tensor([0, 0, 0, 1, 1, 1]))
     torch.testing.assert_close(both[0], plain[0], rtol=0, atol=0)
     assert both[1, 0] == plain[1, 0]  # k does not shift
     assert both[1, 1] != plain[1, 1]
@@ -108,7 +117,28 @@ def test_charges_sum_to_the_formal_charge_even_from_a_single_precision_network()
     mol = torch.repeat_interleave(torch.arange(3), torch.tensor([30, 1, 9]))
     net = torch.tensor([-2.0, 1.0, 0.0])
     with torch.no_grad():
-        q = head(100 * torch.randn(40, 16), SimpleNamespace(mol=mol, net_charge=net))[:, 0]
+        q = head(
+            100 * torch.randn(40, 16), SimpleNamespace(mol=mol, net_charge=net), SimpleNamespace(of=torch.arange(40))
+        )[:, 0]
     total = torch.zeros(3, dtype=F64).index_add(0, mol, q)
     torch.testing.assert_close(total, net.double(), rtol=0, atol=1e-9)
     assert float(q[30]) == 1.0  # a monatomic ion carries its charge
+
+
+def test_distinct_tuples():
+    idx = torch.tensor([[0, 1, 2], [2, 1, 0], [0, 2, 1], [0, 1, 2], [3, 3, 3]])
+    found, inverse = distinct(idx, [(0, 1, 2), (2, 1, 0)], 4)
+    assert len(found) == 3
+    assert inverse[0] == inverse[1] == inverse[3] != inverse[2]
+    forwards, backwards = (found[inverse] == idx).all(-1), (found[inverse] == idx.flip(1)).all(-1)
+    assert (forwards | backwards).all()
+    plain, back = distinct(idx, [(0, 1, 2)], 4)
+    assert len(plain) == 4
+    assert torch.equal(plain[back], idx)
+    huge, back = distinct(idx * 10**6, [(0, 1, 2), (2, 1, 0)], 4 * 10**6)  # beyond 64-bit keys
+    assert torch.equal(huge[back], idx * 10**6)
+
+
+def test_unknown_readout():
+    with pytest.raises(ValueError, match="lean or deep; got 'wide'"):
+        SymmetricHead(2, 1, 8, 8, REVERSAL_4[:1], "wide")

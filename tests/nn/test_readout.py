@@ -1,5 +1,7 @@
 """Whole force fields off the graph: what is borrowed, what is one for all, who shares a head, what is invariant."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -239,3 +241,23 @@ def test_pair_terms_of_every_force_field_have_one_row_an_atom():
     for name in FORCE_FIELDS:
         for bound in model(name).parametrize(from_smiles("CCO")).terms:
             assert len(bound.values) == (9 if isinstance(bound.term, PairTerm) else len(bound.tuples.idx))
+
+
+@pytest.mark.parametrize(
+    ("forcefield", "conv", "readout"),
+    [("class1", "sage", "lean"), ("class1", "gat", "deep"), ("max", "gin", "lean"), ("class2", "sage", "deep")],
+)
+def test_looking_at_equal_atoms_once_changes_nothing(forcefield, conv, readout):
+    """Parameters, and the gradient of every weight, with and without the classes of equal atoms."""
+    made = loud(from_config({**config(forcefield, f"conv={conv}"), "readout": readout}))
+    batch = batch_of([from_smiles(s) for s in (*DRUGLIKE[:4], "CC(C)(C)O", "c1ccccc1", "C", "[Na+]")], F64)
+    assert (batch.orbit != torch.arange(len(batch.numbers))).sum() > len(batch.numbers) / 4
+    outcomes = []
+    for each in (batch, dataclasses.replace(batch, orbit=None)):
+        values = [bound.values for bound in made(each).terms]
+        weights = [torch.linspace(-1.0, 1.0, v.numel(), dtype=F64).view_as(v) for v in values]
+        loss = sum((v * w).sum() for v, w in zip(values, weights, strict=True))
+        outcomes.append([*values, *torch.autograd.grad(loss, list(made.parameters()), allow_unused=True)])
+    for one, other in zip(*outcomes, strict=True):
+        if one is not None or other is not None:
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
