@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from espalike.chem import to_rdkit
+from espalike.chem.picture import plain_smiles
 from espalike.data.schema import Record
 from espalike.evaluate.metrics import METRICS, Estimate, centred, energy_errors, estimates, force_errors, sums
 from espalike.evaluate.predictors import Predictor
-from espalike.types import Molecule
 
 ALL = "all"
 """Name of the row over all sources."""
@@ -157,16 +156,6 @@ def table(scores: Scores, resamples: int = 2000, seed: int = 0) -> list[Row]:
 
 def _source(scores: Scores, entry: str) -> str:
     return next(r.conformers.source for r in scores.records if r.id == entry)
-
-
-def plain_smiles(molecule: Molecule) -> str:
-    """SMILES without map numbers and hydrogens, to be read."""
-    from rdkit import Chem
-
-    mol = Chem.RemoveHs(to_rdkit(molecule))
-    for atom in mol.GetAtoms():
-        atom.SetAtomMapNum(0)
-    return Chem.MolToSmiles(mol)
 
 
 def worst(scores: Scores, method: str, count: int = 5) -> list[Worst]:

@@ -8,7 +8,6 @@ from espalike.chem import embed, from_smiles
 from espalike.data.collate import Item, collate, featurized
 from espalike.energy import energy
 from espalike.model import from_config
-from espalike.train.lightning import NotFinite, TrainingModule
 from espalike.train.objective import Objective, Scales, centred
 from tests.train.common import CONFIG
 
@@ -153,10 +152,3 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
 def test_factors_of_what_is_not_there_are_refused(sources, message):
     with pytest.raises(ValueError, match=message):
         Objective(sources=sources).source_factors(["a", "b"])
-
-
-def test_a_loss_that_is_not_finite_stops_training():
-    bad = collate([item("O", 2, 1, forces=np.full((2, 3, 3), 1e200))], dtype=F64)
-    module = TrainingModule(from_config(CONFIG).double(), Objective(), torch.optim.Adam, ["a"])
-    with pytest.raises(NotFinite, match="'forces': inf"):
-        module.training_step(bad, 3)

@@ -1,0 +1,227 @@
+"""What can be seen of a run while it trains: faults that stop it, gradients by head, terms, the worst molecules."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
+
+from espalike.chem.picture import plain_smiles
+from espalike.contributions import root_mean_squares, sums, term_forces
+from espalike.model import ForceFieldModel
+from espalike.train.faults import find_fault, prediction_fault
+from espalike.train.lightning import TrainingModule
+from espalike.train.losses import centred
+from espalike.train.processes import gathered, n_processes
+from espalike.types import Batch, Prediction
+
+_FRAMES = 2
+"""Conformers of each entry that forces by term are computed for."""
+_COLUMNS = ("epoch", "rank", "entry", "smiles", "source", "conformers", "energy_rmse", "forces_rmse")
+
+
+class NotFinite(FloatingPointError):
+    """Something that training computes is not a finite number."""
+
+
+def _name_of(loader: Any) -> Callable[[int], str]:
+    """What names the entries that a loader's batches hold."""
+    return getattr(getattr(loader, "dataset", None), "name_of", "entry {}".format)
+
+
+def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
+    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+class StopOnFault(pl.Callback):
+    """Stops the run before a step that is not finite, and says where that begins: molecule, term, stage.
+
+    Weights are still those of before the step, and so is every checkpoint.
+
+    Args:
+        checkpoint: the file that a run is resumed from.
+    """
+
+    def __init__(self, checkpoint: Path):
+        self.checkpoint = checkpoint
+        self._batches: list[tuple[int, Batch]] = []  # since the last step: several where gradients are accumulated
+        self._losses: list[Tensor] = []
+        self._fault: str | None = None
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Keep what this step is made of."""
+        self._batches.append((batch_idx, batch))
+
+    def on_before_backward(self, trainer: pl.Trainer, module: pl.LightningModule, loss: Tensor) -> None:
+        """Keep the loss; whether it is finite is asked once a step."""
+        self._losses.append(loss.detach())
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
+        """Stop when loss or gradients are not finite.
+
+        Raises:
+            NotFinite: in all processes; gradients are means over them, so all see it. A loss alone, which does no
+                harm, is looked at in runs of one process only.
+        """
+        total = get_total_norm(_gradients(list(module.parameters())))
+        if n_processes() == 1:
+            total = torch.stack([total, *self._losses]).sum()
+        if not bool(total.isfinite()):
+            self._stop(trainer, module)
+        self._batches, self._losses = [], []
+
+    def _stop(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        found = None
+        for number, batch in self._batches:
+            fault = find_fault(module, batch)
+            if fault is not None and found is None:
+                found = f"training batch {number}: {fault.message(batch, _name_of(trainer.train_dataloader))}"
+        self._raise(trainer, found)
+
+    def _raise(self, trainer: pl.Trainer, found: str | None) -> None:
+        """Raise what any process found."""
+        told = [message for message in gathered(found) if message] or ["the norm of the gradients overflows"]
+        raise NotFinite(
+            f"epoch {trainer.current_epoch}, {'; '.join(told)}\nThe checkpoint {self.checkpoint} is from before: leave "
+            "out or mend what is wrong with the data, or lower the learning rate, and go on with resume=true"
+        )
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Look for a fault where the loss is not finite."""
+        assert isinstance(module, TrainingModule)
+        if self._fault is None and not bool(outputs["loss"].isfinite()):
+            fault = prediction_fault(module.model, batch, outputs["system"], outputs["prediction"])
+            told = fault.message(batch, _name_of(trainer.val_dataloaders)) if fault else "the loss is not finite"
+            self._fault = f"validation batch {batch_idx}: {told}"
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Stop when validation was not finite.
+
+        Raises:
+            NotFinite: in all processes.
+        """
+        if any(gathered(self._fault)):
+            self._raise(trainer, self._fault)
+
+
+def heads(model: ForceFieldModel) -> dict[str, list[torch.nn.Parameter]]:
+    """Weights by what they are part of: `encoder`, each head by its terms, each universal parameter."""
+    parts = {"encoder": list(model.encoder.parameters())}
+    parts |= {name: list(head.parameters()) for name, head in zip(model.heads.names, model.heads, strict=True)}
+    parts |= {name: [parameter] for name, parameter in model.heads.named_parameters(recurse=False)}
+    return {name: weights for name, weights in parts.items() if weights}
+
+
+class Diagnosis(pl.Callback):
+    """Logs what each part of the model does, and lists the worst molecules of each validation.
+
+    Every epoch `metrics.csv` gets `train/grad/HEAD`, the mean norm of the gradients of its weights before clipping, and
+    `val/term/TERM/energy_rms` [kcal/mol] and `val/term/TERM/forces_rms` [kcal/mol/Å]: the root mean square of what a
+    term contributes to energy differences between conformers and to forces (those of two conformers an entry).
+
+    Args:
+        worst: file that the worst molecules are listed in.
+        count: how many.
+    """
+
+    def __init__(self, worst: Path, count: int = 10):
+        self.worst, self.count = worst, count
+        self._terms: Tensor | None = None
+        self._entries: list[Tensor] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
+        """Norms of this step's gradients, averaged over the epoch with the losses."""
+        assert isinstance(module, TrainingModule)
+        norms = {f"grad/{name}": get_total_norm(_gradients(of)) for name, of in heads(module.model).items()}
+        module.means["train"].add(norms)
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        """Add up contributions of terms and errors of entries."""
+        system, prediction = outputs["system"], outputs["prediction"]
+        part = sums(prediction.by_term, batch.mask, term_forces(system, _frames(batch)))
+        self._terms = part if self._terms is None else self._terms + part
+        self._entries.append(entry_errors(batch, prediction).cpu())
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log contributions and list the worst entries."""
+        assert isinstance(module, TrainingModule)
+        if self._terms is not None:
+            for term, (of_energy, of_forces) in zip(
+                module.model.terms, root_mean_squares(self._terms).tolist(), strict=True
+            ):
+                module.log(f"val/term/{term.name}/energy_rms", of_energy)
+                module.log(f"val/term/{term.name}/forces_rms", of_forces)
+        if self._entries and trainer.is_global_zero and not trainer.sanity_checking:
+            self._list_worst(trainer, module, torch.cat(self._entries).numpy())
+        self._terms, self._entries = None, []
+
+    def _list_worst(self, trainer: pl.Trainer, module: TrainingModule, entries: np.ndarray) -> None:
+        """Write the rows of this epoch behind those of the epochs before it; `entries` as of `entry_errors`."""
+        scales = module.objective.scales
+        badness = np.nansum((entries[:, 3:] / [scales.energy, scales.forces]) ** 2, axis=1)
+        data: Any = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+        rows = [row for row in _rows(self.worst) if int(row["epoch"]) < trainer.current_epoch]
+        for rank, position in enumerate(np.argsort(-badness, kind="stable")[: self.count], start=1):
+            entry, source, conformers = entries[position, :3].astype(int).tolist()
+            errors = ["" if np.isnan(error) else f"{error:.4f}" for error in entries[position, 3:]]
+            values = (trainer.current_epoch, rank, data.name_of(entry), plain_smiles(data.molecule(entry)))
+            row = (*values, module.sources[source], conformers, *errors)
+            rows.append(dict(zip(_COLUMNS, map(str, row), strict=True)))
+        temporary = self.worst.with_suffix(".tmp")
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, _COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, self.worst)
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _frames(batch: Batch) -> Tensor:
+    """Some real geometries of each molecule, evenly spaced in its conformers [Å], shape `(_FRAMES, N, 3)`."""
+    assert batch.xyz is not None
+    assert batch.mask is not None
+    counts, atoms = batch.mask.sum(0)[batch.mol], torch.arange(len(batch.mol), device=batch.mol.device)
+    return torch.stack([batch.xyz[counts * i // _FRAMES, atoms] for i in range(_FRAMES)])
+
+
+def entry_errors(batch: Batch, prediction: Prediction) -> Tensor:
+    """Of each molecule: entry, source, conformers, RMSE of energies [kcal/mol] and of forces [kcal/mol/Å], `(M, 5)`.
+
+    NaN where there is nothing to compare.
+    """
+    assert batch.energy is not None
+    assert batch.forces is not None
+    assert batch.mask is not None
+    assert batch.source is not None
+    assert batch.entry is not None
+    assert prediction.forces is not None
+    known = batch.mask & batch.energy.isfinite()
+    error = centred(prediction.energy, known) - torch.where(known, batch.energy, 0.0)
+    energy = ((error.double() ** 2).sum(0) / known.sum(0)).sqrt()
+    known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
+    squares = torch.where(known, prediction.forces - batch.forces, 0.0).double() ** 2
+    zero = torch.zeros(batch.n_mols, dtype=torch.float64, device=squares.device)
+    square = zero.index_add(0, batch.mol, squares.sum((0, 2)))
+    number = zero.index_add(0, batch.mol, known.sum((0, 2)).double())
+    columns = (batch.entry, batch.source, batch.mask.sum(0), energy, (square / number).sqrt())
+    return torch.stack([column.double() for column in columns], dim=1)

@@ -1,0 +1,53 @@
+"""Errors of entries against the evaluator's, gradient norms against torch's."""
+
+import numpy as np
+import pytest
+import torch
+
+from espalike.data.collate import collate
+from espalike.evaluate.metrics import energy_errors, force_errors
+from espalike.model import from_config
+from espalike.train.diagnosis import _frames, entry_errors, heads
+from espalike.train.lightning import TrainingModule
+from espalike.train.objective import Objective
+from tests.train.common import CONFIG
+from tests.train.test_faults import item
+
+
+@pytest.fixture(scope="module")
+def module():
+    torch.manual_seed(0)
+    return TrainingModule(from_config(CONFIG).double(), Objective(), torch.optim.Adam, ["a"])
+
+
+def test_errors_of_entries_are_the_evaluators(module):
+    items = [item(0, "CCO", 4), item(1, "CCS", 2), item(2, "c1ccncc1", 3)]
+    items[1].energy[:] = np.nan
+    items[2].forces[:, 0] = np.nan
+    batch = collate(items, dtype=torch.float64)
+    _, prediction = module.predict(batch)
+    found = entry_errors(batch, prediction).detach().numpy()
+    np.testing.assert_array_equal(found[:, :3], [[10, 0, 4], [11, 0, 2], [12, 0, 3]])
+    for m, (entry, own) in enumerate(zip(items, found[:, 3:], strict=True)):
+        n, atoms = len(entry.energy), (batch.mol == m).numpy()
+        energies = prediction.energy[:n, m].detach().numpy()
+        forces = prediction.forces[:n, atoms].detach().numpy()
+        e, f = energy_errors(energies, entry.energy), force_errors(forces, entry.forces)
+        assert own[0] == pytest.approx(np.sqrt((e**2).mean()) if len(e) else np.nan, nan_ok=True)
+        assert own[1] == pytest.approx(np.sqrt((f**2).mean()))
+
+
+def test_frames_are_real_conformers_of_each_molecule():
+    items = [item(0, "CCO", 5), item(1, "O", 1)]
+    frames = _frames(collate(items, dtype=torch.float64)).numpy()
+    np.testing.assert_array_equal(frames[:, :9], items[0].xyz[[0, 2]])
+    np.testing.assert_array_equal(frames[:, 9:], items[1].xyz[[0, 0]])
+
+
+def test_heads_share_out_all_weights():
+    learned = {"_target_": "espalike.terms.lennard_jones.LennardJones", "scale14": "learned"}
+    model = from_config({**CONFIG, "terms": [*CONFIG["terms"][:4], learned, CONFIG["terms"][5]]})
+    parts = heads(model)
+    assert set(parts) >= {"encoder", "HarmonicBond", "PeriodicImproper", "Coulomb", "LennardJones_scale14"}
+    listed = [id(weight) for weights in parts.values() for weight in weights]
+    assert sorted(listed) == sorted(id(weight) for weight in model.parameters())

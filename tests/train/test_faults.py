@@ -1,0 +1,149 @@
+"""Planted faults are named: where they first appear, in which term, of which molecule."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from espalike.chem import embed, from_smiles
+from espalike.data.collate import Item, collate, featurized
+from espalike.model import from_config
+from espalike.terms.angle import HarmonicAngle
+from espalike.terms.bond import HarmonicBond
+from espalike.train.faults import find_fault, prediction_fault
+from espalike.train.lightning import TrainingModule
+from espalike.train.objective import Objective
+from tests.train.common import CONFIG
+
+SMILES = ["CCO", "CCS", "c1ccncc1"]
+LONG = 1.7
+"""Bonds longer than this [Å] are between carbon and sulphur only."""
+
+
+def item(number, smiles, n=3):
+    molecule, rng = from_smiles(smiles), np.random.default_rng(number)
+    xyz = embed(molecule, n, seed=1) + 0.01 * rng.standard_normal((n, molecule.n_atoms, 3))
+    labels = {"energy": rng.standard_normal(n), "forces": rng.standard_normal(xyz.shape)}
+    none = {"ref_charge": None, "ref_lj": None, "level": 0, "source": 0}
+    return Item(graph=featurized(molecule), xyz=xyz, entry=10 + number, **labels, **none)
+
+
+@pytest.fixture
+def items():
+    return [item(number, smiles) for number, smiles in enumerate(SMILES)]
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    return TrainingModule(from_config(CONFIG), Objective(), torch.optim.Adam, ["a"])
+
+
+def plant(monkeypatch, extra):
+    """Add to the energy of harmonic bonds."""
+    plain = HarmonicBond.energy
+    monkeypatch.setattr(HarmonicBond, "energy", lambda self, q, p: plain(self, q, p) + extra(q[0], p[0]))
+
+
+def test_nothing_is_found_where_nothing_is_wrong(module, items):
+    assert find_fault(module, collate(items)) is None
+
+
+def test_atoms_on_top_of_each_other(module, items):
+    items[2].xyz[1, 3] = items[2].xyz[1, 0]  # across the ring of pyridine
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.parts, fault.molecules) == ("energies", ("LennardJones", "Coulomb"), (2,))
+    assert fault.detail == "conformer 1, whose nearest atoms, 0 and 3 (counted from 0), are 0 Å apart"
+    message = fault.message(collate(items), {12: "store: pyridine"}.get)
+    assert message.startswith(
+        "energies of LennardJones, Coulomb are not finite, first for store: pyridine: conformer 1"
+    )
+
+
+def test_the_same_in_validation(module, items):
+    items[2].xyz[1, 3] = items[2].xyz[1, 0]
+    batch = collate(items)
+    with torch.no_grad():
+        fault = prediction_fault(module.model, batch, *module.predict(batch, training=False))
+    assert (fault.stage, fault.molecules) == ("energies", (2,))
+
+
+def test_a_coordinate(module, items):
+    items[1].xyz[2, 4, 1] = np.nan
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.molecules, fault.detail) == ("coordinates", (1,), "atom 4 of conformer 2")
+
+
+def test_a_feature(module, items):
+    batch = collate(items)
+    batch.x[len(items[0].xyz[0]) + 1, 0] = torch.inf
+    fault = find_fault(module, batch)
+    assert (fault.stage, fault.molecules, fault.detail) == ("features", (1,), "atom 1")
+
+
+def test_a_weight_of_a_head(module, items):
+    head = module.model.heads.names.index("HarmonicAngle")
+    name, bias = next((n, w) for n, w in module.model.heads[head].named_parameters() if w.shape == (2,))
+    with torch.no_grad():
+        bias[1] = torch.nan
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.parts, fault.molecules) == ("parameters", ("HarmonicAngle",), (0, 1, 2))
+    assert fault.detail.startswith(f"{HarmonicAngle.params[1].name} of HarmonicAngle at atoms ")
+    assert fault.detail.endswith(f"weights that are not finite: heads.{head}.{name}")
+
+
+def test_a_weight_of_the_encoder_spoils_all_terms(module, items):
+    with torch.no_grad():
+        module.model.encoder.enter.weight[0, 0] = torch.nan
+    fault = find_fault(module, collate(items))
+    assert fault.stage == "parameters"
+    assert fault.parts == tuple(term.name for term in module.model.terms)
+    assert fault.detail.endswith("weights that are not finite: encoder.enter.weight")
+
+
+@pytest.mark.parametrize(("label", "size"), [("forces", "1e+30"), ("energy", None)])
+def test_a_label_whose_square_overflows(module, items, label, size):
+    getattr(items[1], label).flat[0] = 1e30
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.parts, fault.molecules) == ("losses", (label,), (1,))
+    assert fault.detail.startswith(f"{label} is inf; forces there are up to ")
+    assert size is None or f"and {size}, as labelled" in fault.detail
+
+
+def test_forces_of_one_term(module, items, monkeypatch):
+    plant(monkeypatch, lambda r, k: ((r - r.detach()).abs() + (r <= LONG)).sqrt())
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.parts, fault.molecules) == ("forces", ("HarmonicBond",), (1,))
+
+
+def test_gradients_by_a_parameter(module, items, monkeypatch):
+    plant(monkeypatch, lambda r, k: (k - k.detach() + (r <= LONG)).sqrt())
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.parts, fault.molecules) == ("gradients", ("HarmonicBond",), (1,))
+    assert fault.detail == "k of HarmonicBond at atoms 1-2 (counted from 0)"
+
+
+def test_gradients_within_the_network(module, items):
+    module.model.encoder.enter.weight.register_hook(lambda gradient: gradient * torch.nan)
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.parts, fault.molecules) == ("gradients", (), ())
+    assert fault.detail == "of the weights encoder.enter.weight"
+    assert "no molecule in particular" in fault.message(collate(items), str)
+
+
+def test_gradients_of_all_molecules_within_the_network(module, items):
+    def spoil(encoder, inputs, h):
+        h.register_hook(lambda gradient: gradient * torch.nan)
+
+    module.model.encoder.register_forward_hook(spoil)
+    fault = find_fault(module, collate(items))
+    assert (fault.stage, fault.parts, fault.molecules) == ("gradients", (), (0, 1, 2))
+    assert fault.detail.startswith("of the weights encoder.enter.weight, ")
+
+
+def test_long_lists_are_cut(module, items):
+    batch = collate([replace(items[0], entry=number) for number in range(5)])
+    batch.xyz[0, :] = torch.nan
+    message = find_fault(module, batch).message(batch, "entry {}".format)
+    assert "entry 0; entry 1; entry 2; and 2 more of the batch's 5: atom 0 of conformer 0" in message
