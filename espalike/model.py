@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from espalike.data.collate import batch_of
+from espalike.domain import ChemicalDomain as ChemicalDomain
+from espalike.domain import DomainError as DomainError
+from espalike.domain import environments as environments
 from espalike.features import FEATURES
 from espalike.nn.build import build
 from espalike.nn.encoder import Encoder
@@ -26,81 +29,18 @@ from espalike.types import Batch, Bound, MMSystem, Molecule
 
 FORMAT_VERSION = 1
 """Version of the model file's layout; raised when an older reader would misread a newer file."""
+ENSEMBLE_VERSION = 2
+"""Version of a file that holds an ensemble, which readers of single models would misread."""
 DEFAULT = "espalike-small"
 """Name of the shipped model that is used when none is named."""
 UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "radian"}
 _DESCRIPTION = {"units", "features", "config", "domain", "data", "split", "figures", "notes"}
 _LARGEST_CHARGE_ERROR = 0.01
-
-
-class DomainError(ValueError):
-    """A molecule holds what the model has never seen and cannot be trusted with."""
+_MOST_MEMBERS = 1000
 
 
 class ModelFileError(ValueError):
     """A file is not a model file this version can read."""
-
-
-def environments(molecule: Molecule) -> list[str]:
-    """Each atom's element and neighbour elements, e.g. `C(CHHO)`: what a domain is made of."""
-    from rdkit.Chem import GetPeriodicTable
-
-    symbol = GetPeriodicTable().GetElementSymbol
-    symbols = [symbol(int(z)) for z in molecule.numbers]
-    neighbours: list[list[str]] = [[] for _ in symbols]
-    for i, j in molecule.bonds:
-        neighbours[i].append(symbols[j])
-        neighbours[j].append(symbols[i])
-    return [f"{own}({''.join(sorted(near))})" for own, near in zip(symbols, neighbours, strict=True)]
-
-
-@dataclass(frozen=True)
-class ChemicalDomain:
-    """Chemistry a model was trained on.
-
-    Attributes:
-        elements: atomic numbers seen.
-        environments: atom environments seen, as `environments` names them.
-        charges: smallest and largest net charge seen.
-    """
-
-    elements: tuple[int, ...] = ()
-    environments: tuple[str, ...] = ()
-    charges: tuple[int, int] = (0, 0)
-
-    @staticmethod
-    def of(molecules: Sequence[Molecule]) -> ChemicalDomain:
-        """The domain that molecules span."""
-        seen = sorted({name for molecule in molecules for name in environments(molecule)})
-        elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
-        net = [molecule.net_charge for molecule in molecules] or [0]
-        return ChemicalDomain(tuple(elements), tuple(seen), (min(net), max(net)))
-
-    def check(self, molecule: Molecule) -> tuple[str, ...]:
-        """Warnings about environments and charges that training did not hold.
-
-        Raises:
-            DomainError: for an element never seen: its parameters would be made up.
-        """
-        unseen = sorted(set(molecule.numbers.tolist()) - set(self.elements))
-        if unseen:
-            from rdkit.Chem import GetPeriodicTable
-
-            symbol = GetPeriodicTable().GetElementSymbol
-            raise DomainError(
-                f"{molecule.name}: the model was never trained on {', '.join(map(symbol, unseen))}; "
-                f"it knows {', '.join(map(symbol, self.elements))}. Train or choose a model that covers it."
-            )
-        known = set(self.environments)
-        warnings = [
-            f"atom {i + 1}: environment {name} was not in training"
-            for i, name in enumerate(environments(molecule))
-            if name not in known
-        ]
-        low, high = self.charges
-        if not low <= molecule.net_charge <= high:
-            warnings.append(f"net charge {molecule.net_charge:+d} is outside the trained range {low:+d} to {high:+d}")
-        return tuple(warnings)
 
 
 @dataclass
@@ -193,6 +133,11 @@ class ForceFieldModel(nn.Module):
         return MMSystem(system.terms, system.numbers, system.mol, tuple(several))
 
     @property
+    def members(self) -> tuple[ForceFieldModel, ...]:
+        """The models that an ensemble is made of; a single model is its own only member."""
+        return (self,)
+
+    @property
     def domain(self) -> ChemicalDomain:
         """Chemistry of the training molecules; empty for a model that was not trained."""
         return self.provenance.domain if self.provenance else ChemicalDomain()
@@ -208,11 +153,67 @@ class ForceFieldModel(nn.Module):
         if self.provenance is None:
             raise ValueError("a model without provenance cannot be saved; build it with from_config")
         provenance = {**self.provenance.__dict__, "domain": self.provenance.domain.__dict__}
-        header = {"format_version": FORMAT_VERSION, "units": UNITS, "features": list(FEATURES), **provenance}
+        n = len(self.members)
+        version = {"format_version": FORMAT_VERSION} if n == 1 else {"format_version": ENSEMBLE_VERSION, "members": n}
+        header = {**version, "units": UNITS, "features": list(FEATURES), **provenance}
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
         temporary = Path(f"{path}.tmp")
         temporary.write_bytes(save(tensors, metadata={"espalike": json.dumps(header)}))
         os.replace(temporary, path)
+
+
+class Ensemble(ForceFieldModel):
+    """Several models of one force field as one: its parameters are the mean of theirs, so it is a force field, too.
+
+    It is made to be used, not to be trained.
+
+    Args:
+        members: two or more models with the same configuration; the first's provenance is the ensemble's.
+
+    Raises:
+        ValueError: for fewer models, or models that differ in more than their weights.
+    """
+
+    def __init__(self, members: Sequence[ForceFieldModel]):
+        nn.Module.__init__(self)  # the networks are the members'
+        if len(members) < 2:
+            raise ValueError(f"an ensemble has two or more members; got {len(members)}")
+        first = members[0].provenance
+        if first is None or any(m.provenance is None or m.provenance.config != first.config for m in members):
+            raise ValueError("members of an ensemble have the same configuration, made by from_config")
+        self.terms, self.levels = members[0].terms, members[0].levels
+        self.models = nn.ModuleList(members)
+        self.provenance = first
+
+    @property
+    def members(self) -> tuple[ForceFieldModel, ...]:
+        """The models whose mean this is."""
+        return tuple(self.models)  # type: ignore[arg-type]
+
+    def forward(self, batch: Batch) -> MMSystem:
+        """Mean parameters of every molecule in the batch."""
+        return _over_members([member(batch) for member in self.members], lambda values: values.mean(0))
+
+    @torch.no_grad()
+    def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
+        """Standard deviation of the members' parameters, unbiased, in the place of each parameter.
+
+        Args:
+            molecules: one molecule, or several that go side by side into one system.
+        """
+        several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
+        batch = batch_of(several, torch.float64)
+        systems = [copy.deepcopy(member).double().eval()(batch) for member in self.members]
+        return _over_members(systems, lambda values: values.std(0))
+
+
+def _over_members(systems: Sequence[MMSystem], reduce: Callable[[Tensor], Tensor]) -> MMSystem:
+    """Parameters of systems with the same terms and tuples, stacked in front, reduced to those of one."""
+    terms = tuple(
+        Bound(own[0].term, own[0].tuples, reduce(torch.stack([bound.values for bound in own])))
+        for own in zip(*(system.terms for system in systems), strict=True)
+    )
+    return MMSystem(terms, systems[0].numbers, systems[0].mol)
 
 
 def _with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:
@@ -294,14 +295,17 @@ def describe(path: str | Path) -> dict[str, Any]:
         version = header.get("format_version")
     except (json.JSONDecodeError, AttributeError) as error:
         raise ModelFileError(f"{path}: its model description is damaged ({error}); get the file again") from error
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
         raise ModelFileError(
-            f"{path} has model format {version!r}; this version reads format {FORMAT_VERSION}. "
-            "Install the espalike version that wrote it, or train the model anew."
+            f"{path} has model format {version!r}; this version reads formats {FORMAT_VERSION} and "
+            f"{ENSEMBLE_VERSION}. Install the espalike version that wrote it, or train the model anew."
         )
     missing = sorted(_DESCRIPTION - set(header))
     if missing:
         raise ModelFileError(f"{path}: its model description lacks {', '.join(missing)}; get the file again")
+    n = header.get("members", 1)
+    if not isinstance(n, int) or (version == ENSEMBLE_VERSION) != (2 <= n <= _MOST_MEMBERS):
+        raise ModelFileError(f"{path}: of format {version}, with {n!r} members; get the file again")
     if header["features"] != list(FEATURES):
         raise ModelFileError(f"{path} was trained on other atom features than this version computes")
     return header
@@ -335,7 +339,9 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
 
     path = find(name)
     header = describe(path)
-    model = from_config(header["config"])
+    n = header.get("members", 1)
+    single = [from_config(header["config"]) for _ in range(n)]
+    model = single[0] if n == 1 else Ensemble(single)
     state: dict[str, Tensor] = load_file(path)
     try:
         model.load_state_dict(state)
@@ -343,5 +349,6 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
         raise ModelFileError(f"{path}: weights do not fit the configuration: {error}") from error
     domain = ChemicalDomain(**{key: tuple(value) for key, value in header["domain"].items()})
     rest = {key: header[key] for key in ("config", "data", "split", "figures", "notes")}
-    model.provenance = Provenance(domain=domain, **rest)
+    for part in (model, *model.members):
+        part.provenance = Provenance(domain=domain, **rest)
     return model.eval()

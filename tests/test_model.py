@@ -192,7 +192,7 @@ class TestFile:
 
     def test_other_format_version(self, tmp_path):
         assert describe(self.write(tmp_path / "good.espalike"))["format_version"] == FORMAT_VERSION
-        with pytest.raises(ModelFileError, match="model format 99; this version reads format 1"):
+        with pytest.raises(ModelFileError, match="model format 99; this version reads formats 1 and 2"):
             load(self.write(tmp_path / "new.espalike", format_version=99))
 
     def test_other_features(self, tmp_path):

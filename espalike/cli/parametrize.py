@@ -60,6 +60,7 @@ class Result:
         charges: what the partial charges are.
         terms: number of terms of each functional form.
         domain: `inside`, `outside` or `unknown`: whether training held such chemistry.
+        spread: of an ensemble, the standard deviation of each parameter over its members: root mean square and largest.
         files: files written.
         seconds: time it took.
     """
@@ -75,6 +76,7 @@ class Result:
     charges: str | None = None
     terms: dict[str, int] = field(default_factory=dict)
     domain: str | None = None
+    spread: dict[str, dict[str, dict[str, float]]] | None = None
     files: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -148,7 +150,8 @@ def run(args: argparse.Namespace) -> int:
     _print(Console(), results, output.folder)
     written = sum(result.status == "ok" for result in results)
     if args.report:
-        print(f"report: {_write_report(Path(args.report), args, str(name), formats, results)}")
+        spreads = _units(model) if isinstance(model, models.Ensemble) else None
+        print(f"report: {_write_report(Path(args.report), args, str(name), formats, results, spreads)}")
     return 0 if written == len(results) else 1 if written else 2
 
 
@@ -299,6 +302,7 @@ def _one(
     system = model.parametrize(molecule, given)
     result.terms = {bound.term.name: len(bound.tuples.idx) for bound in system.terms}
     result.summed_charge = _summed_charge(system)
+    result.spread = _spread(model, molecule)
     info = {"Model": Path(model_name).name, "Charges": result.charges, "Domain": result.domain}
     for name in output.formats:
         format = export.FORMATS[name]
@@ -313,6 +317,26 @@ def _summed_charge(system: MMSystem) -> float | None:
         if bound.term.params[0].link == "charge":
             return float(bound.values[:, 0].sum())
     return None
+
+
+def _spread(model: ForceFieldModel, molecule: Molecule) -> dict[str, dict[str, dict[str, float]]] | None:
+    """How far an ensemble's members lie apart, by term and parameter, in its unit; None for a single model."""
+    from espalike.model import Ensemble
+
+    if not isinstance(model, Ensemble):
+        return None
+    return {
+        bound.term.name: {
+            param.name: {"rms": round(float(column.square().mean().sqrt()), 6), "max": round(float(column.max()), 6)}
+            for param, column in zip(bound.term.params, bound.values.unbind(-1), strict=True)
+        }
+        for bound in model.spread(molecule).terms
+        if len(bound.values)
+    }
+
+
+def _units(model: ForceFieldModel) -> dict[str, dict[str, str]]:
+    return {term.name: {param.name: param.unit for param in term.params} for term in model.terms}
 
 
 def _print(console: Console, results: Sequence[Result], out: Path) -> None:
@@ -346,7 +370,12 @@ def _print(console: Console, results: Sequence[Result], out: Path) -> None:
 
 
 def _write_report(
-    path: Path, args: argparse.Namespace, model: str, formats: Sequence[str], results: Sequence[Result]
+    path: Path,
+    args: argparse.Namespace,
+    model: str,
+    formats: Sequence[str],
+    results: Sequence[Result],
+    spreads: dict[str, dict[str, str]] | None,
 ) -> Path:
     from espalike import __version__
 
@@ -356,7 +385,7 @@ def _write_report(
         "model": model,
         "formats": list(formats),
         "charges": args.charges,
-        "units": {"charge": "e", "seconds": "s"},
+        "units": {"charge": "e", "seconds": "s"} | ({"spread": spreads} if spreads else {}),
         "done": done,
         "failed": len(results) - done,
         "inputs": [asdict(result) for result in results],

@@ -19,6 +19,8 @@ from espalike.types import MMSystem, Molecule
 class EnsembleCalculator:
     """Mean energy and forces of several models, computed in float64, and their disagreement.
 
+    A file that holds an ensemble counts as its members.
+
     The molecule's parameters are assigned once and kept until another molecule comes. A force field's energies have
     an origin of their own for each molecule.
 
@@ -38,7 +40,7 @@ class EnsembleCalculator:
         hashes = (hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paths)
         files = ", ".join(f"{path.name} sha256 {digest}" for path, digest in zip(paths, hashes, strict=True))
         self.program = f"espalike {version('espalike')}, {files}"
-        self._models = [load(path).double() for path in paths]
+        self._models = [member.double() for path in paths for member in load(path).members]
         self._last: tuple[Molecule, list[MMSystem]] | None = None
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:

@@ -1,0 +1,123 @@
+"""Ensembles: the mean of their members' parameters, how far those lie apart, their file."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from espalike.chem import embed, from_smiles
+from espalike.cli.main import main
+from espalike.model import ENSEMBLE_VERSION, FORMAT_VERSION, Ensemble, ModelFileError, describe, from_config, load
+from tests.train.common import CONFIG
+
+MOLECULE = "CC(=O)[O-]"
+
+
+def member(seed, **config):
+    torch.manual_seed(seed)
+    return from_config({**CONFIG, **config})
+
+
+@pytest.fixture(scope="module")
+def ensemble():
+    made = Ensemble([member(seed) for seed in range(3)])
+    made.provenance.figures["spread"] = {"HarmonicBond.k": 3.0}
+    return made
+
+
+@pytest.fixture(scope="module")
+def path(ensemble, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "e.espalike"
+    ensemble.save(path)
+    return path
+
+
+def test_parameters_are_the_mean_of_the_members_and_the_spread_their_deviation(ensemble):
+    molecule = from_smiles(MOLECULE)
+    mean, spread = ensemble.parametrize(molecule), ensemble.spread(molecule)
+    assert mean.molecules == (molecule,)
+    each = [m.parametrize(molecule) for m in ensemble.members]
+    for t, bound in enumerate(mean.terms):
+        values = np.stack([system.terms[t].values.numpy() for system in each])
+        np.testing.assert_allclose(bound.values.numpy(), np.mean(values, 0), rtol=1e-12)
+        np.testing.assert_allclose(spread.terms[t].values.numpy(), np.std(values, 0, ddof=1), rtol=1e-9, atol=1e-15)
+    assert float(spread.bound("HarmonicBond").values.min()) > 0
+    assert float(mean.bound("Coulomb").values.sum()) == pytest.approx(-1.0, abs=1e-12)
+
+
+def test_one_file_holds_them_all(ensemble, path):
+    header = describe(path)
+    assert (header["format_version"], header["members"]) == (ENSEMBLE_VERSION, 3)
+    molecule, loaded = from_smiles(MOLECULE), load(path)
+    assert len(loaded.members) == 3
+    assert all(single.provenance.figures == ensemble.provenance.figures for single in loaded.members)
+    for own, other in zip(ensemble.parametrize(molecule).terms, loaded.parametrize(molecule).terms, strict=True):
+        assert torch.equal(own.values, other.values)
+
+
+def test_a_single_model_is_written_as_ever(tmp_path):
+    member(0).save(tmp_path / "one.espalike")
+    header = describe(tmp_path / "one.espalike")
+    assert header["format_version"] == FORMAT_VERSION == 1
+    assert "members" not in header
+    assert len(load(tmp_path / "one.espalike").members) == 1
+
+
+@pytest.mark.parametrize("changes", [{"members": "3"}, {"members": 1}, {"members": 10**9}, {"format_version": 1}])
+def test_a_damaged_count_is_refused(path, tmp_path, changes):
+    header = {**describe(path), **changes}
+    save_file(load_file(path), tmp_path / "bad.espalike", metadata={"espalike": json.dumps(header)})
+    with pytest.raises(ModelFileError, match=r"bad\.espalike: of format .* members"):
+        load(tmp_path / "bad.espalike")
+
+
+def test_members_have_to_fit():
+    with pytest.raises(ValueError, match="two or more members; got 1"):
+        Ensemble([member(0)])
+    with pytest.raises(ValueError, match="the same configuration"):
+        Ensemble([member(0), member(1, width=8)])
+
+
+def test_its_members_disagree_as_a_calculator(ensemble, path, tmp_path):
+    from espalike.evaluate.calculator import EnsembleCalculator
+
+    paths = [tmp_path / f"{number}.espalike" for number in range(3)]
+    for single, file in zip(ensemble.members, paths, strict=True):
+        single.save(file)
+    molecule = from_smiles(MOLECULE)
+    xyz = embed(molecule, 2, seed=1)
+    one, several = EnsembleCalculator([path]), EnsembleCalculator(paths)
+    np.testing.assert_allclose(one.disagreement(molecule, xyz), several.disagreement(molecule, xyz), rtol=1e-12)
+
+
+def test_the_report_has_the_spread(ensemble, path, tmp_path, capfd):
+    report = tmp_path / "report.json"
+    assert main(["parametrize", MOLECULE, "--model", str(path), "--out", str(tmp_path), "--report", str(report)]) == 0
+    content = json.loads(report.read_text())
+    spread = ensemble.spread(from_smiles(MOLECULE)).bound("HarmonicBond").values[:, 0].numpy()
+    found = content["inputs"][0]["spread"]["HarmonicBond"]["k"]
+    assert found["rms"] == pytest.approx(np.sqrt((spread**2).mean()), rel=1e-3)
+    assert found["max"] == pytest.approx(spread.max(), rel=1e-3)
+    assert content["units"]["spread"]["HarmonicBond"]["k"] == "kcal/mol/angstrom**2"
+    assert set(content["inputs"][0]["spread"]) == {
+        bound.term.name for bound in ensemble.parametrize(from_smiles("CC(=O)[O-]")).terms
+    }
+
+
+def test_a_single_model_has_no_spread_in_its_report(tmp_path):
+    member(0).save(tmp_path / "one.espalike")
+    report = tmp_path / "report.json"
+    arguments = ["parametrize", "O", "--model", str(tmp_path / "one.espalike"), "--out", str(tmp_path)]
+    assert main([*arguments, "--report", str(report)]) == 0
+    assert json.loads(report.read_text())["inputs"][0]["spread"] is None
+
+
+def test_info_says_how_many_and_how_far_apart(path, capfd):
+    assert main(["info", str(path)]) == 0
+    out = capfd.readouterr().out
+    assert "members: 3" in out
+    assert "HarmonicBond.k 3" in out or "HarmonicBond.k: 3" in out
+    assert main(["info", str(path), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["members"] == 3
