@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import csv
+import io
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -26,6 +27,7 @@ Train a force field: a graph network that reads class I parameters off the molec
   espalike train experiment=quickstart conv=gat model.width=64 optimizer.lr=1e-3 out=runs/gat
   espalike train 'data.stores=[store/mine,sample]' out=runs/mine
   espalike train experiment=quickstart out=runs/quickstart resume=true
+  espalike train experiment=quickstart optimizer.lr=1e-3,2e-3 model=tiny,small out=runs/sweep --multirun
 
 Writes to out=DIR: model.espalike (best on the validation split), metrics.csv, curves.png, config.yaml,
 last.ckpt (to resume from) and TensorBoard logs (tensorboard --logdir DIR).
@@ -33,12 +35,13 @@ last.ckpt (to resume from) and TensorBoard logs (tensorboard --logdir DIR).
   data.epoch=entries|conformers  an epoch has a sample of every entry (default), or every conformer exactly once
   data.batch_size=, data.conformers=   entries in a step, and most conformers of each
   data.workers=N                 processes that load batches; they pay off where a step takes milliseconds, on a GPU
+  trainer=cpu|gpu|ddp|slurm      where; trainer.precision=bf16-mixed runs the network, not the physics, in bfloat16
+  schedule=warmup_cosine|constant|plateau   learning rate over training
+  save_every=N, resume=true|auto checkpoint every N steps too; go on from it (auto: where there is one)
 
-Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, data, trainer, experiment.
+Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, schedule, data, trainer,
+experiment.
 """
-
-_EARLIER = "metrics.earlier.csv"
-"""Where a resumed run keeps the metrics of the runs before it until it ends."""
 
 
 def run(cfg: DictConfig) -> int:
@@ -49,53 +52,78 @@ def run(cfg: DictConfig) -> int:
     """
     import pytorch_lightning as pl
     import torch
-    from hydra.utils import instantiate
+    from pytorch_lightning.utilities import rank_zero_only
 
-    from espalike.data.collate import levels_of
-    from espalike.data.store import open_stores
-    from espalike.train.callbacks import draw_curves
-    from espalike.train.lightning import TrainingModule
+    from espalike.train import launch
 
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     plain = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, the one that speaks and writes
+    if first:
+        _write_config(out / "config.yaml", plain)
+    if number := launch.to_start(plain["trainer"]):
+        launch.start(number, out / "config.yaml")
+        return 0
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     seed = pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    with nullcontext() if first else redirect_stdout(io.StringIO()):
+        module, loaders = _prepared(plain, seed)
+    checkpoint = _to_resume(out, cfg.resume)
+    trainer = _trainer(plain, out, loaders[0].batch_sampler)
+    try:
+        trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:  # Lightning leaves by the front door, status 0, when it is told to stop
+        raise InterruptedError(f"training was stopped; go on with resume=true out={out}") from stop
+    if first:
+        _finish(out)
+    return 0
+
+
+def _prepared(plain: dict[str, Any], seed: int) -> tuple[pl.LightningModule, tuple[Any, Any]]:
+    """What is trained, and the loaders of training and validation."""
+    from hydra.utils import instantiate
+
+    from espalike.data.collate import levels_of
+    from espalike.data.store import open_stores
+    from espalike.train.lightning import TrainingModule
 
     stores = open_stores(plain["data"]["stores"])
-    levels = levels_of(stores, cfg.data.level)
+    levels = levels_of(stores, plain["data"]["level"])
     train, val = _datasets(stores, levels, plain["data"])
     model = _model(plain, levels, stores, train, val)
-    objective = instantiate(plain["objective"], _convert_="all")
-    optimizer = instantiate(plain["optimizer"], _convert_="all")
-    module = TrainingModule(model, objective, optimizer, train.sources)
-    _write_config(out / "config.yaml", plain)
+    objective, optimizer, schedule = (
+        instantiate(plain[name], _convert_="all") for name in ("objective", "optimizer", "schedule")
+    )
+    module = TrainingModule(model, objective, optimizer, train.sources, schedule)
     print(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
         f"conformers) from {', '.join(train.sources)}; "
         f"{sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    trainer = _trainer(plain, out)
+    return module, _loaders(train, val, plain["data"], seed)
+
+
+def _to_resume(out: Path, resume: bool | str) -> str | None:
+    """The checkpoint to go on from, or None."""
+    if resume not in (True, False, "auto"):
+        raise ValueError(f"resume={resume}: expected true, false, or auto")
     checkpoint = out / "last.ckpt"
-    if cfg.resume and not checkpoint.is_file():
+    if resume is True and not checkpoint.is_file():
         raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")
-    loaders = _loaders(train, val, plain["data"], seed)
-    if cfg.resume:
-        _set_history_aside(out)
-    else:
-        (out / _EARLIER).unlink(missing_ok=True)
-    try:
-        trainer.fit(module, *loaders, ckpt_path=str(checkpoint) if cfg.resume else None, weights_only=True)
-    except SystemExit as stop:  # Lightning leaves by the front door, status 0, when it is told to stop
-        raise InterruptedError(f"training was stopped; go on with resume=true out={out}") from stop
+    return str(checkpoint) if resume and checkpoint.is_file() else None
+
+
+def _finish(out: Path) -> None:
+    """Draw what training wrote, and say where it is."""
+    from espalike.train.callbacks import draw_curves
+
     if not (out / "model.espalike").is_file():
         raise ValueError("no model was written: training ended before the first validation")
-    _join_history(out)
     draw_curves(out / "metrics.csv", out / "curves.png")
     names = ("model.espalike", "metrics.csv", "curves.png", "config.yaml", "last.ckpt")
     print("wrote " + ", ".join(str(out / name) for name in names))
-    return 0
 
 
 def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) -> tuple[StoreDataset, StoreDataset]:
@@ -162,12 +190,14 @@ def _loaders(train: StoreDataset, val: StoreDataset, data: dict[str, Any], seed:
     )
 
 
-def _trainer(plain: dict[str, Any], out: Path) -> pl.Trainer:
+def _trainer(plain: dict[str, Any], out: Path, sampler: Any) -> pl.Trainer:
     """Lightning's trainer with our logs, checkpoints and early stop."""
     from hydra.utils import instantiate
     from pytorch_lightning import callbacks, loggers
 
-    from espalike.train.callbacks import SaveBestModel
+    from espalike.train.callbacks import Average, History, SaveBestModel
+    from espalike.train.diagnosis import Diagnosis, StopOnFault
+    from espalike.train.resume import SaveResumable
 
     _quiet_lightning()
     return instantiate(
@@ -175,13 +205,14 @@ def _trainer(plain: dict[str, Any], out: Path) -> pl.Trainer:
         default_root_dir=str(out),
         use_distributed_sampler=False,  # ours deals out the epoch itself, without repetitions
         enable_model_summary=False,
-        logger=[
-            loggers.CSVLogger(str(out), name="", version=""),
-            loggers.TensorBoardLogger(str(out), name="tensorboard", version=""),
-        ],
+        logger=[loggers.TensorBoardLogger(str(out), name="tensorboard", version="")],
         callbacks=[
+            StopOnFault(out / "last.ckpt"),
+            *([Diagnosis(out / "worst.csv")] if plain["diagnosis"] else []),
             SaveBestModel(out / "model.espalike"),
-            callbacks.ModelCheckpoint(out, filename="last", save_top_k=1, enable_version_counter=False),
+            *([Average(decay=plain["ema"])] if plain["ema"] else []),
+            History(out / "metrics.csv"),
+            SaveResumable(out / "last.ckpt", sampler, plain["save_every"]),
             callbacks.EarlyStopping("val/loss", patience=plain["patience"]),
             callbacks.LearningRateMonitor("epoch"),
             *([callbacks.RichProgressBar(leave=False)] if plain["trainer"]["enable_progress_bar"] else []),
@@ -199,11 +230,11 @@ def _quiet_lightning() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
         "Experiment logs directory",
-        "Checkpoint directory",
         ".*does not have many workers",
         ".*treespec, LeafSpec",
         "The number of training batches",
         ".*sync_dist=True",  # every process validates on everything
+        ".*dataloader is not resumable",  # its sampler is
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -211,33 +242,4 @@ def _quiet_lightning() -> None:
 def _write_config(path: Path, plain: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(yaml.safe_dump(plain, sort_keys=False))
-    os.replace(temporary, path)
-
-
-def _set_history_aside(out: Path) -> None:
-    """Keep the metrics so far in a file of their own: Lightning's logger starts anew, and the run may be killed."""
-    _write_rows(out / _EARLIER, _rows(out / _EARLIER) + _rows(out / "metrics.csv"))
-
-
-def _join_history(out: Path) -> None:
-    """Put the metrics of earlier runs before those of this one."""
-    if (out / _EARLIER).is_file():
-        _write_rows(out / "metrics.csv", _rows(out / _EARLIER) + _rows(out / "metrics.csv"))
-        (out / _EARLIER).unlink()
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table; none where there is no file."""
-    if not path.is_file():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _write_rows(path: Path, rows: list[dict[str, str]]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, sorted({name for row in rows for name in row}))
-        writer.writeheader()
-        writer.writerows(rows)
     os.replace(temporary, path)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from espalike.train.lightning import TrainingModule
 
@@ -47,8 +49,74 @@ class SaveBestModel(pl.Callback):
         self.best = state_dict["best"]
 
 
+class Average(EMAWeightAveraging):
+    """Lightning's moving average of the weights, in place as long as validation lasts, for `SaveBestModel` too.
+
+    It comes behind the callbacks that use the average. After training the weights stay as they were trained, so that
+    the last checkpoint can be gone on from.
+    """
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Keep the average for a little longer."""
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Put the trained weights back."""
+        super().on_validation_epoch_end(trainer, module)
+
+    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Keep the trained weights."""
+
+
+class History(pl.Callback):
+    """Writes `metrics.csv`, one row an epoch: losses, validation errors, learning rate.
+
+    The rows are part of checkpoints: a resumed run writes the file that an uninterrupted one would have written.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._rows: list[dict[str, float]] = []
+        self._validation: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Take what validation found."""
+        metrics = trainer.callback_metrics.items()
+        self._validation = {name: float(value) for name, value in metrics if name.startswith("val/")}
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Add a row and write the file."""
+        assert isinstance(module, TrainingModule)
+        train = {f"train/{name}": value for name, value in module.means["train"].pop().items()}
+        module.log_dict(train)  # for other loggers
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **train, **self._validation}
+        self._rows, self._validation = [*self._rows, row], {}
+        if trainer.is_global_zero:
+            _write_table(self.path, self._rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows so far."""
+        return {"rows": self._rows, "validation": self._validation}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the rows of the run that is resumed."""
+        self._rows, self._validation = list(state_dict["rows"]), dict(state_dict["validation"])
+
+
+def _write_table(path: Path, rows: list[dict[str, float]]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with open(temporary, "w", newline="") as file:
+        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(temporary, path)
+
+
 def draw_curves(metrics: Path, figure: Path) -> None:
-    """Losses and validation errors against epochs, from Lightning's `metrics.csv`."""
+    """Losses and validation errors against epochs, from `metrics.csv`."""
     from matplotlib.figure import Figure
 
     with open(metrics, newline="") as file:

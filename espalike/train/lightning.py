@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,11 +13,9 @@ from torch.optim import Optimizer
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.train.objective import Objective, centred
+from espalike.train.processes import Means
+from espalike.train.schedules import warmup_cosine
 from espalike.types import Batch, MMSystem, Prediction
-
-_LAST_RATE = 0.01
-"""Learning rate at the end, relative to the highest."""
-
 
 _MOST_ROWS = 2**16
 """Conformers × atoms that validation computes at once; some 2 kB of memory each."""
@@ -37,8 +34,9 @@ def sliced_energy(system: MMSystem, xyz: Tensor) -> Prediction:
     )
 
 
-class NotFinite(FloatingPointError):
-    """The loss is not a finite number."""
+def _named(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Losses by the names they are logged under."""
+    return {"loss": total, **{f"{name}_loss": value for name, value in losses.items()}}
 
 
 class TrainingModule(pl.LightningModule):
@@ -49,7 +47,10 @@ class TrainingModule(pl.LightningModule):
         objective: the loss.
         optimizer: makes an optimizer from parameters, e.g. a `functools.partial` of `torch.optim.Adam`.
         sources: names of the data sources, in the order of `Batch.source`.
-        warmup: share of all steps in which the learning rate rises; then it falls as a cosine.
+        schedule: learning rate over training, one of `espalike.train.schedules`.
+
+    Attributes:
+        means: losses of the epoch so far, of training (`train`) and validation (`val`).
     """
 
     def __init__(
@@ -58,12 +59,13 @@ class TrainingModule(pl.LightningModule):
         objective: Objective,
         optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer],
         sources: Sequence[str],
-        warmup: float = 0.03,
+        schedule: Callable[[Optimizer, int], dict[str, Any]] = warmup_cosine,
     ):
         super().__init__()
         self.model, self.objective, self.make_optimizer = model, objective, optimizer
-        self.sources, self.warmup = tuple(sources), warmup
+        self.sources, self.schedule = tuple(sources), schedule
         self.factors = objective.source_factors(self.sources)
+        self.means = {"train": Means(), "val": Means()}
         self._sums: dict[tuple[str, str], list[float]] = {}
         self._steps = 1
 
@@ -80,36 +82,25 @@ class TrainingModule(pl.LightningModule):
     def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, MMSystem, Prediction]:
         system, prediction = self.predict(batch, training)
         losses = self.losses(system, prediction, batch)
-        return losses, self.objective.total(losses, self._progress() if training else 1.0), system, prediction
+        return losses, self.objective.total(losses, self.progress() if training else 1.0), system, prediction
 
-    def _progress(self) -> float:
+    def progress(self) -> float:
         """Share of training that is done; validation takes the weights of the end, so that its loss is one measure."""
         return min(self.global_step / self._steps, 1.0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch.
-
-        Raises:
-            NotFinite: naming the parts of the loss that are not finite.
-        """
+        """Loss of one batch; whether it is finite is the callback `StopOnFault`'s question."""
         losses, total, *_ = self._step(batch, training=True)
-        if not torch.isfinite(total):
-            parts = {name: float(value.detach()) for name, value in losses.items()}
-            raise NotFinite(f"the loss of training batch {batch_idx} is not finite: {parts}")
-        self._log_losses("train", losses, total, batch)
+        self.means["train"].add(_named(total, losses))
+        self.log("loss", total, prog_bar=True, logger=False)
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Losses and, per source, squared errors of one batch; what was predicted goes to the callbacks."""
         losses, total, system, prediction = self._step(batch, training=False)
-        self._log_losses("val", losses, total, batch)
+        self.means["val"].add(_named(total, losses), batch.n_mols)
         self._add_errors(batch, prediction)
         return {"loss": total, "system": system, "prediction": prediction}
-
-    def _log_losses(self, stage: str, losses: dict[str, Tensor], total: Tensor, batch: Batch) -> None:
-        self.log(f"{stage}/loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=batch.n_mols)
-        for name, value in losses.items():
-            self.log(f"{stage}/{name}_loss", value, on_step=False, on_epoch=True, batch_size=batch.n_mols)
 
     def _add_errors(self, batch: Batch, prediction: Prediction) -> None:
         assert batch.energy is not None
@@ -130,25 +121,28 @@ class TrainingModule(pl.LightningModule):
                 total[1] += chosen.numel()
 
     def on_validation_epoch_end(self) -> None:
-        """Log root mean square errors per source: energy [kcal/mol], forces [kcal/mol/Å]."""
+        """Log losses and, per source, root mean square errors: energy [kcal/mol], forces [kcal/mol/Å]."""
+        for name, value in self.means["val"].pop().items():
+            self.log(f"val/{name}", value, prog_bar=name == "loss")
         for (source, quantity), (square, count) in self._sums.items():
             if count:
                 self.log(f"val/{source}/{quantity}_rmse", (square / count) ** 0.5)
         self._sums = {}
 
     def configure_optimizers(self) -> Any:
-        """Optimizer with a short warm-up and a cosine decay over all steps."""
+        """Optimizer and its learning rate over all steps."""
         optimizer = self.make_optimizer(self.model.parameters())
         steps = self._steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        rise = max(round(self.warmup * steps), 1)
+        return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, steps)}
 
-        def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            return _LAST_RATE + (1.0 - _LAST_RATE) * 0.5 * (1.0 + math.cos(math.pi * min(step / steps, 1.0)))
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the means of an epoch that is not over."""
+        checkpoint["means"] = {stage: means.state() for stage, means in self.means.items()}
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on with them."""
+        for stage, state in checkpoint.get("means", {}).items():
+            self.means[stage].restore(state)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Batches move field by field."""

@@ -1,0 +1,48 @@
+"""Several processes on this machine, started by torch's `torchrun`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+
+def to_start(trainer: dict[str, Any]) -> int:
+    """Processes that are still to be started for a trainer; 0 where this is one of them, or needs no other."""
+    if trainer.get("strategy") != "ddp" or "LOCAL_RANK" in os.environ or SLURMEnvironment.detect():
+        return 0
+    devices = trainer["devices"]
+    number = torch.cuda.device_count() if devices == "auto" else devices if isinstance(devices, int) else len(devices)
+    return number if number > 1 else 0
+
+
+def start(number: int, config: Path) -> None:
+    """Run `espalike train` with a configuration in several processes of this machine, until all have ended.
+
+    Args:
+        number: of processes.
+        config: the YAML file.
+
+    Raises:
+        RuntimeError: when one fails; it has said why.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    how = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=number,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    command = ("-m", "espalike.cli.main", "train", "--config-dir", str(config.parent), "--config-name", config.stem)
+    try:
+        elastic_launch(how, sys.executable)(*command)
+    except ChildFailedError as error:
+        raise RuntimeError(f"one of {number} processes failed; what it said is above") from error
