@@ -25,15 +25,16 @@ def term_forces(system: MMSystem, xyz: Tensor) -> Tensor:
 def sums(by_term: Sequence[Tensor], mask: Tensor, forces: Tensor) -> Tensor:
     """What root mean square contributions need, shape `(terms, 4)`, float64: Σu², number of u, ΣF², number of F.
 
-    An energy u counts relative to its mean over the molecule's conformers, as energies do in training and in scores.
+    An energy u counts relative to its mean over the molecule's conformers, as energies do in training and in scores;
+    a molecule of a single conformer does not count.
 
     Args:
         by_term: energies of each term [kcal/mol], each `(K, M)`.
         mask: which of them are real, shape `(K, M)`.
         forces: force components of each term [kcal/mol/Å], shape `(terms, ...)`.
     """
-    u = torch.stack(tuple(by_term)).double()
-    u = torch.where(mask, u, 0.0)
+    mask = mask & (mask.sum(0) > 1)
+    u = torch.where(mask, torch.stack(tuple(by_term)).double(), 0.0)
     u = torch.where(mask, u - u.sum(1, keepdim=True) / mask.sum(0).clamp_min(1), 0.0)
     f = forces.flatten(1).double()
     n, n_forces = mask.sum().expand(len(u)), torch.full((len(u),), f.shape[1], device=u.device)

@@ -9,22 +9,17 @@ from espalike.chem.convert import to_rdkit
 from espalike.types import Molecule
 
 
-def _plain(molecule: Molecule) -> Chem.Mol:
-    """Without map numbers and hydrogens."""
+def plain_smiles(molecule: Molecule) -> str:
+    """SMILES without map numbers and hydrogens."""
     mol = Chem.RemoveHs(to_rdkit(molecule))
     for atom in mol.GetAtoms():
         atom.SetAtomMapNum(0)
-    return mol
+    return Chem.MolToSmiles(mol)
 
 
-def plain_smiles(molecule: Molecule) -> str:
-    """SMILES without map numbers and hydrogens."""
-    return Chem.MolToSmiles(_plain(molecule))
-
-
-def drawing(molecule: Molecule, width: int = 220, height: int = 160) -> str:
-    """Structural formula as SVG."""
+def drawing(smiles: str, width: int = 220, height: int = 160) -> str:
+    """Structural formula of a SMILES as SVG."""
     drawer = rdMolDraw2D.MolDraw2DSVG(width, height)
-    rdMolDraw2D.PrepareAndDrawMolecule(drawer, _plain(molecule))
+    rdMolDraw2D.PrepareAndDrawMolecule(drawer, Chem.MolFromSmiles(smiles))
     drawer.FinishDrawing()
     return drawer.GetDrawingText()

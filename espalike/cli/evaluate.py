@@ -21,6 +21,7 @@ example:
   data.path=PATH|[...]    stores, HDF5 files, or `sample`: the embedded set
   data.split=test         train, val, test, or null for everything
   data.level=LEVEL        only this level of theory
+  terms=true              also what each term of a force field contributes: terms.csv
   out=DIR                 gets table.csv, summary.json, parity.png"""
 
 
@@ -43,7 +44,7 @@ def run(cfg) -> int:
     rows = table.table(scores, cfg.resamples, cfg.seed)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
-    table.write_csv(rows, out / "table.csv")
+    table.write_csv([table.flat(row) for row in rows], out / "table.csv")
     _write_json(_summary(cfg, scores, rows, rejected, seen), out / "summary.json")
     panels = {}
     for method in scores.methods:
@@ -51,12 +52,15 @@ def run(cfg) -> int:
         panels[method] = ((e_ref, e_pred), (f_ref, f_pred))
     plots.parity(panels, out / "parity.png")
     _print(console, scores, rows, cfg.worst)
+    written = ["table.csv", "summary.json", "parity.png"]
+    if cfg.terms and _terms(console, scores, predictors, out / "terms.csv"):
+        written.append("terms.csv")
     for name, count in seen.items():
         if count:
             console.print(f"note: {name} was trained on {count} of these {len(keys)} molecules", style="yellow")
     for entry in rejected:
         console.print(f"not read: {entry.message}", style="red", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"wrote {out}/table.csv, summary.json, parity.png", highlight=False, soft_wrap=True)
+    console.print(f"wrote {out}/{', '.join(written)}", highlight=False, soft_wrap=True)
     return 1 if scores.failures or rejected else 0
 
 
@@ -199,6 +203,29 @@ def _print(console, scores, rows, n_worst: int) -> None:
     for failure in scores.failures:
         text = f"failed: {failure.method} on {failure.entry}: {failure.reason}"
         console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
+def _terms(console, scores, predictors: dict, path: Path) -> bool:
+    """Print and write what each term contributes; whether there was any."""
+    from dataclasses import asdict
+    from itertools import groupby
+
+    from rich.table import Table
+
+    from espalike.evaluate.table import write_csv
+    from espalike.evaluate.terms import contributions
+
+    rows = contributions(scores, predictors)
+    for (method, source), group in groupby(rows, key=lambda row: (row.method, row.source)):
+        shown = Table("term", title=f"{method} on {source}: root mean square contributions", title_justify="left")
+        shown.add_column("energy\n\\[kcal/mol]", justify="right")
+        shown.add_column("force\n\\[kcal/mol/Å]", justify="right")
+        for row in group:
+            shown.add_row(row.term, f"{row.energy_rms:.2f}", f"{row.force_rms:.2f}")
+        console.print(shown)
+    if rows:
+        write_csv([{key: _number(value) for key, value in asdict(row).items()} for row in rows], path)
+    return bool(rows)
 
 
 def _plain(value: float) -> str:

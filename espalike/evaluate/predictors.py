@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,18 +21,31 @@ Assigner = Callable[[Sequence[Molecule]], MMSystem]
 """Anything that turns molecules into parameters: a trained model's `parametrize`, OpenFF."""
 
 
-def from_assigner(assign: Assigner) -> Predictor:
-    """Predictor of a force field: parameters once a record, then all its conformers at once in float64."""
+@dataclass(frozen=True)
+class ForceField:
+    """Predictor of a force field: parameters once a record, then all its conformers at once in float64.
 
-    def predict(record: Record) -> tuple[np.ndarray, np.ndarray]:
+    Attributes:
+        assign: gives the parameters.
+    """
+
+    assign: Assigner
+
+    def system(self, record: Record) -> MMSystem:
+        """The record's molecule, parametrized."""
         with torch.no_grad():
-            system = assign([record.molecule]).to(dtype=torch.float64)
-        xyz = torch.from_numpy(np.array(record.conformers.xyz, np.float64))
-        prediction = energy(system, xyz)
+            return self.assign([record.molecule]).to(dtype=torch.float64)
+
+    def __call__(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        """Energies [kcal/mol] `(K,)` and forces [kcal/mol/Å] `(K, A, 3)` of the record's conformers."""
+        prediction = energy(self.system(record), torch.from_numpy(np.array(record.conformers.xyz, np.float64)))
         assert prediction.forces is not None
         return prediction.energy[:, 0].numpy(), prediction.forces.numpy()
 
-    return predict
+
+def from_assigner(assign: Assigner) -> Predictor:
+    """Predictor of a force field."""
+    return ForceField(assign)
 
 
 def from_calculator(calculator: Calculator) -> Predictor:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -204,9 +205,8 @@ def flat(row: Row) -> dict[str, str | int | float | None]:
     return line
 
 
-def write_csv(rows: Sequence[Row], path: str | os.PathLike) -> None:
-    """Write the tidy table, replacing the file in one step. Empty cells: nothing to compare."""
-    lines = [flat(row) for row in rows]
+def write_csv(lines: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
+    """Write a tidy table of at least one line, replacing the file in one step. None becomes an empty cell."""
     temporary = Path(f"{path}.tmp")
     with temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(lines[0]))

@@ -7,11 +7,13 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from espalike.cli.evaluate import read_records
 from espalike.cli.main import main
 from espalike.data.store import write_store
-from espalike.model import from_config
+from espalike.energy import energy
+from espalike.model import from_config, load
 from tests.data.conftest import MANIFEST, build_record
 
 CONFIG = {
@@ -62,6 +64,26 @@ def test_writes_table_summary_and_picture(store, model, tmp_path, capsys):
     assert "mmff94" in shown
     assert "mine was trained on 1 of these 2 molecules" in shown
     assert f"wrote {out}/table.csv" in shown
+
+
+def test_what_terms_contribute(store, model, tmp_path, capsys):
+    settings = [f"model={model}", f"data.path={store}", "baselines=[zero]", "terms=true", f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", *settings]) == 0
+    assert "terms.csv" in capsys.readouterr().out
+    with (tmp_path / "out" / "terms.csv").open() as file:
+        lines = {(line["source"], line["term"]): line for line in csv.DictReader(file)}
+    assert set(lines) == {
+        (source, term) for source in ("made-up", "other") for term in ("HarmonicBond", "HarmonicAngle")
+    }
+    (record,) = (r for r in read_records([str(store)], "test", None)[0] if r.conformers.source == "other")
+    system = load(model).parametrize(record.molecule)
+    for term in ("HarmonicBond", "HarmonicAngle"):
+        alone = replace(system, terms=(system.bound(term),))
+        found = energy(alone, torch.from_numpy(record.conformers.xyz))
+        line = lines["other", term]
+        assert line["method"] == "mine"
+        assert float(line["energy_rms"]) == pytest.approx(found.energy.std(correction=0).item(), abs=1e-4)
+        assert float(line["force_rms"]) == pytest.approx(found.forces.square().mean().sqrt().item(), abs=1e-4)
 
 
 def test_same_seed_same_intervals(store, tmp_path):

@@ -126,7 +126,7 @@ def test_worst_is_sorted_and_readable(records):
 
 def test_csv_is_tidy(records, tmp_path):
     rows = table.table(table.predict([*records, make_record("CCF", "three", energies=False)], {"mmff": mmff}), 10)
-    table.write_csv(rows, tmp_path / "table.csv")
+    table.write_csv([table.flat(row) for row in rows], tmp_path / "table.csv")
     with (tmp_path / "table.csv").open() as file:
         lines = list(csv.DictReader(file))
     assert [line["source"] for line in lines] == ["one", "three", "two", "all"]
