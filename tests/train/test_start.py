@@ -1,0 +1,125 @@
+"""Training that goes on from a model: weights and levels taken over, parts frozen, the past kept."""
+
+import pytest
+import torch
+
+from espalike.chem import from_smiles
+from espalike.data.collate import batch_of
+from espalike.model import ChemicalDomain, from_config
+from espalike.train.start import add_history, copied, freeze, with_force_field_of
+from tests.train.common import CONFIG
+
+LEARNED = {"_target_": "espalike.terms.coulomb.Coulomb", "scale14": "learned"}
+
+
+def made(levels=("dft",), terms=None):
+    torch.manual_seed(0)
+    return from_config({**CONFIG, "levels": list(levels), "terms": terms or CONFIG["terms"]})
+
+
+@pytest.fixture
+def batch():
+    return batch_of([from_smiles("CC(=O)N"), from_smiles("CO")], torch.float32)
+
+
+def values(model, batch):
+    with torch.no_grad():
+        return {bound.term.name: bound.values.clone() for bound in model(batch).terms}
+
+
+def test_weights_are_taken_over_and_levels_keep_their_shift(batch):
+    from dataclasses import replace
+
+    start = made(["dft", "xtb", "mp2"])
+    model = copied(start, ["dft", "mp2", "hf"])
+    assert model.levels == ("dft", "mp2", "hf")
+    assert model.provenance.config["levels"] == ["dft", "mp2", "hf"]
+
+    def at(which, level):
+        return values(which, replace(batch, level=torch.full((2,), level)))
+
+    for ours, theirs in ((0, 0), (1, 2)):
+        own, other = at(model, ours), at(start, theirs)
+        assert all(torch.equal(own[name], other[name]) for name in own)
+    own, other = at(model, 2)["HarmonicBond"], at(start, 1)["HarmonicBond"]
+    assert not torch.equal(own, other)  # hf is not xtb
+    torch.testing.assert_close(own[:, 0], other[:, 0])  # force constants have no shift
+
+
+def trained(model, batch):
+    """Parameters after a few steps that would move all of them."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum((bound.values.double() ** 2).sum() for bound in model(batch).terms).backward()
+        optimizer.step()
+    return values(model, batch)
+
+
+def moved(model, batch):
+    before = values(model, batch)
+    after = trained(model, batch)
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_frozen_terms_stay_exactly_where_they_are(batch):
+    model = made()
+    freeze(model, ["encoder", "pair", "HarmonicBond"])
+    assert moved(model, batch) == {"HarmonicAngle", "PeriodicProper", "PeriodicImproper"}
+
+
+def test_a_frozen_encoder_leaves_the_heads(batch):
+    model = made()
+    freeze(model, ["encoder"])
+    kept = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    assert moved(model, batch) == {term.name for term in model.terms}
+    assert all(torch.equal(value, kept[name]) for name, value in model.encoder.state_dict().items())
+
+
+def test_universal_parameters_freeze_with_their_term(batch):
+    model = made(terms=[*CONFIG["terms"][:-1], LEARNED])
+    freeze(model, ["encoder", "Coulomb"])
+    assert "Coulomb" not in moved(model, batch)
+
+
+def test_what_cannot_be_frozen_is_said():
+    with pytest.raises(ValueError, match=r"the model has no Morse; it has .*HarmonicBond.*bond.*encoder"):
+        freeze(made(), ["Morse"])
+    with pytest.raises(ValueError, match="leaves nothing to train"):
+        freeze(made(), ["encoder", "bond", "angle", "proper", "improper", "pair"])
+    shared = made(terms=[*CONFIG["terms"], {"_target_": "espalike.terms.angle.UreyBradley"}])
+    with pytest.raises(ValueError, match="HarmonicAngle, UreyBradley share one network"):
+        freeze(shared, ["UreyBradley"])
+    freeze(shared, ["angle"])
+
+
+def test_history_is_kept(tmp_path):
+    start, model = made(), made()
+    start.provenance.domain = ChemicalDomain((1, 6, 17), ("C(HHHH)",), (-1, 0))
+    start.provenance.data = [{"name": "old", "hash": "a"}, {"name": "same", "hash": "b"}]
+    start.provenance.split = {"train": ["K1", "K2"], "val": ["K3", "K4"]}
+    start.save(tmp_path / "start.espalike")
+    model.provenance.domain = ChemicalDomain((1, 8), ("O(HH)",), (0, 1))
+    model.provenance.data = [{"name": "same", "hash": "b"}]
+    model.provenance.split = {"train": ["K3"], "val": ["K1", "K5"]}
+    add_history(model, start, str(tmp_path / "start.espalike"))
+    history = model.provenance
+    assert history.domain == ChemicalDomain((1, 6, 8, 17), ("C(HHHH)", "O(HH)"), (-1, 1))
+    assert [store["name"] for store in history.data] == ["same", "old"]
+    assert history.split == {"train": ["K1", "K2", "K3"], "val": ["K4", "K5"]}  # once trained on is no validation
+    assert len(history.notes["start"]["sha256"]) == 64
+    assert start.provenance.split == {"train": ["K1", "K2"], "val": ["K3", "K4"]}
+
+
+def test_the_run_takes_force_field_and_network(tmp_path):
+    start = made(["dft", "xtb"])
+    start.provenance.notes["forcefield"] = "mine"
+    start.save(tmp_path / "start.espalike")
+    plain = {"forcefield": {"name": "other", "term": {}}, "conv": "gat", "model": {"width": 999}, "seed": 7}
+    found = with_force_field_of(str(tmp_path / "start.espalike"), plain)
+    assert found["model"] == {"width": 16, "layers": 2, "hidden": 16}
+    assert found["conv"] == CONFIG["conv"]
+    assert found["forcefield"]["name"] == "mine"
+    assert list(found["forcefield"]["term"].values()) == CONFIG["terms"]
+    assert found["seed"] == 7
+    assert plain["conv"] == "gat"
