@@ -58,7 +58,7 @@ def run(cfg: DictConfig) -> int:
 
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
-    plain = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    plain = _plain(cfg)
     first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, the one that speaks and writes
     if first:
         _write_config(out / "config.yaml", plain)
@@ -126,6 +126,16 @@ def _finish(out: Path) -> None:
     print("wrote " + ", ".join(str(out / name) for name in names))
 
 
+def _plain(cfg: DictConfig) -> dict[str, Any]:
+    """The settings, with force field and network of the model that training starts from in place of their own."""
+    plain = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    if not plain["start"]:
+        return plain
+    from espalike.train.start import with_force_field_of
+
+    return with_force_field_of(plain["start"], plain)
+
+
 def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) -> tuple[StoreDataset, StoreDataset]:
     """Training and validation entries, the split checked or resolved."""
     from espalike.data.collate import StoreDataset
@@ -154,16 +164,20 @@ def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) 
 def _model(
     plain: dict[str, Any], levels: list[str], stores: Sequence[Store], train: StoreDataset, val: StoreDataset
 ) -> ForceFieldModel:
-    """The untrained model with where it comes from."""
-    from espalike.model import ChemicalDomain, from_config
+    """The model before training, with where it comes from."""
+    from espalike.model import ChemicalDomain, from_config, load
+    from espalike.train.start import add_history, copied, freeze, seen_before
 
+    if plain["objective"].get("pull") and not plain["start"]:
+        raise ValueError("objective.pull pulls towards the model that training starts from; give start=MODEL")
     config = {
         "terms": list(plain["forcefield"]["term"].values()),
         "conv": plain["conv"],
         "levels": levels,
         **plain["model"],
     }
-    model = from_config(config)
+    start = load(plain["start"]) if plain["start"] else None
+    model = copied(start, levels) if start else from_config(config)
     assert model.provenance is not None
     model.provenance.domain = ChemicalDomain.of([train.molecule(i) for i in train.distinct()])
     model.provenance.split = {"train": sorted(set(train.keys())), "val": sorted(set(val.keys()))}
@@ -172,6 +186,11 @@ def _model(
         for store in stores
     ]
     model.provenance.notes = {"forcefield": plain["forcefield"]["name"], "training": plain}
+    if start:
+        known = seen_before(start, val.keys())
+        print(f"from {plain['start']}" + (f", which was trained on {known} of the validation molecules" if known else ""))
+        add_history(model, start, plain["start"])
+    freeze(model, plain["freeze"])
     return model
 
 

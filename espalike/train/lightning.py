@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -65,6 +66,7 @@ class TrainingModule(pl.LightningModule):
         self.model, self.objective, self.make_optimizer = model, objective, optimizer
         self.sources, self.schedule = tuple(sources), schedule
         self.factors = objective.source_factors(self.sources)
+        self.start = copy.deepcopy(model).requires_grad_(False) if objective.pull else None
         self.means = {"train": Means(), "val": Means()}
         self._sums: dict[tuple[str, str], list[float]] = {}
         self._steps = 1
@@ -77,7 +79,8 @@ class TrainingModule(pl.LightningModule):
 
     def losses(self, system: MMSystem, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Unweighted losses of a batch."""
-        return self.objective.losses(system, prediction, batch, self.factors)
+        start = None if self.start is None else self.start(batch)
+        return self.objective.losses(system, prediction, batch, self.factors, start)
 
     def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, MMSystem, Prediction]:
         system, prediction = self.predict(batch, training)
