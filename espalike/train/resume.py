@@ -82,7 +82,7 @@ class SaveResumable(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, done: int) -> None:
         self._done, self._saved = done, trainer.global_step
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """Batches of the epoch that are done."""
