@@ -1,79 +1,24 @@
 """Energy and forces of an `MMSystem`: the one place where terms meet coordinates.
 
-Forces are −Bᵀ ∂u/∂q with the Wilson B rows of `espalike.geometry`, so a loss on forces needs no double
-backward through geometry. Inside, tuples lead and conformers follow: gathers and scatters move whole rows.
+Forces are −Bᵀ ∂u/∂q with the Wilson B rows of `espalike.geometry`, so a loss on forces needs no double backward through
+geometry; with the analytic ∂u/∂q of a term it needs no double backward at all. Inside, tuples lead and conformers
+follow, as in `espalike.internal`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from espalike.geometry import Coordinate
+from espalike.internal import Values, Wanted, measured, wanted
 from espalike.terms.base import PairTerm
 from espalike.types import Bound, Kind, MMSystem, Prediction
 
-
-@dataclass(frozen=True, eq=False)
-class _Values:
-    """One internal coordinate over many atom tuples.
-
-    Attributes:
-        coordinate: what it is.
-        idx: the atoms of each, shape `(T, n)`.
-        q: values, shape `(T, K)`; what energies are differentiated by.
-        rows: Wilson B rows, one an atom, each `(T, K, 3)`.
-    """
-
-    coordinate: Coordinate
-    idx: Tensor
-    q: Tensor
-    rows: tuple[Tensor, ...]
-
-
-_Key = tuple[int, Coordinate]
-_MOST_ATOMS = 50_000
-"""Up to so many, four atom indices fit into one 64-bit integer, which sorts faster than rows."""
-
-
-def _distinct(idx: Tensor, n_atoms: int) -> tuple[Tensor, Tensor]:
-    """Atom tuples, read in one direction, without repetition; and where each of `idx` is among them."""
-    idx = torch.where((idx[:, 0] > idx[:, -1]).unsqueeze(-1), idx.flip(1), idx)
-    if n_atoms > _MOST_ATOMS:
-        return torch.unique(idx, dim=0, return_inverse=True)
-    power = n_atoms ** torch.arange(idx.shape[1], device=idx.device)
-    keys, inverse = torch.unique((idx * power).sum(-1), return_inverse=True)
-    return keys.unsqueeze(-1) // power % n_atoms, inverse
-
-
-def _coordinates(system: MMSystem, x: Tensor) -> tuple[list[_Values], dict[_Key, tuple[int, Tensor | None]]]:
-    """Every internal coordinate, computed once however many terms and tuples use it.
-
-    A bond's length is also in its angles' and torsions' couplings: coordinates of one type over bonded tuples are
-    pooled. Returns the pools and, for each coordinate of a term's tuples, its pool and its rows there (None: all).
-    """
-    users: dict[object, dict[_Key, Tensor]] = {}
-    for bound in system.terms:
-        for coordinate in bound.term.coordinates:
-            key = (id(bound.tuples.idx), coordinate)
-            pool = key if bound.term.kind is Kind.PAIR else type(coordinate)
-            users.setdefault(pool, {})[key] = bound.tuples.idx[:, coordinate.atoms]
-    pools: list[_Values] = []
-    places: dict[_Key, tuple[int, Tensor | None]] = {}
-    for members in users.values():
-        idx, inverse = torch.cat(list(members.values())), None
-        if len(members) > 1:
-            idx, inverse = _distinct(idx, len(x))
-        coordinate = next(iter(members))[1]
-        q, rows = coordinate(tuple(x[atoms] for atoms in idx.unbind(-1)))
-        start = 0
-        for key, own in members.items():
-            places[key] = (len(pools), None if inverse is None else inverse[start : start + len(own)])
-            start += len(own)
-        pools.append(_Values(coordinate, idx, q, rows))
-    return pools, places
+Stored = Mapping[tuple[Kind, Coordinate], Values]
+"""Internal coordinates of all tuples of a kind in a batch, measured before."""
 
 
 def _parameters(bound: Bound, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -88,15 +33,33 @@ def _parameters(bound: Bound, dtype: torch.dtype) -> tuple[Tensor, ...]:
     return tuple(column.unsqueeze(-1) for column in columns)
 
 
-def _term_energy(bound: Bound, q: tuple[Tensor, ...], n_mols: int) -> Tensor:
-    """Energy of one term [kcal/mol], shape `(M, K)`."""
-    u = bound.term.energy(q, _parameters(bound, q[0].dtype))
-    if bound.tuples.is14 is not None:
-        u = u * torch.where(bound.tuples.is14, bound.scale14.to(u.dtype), 1.0).unsqueeze(-1)
-    return u.new_zeros(n_mols, u.shape[1]).index_add(0, bound.tuples.mol, u)
+def _scaled(bound: Bound, u: Tensor) -> Tensor:
+    """Values of each tuple, those of 1-4 pairs scaled."""
+    if bound.tuples.is14 is None:
+        return u
+    return u * torch.where(bound.tuples.is14, bound.scale14.to(u.dtype), 1.0).unsqueeze(-1)
 
 
-def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: bool = False) -> Prediction:
+def _forces(needed: Sequence[Wanted], values: Sequence[Values], slopes: Sequence[Tensor | None], x: Tensor) -> Tensor:
+    """−Bᵀ ∂u/∂q, shape `(N, 3, K)`."""
+    force = torch.zeros_like(x)
+    for coordinate, measure, slope in zip(needed, values, slopes, strict=True):
+        if slope is None:
+            continue
+        atoms = coordinate.idx.unbind(-1)
+        last: Tensor | None = None
+        for i, row in zip(atoms, measure.rows, strict=False):
+            pull = slope.unsqueeze(1) * row
+            force.index_add_(0, i, pull, alpha=-1)
+            last = pull if last is None else last + pull
+        assert last is not None
+        force.index_add_(0, atoms[-1], last)
+    return force
+
+
+def energy(
+    system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: bool = False, stored: Stored | None = None
+) -> Prediction:
     """Energies and forces of molecules at coordinates, in the dtype of the coordinates.
 
     Args:
@@ -105,6 +68,8 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
         forces: whether forces are wanted.
         create_graph: whether energies and forces will be differentiated by the parameters (training); without
             forces, energies are differentiable whenever gradients are enabled.
+        stored: internal coordinates at `xyz` of the system's tuples by kind, as far as they are known; the others are
+            measured.
 
     Returns:
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
@@ -114,29 +79,31 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
     """
     if xyz.ndim != 3 or xyz.shape[1:] != (len(system.numbers), 3):
         raise ValueError(f"coordinates must have shape (K, {len(system.numbers)}, 3); got {tuple(xyz.shape)}")
-    x = xyz.transpose(0, 1).contiguous()
-    pools, places = _coordinates(system, x.detach())
-    with torch.set_grad_enabled(torch.is_grad_enabled() or forces):
-        leaves = [pool.q.requires_grad_(forces) for pool in pools]
-
-        def value(bound: Bound, coordinate: Coordinate) -> Tensor:
-            pool, rows = places[id(bound.tuples.idx), coordinate]
-            return leaves[pool] if rows is None else leaves[pool][rows]
-
-        by_term = tuple(
-            _term_energy(bound, tuple(value(bound, c) for c in bound.term.coordinates), system.n_mols)
-            for bound in system.terms
-        )
-        total = torch.stack(by_term).sum(0) if by_term else x.new_zeros(system.n_mols, x.shape[1])
-        force = None
-        if forces:
-            force = torch.zeros_like(x)
-            if by_term:
-                slopes = torch.autograd.grad(total.sum(), leaves, create_graph=create_graph, retain_graph=True)
-                for slope, pool in zip(slopes, pools, strict=True):
-                    for atoms, row in zip(pool.idx.unbind(-1), pool.rows, strict=True):
-                        force = force.index_add(0, atoms, -slope.unsqueeze(-1) * row)
-            force = force.transpose(0, 1)
-    if forces and not create_graph:  # the graph is spent
-        total, by_term = total.detach(), tuple(u.detach() for u in by_term)
+    x = xyz.detach().permute(1, 2, 0).contiguous()
+    needed, places = wanted(system.terms, len(x))
+    values = [(stored or {}).get((w.kind, w.coordinate)) or measured(w.coordinate, w.idx, x) for w in needed]
+    slopes: list[Tensor | None] = [None] * len(needed)
+    by_term = []
+    with torch.set_grad_enabled(torch.is_grad_enabled() and (create_graph or not forces)):
+        for bound in system.terms:
+            where = [places[id(bound.tuples.idx), c] for c in bound.term.coordinates]
+            q = tuple(values[n].q if rows is None else values[n].q.index_select(0, rows) for n, rows in where)
+            p = _parameters(bound, x.dtype)
+            if forces:
+                u, own = bound.term.slopes(q, p)
+                for (n, rows), slope in zip(where, own, strict=True):
+                    slopes[n] = _added(slopes[n], _scaled(bound, slope), rows, values[n].q)
+            else:
+                u = bound.term.energy(q, p)
+            u = _scaled(bound, u)
+            by_term.append(u.new_zeros(system.n_mols, u.shape[1]).index_add(0, bound.tuples.mol, u))
+        total = torch.stack(by_term).sum(0) if by_term else x.new_zeros(system.n_mols, x.shape[2])
+        force = _forces(needed, values, slopes, x).permute(2, 0, 1) if forces else None
     return Prediction(total.transpose(0, 1), force, tuple(u.transpose(0, 1) for u in by_term))
+
+
+def _added(total: Tensor | None, slope: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:
+    """Slopes of one more term added to those of its coordinate's tuples."""
+    if rows is not None:
+        return (torch.zeros_like(like) if total is None else total).index_add(0, rows, slope)
+    return slope if total is None else total + slope

@@ -15,8 +15,18 @@ _TINY = 1e-6
 """Smallest length [Å] or cross product [Å²] divided by; below it B rows go smoothly to zero instead of to infinity."""
 
 
-def _norm(v: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(v, dim=-1)
+def _dot(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    return (a * b).sum(dim)
+
+
+def _norm(v: Tensor, dim: int) -> Tensor:
+    return _dot(v, v, dim).sqrt()
+
+
+def _cross(a: Tensor, b: Tensor, dim: int) -> Tensor:
+    """Cross product; by components, which is several times faster than `torch.linalg.cross` on a CPU."""
+    (ax, ay, az), (bx, by, bz) = a.unbind(dim), b.unbind(dim)
+    return torch.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], dim)
 
 
 def _inverse_square(length: Tensor) -> Tensor:
@@ -35,11 +45,14 @@ class Distance:
         """Positions in the tuple, in the order of the B rows."""
         return (self.i, self.j)
 
-    def __call__(self, xyz: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Value, shape `(K, T)`, and one B row an atom, each `(K, T, 3)`, from one `(K, T, 3)` an atom."""
+    def __call__(self, xyz: tuple[Tensor, ...], dim: int = -1) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Value, e.g. of shape `(K, T)`, and one B row an atom, each `(K, T, 3)`, from one `(K, T, 3)` an atom.
+
+        `dim` is the axis of the three components, if it is not the last.
+        """
         d = xyz[0] - xyz[1]
-        r = _norm(d)
-        row = d / r.clamp_min(_TINY).unsqueeze(-1)
+        r = _norm(d, dim)
+        row = d / r.clamp_min(_TINY).unsqueeze(dim)
         return r, (row, -row)
 
 
@@ -56,15 +69,15 @@ class Angle:
         """Positions in the tuple, in the order of the B rows."""
         return (self.i, self.j, self.k)
 
-    def __call__(self, xyz: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def __call__(self, xyz: tuple[Tensor, ...], dim: int = -1) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Value and B rows, shapes as in `Distance`; at exactly 0 or π the rows are zero."""
         u, v = xyz[0] - xyz[1], xyz[2] - xyz[1]
-        normal = torch.linalg.cross(u, v)
-        size = _norm(normal)
-        theta = torch.atan2(size, (u * v).sum(-1))
-        normal = normal / size.clamp_min(_TINY).unsqueeze(-1)
-        bi = torch.linalg.cross(u, normal) * _inverse_square(_norm(u)).unsqueeze(-1)
-        bk = torch.linalg.cross(normal, v) * _inverse_square(_norm(v)).unsqueeze(-1)
+        normal = _cross(u, v, dim)
+        size = _norm(normal, dim)
+        theta = torch.atan2(size, _dot(u, v, dim))
+        normal = normal / size.clamp_min(_TINY).unsqueeze(dim)
+        bi = _cross(u, normal, dim) * _inverse_square(_norm(u, dim)).unsqueeze(dim)
+        bk = _cross(normal, v, dim) * _inverse_square(_norm(v, dim)).unsqueeze(dim)
         return theta, (bi, -(bi + bk), bk)
 
 
@@ -82,19 +95,19 @@ class Dihedral:
         """Positions in the tuple, in the order of the B rows."""
         return (self.i, self.j, self.k, self.l)
 
-    def __call__(self, xyz: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def __call__(self, xyz: tuple[Tensor, ...], dim: int = -1) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Value and B rows, shapes as in `Distance`; rows vanish where three atoms are collinear.
 
         B rows after A. Blondel, M. Karplus, J. Comput. Chem. 17 (1996) 1132.
         """
         f, g, h = xyz[0] - xyz[1], xyz[1] - xyz[2], xyz[3] - xyz[2]
-        a, b = torch.linalg.cross(f, g), torch.linalg.cross(h, g)
-        g_size = _norm(g).clamp_min(_TINY)
-        phi = torch.atan2((torch.linalg.cross(b, a) * g).sum(-1) / g_size, (a * b).sum(-1))
-        a = a * _inverse_square(_norm(a)).unsqueeze(-1)
-        b = b * _inverse_square(_norm(b)).unsqueeze(-1)
-        bi, bl = -g_size.unsqueeze(-1) * a, g_size.unsqueeze(-1) * b
-        s = ((f * g).sum(-1) / g_size).unsqueeze(-1) * a - ((h * g).sum(-1) / g_size).unsqueeze(-1) * b
+        a, b = _cross(f, g, dim), _cross(h, g, dim)
+        g_size = _norm(g, dim).clamp_min(_TINY)
+        phi = torch.atan2(_dot(_cross(b, a, dim), g, dim) / g_size, _dot(a, b, dim))
+        a = a * _inverse_square(_norm(a, dim)).unsqueeze(dim)
+        b = b * _inverse_square(_norm(b, dim)).unsqueeze(dim)
+        bi, bl = -g_size.unsqueeze(dim) * a, g_size.unsqueeze(dim) * b
+        s = (_dot(f, g, dim) / g_size).unsqueeze(dim) * a - (_dot(h, g, dim) / g_size).unsqueeze(dim) * b
         return phi, (bi, s - bi, -s - bl, bl)
 
 

@@ -7,7 +7,9 @@ import torch
 from espalike.chem import embed, from_smiles
 from espalike.data.collate import batch_of
 from espalike.energy import energy
-from espalike.types import Bound, MMSystem
+from espalike.geometry import Angle, Dihedral, Distance
+from espalike.internal import rows_of, wanted
+from espalike.types import Bound, Kind, MMSystem
 from tests.nn.common import F64, model
 from tests.terms.common import plain_energy
 
@@ -74,29 +76,30 @@ class TestPooling:
 
 
 def test_each_coordinate_is_computed_once():
-    """Class II uses a bond's length in up to seven terms: the pool holds it once."""
-    from espalike.energy import _coordinates
-
+    """Class II uses a bond's length in up to seven terms: it is measured once, among the bonds."""
     system, xyz = system_of("class2")
-    pools, _ = _coordinates(system, xyz.transpose(0, 1))
-    for pool in pools:
-        atoms = [min(row, row[::-1]) for row in pool.idx.tolist()]
-        assert len({tuple(row) for row in atoms}) == len(atoms)
-    bonded = [pool for pool in pools if pool.idx.shape[1] == 3]
-    assert len(bonded) == 1
-    assert len(bonded[0].idx) == len(system.bound("QuarticAngle").tuples.idx)
+    needed, places = wanted(system.terms, xyz.shape[1])
+    assert [(w.kind, type(w.coordinate)) for w in needed if w.kind is not Kind.IMPROPER] == [
+        (Kind.BOND, Distance),
+        (Kind.ANGLE, Angle),
+        (Kind.PROPER, Dihedral),
+        (Kind.PAIR, Distance),
+    ]
+    assert len(places) > 2 * len(needed)
+    for bound in system.terms:
+        for coordinate in bound.term.coordinates:
+            own = bound.tuples.idx[:, coordinate.atoms]
+            pool, rows = places[id(bound.tuples.idx), coordinate]
+            found = needed[pool].idx if rows is None else needed[pool].idx[rows]
+            assert ((found == own).all(-1) | (found == own.flip(1)).all(-1)).all()
 
 
-def test_pooling_of_many_atoms_finds_the_same_tuples(monkeypatch):
+@pytest.mark.parametrize("n_atoms", [6, 100_000])
+def test_tuples_are_found_in_either_direction(n_atoms):
     """Beyond the size at which four indices fit one integer, rows are compared instead."""
-    import espalike.energy as module
-
-    idx = torch.tensor([[3, 1, 0, 2], [2, 0, 1, 3], [0, 1, 2, 3], [5, 4, 3, 2]])
-    results = []
-    for limit in (50_000, 0):
-        monkeypatch.setattr(module, "_MOST_ATOMS", limit)
-        rows, place = module._distinct(idx, 6)
-        assert len(rows) == 3
-        results.append(rows[place])
-    assert torch.equal(*results)
-    assert torch.equal(results[0][0], results[0][1])  # one read both ways
+    listed = torch.tensor([[3, 1, 0, 2], [0, 1, 2, 3], [5, 4, 3, 2]])
+    asked = torch.tensor([[2, 3, 4, 5], [2, 0, 1, 3], [0, 1, 2, 3], [3, 2, 1, 0]])
+    assert rows_of(asked, listed, n_atoms).tolist() == [2, 0, 1, 1]
+    assert rows_of(torch.tensor([[0, 1, 3, 2]]), listed, n_atoms) is None
+    assert rows_of(asked[:0], listed[:0], n_atoms).tolist() == []
+    assert rows_of(asked, listed[:0], n_atoms) is None

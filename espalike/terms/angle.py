@@ -5,7 +5,7 @@ from torch import Tensor
 
 from espalike.geometry import Angle, Distance
 from espalike.terms import priors
-from espalike.terms.base import REVERSAL_3, Param, Term
+from espalike.terms.base import REVERSAL_3, Param, Term, harmonic
 from espalike.types import Kind
 
 K = Param("k", "kcal/mol", mean=110.0, std=0.3, link="positive")
@@ -31,6 +31,11 @@ class HarmonicAngle(_Angle):
         (theta,), (k, theta0) = q, p
         return 0.5 * k * (theta - theta0) ** 2
 
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`."""
+        (theta,), (k, theta0) = q, p
+        return harmonic(theta - theta0, k)
+
 
 class QuarticAngle(_Angle):
     """½ k d² (1 + c d + 7/12 c² d²), d = θ − θ₀: class II's quartic angle, with one minimum whatever c.
@@ -47,6 +52,14 @@ class QuarticAngle(_Angle):
         d = theta - theta0
         cd = c * d
         return 0.5 * k * d * d * (1.0 + cd + 7.0 / 12.0 * cd * cd)
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`."""
+        (theta,), (k, theta0, c) = q, p
+        d = theta - theta0
+        cd, kd = c * d, k * d
+        slope = kd * (1.0 + 1.5 * cd + 7.0 / 6.0 * cd * cd)
+        return 0.5 * kd * d * (1.0 + cd + 7.0 / 12.0 * cd * cd), (slope,)
 
 
 class CosineAngle(_Angle):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from espalike.geometry import Coordinate
@@ -106,6 +107,12 @@ def is_group(ops: tuple[Op, ...], n_columns: int) -> bool:
     )
 
 
+def harmonic(d: Tensor, k: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """½ k d² and its derivative by d."""
+    slope = k * d
+    return 0.5 * slope * d, (slope,)
+
+
 class Term(ABC):
     """A functional form over tuples of one kind. A new form subclasses this and fills in the class attributes.
 
@@ -150,6 +157,18 @@ class Term(ABC):
     @abstractmethod
     def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
         """Energy [kcal/mol] of each tuple, shape `(K, T)`, from coordinates `(K, T)` and parameters `(T,)`."""
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Energy [kcal/mol] and its derivatives by the coordinates, each `(K, T)`, as functions of the parameters.
+
+        By autograd; a form that trains often may give them in closed form, which is several times faster.
+        """
+        graph = torch.is_grad_enabled()
+        with torch.enable_grad():
+            leaves = tuple(value.detach().requires_grad_() for value in q)
+            u = self.energy(leaves, p)
+            slopes = torch.autograd.grad(u.sum(), leaves, create_graph=graph)
+        return (u, slopes) if graph else (u.detach(), slopes)
 
     def __repr__(self) -> str:
         return f"{self.name}()"

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from espalike.geometry import Distance
 from espalike.terms import priors
-from espalike.terms.base import REVERSAL_2, Param, Term
+from espalike.terms.base import REVERSAL_2, Param, Term, harmonic
 from espalike.types import Kind
 
 K = Param("k", "kcal/mol/angstrom**2", mean=700.0, std=0.3, link="positive")
@@ -31,6 +31,11 @@ class HarmonicBond(_Bond):
         (r,), (k, r0) = q, p
         return 0.5 * k * (r - r0) ** 2
 
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`."""
+        (r,), (k, r0) = q, p
+        return harmonic(r - r0, k)
+
 
 class QuarticBond(_Bond):
     """½ k d² (1 − a d + 7/12 a² d²), d = r − r₀: class II's quartic bond, with one minimum whatever a.
@@ -48,6 +53,14 @@ class QuarticBond(_Bond):
         d = r - r0
         ad = a * d
         return 0.5 * k * d * d * (1.0 - ad + 7.0 / 12.0 * ad * ad)
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`."""
+        (r,), (k, r0, a) = q, p
+        d = r - r0
+        ad, kd = a * d, k * d
+        slope = kd * (1.0 - 1.5 * ad + 7.0 / 6.0 * ad * ad)
+        return 0.5 * kd * d * (1.0 - ad + 7.0 / 12.0 * ad * ad), (slope,)
 
 
 class MorseBond(_Bond):

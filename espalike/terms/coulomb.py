@@ -43,3 +43,8 @@ class Coulomb(PairTerm):
         """Energy [kcal/mol]."""
         (r,), (qq,) = q, p
         return COULOMB * qq / r
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`."""
+        u = self.energy(q, p)
+        return u, (-u / q[0],)

@@ -17,3 +17,11 @@ class LennardJones(VanDerWaals):
         (r,), (sigma, epsilon) = q, p
         six = (sigma / r) ** 6
         return 4.0 * epsilon * (six * six - six)
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`; what depends on distances alone carries no gradient."""
+        (r,), (sigma, epsilon) = q, p
+        r6, size6 = r**-6, sigma**6
+        dispersion = 4.0 * epsilon * size6 * r6
+        repulsion = size6 * r6 * dispersion
+        return repulsion - dispersion, (6.0 / r * (dispersion - 2.0 * repulsion),)

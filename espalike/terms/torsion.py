@@ -35,6 +35,18 @@ class PeriodicProper(Term):
             total = total + k * (1.0 + cosine)
         return total
 
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`; sin nφ by the same recurrence."""
+        (phi,) = q
+        c, s = torch.cos(phi), torch.sin(phi)
+        (cosine, before), (sine, earlier) = (c, torch.ones_like(c)), (s, torch.zeros_like(s))
+        u, slope = p[0] * (1.0 + c), -p[0] * s
+        for n, k in enumerate(p[1:], start=2):
+            cosine, before = 2.0 * c * cosine - before, cosine
+            sine, earlier = 2.0 * c * sine - earlier, sine
+            u, slope = u + k * (1.0 + cosine), slope - n * k * sine
+        return u, (slope,)
+
 
 class PeriodicProperPhase(Term):
     """Σₙ kₙ (1 + cos(nφ − δₙ)), n = 1…6, any phase δₙ: what imported force fields hold."""
@@ -75,6 +87,11 @@ class PeriodicImproper(Term):
         """Energy [kcal/mol]."""
         (k,) = p
         return k / 3.0 * (3.0 - torch.cos(2.0 * q[0]) - torch.cos(2.0 * q[1]) - torch.cos(2.0 * q[2]))
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`."""
+        (k,) = p
+        return self.energy(q, p), tuple(2.0 / 3.0 * k * torch.sin(2.0 * phi) for phi in q)
 
 
 class PeriodicProperOdd(Term):

@@ -61,6 +61,23 @@ class TestEveryTerm:
         n = len(q)
         assert torch.autograd.gradcheck(lambda *a: term.energy(a[:n], a[n:]), (*q, *p), rtol=1e-4)
 
+    def test_slopes_are_those_of_the_energy(self, term):
+        """Values and parameter gradients of what a form gives in closed form, against autograd."""
+        x, p = positions(term, 3).permute(1, 2, 0), tuple(c.unsqueeze(-1) for c in values(term, 3, 3).unbind(-1))
+        if isinstance(term, PairTerm):
+            p = term.combine(p[: term.n_combined], tuple(c.flip(0) for c in p[: term.n_combined]))
+        p = tuple(c.clone().requires_grad_() for c in p)
+        turns = torch.tensor([[0, 1, 2, 3, 4], [3, 1, 0, 5, 2], [5, 4, 3, 1, 2]])
+        q = tuple(c(tuple(x[turns[:, a]] for a in c.atoms), dim=1)[0] for c in term.coordinates)
+        outcomes = []
+        for u, slopes in (term.slopes(q, p), Term.slopes(term, q, p)):
+            loss = (torch.sin(u) + sum(torch.cos(i + s) for i, s in enumerate(slopes))).sum()
+            outcomes.append([u, *slopes, *torch.autograd.grad(loss, p)])
+        for found, expected in zip(*outcomes, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * float(expected.detach().abs().max()))
+        with torch.no_grad():
+            assert not any(found.requires_grad for found in (term.slopes(q, p)[0], *term.slopes(q, p)[1]))
+
     def test_a_loss_on_forces_has_exact_parameter_gradients(self, term):
         system, xyz = system_of(term), positions(term, 4)
 
