@@ -153,12 +153,13 @@ def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) 
     else:
         check_leakage(stores)
     sources = sorted({source for store in stores for source in store.manifest["sources"]})
-    train = StoreDataset(stores, "train", levels, sources, splits, cache)
+    training, validation = ("train", "val") if data["held_out"] else (None, None)
+    train = StoreDataset(stores, training, levels, sources, splits, cache)
     used = set(train.refs[:, 0].tolist())
     for number, store in enumerate(stores):
         if number not in used:
             print(f"note: {store.name} has no entries in the training split ({len(store)} in all)")
-    return train, StoreDataset(stores, "val", levels, sources, splits, cache)
+    return train, StoreDataset(stores, validation, levels, sources, splits, cache)
 
 
 def _model(
@@ -180,7 +181,8 @@ def _model(
     model = copied(start, levels) if start else from_config(config)
     assert model.provenance is not None
     model.provenance.domain = ChemicalDomain.of([train.molecule(i) for i in train.distinct()])
-    model.provenance.split = {"train": sorted(set(train.keys())), "val": sorted(set(val.keys()))}
+    trained = set(train.keys())
+    model.provenance.split = {"train": sorted(trained), "val": sorted(set(val.keys()) - trained)}
     model.provenance.data = [
         {"name": store.name, "hash": store.hash, **{k: store.manifest.get(k) for k in ("sources", "levels", "licence")}}
         for store in stores
