@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDistGeom
+from rdkit.Chem import rdDistGeom, rdqueries
 from rdkit.Chem.inchi import MolToInchiKey
 
 from espalike.chem.errors import ChemistryError
@@ -14,8 +14,17 @@ from espalike.types import Molecule
 
 _COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
 _METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
-_ORDERS = {Chem.BondType.SINGLE: 1, Chem.BondType.DOUBLE: 2, Chem.BondType.TRIPLE: 3}
-BOND_TYPES = {order: kind for kind, order in _ORDERS.items()}
+BOND_TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
+
+# Queries are answered in one call, where a loop asks each atom in several: most molecules have none of these
+_ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_COVALENT))}]")
+_ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
+_ISOTOPE = rdqueries.IsotopeGreaterQueryAtom(0)
+_RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
+
+_AS_WRITTEN = Chem.SmilesParserParams()
+_AS_WRITTEN.removeHs = False  # type: ignore[assignment]  # RDKit's stubs take the parameter for the property's type
+_AS_WRITTEN.sanitize = False  # type: ignore[assignment]
 
 
 def from_smiles(smiles: str, name: str | None = None) -> Molecule:
@@ -34,13 +43,11 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
             raise ChemistryError(f"{name}: {shorten(smiles)!r} is not a valid SMILES")
         atoms = _atoms(mol)
         maps = [atom.GetAtomMapNum() for atom in atoms]
-        for atom in atoms:
-            atom.SetAtomMapNum(0)
-            atom.SetIsotope(0)
+        _forget_labels(mol, atoms)
         sanitize(mol, name)
         if not any(maps):
             return from_rdkit(Chem.AddHs(mol), name)
-        implicit = any(atom.GetTotalNumHs() for atom in atoms)
+        implicit = _lacks_hydrogens(mol)
         if implicit or sorted(maps) != list(range(1, len(maps) + 1)):
             raise ChemistryError(
                 f"{name}: a mapped SMILES must number every atom, hydrogens included, 1…{len(maps)} once; "
@@ -59,15 +66,20 @@ def _atoms(mol: Chem.Mol) -> list[Chem.Atom]:
     return [mol.GetAtomWithIdx(i) for i in range(mol.GetNumAtoms())]
 
 
-def _bonds(mol: Chem.Mol) -> list[Chem.Bond]:
-    return [mol.GetBondWithIdx(i) for i in range(mol.GetNumBonds())]
+def _forget_labels(mol: Chem.Mol, atoms: list[Chem.Atom]) -> None:
+    """Take away map numbers and isotopes: like atoms are alike then, for stereochemistry too."""
+    for atom in atoms:
+        atom.SetAtomMapNum(0)
+    for atom in mol.GetAtomsMatchingQuery(_ISOTOPE):
+        atom.SetIsotope(0)
+
+
+def _lacks_hydrogens(mol: Chem.Mol) -> bool:
+    return mol.GetNumAtoms(onlyExplicit=False) > mol.GetNumAtoms()
 
 
 def _parse(smiles: str) -> Chem.Mol | None:
-    params = Chem.SmilesParserParams()
-    params.removeHs = False  # type: ignore[assignment]  # RDKit's stubs take the parameter for the property's type
-    params.sanitize = False  # type: ignore[assignment]
-    return Chem.MolFromSmiles(smiles, params)
+    return Chem.MolFromSmiles(smiles, _AS_WRITTEN)
 
 
 def sanitize(mol: Chem.Mol, name: str) -> None:
@@ -100,9 +112,7 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
         if not mol.GetNumAtoms():
             raise ChemistryError(f"{name or 'molecule'}: no atoms")
         label = name or f"molecule of {mol.GetNumAtoms()} atoms"
-        for atom in mol.GetAtoms():
-            atom.SetAtomMapNum(0)
-            atom.SetIsotope(0)
+        _forget_labels(mol, _atoms(mol))
         sanitize(mol, label)
         return _from_sanitized(mol, name, label)
 
@@ -112,8 +122,8 @@ def _from_sanitized(mol: Chem.Mol, name: str, label: str = "") -> Molecule:
     _check_structure(mol, label or name)
     name = name or shorten(Chem.MolToSmiles(Chem.RemoveHs(mol)))
     Chem.Kekulize(mol, clearAromaticFlags=True)
-    bonds = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx(), _ORDERS[b.GetBondType()]) for b in _bonds(mol)]
-    table = np.array(sorted((min(i, j), max(i, j), order) for i, j, order in bonds), dtype=np.int64).reshape(-1, 3)
+    orders = np.triu(Chem.GetAdjacencyMatrix(mol, useBO=True, force=True))
+    i, j = np.nonzero(orders)
     atoms = _atoms(mol)
     for number, atom in enumerate(atoms, start=1):
         atom.SetAtomMapNum(number)
@@ -122,8 +132,8 @@ def _from_sanitized(mol: Chem.Mol, name: str, label: str = "") -> Molecule:
         smiles=Chem.MolToSmiles(mol, kekuleSmiles=True),
         numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
         charges=np.array([atom.GetFormalCharge() for atom in atoms], dtype=np.int64),
-        bonds=np.ascontiguousarray(table[:, :2]),
-        orders=np.ascontiguousarray(table[:, 2]),
+        bonds=np.stack([i, j], axis=1),
+        orders=orders[i, j].astype(np.int64),
     )
 
 
@@ -141,18 +151,16 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
 
 
 def _check_input(mol: Chem.Mol, name: str) -> None:
-    odd = [bond for bond in _bonds(mol) if bond.GetBondType() not in (*_ORDERS, Chem.BondType.AROMATIC)]
-    if odd:
-        ends = odd[0].GetBeginAtomIdx() + 1, odd[0].GetEndAtomIdx() + 1
+    if mol.HasSubstructMatch(_ODD_BOND):
+        odd = next(b for b in mol.GetBonds() if b.GetBondType() not in (*BOND_TYPES.values(), Chem.BondType.AROMATIC))
+        ends = odd.GetBeginAtomIdx() + 1, odd.GetEndAtomIdx() + 1
         raise ChemistryError(
-            f"{name}: bond {ends[0]}-{ends[1]} is of type {odd[0].GetBondType().name.lower()}; supported are single, "
+            f"{name}: bond {ends[0]}-{ends[1]} is of type {odd.GetBondType().name.lower()}; supported are single, "
             "double, triple and aromatic bonds. Draw a dative bond as a single one between formal charges"
         )
-    for atom in _atoms(mol):
-        number = atom.GetAtomicNum()
-        if number in _COVALENT:
-            continue
-        charge, label = atom.GetFormalCharge(), f"atom {atom.GetIdx() + 1}"
+    for i in sorted(i for (i,) in mol.GetSubstructMatches(_ODD_ATOM)):
+        atom = mol.GetAtomWithIdx(i)
+        number, charge, label = atom.GetAtomicNum(), atom.GetFormalCharge(), f"atom {i + 1}"
         if number not in _METAL_IONS:
             what = atom.GetSymbol() if number else "no element (a query or dummy atom)"
             raise ChemistryError(
@@ -167,17 +175,14 @@ def _check_input(mol: Chem.Mol, name: str) -> None:
 
 
 def _check_structure(mol: Chem.Mol, name: str) -> None:
-    atoms = _atoms(mol)
-    missing = [atom.GetIdx() for atom in atoms if atom.GetTotalNumHs()]
-    if missing:
+    if _lacks_hydrogens(mol):
+        missing = [atom.GetIdx() for atom in _atoms(mol) if atom.GetTotalNumHs()]
         count = sum(mol.GetAtomWithIdx(i).GetTotalNumHs() for i in missing)
         raise ChemistryError(
             f"{name}: hydrogens are missing ({count} of them, first on atom {missing[0] + 1}); give all atoms "
             "explicitly, for example with RDKit's `Chem.AddHs(mol, addCoords=True)`, or give a SMILES"
         )
-    radicals = [atom for atom in atoms if atom.GetNumRadicalElectrons()]
-    if radicals:
-        atom = radicals[0]
+    for atom in mol.GetAtomsMatchingQuery(_RADICAL):
         raise ChemistryError(
             f"{name}: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) has {atom.GetNumRadicalElectrons()} unpaired "
             "electron(s); radicals are not supported. Check formal charges and missing hydrogens"
@@ -238,27 +243,16 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
     raise ChemistryError(f"{molecule.name}: no geometry found by distance geometry; is its stereochemistry possible?")
 
 
-def _bare(molecule: Molecule) -> Chem.Mol:
-    """Atoms and Kekulé bonds without perception of rings, aromaticity and stereochemistry: all that InChI asks for."""
-    mol = Chem.RWMol()
-    for number, charge in zip(molecule.numbers.tolist(), molecule.charges.tolist(), strict=True):
-        atom = Chem.Atom(number)
-        atom.SetFormalCharge(charge)
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-    for (i, j), order in zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True):
-        mol.AddBond(i, j, BOND_TYPES[order])
-    mol.UpdatePropertyCache(strict=False)
-    return mol
-
-
 def connectivity_key(molecule: Molecule) -> str:
     """First block of the InChIKey: equal for stereoisomers, and for most tautomers and protonation states.
 
     Where InChI gives none, a hash of the canonical non-isomeric SMILES stands in.
     """
     with rdBase.BlockLogs():
-        key = MolToInchiKey(_bare(molecule), options="/SNon")
+        mol = _parse(molecule.smiles)  # InChI needs no perception of rings, aromaticity and stereochemistry
+        assert mol is not None
+        mol.UpdatePropertyCache(strict=False)
+        key = MolToInchiKey(mol, options="/SNon /AuxNone")
         if key:
             return key.split("-")[0]
         smiles = Chem.MolToSmiles(Chem.RemoveHs(to_rdkit(molecule)), isomericSmiles=False)
