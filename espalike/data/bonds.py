@@ -25,6 +25,8 @@ BROKEN, FORMED, TRANSFERRED, CLOSE = "broken", "formed", "transferred", "atoms t
 FAULTS = (BROKEN, FORMED, TRANSFERRED, CLOSE)
 """What can be wrong with the bonds of a geometry."""
 
+_MARGIN = 0.1
+"""What single precision may add to a distance at most [Å]."""
 _BLOCK = 2_000_000
 """Distances held at a time."""
 
@@ -40,7 +42,7 @@ def _table() -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Pairs:
-    """All pairs of a molecule's atoms, each once.
+    """Pairs of a molecule's atoms, each once.
 
     Attributes:
         i, j: atoms, `i < j`, each `(P,)`.
@@ -56,15 +58,31 @@ class _Pairs:
     shortest: np.ndarray
 
     @staticmethod
-    def of(molecule: Molecule) -> _Pairs:
+    def of(molecule: Molecule, xyz: np.ndarray | None = None) -> _Pairs:
+        """All pairs; or bonds and those that may be nearer than is allowed in one of the geometries `(K, A, 3)`."""
         radii = _table()[molecule.numbers]
-        i, j = np.triu_indices(molecule.n_atoms, 1)
         bonds = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=np.float32)
         bonds[molecule.bonds[:, 0], molecule.bonds[:, 1]] = bonds[molecule.bonds[:, 1], molecule.bonds[:, 0]] = 1.0
-        bonded, near = bonds[i, j] > 0, (bonds @ bonds)[i, j] > 0  # one bond apart, two bonds apart
-        reach = radii[i] + radii[j]
+        bonded, near = bonds > 0, bonds @ bonds > 0  # one bond apart, two bonds apart
+        reach = radii[:, None] + radii
         shortest = np.where(bonded, SHORTEST_BOND, np.where(near, SHORTEST_CONTACT, NEW_BOND)) * reach
-        return _Pairs(i, j, reach, bonded, shortest)
+        chosen = ~np.tri(molecule.n_atoms, dtype=bool)  # i < j
+        if xyz is not None:
+            chosen &= bonded | (_apart(xyz) < (shortest + _MARGIN) ** 2)
+        i, j = np.nonzero(chosen)
+        return _Pairs(i, j, reach[i, j], bonded[i, j], shortest[i, j])
+
+
+def _apart(xyz: np.ndarray) -> np.ndarray:
+    """Squared distances [Å²] below which no two atoms come in any geometry `(K, A, 3)`, shape `(A, A)`.
+
+    They are those between the boxes in which the atoms stay.
+    """
+    low = xyz.min(axis=0, initial=np.inf).T.astype(np.float32, order="C")
+    high = xyz.max(axis=0, initial=-np.inf).T.astype(np.float32, order="C")
+    gap = np.maximum(low[:, :, None] - high[:, None], 0.0)
+    squares = np.square(gap, out=gap).sum(axis=0)
+    return squares + squares.T
 
 
 def _squares(xyz: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
@@ -86,20 +104,31 @@ def bond_faults(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
 
     A geometry with several faults counts as transferred, else broken, else too close, else formed.
     """
-    pairs = _Pairs.of(molecule)
-    low = (pairs.shortest**2).astype(np.float32)[:, None]
-    high = ((LONGEST_BOND * pairs.reach[pairs.bonded]) ** 2).astype(np.float32)[:, None]
     found = np.zeros(len(xyz), dtype=np.int64)
+    suspects = _suspects(_Pairs.of(molecule, xyz), xyz)
+    if suspects:
+        pairs = _Pairs.of(molecule)
+        for k in suspects:
+            distance = np.sqrt(_squares(xyz[k : k + 1], pairs.i, pairs.j)[:, 0])
+            found[k] = 1 + FAULTS.index(_fault(pairs, distance))
+    return found
+
+
+def _suspects(pairs: _Pairs, xyz: np.ndarray) -> list[int]:
+    """Geometries in which one of the pairs is nearer or farther apart than is allowed."""
+    found: list[int] = []
+    low = (pairs.shortest**2).astype(np.float32)
+    high = np.where(pairs.bonded, (LONGEST_BOND * pairs.reach) ** 2, np.inf).astype(np.float32)
     for block in _blocks(len(pairs.i), len(xyz)):
         squares = _squares(xyz[block], pairs.i, pairs.j)
-        suspects = (squares < low).any(axis=0) | (squares[pairs.bonded] > high).any(axis=0)
-        for k in np.flatnonzero(suspects):
-            found[block.start + k] = 1 + FAULTS.index(_fault(pairs, np.sqrt(squares[:, k])))
+        if (squares.min(axis=1) < low).any() or (squares.max(axis=1) > high).any():
+            bad = (low > squares.T) | (high < squares.T)
+            found += (block.start + np.flatnonzero(bad.any(axis=1))).tolist()
     return found
 
 
 def _fault(pairs: _Pairs, distance: np.ndarray) -> str:
-    """The fault of one geometry that has one; `distance` [Å] `(P,)`."""
+    """The fault of one geometry that has one; `distance` [Å] `(P,)` of all pairs."""
     ratio = distance / pairs.reach
     broken = pairs.bonded & (ratio > LONGEST_BOND)
     if broken.any():

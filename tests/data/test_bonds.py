@@ -82,6 +82,29 @@ def test_strained_molecules_have_their_bonds_in_any_block_size(molecule_of, monk
     assert np.flatnonzero(bond_faults(molecule, frames)).tolist() == [33]
 
 
+@pytest.mark.parametrize("shift", [0.0, 300.0])
+def test_pairs_that_stay_apart_may_be_skipped(molecule_of, shift):
+    """The same geometries have a fault as by all distances, some turned, some distorted; and alone as among others."""
+    from scipy.spatial.distance import cdist
+    from scipy.spatial.transform import Rotation
+
+    molecule, xyz = molecule_of("CC(=O)NCCc1ccccc1")
+    rng = np.random.default_rng(4)
+    frames = xyz + rng.normal(0, 1, (60, *xyz.shape)) * np.linspace(0, 0.4, 60)[:, None, None] ** 2
+    frames[40:] = np.stack([Rotation.random(random_state=k).apply(x) for k, x in enumerate(frames[40:])]) + shift
+    pairs = bonds._Pairs.of(molecule)
+    wrong = []
+    for x in frames:
+        ratio = cdist(x, x)[pairs.i, pairs.j] / pairs.reach
+        bad = (ratio < pairs.shortest / pairs.reach) | (pairs.bonded & (ratio > bonds.LONGEST_BOND))
+        wrong.append(bool(bad.any()))
+    assert 10 < sum(wrong) < 50
+    found = bond_faults(molecule, frames)
+    assert (found > 0).tolist() == wrong
+    assert found.tolist() == [bond_faults(molecule, x[None])[0] for x in frames]
+    assert bond_faults(molecule, frames[:0]).shape == (0,)
+
+
 def test_distances_are_those_of_scipy(molecule_of):
     from scipy.spatial.distance import cdist
 
