@@ -7,18 +7,15 @@ follow, as in `espalike.internal`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from espalike.geometry import Coordinate
-from espalike.internal import Values, Wanted, measured, wanted
-from espalike.terms.base import PairTerm
-from espalike.types import Bound, Kind, MMSystem, Prediction
-
-Stored = Mapping[tuple[Kind, Coordinate], Values]
-"""Internal coordinates of all tuples of a kind in a batch, measured before."""
+from espalike.internal import Stored, Values, Wanted, measured, wanted
+from espalike.terms.base import PairTerm, Term
+from espalike.types import Bound, MMSystem, Prediction
 
 
 def _parameters(bound: Bound, dtype: torch.dtype) -> tuple[Tensor, ...]:
@@ -57,8 +54,19 @@ def _forces(needed: Sequence[Wanted], values: Sequence[Values], slopes: Sequence
     return force
 
 
+@cache
+def _fused(term: type[Term]) -> Callable[..., tuple[Tensor, tuple[Tensor, ...]]]:
+    """A form's slopes as one kernel; as they are where they come from autograd, which torch.compile cannot take."""
+    return term.slopes if term.slopes is Term.slopes else torch.compile(term.slopes, dynamic=True)
+
+
 def energy(
-    system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: bool = False, stored: Stored | None = None
+    system: MMSystem,
+    xyz: Tensor,
+    forces: bool = True,
+    create_graph: bool = False,
+    stored: Stored | None = None,
+    fused: bool = False,
 ) -> Prediction:
     """Energies and forces of molecules at coordinates, in the dtype of the coordinates.
 
@@ -70,6 +78,7 @@ def energy(
             forces, energies are differentiable whenever gradients are enabled.
         stored: internal coordinates at `xyz` of the system's tuples by kind, as far as they are known; the others are
             measured.
+        fused: whether the terms' slopes are compiled, which takes half a minute once and a C++ compiler.
 
     Returns:
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
@@ -90,7 +99,7 @@ def energy(
             q = tuple(values[n].q if rows is None else values[n].q.index_select(0, rows) for n, rows in where)
             p = _parameters(bound, x.dtype)
             if forces:
-                u, own = bound.term.slopes(q, p)
+                u, own = _fused(type(bound.term))(bound.term, q, p) if fused else bound.term.slopes(q, p)
                 for (n, rows), slope in zip(where, own, strict=True):
                     slopes[n] = _added(slopes[n], _scaled(bound, slope), rows, values[n].q)
             else:

@@ -9,7 +9,7 @@ along contiguous memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from espalike.geometry import Angle, Coordinate, Dihedral, Distance
-from espalike.types import Bound, Kind
+from espalike.types import Bound, Kind, Moves
 
 LENDERS: dict[type, tuple[Kind, Coordinate]] = {
     Distance: (Kind.BOND, Distance(0, 1)),
@@ -31,7 +31,7 @@ _MOST_ATOMS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
-class Values:
+class Values(Moves):
     """One internal coordinate of many tuples.
 
     Attributes:
@@ -47,6 +47,10 @@ def measured(coordinate: Coordinate, idx: Tensor, x: Tensor) -> Values:
     """A coordinate of tuples `idx` `(T, n)`, its own atoms, at positions `x` `(N, 3, K)` [Å]."""
     q, rows = coordinate(tuple(x.index_select(0, atoms) for atoms in idx.unbind(-1)), dim=1)
     return Values(q, rows[:-1])
+
+
+Stored = Mapping[tuple[Kind, Coordinate], Values]
+"""Coordinates of all tuples of a kind in a batch, measured before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,3 +124,10 @@ def rows_of(tuples: Tensor, listed: Tensor, n_atoms: int) -> Tensor | None:
     known, order = keys[: len(listed)].sort()
     place = torch.searchsorted(known, keys[len(listed) :]).clamp_max(len(known) - 1)
     return order[place] if bool((known[place] == keys[len(listed) :]).all()) else None
+
+
+def measure(terms: Sequence[Bound], xyz: Tensor, kinds: Collection[Kind] = tuple(Kind)) -> Stored:
+    """What these terms need at coordinates `xyz` `(K, N, 3)` [Å], of tuples of some kinds."""
+    x = xyz.permute(1, 2, 0).contiguous()
+    needed, _ = wanted(terms, len(x))
+    return {(w.kind, w.coordinate): measured(w.coordinate, w.idx, x) for w in needed if w.kind in kinds}

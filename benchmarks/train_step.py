@@ -1,0 +1,393 @@
+"""What a training step costs: the fast paths against double backward through positions, interleaved in one run.
+
+python benchmarks/train_step.py [--forcefield class1] [--threads 1,2] [--rounds 15] [--scaling] [--json FILE]
+
+A step is network, energies and forces, loss, backward, Adam; 32 drug-like molecules (43 atoms on average) with 32
+geometries each, single precision. Every path takes the same network and the same batch; paths take turns in rounds, and
+a ratio is the median over rounds of the ratio within the round.
+
+  double backward   energies from positions, forces by autograd with a graph, the loss differentiated through both
+  computed          internal coordinates and Wilson B rows computed in the step, closed-form slopes
+  stored            internal coordinates and B rows lie beside the data
+  fused             stored, and the terms' slopes compiled by torch.compile (needs a C++ compiler)
+
+`folded`: the nonbonded terms are frozen and their energies and forces taken off the labels beforehand, which is how the
+peers train. `all learned`: everything is in every step. The bandwidth floor is the time it takes to read the stored
+coordinates once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from espalike.chem import embed, from_smiles
+from espalike.data.collate import batch_of
+from espalike.energy import energy
+from espalike.internal import Stored, measure
+from espalike.model import ForceFieldModel, from_config
+from espalike.terms.base import PairTerm
+from espalike.train.objective import Objective
+from espalike.types import Batch, Bound, MMSystem, Prediction
+
+MOLECULES = (
+    "CN1C2CCC1C(C(=O)OC)C(OC(=O)c1ccccc1)C2",
+    "Cc1ccc(cc1)-c1cc(C(F)(F)F)nn1-c1ccc(cc1)S(N)(=O)=O",
+    "CC(C)Cc1ccc(cc1)C(C)C(=O)O",
+    "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(n1)-c1cccnc1",
+    "CC1(C)SC2C(NC(=O)Cc3ccccc3)C(=O)N2C1C(=O)O",
+    "CC(C)NCC(O)COc1ccccc1CC=C",
+    "CN1CCC23C4C1CC5=C2C(=C(C=C5)OC)OC3C(=O)CC4",
+    "COc1cc2c(cc1OC)C(=O)C(CC1CCN(Cc3ccccc3)CC1)C2",
+    "CCN(CC)CC(=O)Nc1c(C)cccc1C",
+    "CN(C)CCOC(c1ccccc1)c1ccccc1",
+    "O=C(CCCN1CCC(O)(CC1)c1ccc(Cl)cc1)c1ccc(F)cc1",
+    "CC(C)(C)NCC(O)c1ccc(O)c(CO)c1",
+    "CCOC(=O)C1=C(COCCN)NC(C)=C(C1c1ccccc1Cl)C(=O)OC",
+    "CNCCC(Oc1ccc(cc1)C(F)(F)F)c1ccccc1",
+    "CC12CCC3C(CCC4=CC(=O)CCC34C)C1CCC2O",
+    "CN1CCN(CC1)C1=Nc2cc(Cl)ccc2Nc2ccccc12",
+    "COc1ccc2cc(ccc2c1)C(C)C(=O)O",
+    "CCCCc1nc(Cl)c(CO)n1Cc1ccc(cc1)-c1ccccc1-c1nn[nH]n1",
+    "CC(=O)Nc1ccc(O)cc1",
+    "COc1ccccc1OCC(O)CN1CCN(CC(=O)Nc2c(C)cccc2C)CC1",
+    "Clc1ccc(cc1)C(c1ccccc1)N1CCN(CCOCC(=O)O)CC1",
+    "CN(C)CCC=C1c2ccccc2CCc2ccccc12",
+    "CC(C)c1nc(CN(C)C(=O)NC(C(C)C)C(=O)O)cs1",
+    "CCC(=O)N(C1CCN(CCc2ccccc2)CC1)c1ccccc1",
+    "COC(=O)C(C1CCCCN1)c1ccccc1",
+    "OC(=O)CCCc1ccc(cc1)N(CCCl)CCCl",
+    "CC(CCc1ccccc1)NCC(O)c1ccc(O)c(c1)C(N)=O",
+    "CCOc1ccc(cc1)S(=O)(=O)N1CCN(C)CC1",
+    "CC1=CC(=O)c2ccccc2C1=O",
+    "CN1C(=O)CN=C(c2ccccc2)c2cc(Cl)ccc12",
+    "CC(C)CC(NC(=O)C(CC(C)C)NC(C)=O)C(=O)NCC(=O)O",
+    "CCCC(C)C1(CC)C(=O)NC(=O)NC1=O",
+)
+PATHS = ("double backward", "computed", "stored", "fused")
+SETTINGS = ("folded", "all learned")
+CONFORMERS = 32
+
+
+def double_backward(system: MMSystem, xyz: Tensor) -> Prediction:
+    """Energies, and forces by autograd through positions, both with a graph: the plain way, each tuple once."""
+    x = xyz.permute(1, 2, 0).contiguous().requires_grad_()  # as the fast paths have it
+    by_term = []
+    for bound in system.terms:
+        idx, values = bound.tuples.idx, bound.values.to(xyz.dtype)
+        q = tuple(c(tuple(x.index_select(0, idx[:, a]) for a in c.atoms), dim=1)[0] for c in bound.term.coordinates)
+        if isinstance(bound.term, PairTerm):
+            own = values[:, : bound.term.n_combined]
+            p = bound.term.combine(own.index_select(0, idx[:, 0]).unbind(-1), own.index_select(0, idx[:, 1]).unbind(-1))
+            scale = torch.where(bound.tuples.is14, bound.scale14.to(xyz.dtype), 1.0).unsqueeze(-1)
+        else:
+            p, scale = values.unbind(-1), 1.0
+        u = bound.term.energy(q, tuple(column.unsqueeze(-1) for column in p)) * scale
+        by_term.append(u.new_zeros(system.n_mols, len(xyz)).index_add(0, bound.tuples.mol, u))
+    total = torch.stack(by_term).sum(0)
+    (gradient,) = torch.autograd.grad(total.sum(), x, create_graph=True)
+    return Prediction(total.T, -gradient.permute(2, 0, 1), tuple(u.T for u in by_term))
+
+
+def labelled(smiles: Sequence[str], conformers: int, dtype: torch.dtype, device: str) -> Batch:
+    """A batch of molecules at random geometries around a sane one, with random labels."""
+    molecules = [from_smiles(s) for s in smiles]
+    rng = np.random.default_rng(0)
+    start = np.concatenate([embed(m)[0] for m in molecules])
+    xyz = torch.from_numpy(start + rng.normal(0.0, 0.05, (conformers, *start.shape)))
+    batch = batch_of(molecules, dtype)
+    labels = torch.from_numpy(rng.normal(0.0, 5.0, (conformers, len(molecules))))
+    none = torch.zeros(len(molecules), dtype=torch.long)
+    made = replace(
+        batch,
+        xyz=xyz.to(dtype),
+        energy=(labels - labels.mean(0)).to(dtype),
+        forces=torch.from_numpy(rng.normal(0.0, 10.0, xyz.shape)).to(dtype),
+        mask=torch.ones(conformers, len(molecules), dtype=torch.bool),
+        level=none,
+        source=none,
+        ref_charge=torch.full((len(start),), torch.nan, dtype=dtype),
+        ref_lj=torch.full((len(start), 2), torch.nan, dtype=dtype),
+    )
+    return made.to(device)
+
+
+def network(forcefield: str, width: int, folded: bool) -> ForceFieldModel:
+    """An untrained model of a force field of `configs/forcefield/`; folded: without its nonbonded terms."""
+    from hydra import compose, initialize_config_module
+    from omegaconf import OmegaConf
+
+    with initialize_config_module("espalike.configs", version_base="1.3"):
+        settings = compose("train", [f"forcefield={forcefield}"])
+    plain: Any = OmegaConf.to_container(settings, resolve=False)
+    terms = [t for n, t in plain["forcefield"]["term"].items() if not (folded and n in _nonbonded(plain))]
+    torch.manual_seed(0)
+    sizes = {"width": width, "hidden": width, "layers": 4, "readout": "lean"}
+    return from_config({"terms": terms, "conv": plain["conv"], **sizes})
+
+
+def _nonbonded(plain: dict[str, Any]) -> list[str]:
+    from espalike.nn.build import build
+
+    return [name for name, term in plain["forcefield"]["term"].items() if isinstance(build(term), PairTerm)]
+
+
+@dataclass
+class Problem:
+    """A model, a batch, and its stored coordinates."""
+
+    model: ForceFieldModel
+    batch: Batch
+    stored: Stored
+    loss: Objective
+    optimizer: torch.optim.Optimizer
+
+    @staticmethod
+    def of(model: ForceFieldModel, batch: Batch) -> Problem:
+        """With coordinates measured once."""
+        model = model.to(batch.xyz.device)  # type: ignore[union-attr]
+        with torch.no_grad():
+            stored = measure(model(batch).terms, batch.xyz)  # type: ignore[arg-type]
+        fast = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
+        return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast)
+
+    def predicted(self, path: str, system: MMSystem) -> Prediction:
+        """Energies and forces with a graph, by one of `PATHS`."""
+        assert self.batch.xyz is not None
+        if path == "double backward":
+            return double_backward(system, self.batch.xyz)
+        stored = None if path == "computed" else self.stored
+        return energy(system, self.batch.xyz, create_graph=True, stored=stored, fused=path == "fused")
+
+    def differentiate(self, path: str, system: MMSystem) -> None:
+        """The loss and all its gradients."""
+        found = self.predicted(path, system)
+        factors = torch.ones(1, 5, dtype=found.energy.dtype, device=found.energy.device)
+        self.loss.total(self.loss.losses(system, found, self.batch, factors)).backward()
+
+    def step(self, path: str) -> None:
+        """A whole training step."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.differentiate(path, self.model(self.batch))
+        self.optimizer.step()
+
+    def parameters(self) -> MMSystem:
+        """The model's output cut off from the network, to differentiate by."""
+        with torch.no_grad():
+            system = self.model(self.batch)
+        terms = tuple(Bound(b.term, b.tuples, b.values.requires_grad_()) for b in system.terms)
+        return MMSystem(terms, system.numbers, system.mol)
+
+    def nbytes(self) -> int:
+        """Size of the stored coordinates."""
+        return sum(t.nbytes for v in self.stored.values() for t in (v.q, *v.rows))
+
+    def read(self) -> None:
+        """Touch every stored number once."""
+        for values in self.stored.values():
+            for tensor in (values.q, *values.rows):
+                tensor.sum()
+
+
+def timed(work: Callable[[], None], device: str) -> float:
+    """Seconds."""
+    start = time.perf_counter()
+    work()
+    if device != "cpu":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def compare(problem: Problem, paths: list[str], rounds: int, device: str) -> dict[str, dict[str, float]]:
+    """Median milliseconds of step and energy part by path, their ratios to double backward, and the floor."""
+    system = problem.parameters()
+    jobs: dict[tuple[str, str], Callable[[], None]] = {("floor", ""): problem.read}
+    for path in paths:
+        jobs["step", path] = lambda path=path: problem.step(path)
+        jobs["energy", path] = lambda path=path: problem.differentiate(path, system)
+    for work in jobs.values():  # memory is allocated, kernels are compiled
+        timed(work, device)
+        timed(work, device)
+    seconds: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
+    for n in range(rounds):
+        for job in list(jobs) if n % 2 else list(jobs)[::-1]:
+            seconds[job].append(timed(jobs[job], device))
+    found: dict[str, dict[str, float]] = {}
+    for path in paths:
+        row = {"step_ms": 1e3 * statistics.median(seconds["step", path])}
+        row["energy_ms"] = 1e3 * statistics.median(seconds["energy", path])
+        for part in ("step", "energy"):
+            pairs = zip(seconds[part, PATHS[0]], seconds[part, path], strict=True)
+            row[f"{part}_ratio"] = statistics.median(plain / own for plain, own in pairs)
+        pairs = zip(seconds["energy", path], seconds["floor", ""], strict=True)
+        row["energy_vs_floor"] = statistics.median(own / floor for own, floor in pairs)
+        found[path] = row
+    found["floor"] = {"ms": 1e3 * statistics.median(seconds["floor", ""]), "megabytes": problem.nbytes() / 1e6}
+    return found
+
+
+def peak(work: Callable[[], None]) -> float | None:
+    """Bytes by which the process grows at most while it works; None where the system does not say."""
+    status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+    def read(name: str) -> int:
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name)) * 1024
+
+    try:
+        refs.write_text("5")
+        before = read("VmRSS")
+        work()
+        return float(read("VmHWM") - before)
+    except (OSError, StopIteration):
+        return None
+
+
+def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
+    """Cost of a step of the fastest path against sizes, one varied at a time."""
+    rows = []
+    usual = {"molecules": 32, "conformers": CONFORMERS, "width": arguments.width}
+    variations = [("conformers", n) for n in (4, 16, 32, 128)] + [("molecules", n) for n in (4, 16, 32)]
+    variations += [("width", n) for n in (64, 128, 256)] + [("atoms", n) for n in (50, 200, 800, 2000)]
+    for name, value in track(variations, "scaling", console=Console(stderr=True), transient=True):
+        sizes = {**usual, **({"molecules": 1, "conformers": 4} if name == "atoms" else {name: value})}
+        smiles: Sequence[str] = MOLECULES[: sizes["molecules"]]
+        if name == "atoms":
+            smiles = ["C" * (value // 3)]  # an alkane has three atoms a carbon
+        batch = labelled(smiles, sizes["conformers"], torch.float32, arguments.device)
+        problem = Problem.of(network(arguments.forcefield, sizes["width"], folded=True), batch)
+        grown = peak(lambda problem=problem: problem.step(fast)) if arguments.device == "cpu" else None
+        times = [timed(lambda problem=problem: problem.step(fast), arguments.device) for _ in range(5)]
+        many = sizes["conformers"] * len(smiles)
+        milliseconds = 1e3 * statistics.median(times[1:])
+        rows.append(
+            {
+                "varied": name,
+                "value": value,
+                "atoms": len(batch.numbers) // len(smiles),
+                "step_ms": milliseconds,
+                "conformers_per_s": 1e3 * many / milliseconds,
+                "kilobytes_per_conformer": None if grown is None else grown / many / 1e3,
+            }
+        )
+    return rows
+
+
+def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All measurements; what `--json` writes."""
+    paths = [path for path in PATHS if arguments.fused or path != "fused"]
+    fast = paths[-1]
+    batch = labelled(MOLECULES[: arguments.molecules], CONFORMERS, torch.float32, arguments.device)
+    many = CONFORMERS * arguments.molecules
+    tables: dict[str, Any] = {}
+    for threads in map(int, arguments.threads.split(",")):
+        torch.set_num_threads(threads)
+        for setting in SETTINGS:
+            model = network(arguments.forcefield, arguments.width, setting == "folded")
+            problem = Problem.of(model, batch)
+            table = compare(problem, paths, arguments.rounds, arguments.device)
+            size = sum(p.numel() for p in model.parameters())
+            tables.setdefault(str(threads), {})[setting] = {"parameters": size, "paths": table}
+    torch.set_num_threads(int(arguments.threads.split(",")[0]))
+
+    def by_threads(value: Callable[[dict[str, Any]], float]) -> dict[str, float]:
+        return {threads: value(each["folded"]["paths"][fast]) for threads, each in tables.items()}
+
+    return {
+        "about": {
+            "forcefield": arguments.forcefield,
+            "molecules": arguments.molecules,
+            "conformers": CONFORMERS,
+            "atoms": len(batch.numbers) / arguments.molecules,
+            "path": fast,
+            "setting": "folded",
+            "device": arguments.device,
+            "torch": torch.__version__,
+            "rounds": arguments.rounds,
+        },
+        "conformers_per_s": by_threads(lambda row: 1e3 * many / row["step_ms"]),
+        "ratio_step_vs_double_backward": by_threads(lambda row: row["step_ratio"]),
+        "ratio_energy_vs_double_backward": by_threads(lambda row: row["energy_ratio"]),
+        "energy_vs_bandwidth_floor": by_threads(lambda row: row["energy_vs_floor"]),
+        "tables": tables,
+        "scaling": scaling(arguments, fast) if arguments.scaling else [],
+    }
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """One table of the paths, and one of the scaling where it was asked for."""
+    about = result["about"]
+    many = about["molecules"] * about["conformers"]
+    title = (
+        f"{about['forcefield']}: {about['molecules']} molecules x {about['conformers']} conformers, "
+        f"{about['atoms']:.0f} atoms on average, {about['device']}"
+    )
+    table = Table("threads", "terms", "parameters", "path", title=title)
+    for heading in ("step [ms]", "conformers/s", "ratio", "energy part [ms]", "ratio", "/ floor"):
+        table.add_column(heading, justify="right")
+    for threads, settings in result["tables"].items():
+        for setting, measured in settings.items():
+            for path, row in measured["paths"].items():
+                if path == "floor":
+                    continue
+                cells = [f"{row['step_ms']:.1f}", f"{1e3 * many / row['step_ms']:,.0f}", f"{row['step_ratio']:.2f}"]
+                cells += [f"{row['energy_ms']:.1f}", f"{row['energy_ratio']:.2f}", f"{row['energy_vs_floor']:.1f}"]
+                table.add_row(threads, setting, f"{measured['parameters']:,}", path, *cells)
+            floor = measured["paths"]["floor"]
+            note = f"{floor['megabytes']:.1f} MB, {1e3 * floor['megabytes'] / many:.1f} kB a conformer"
+            table.add_row(threads, setting, "", f"floor: {note}", "", "", "", f"{floor['ms']:.2f}", "", "1.0")
+            table.add_section()
+    console.print(table)
+    if not result["scaling"]:
+        return
+    table = Table("varied", title=f"a step, {about['path']}, folded")
+    for heading in ("to", "atoms", "step [ms]", "conformers/s", "peak kB a conformer"):
+        table.add_column(heading, justify="right")
+    for row in result["scaling"]:
+        memory = row["kilobytes_per_conformer"]
+        cells = [str(row["value"]), str(row["atoms"]), f"{row['step_ms']:.1f}", f"{row['conformers_per_s']:,.0f}"]
+        table.add_row(row["varied"], *cells, "" if memory is None else f"{memory:.0f}")
+    console.print(table)
+
+
+def main() -> int:
+    """Read the command line, measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--forcefield", default="class1", help="of configs/forcefield")
+    parser.add_argument("--threads", default="1,2", help="numbers of threads, comma separated")
+    parser.add_argument("--width", type=int, default=128, help="of the network; 128 gives about 0.5 M parameters")
+    parser.add_argument("--molecules", type=int, default=len(MOLECULES))
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--no-fused", dest="fused", action="store_false", help="leave torch.compile out")
+    parser.add_argument("--scaling", action="store_true", help="also the cost against sizes")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--json", metavar="FILE", help="write everything measured")
+    arguments = parser.parse_args()
+    result = run(arguments)
+    show(result, Console(width=max(Console().width, 130)))
+    if arguments.json:
+        path = Path(arguments.json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
