@@ -90,7 +90,7 @@ def test_pairs_that_stay_apart_may_be_skipped(molecule_of, shift):
 
     molecule, xyz = molecule_of("CC(=O)NCCc1ccccc1")
     rng = np.random.default_rng(4)
-    frames = xyz + rng.normal(0, 1, (60, *xyz.shape)) * np.linspace(0, 0.4, 60)[:, None, None] ** 2
+    frames = xyz + rng.normal(0, 1, (60, *xyz.shape)) * np.linspace(0, 0.7, 60)[:, None, None] ** 2
     frames[40:] = np.stack([Rotation.random(random_state=k).apply(x) for k, x in enumerate(frames[40:])]) + shift
     pairs = bonds._Pairs.of(molecule)
     wrong = []
