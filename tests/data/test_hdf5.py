@@ -71,6 +71,14 @@ BAD = {
     "uranium": (entry(attrs={"smiles": "[U:1]"}, atomic_numbers=np.array([92])), "chemistry", "uranium"),
     "nocoords": (entry(coords=None), "no coordinates", "'coords' is missing"),
     "nonumbers": (entry(atomic_numbers=None), "unreadable", "atomic_numbers"),
+    "words": (
+        entry(energies=np.array([b"1.0", b"2.0", b"?"])),
+        "no numbers",
+        r"words/energies: expected .* found \|S3",
+    ),
+    "names": (entry(energies=["a", "b", "c"]), "no numbers", r"names/energies: expected numbers, found object"),
+    "null": (entry(energies=h5py.Empty("f8")), "no numbers", r"null/energies"),
+    "pairs": (entry(coords=np.ones((3, 6, 3), complex)), "no numbers", r"pairs/coords: expected .* complex128"),
     "split": (entry(attrs={"split": "holdout"}), "unknown split", "'holdout'"),
     "level": (entry(attrs={"level_of_theory": "see entry"}), "level of theory unknown", "give reader.level"),
 }

@@ -24,21 +24,41 @@ def _text(value) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-# h5py's own objects of data sets and attributes cost several times what reading a small one does
-def _values(data: h5py.h5d.DatasetID) -> np.ndarray:
-    """All values of a data set."""
-    values = np.empty(data.shape, data.dtype)
-    if values.size:
-        data.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
+# h5py's own objects of groups, data sets and attributes cost several times what reading a small one does
+def _dataset(group: h5py.h5g.GroupID, name: str) -> h5py.h5d.DatasetID | None:
+    """A data set of a group, or None where there is none."""
+    key = name.encode()
+    try:
+        return h5py.h5d.open(group, key)
+    except KeyError:
+        if key in group:  # it cannot be opened
+            raise
+        return None
+
+
+_TYPES = {np.float64: h5py.h5t.NATIVE_DOUBLE, np.int64: h5py.h5t.NATIVE_INT64}
+
+
+def _values(data: h5py.h5d.DatasetID, kind: type[np.float64] | type[np.int64]) -> np.ndarray:
+    """All values of a data set, as numbers of this kind."""
+    try:
+        values = np.empty(data.shape, kind)
+        if values.size:
+            data.read(h5py.h5s.ALL, h5py.h5s.ALL, values, _TYPES[kind])
+    except (OSError, TypeError) as error:
+        if isinstance(error, OSError) and data.dtype.kind in "biuf":  # numbers, on a damaged disk or in a damaged file
+            raise
+        name = h5py.h5i.get_name(data).decode()
+        raise RecordError("no numbers", f"{name}: expected numbers, found {data.dtype} ({error})") from error
     return values
 
 
-def _attribute(group: h5py.Group, name: str) -> Any:
+def _attribute(group: h5py.h5g.GroupID, name: str) -> Any:
     """An attribute's value, or None where there is none."""
     key = name.encode()
-    if not h5py.h5a.exists(group.id, key):
+    if not h5py.h5a.exists(group, key):
         return None
-    found = h5py.h5a.open(group.id, key)
+    found = h5py.h5a.open(group, key)
     value = np.empty(found.shape, found.dtype)
     found.read(value)
     return value[()]
@@ -113,20 +133,19 @@ class Hdf5Reader(Reader):
             what = "it is cut short" if "truncated" in str(error) else "it is not HDF5 or is damaged"
             raise ReaderError(f"{self.path}: {what}; get the file again ({error})") from error
 
-    def _array(self, group: h5py.Group, name: str, dataset: str | None = None) -> np.ndarray | None:
-        """A data set in internal units, float64, or None where there is none."""
+    def _array(self, where: str, group: h5py.h5g.GroupID, name: str, dataset: str | None = None) -> np.ndarray | None:
+        """A data set in internal units, float64, or None where there is none; messages call the group `where`."""
         dataset = dataset or name
-        key = dataset.encode()
-        if key not in group.id:
+        data = _dataset(group, dataset)
+        if data is None:
             return None
-        data = h5py.h5d.open(group.id, key)
         own = ""
         if h5py.h5a.get_num_attrs(data):
             attributes = h5py.Dataset(data).attrs
             own = _text(attributes.get("units", attributes.get("unit", "")))
-        return self._units.internal(group.name, dataset, _values(data), own, quantity=name)
+        return self._units.internal(where, dataset, _values(data, np.float64), own, quantity=name)
 
-    def _level(self, name: str, group: h5py.Group) -> str:
+    def _level(self, name: str, group: h5py.h5g.GroupID) -> str:
         if self.level:
             return self.level
         own = _attribute(group, self.level_attribute)
@@ -143,13 +162,13 @@ class Hdf5Reader(Reader):
             )
         return level
 
-    def _molecule(self, name: str, group: h5py.Group) -> tuple[Molecule, str]:
+    def _molecule(self, name: str, group: h5py.h5g.GroupID) -> tuple[Molecule, str]:
         """The graph and its connectivity key."""
         smiles = _attribute(group, "smiles")
         if smiles is None:
             raise RecordError("no SMILES", f"{name}: attribute 'smiles' is missing")
         molecule, key = parsed(_text(smiles), name)
-        numbers = _values(h5py.h5d.open(group.id, b"atomic_numbers")).astype(np.int64)
+        numbers = _values(h5py.h5d.open(group, b"atomic_numbers"), np.int64)
         if numbers.shape != molecule.numbers.shape:
             raise RecordError(
                 "shapes disagree", f"{name}: {len(numbers)} atomic numbers, {molecule.n_atoms} atoms in the SMILES"
@@ -168,12 +187,13 @@ class Hdf5Reader(Reader):
         return molecule, key
 
     def _record(self, name: str, raw: Any) -> Record:
-        group = raw[name]
-        if not isinstance(group, h5py.Group):
+        group = h5py.h5o.open(raw.id, name.encode())
+        if not isinstance(group, h5py.h5g.GroupID):
             raise RecordError("no group", f"{name}: not a group; expected one group an entry")
         molecule, key = self._molecule(name, group)
-        xyz, energy = self._array(group, "coords"), self._array(group, "energies", self.energies)
-        forces = self._array(group, "forces")
+        where = f"/{name}"
+        xyz, energy = self._array(where, group, "coords"), self._array(where, group, "energies", self.energies)
+        forces = self._array(where, group, "forces")
         if xyz is None:
             raise RecordError("no coordinates", f"{name}: data set 'coords' is missing")
         if energy is not None and np.isnan(energy).any():
