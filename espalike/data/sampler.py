@@ -50,7 +50,7 @@ class EpochSampler(Sampler[list[Pick]]):
         world: number of processes; None as for `rank`.
 
     Attributes:
-        start: batches of each process that the next iteration leaves out, for a run resumed in the middle of an epoch.
+        start: an epoch, and how many batches of each process are left out of it: a run resumed in its middle sets this.
 
     Raises:
         ValueError: for other words or numbers, or when there is nothing to draw from.
@@ -74,7 +74,7 @@ class EpochSampler(Sampler[list[Pick]]):
             raise ValueError("an epoch needs entries, each with at least one conformer")
         self.counts = np.asarray(counts, dtype=np.int64)
         self.batch_size, self.conformers, self.epoch_of, self.seed = batch_size, conformers, epoch_of, seed
-        self.rank, self.world, self.epoch, self.start = rank, world, 0, 0
+        self.rank, self.world, self.epoch, self.start = rank, world, 0, (0, 0)
         cut = conformers is not None and epoch_of == "conformers"
         parts = -(-self.counts // conformers) if cut else np.ones_like(self.counts)  # type: ignore[operator]
         self._parts = parts.astype(np.int32)
@@ -102,7 +102,7 @@ class EpochSampler(Sampler[list[Pick]]):
         n = int(self._starts[-1])
         order = np.random.default_rng([self.seed, self.epoch]).permutation(n)
         batches = self._steps(world) * world
-        start, self.start = self.start, 0
+        start = self.start[1] if self.start[0] == self.epoch else 0
         for b in range(rank + start * world, batches, world):
             yield [self._pick(int(chunk)) for chunk in order[b * n // batches : (b + 1) * n // batches]]
 

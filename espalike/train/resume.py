@@ -19,8 +19,11 @@ from espalike.train.processes import summed
 class Resumed(Protocol):
     """A sampler that can begin an epoch in its middle."""
 
-    start: int
-    """Batches of each process that the next iteration leaves out."""
+    start: tuple[int, int]
+    """An epoch, and how many batches of each process are left out of it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw this epoch from now on."""
 
 
 class OutOfTime(RuntimeError):
@@ -45,7 +48,7 @@ class SaveResumable(Checkpoint):
         if every is not None and every < 1:
             raise ValueError(f"a checkpoint every {every} steps: expected at least 1, or null for one an epoch")
         self.path, self.sampler, self.every = path, sampler, every
-        self._done, self._saved = 0, -1  # before the first step too: there is always something to go back to
+        self._position, self._saved = (0, 0), -1  # before the first step too: there is always something to go back to
         self._out_of_time = False
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
@@ -70,6 +73,10 @@ class SaveResumable(Checkpoint):
                 subprocess.run(["scontrol", "requeue", _job()], check=True)
             raise OutOfTime(f"the SLURM job's time is over; it was requeued and goes on from {self.path}")
 
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Forget that the run was resumed: Lightning leaves out the step of a plateau schedule in a resumed epoch."""
+        trainer.fit_loop._restarting = False
+
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write, so that a finished run can be made longer."""
         self._save(trainer, 0)
@@ -81,17 +88,18 @@ class SaveResumable(Checkpoint):
             self._save(trainer, 0 if progress.is_last_batch else progress.current.completed)
 
     def _save(self, trainer: pl.Trainer, done: int) -> None:
-        self._done, self._saved = done, trainer.global_step
+        self._position, self._saved = (trainer.current_epoch, done), trainer.global_step
         trainer.save_checkpoint(self.path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Batches of the epoch that are done."""
-        return {"done": self._done, "saved": self._saved}
+        """Epoch and batches of it that are done, and the step."""
+        return {"position": self._position, "saved": self._saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on behind them."""
         self._saved = state_dict["saved"]
-        self.sampler.start = state_dict["done"]
+        self.sampler.start = tuple(state_dict["position"])
+        self.sampler.set_epoch(self.sampler.start[0])  # worker processes draw before Lightning says which epoch it is
 
 
 def _job() -> str:

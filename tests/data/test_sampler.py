@@ -291,11 +291,12 @@ def test_two_real_processes_share_an_epoch(shards, tmp_path):
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_an_epoch_may_begin_in_its_middle_once(world):
+def test_an_epoch_may_begin_in_its_middle(world):
     for rank in range(world):
         sampler = EpochSampler(np.full(20, 5), 3, 2, "conformers", rank=rank, world=world)
         whole = plain(sampler)
-        sampler.start = 4
-        assert plain(sampler) == whole[4:]
-        assert plain(sampler) == whole
+        sampler.start = (0, 4)
+        assert plain(sampler) == plain(sampler) == whole[4:]  # a loader may begin twice
         assert len(sampler) == len(whole)
+        sampler.set_epoch(1)
+        assert len(plain(sampler)) == len(whole)

@@ -1,0 +1,225 @@
+"""Runs that are killed and resumed, against runs that are not: bit for bit."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from fsspec.implementations.local import LocalFileOpener
+
+from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.cli.main import main
+from espalike.data.schema import Record
+from espalike.data.store import write_store
+from espalike.train.callbacks import History, SaveBestModel
+from espalike.train.lightning import TrainingModule
+from espalike.train.resume import SaveResumable
+from espalike.types import Conformers
+
+STEPS = 9
+"""Of a run: three epochs of three."""
+OPTIONS = [
+    "model.width=8",
+    "model.layers=1",
+    "model.hidden=8",
+    "trainer.enable_progress_bar=false",
+    "trainer.max_epochs=3",
+    "data.level=HF",
+    "data.epoch=conformers",
+    "data.conformers=3",
+    "data.batch_size=3",
+    "ema=0.7",
+    "save_every=2",
+    "threads=1",
+]
+
+
+def record(smiles, split):
+    molecule, rng = from_smiles(smiles), np.random.default_rng(len(smiles))
+    xyz = embed(molecule, 5, seed=0) + 0.03 * rng.standard_normal((5, molecule.n_atoms, 3))
+    labels = rng.standard_normal(5), rng.standard_normal(xyz.shape)
+    return Record(smiles, molecule, Conformers(xyz, *labels, "HF", "made-up"), split, connectivity_key(molecule))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "s"
+    records = [*(record(s, "train") for s in ("O", "CO", "CCO", "CC#N")), record("N", "val")]
+    write_store(path, records, manifest={"licence": "CC0", "origin": "test", "command": "test"})
+    return path
+
+
+def train(store, folder, *options):
+    """All runs have the same settings, `out` included, since the model's file holds them."""
+    os.chdir(folder)
+    return main(["train", f"data.stores=[{store}]", "out=.", "resume=auto", *OPTIONS, *options])
+
+
+def in_child(run):
+    """Call `run` in a forked process; what that process ended with, a status or a negative signal."""
+    pid = os.fork()
+    if pid == 0:
+        status = 70
+        try:
+            status = run()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def killed(store, out, at, *options, where=(TrainingModule, "on_before_zero_grad")):
+    """A run that gets SIGKILL when the method `where` of training is called for the `at`-th time, from 0."""
+    owner, name = where
+    method, calls = getattr(owner, name), []
+
+    def kill(*args, **kwargs):
+        if len(calls) == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        calls.append(1)
+        return method(*args, **kwargs)
+
+    def run():
+        setattr(owner, name, kill)
+        return train(store, out, *options)
+
+    assert in_child(run) == -signal.SIGKILL
+
+
+def equal(a, b):
+    """Whether two checkpoints hold the same, tensors bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+PARTS = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers", "callbacks")
+"""Of a checkpoint: average, weights, optimizer, learning rate, metrics and the best loss; epoch and step apart."""
+
+
+def assert_same(out, whole):
+    for name in ("model.espalike", "metrics.csv"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes(), name
+    own, other = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (out, whole))
+    assert own["global_step"] == other["global_step"] == STEPS
+    assert own["epoch"] == other["epoch"]
+    for part in PARTS:
+        assert equal(own.get(part), other.get(part)), part
+
+
+@pytest.fixture(scope="module")
+def whole(store, tmp_path_factory):
+    """An uninterrupted run for some options."""
+    runs = {}
+
+    def of(*options):
+        if options not in runs:
+            runs[options] = tmp_path_factory.mktemp("whole")
+            assert in_child(lambda: train(store, runs[options], *options)) == 0
+        return runs[options]
+
+    return of
+
+
+@pytest.mark.parametrize("at", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1, 3, 4, 5, 6, 7, 8))])
+def test_killed_at_any_step_and_resumed(store, whole, tmp_path, at):
+    """Step 2 is the last of its epoch, and the checkpoint before it is amid the epoch."""
+    killed(store, tmp_path, at)
+    assert in_child(lambda: train(store, tmp_path)) == 0
+    assert_same(tmp_path, whole())
+
+
+PLACES = {
+    "behind the optimizer": (TrainingModule, "on_train_batch_end"),
+    "validation": (TrainingModule, "on_validation_epoch_end"),
+    "model file": (SaveBestModel, "on_validation_end"),
+    "end of an epoch": (History, "on_train_epoch_end"),
+    "before a checkpoint": (SaveResumable, "_save"),
+    "behind a checkpoint": (TrainingModule, "training_step"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("at", [1, 2])
+def test_killed_anywhere_in_a_step(store, whole, tmp_path, place, at):
+    killed(store, tmp_path, at, where=PLACES[place])
+    assert in_child(lambda: train(store, tmp_path)) == 0
+    assert_same(tmp_path, whole())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("schedule=plateau", "schedule.patience=0", "optimizer.lr=0.3", "ema=null"),
+        ("data.workers=1", "save_every=1"),
+        ("save_every=null",),
+    ],
+    ids=["plateau", "worker", "epochs"],
+)
+@pytest.mark.parametrize("at", [4, 6])
+def test_whatever_the_settings(store, whole, tmp_path, options, at):
+    killed(store, tmp_path, at, *options)
+    assert in_child(lambda: train(store, tmp_path, *options)) == 0
+    assert_same(tmp_path, whole(*options))
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(store, whole, tmp_path):
+    for at in (3, 2, 2):
+        killed(store, tmp_path, at)
+    assert in_child(lambda: train(store, tmp_path)) == 0
+    assert_same(tmp_path, whole())
+
+
+def test_a_file_that_is_not_written_to_its_end_is_not_the_checkpoint(store, whole, tmp_path):
+    """Killed while the bytes of a checkpoint are on their way to the disk: the one before it is still there."""
+    killed(store, tmp_path, 2, where=(LocalFileOpener, "write"))
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] < STEPS
+    assert in_child(lambda: train(store, tmp_path)) == 0
+    assert_same(tmp_path, whole())
+
+
+@pytest.mark.slow
+def test_a_finished_run_can_be_made_longer(store, tmp_path):
+    """With a learning rate that does not depend on how long training is."""
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    options = ["schedule=constant", "schedule.warmup=0", "ema=0.7"]
+    assert in_child(lambda: train(store, tmp_path / "a", *options, "trainer.max_epochs=1")) == 0
+    assert in_child(lambda: train(store, tmp_path / "a", *options)) == 0
+    assert in_child(lambda: train(store, tmp_path / "b", *options)) == 0
+    assert_same(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_told_to_stop_by_sigterm_it_loses_no_step(store, whole, tmp_path):
+    options = ("save_every=null",)
+
+    def run():
+        step = TrainingModule.on_before_zero_grad
+
+        def stop(self, *args):
+            if self.global_step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return step(self, *args)
+
+        TrainingModule.on_before_zero_grad = stop
+        return train(store, tmp_path, *options)
+
+    assert in_child(run) == 2
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 5
+    assert in_child(lambda: train(store, tmp_path, *options)) == 0
+    assert_same(tmp_path, whole(*options))
+
+
+def test_a_setting_that_makes_no_sense_is_refused(store, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert train(store, tmp_path, "save_every=0") == 2
+    assert "expected at least 1" in capfd.readouterr().err
+    assert train(store, tmp_path, "resume=maybe") == 2
+    assert "expected true, false, or auto" in capfd.readouterr().err
