@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from espalike.chem.picture import plain_smiles
 from espalike.contributions import root_mean_squares, sums, term_forces
 from espalike.model import ForceFieldModel
-from espalike.train.faults import find_fault, prediction_fault
+from espalike.train.faults import find_fault, forward_fault
 from espalike.train.lightning import TrainingModule
 from espalike.train.losses import centred
 from espalike.train.processes import gathered, n_processes
@@ -29,13 +29,19 @@ _FRAMES = 2
 _COLUMNS = ("epoch", "rank", "entry", "smiles", "source", "conformers", "energy_rmse", "forces_rmse")
 
 
-class NotFinite(FloatingPointError):
+class NotFinite(ValueError):
     """Something that training computes is not a finite number."""
+
+
+def entries_of(loader: Any) -> Any:
+    """The `StoreDataset` that a loader's batches are made of."""
+    data = getattr(loader, "dataset", None)
+    return getattr(data, "dataset", data)
 
 
 def _name_of(loader: Any) -> Callable[[int], str]:
     """What names the entries that a loader's batches hold."""
-    return getattr(getattr(loader, "dataset", None), "name_of", "entry {}".format)
+    return getattr(entries_of(loader), "name_of", "entry {}".format)
 
 
 def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
@@ -99,10 +105,11 @@ class StopOnFault(pl.Callback):
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Look for a fault where the loss is not finite."""
+        """Look for a fault where the loss is not finite; all processes validate on the same."""
         assert isinstance(module, TrainingModule)
         if self._fault is None and not bool(outputs["loss"].isfinite()):
-            fault = prediction_fault(module.model, batch, outputs["system"], outputs["prediction"])
+            system, prediction = outputs["system"], outputs["prediction"]
+            fault = forward_fault(module, batch, system, prediction, module.losses(system, prediction, batch))
             told = fault.message(batch, _name_of(trainer.val_dataloaders)) if fault else "the loss is not finite"
             self._fault = f"validation batch {batch_idx}: {told}"
 
@@ -173,7 +180,7 @@ class Diagnosis(pl.Callback):
         """Write the rows of this epoch behind those of the epochs before it; `entries` as of `entry_errors`."""
         scales = module.objective.scales
         badness = np.nansum((entries[:, 3:] / [scales.energy, scales.forces]) ** 2, axis=1)
-        data: Any = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+        data = entries_of(trainer.val_dataloaders)
         rows = [row for row in _rows(self.worst) if int(row["epoch"]) < trainer.current_epoch]
         for rank, position in enumerate(np.argsort(-badness, kind="stable")[: self.count], start=1):
             entry, source, conformers = entries[position, :3].astype(int).tolist()

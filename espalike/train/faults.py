@@ -55,23 +55,27 @@ def find_fault(module: TrainingModule, batch: Batch) -> Fault | None:
     with torch.enable_grad():
         system, prediction = module.predict(batch)
         losses = module.losses(system, prediction, batch)
-        fault = prediction_fault(module.model, batch, system, prediction)
-        wrong = [name for name, loss in losses.items() if not loss.isfinite()]
-        rounds = largest(batch.n_mols if wrong and fault is None else 0)
-        alone = [module.losses(system, prediction, _only(batch, m)) for m in range(rounds)][: batch.n_mols]
-        if fault is None and wrong:
-            return _loss_fault(losses, wrong, alone, prediction, batch)
+        fault = forward_fault(module, batch, system, prediction, losses)
         return fault or _gradient_fault(module, batch, system, module.objective.total(losses, module.progress()))
 
 
-def prediction_fault(model: torch.nn.Module, batch: Batch, system: MMSystem, prediction: Prediction) -> Fault | None:
-    """The first of coordinates, features, parameters, energies and forces that is not finite; None when all are."""
-    return (
+def forward_fault(
+    module: TrainingModule, batch: Batch, system: MMSystem, prediction: Prediction, losses: dict[str, Tensor]
+) -> Fault | None:
+    """The first of coordinates, features, parameters, energies, forces and losses that is not finite, or None.
+
+    With several processes each must call this.
+    """
+    fault = (
         _input_fault(batch)
-        or _parameter_fault(model, batch, system)
+        or _parameter_fault(module.model, batch, system)
         or _energy_fault(batch, system, prediction)
         or _force_fault(batch, system, prediction)
     )
+    wrong = [name for name, loss in losses.items() if not loss.isfinite()]
+    rounds = largest(batch.n_mols if wrong and fault is None else 0)
+    alone = [module.losses(system, prediction, _only(batch, m)) for m in range(rounds)][: batch.n_mols]
+    return fault or (_loss_fault(losses, wrong, alone, prediction, batch) if wrong else None)
 
 
 def _bad(values: Tensor) -> Tensor:

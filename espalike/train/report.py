@@ -1,0 +1,221 @@
+"""A training run on one page: an HTML file that needs nothing else, no network and no script."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import os
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from espalike.chem.picture import drawing
+from espalike.data.collate import batch_of
+from espalike.model import ForceFieldModel, load
+from espalike.train.diagnosis import entries_of
+from espalike.types import Molecule
+
+_MOLECULES = 500
+"""Most molecules whose parameters are shown."""
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ccc }
+table { border-collapse: collapse } td, th { padding: .15em .9em .15em 0; text-align: right; font-weight: normal }
+th { color: #666 } td:first-child, th:first-child { text-align: left }
+.cards { display: flex; flex-wrap: wrap; gap: 1em } .card { width: 220px; font-size: 13px; overflow-wrap: anywhere }
+img { max-width: 100% } pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px } p { color: #444 }
+"""
+_Rows = list[dict[str, str]]
+
+
+class WriteReport(pl.Callback):
+    """Writes the report when training ends, about the molecules of the training set.
+
+    Args:
+        out: the run's directory.
+    """
+
+    def __init__(self, out: Path):
+        self.out = out
+
+    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Write it, if there is a model to report on."""
+        if trainer.is_global_zero and (self.out / "model.espalike").is_file():
+            data = entries_of(trainer.train_dataloader)
+            write_report(self.out, [data.molecule(i) for i in data.distinct()[:_MOLECULES]])
+
+
+def write_report(out: Path, molecules: Sequence[Molecule]) -> Path:
+    """Write `report.html` beside what training wrote, replacing it in one step.
+
+    Args:
+        out: a run's directory: `model.espalike`, `metrics.csv`, `config.yaml`, and `worst.csv` where it was asked for.
+        molecules: whose parameters are shown.
+
+    Returns:
+        The file.
+    """
+    model, metrics = load(out / "model.espalike"), _rows(out / "metrics.csv")
+    best = str(model.provenance.notes["epoch"]) if model.provenance else ""
+    at_best = next((row for row in metrics if row["epoch"] == best), metrics[-1])
+    diagnosed = any(name.startswith("val/term/") for name in metrics[0])
+    worst = [row for row in _rows(out / "worst.csv") if diagnosed and row["epoch"] == best]
+    parts = [
+        f"<h1>{escape(str(out))}</h1>",
+        _summary(model, metrics, at_best),
+        "<h2>Losses and errors</h2>" + _curves(metrics, _errors),
+        "<h2>What each term contributes</h2>" + _terms(model, metrics, at_best),
+        "<h2>Gradients by head</h2><p>Mean norm over an epoch, before clipping.</p>" + _curves(metrics, _gradients),
+        f"<h2>Worst validation molecules of epoch {best}</h2>" + _cards(worst),
+        "<h2>Parameters</h2>" + _histograms(model, molecules),
+        f"<h2>Configuration</h2><pre>{escape((out / 'config.yaml').read_text(encoding='utf-8'))}</pre>",
+    ]
+    page = (
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(out.name)}</title>"
+        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+    path, temporary = out / "report.html", out / "report.tmp"
+    temporary.write_text(page, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def _rows(path: Path) -> _Rows:
+    if not path.is_file():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    def line(cells: Sequence[Any], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+    return f"<table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+def _number(text: str | None) -> str:
+    return f"{float(text):.3f}" if text else "–"
+
+
+def _summary(model: ForceFieldModel, metrics: _Rows, at_best: dict[str, str]) -> str:
+    count = sum(p.numel() for p in model.parameters())
+    sentence = (
+        f"<p>{len(metrics)} epochs; the model is that of epoch {escape(at_best['epoch'])}, the best on validation. "
+        f"{count:,} weights; terms: {escape(', '.join(map(str, model.terms)))}.</p>"
+    )
+    sources = sorted({name.split("/")[1] for name in at_best if name.endswith("_rmse")})
+    header = ("validation at that epoch", "energy RMSE [kcal/mol]", "force RMSE [kcal/mol/Å]")
+    errors = [(s, *(_number(at_best.get(f"val/{s}/{q}_rmse")) for q in ("energy", "forces"))) for s in sources]
+    return sentence + _table(header, errors)
+
+
+def _errors(names: list[str]) -> list[tuple[str, list[str]]]:
+    return [
+        ("loss", [n for n in names if n in ("train/loss", "val/loss")]),
+        ("energy RMSE [kcal/mol]", [n for n in names if n.endswith("/energy_rmse")]),
+        ("force RMSE [kcal/mol/Å]", [n for n in names if n.endswith("/forces_rmse")]),
+        ("parts of the validation loss", [n for n in names if n.startswith("val/") and n.endswith("_loss")]),
+    ]
+
+
+def _contributions(names: list[str]) -> list[tuple[str, list[str]]]:
+    return [
+        ("energy, RMS [kcal/mol]", [n for n in names if n.startswith("val/term/") and n.endswith("/energy_rms")]),
+        ("forces, RMS [kcal/mol/Å]", [n for n in names if n.startswith("val/term/") and n.endswith("/forces_rms")]),
+    ]
+
+
+def _gradients(names: list[str]) -> list[tuple[str, list[str]]]:
+    return [("gradient norm", [n for n in names if n.startswith("train/grad/")])]
+
+
+def _label(name: str) -> str:
+    """A column of `metrics.csv` as legends call it."""
+    for prefix in ("train/grad/", "val/term/"):
+        name = name.removeprefix(prefix)
+    for suffix in ("/energy_rmse", "/forces_rmse", "/energy_rms", "/forces_rms", "_loss"):
+        name = name.removesuffix(suffix)
+    return name
+
+
+def _curves(metrics: _Rows, choose: Callable[[list[str]], list[tuple[str, list[str]]]]) -> str:
+    """Columns against epochs, in the panels that `choose` makes of their names."""
+    from matplotlib.figure import Figure
+
+    panels = [(title, chosen) for title, chosen in choose(list(metrics[0])) if chosen]
+    if not panels:
+        return "<p>Not recorded: the run had diagnosis=false.</p>"
+    figure = Figure(figsize=(11, 3.4 * math.ceil(len(panels) / 2)), layout="constrained")
+    for position, (title, names) in enumerate(panels, start=1):
+        axes = figure.add_subplot(math.ceil(len(panels) / 2), min(len(panels), 2), position)
+        for name in names:
+            pairs = [(int(row["epoch"]), float(row[name])) for row in metrics if row.get(name)]
+            if any(value for _, value in pairs):  # a loss of nothing is zero throughout
+                axes.plot(*zip(*pairs, strict=True), label=_label(name), marker="." if len(pairs) < 20 else None)
+        axes.set(xlabel="epoch", ylabel=title, yscale="log")
+        axes.legend(fontsize=7)
+    return _image(figure)
+
+
+def _image(figure: Any) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg")
+    return f"<img alt='' src='data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}'>"
+
+
+def _terms(model: ForceFieldModel, metrics: _Rows, at_best: dict[str, str]) -> str:
+    header = ("validation", "energy, RMS [kcal/mol]", "forces, RMS [kcal/mol/Å]")
+    rows = []
+    for term in model.terms:
+        figures = (at_best.get(f"val/term/{term.name}/{quantity}_rms") for quantity in ("energy", "forces"))
+        rows.append((term.name, *map(_number, figures)))
+    return _table(header, rows) + _curves(metrics, _contributions)
+
+
+def _cards(worst: _Rows) -> str:
+    if not worst:
+        return "<p>Not recorded.</p>"
+    cards = []
+    for row in worst:
+        picture = base64.b64encode(drawing(row["smiles"]).encode()).decode()
+        cards.append(
+            f"<div class='card'><img alt='{escape(row['smiles'])}' src='data:image/svg+xml;base64,{picture}'>"
+            f"<br><b>{escape(row['entry'])}</b><br>{escape(row['smiles'])}<br>{escape(row['source'])}, "
+            f"{row['conformers']} conformers<br>energy RMSE {_number(row['energy_rmse'])} kcal/mol<br>"
+            f"force RMSE {_number(row['forces_rmse'])} kcal/mol/Å</div>"
+        )
+    return f"<div class='cards'>{''.join(cards)}</div>"
+
+
+@torch.no_grad()
+def _histograms(model: ForceFieldModel, molecules: Sequence[Molecule]) -> str:
+    """Distribution of every parameter of every term over molecules."""
+    from matplotlib.figure import Figure
+
+    system = model(batch_of(molecules, next(model.parameters()).dtype))
+    panels = [
+        (f"{b.term.name}\n{p.name} [{p.unit}]", b.values[:, column].double().numpy())
+        for b in system.terms
+        for column, p in enumerate(b.term.params)
+        if len(b.values)
+    ]
+    figure = Figure(figsize=(11, 2.2 * math.ceil(len(panels) / 4)))
+    figure.subplots_adjust(left=0.05, right=0.98, bottom=0.3 / math.ceil(len(panels) / 4), hspace=0.7)
+    for position, (title, values) in enumerate(panels, start=1):
+        axes = figure.add_subplot(math.ceil(len(panels) / 4), 4, position)
+        axes.hist(values, bins=np.linspace(values.min(), values.max() + 1e-9, 41).tolist(), histtype="stepfilled")
+        axes.set_title(title, fontsize=8)
+        axes.tick_params(labelsize=7)
+        axes.set_yscale("log")
+        axes.minorticks_off()  # many ticks are what makes drawing slow
+        axes.locator_params(axis="x", nbins=4)
+        axes.yaxis.set_major_formatter("{x:g}")
+    return f"<p>Of {len(molecules)} molecules; counts are of atoms, bonds, angles and torsions.</p>" + _image(figure)
