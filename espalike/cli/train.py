@@ -30,13 +30,15 @@ Train a force field: a graph network that reads class I parameters off the molec
   espalike train experiment=quickstart optimizer.lr=1e-3,2e-3 model=tiny,small out=runs/sweep --multirun
 
 Writes to out=DIR: model.espalike (best on the validation split), metrics.csv, curves.png, config.yaml,
-last.ckpt (to resume from) and TensorBoard logs (tensorboard --logdir DIR).
+last.ckpt (to resume from), worst.csv (the worst validation molecules of each epoch) and TensorBoard logs
+(tensorboard --logdir DIR).
 
   data.epoch=entries|conformers  an epoch has a sample of every entry (default), or every conformer exactly once
   data.batch_size=, data.conformers=   entries in a step, and most conformers of each
   data.workers=N                 processes that load batches; they pay off where a step takes milliseconds, on a GPU
   trainer=cpu|gpu|ddp|slurm      where; trainer.precision=bf16-mixed runs the network, not the physics, in bfloat16
   schedule=warmup_cosine|constant|plateau   learning rate over training
+  report=true                    also report.html: curves, terms, worst molecules drawn, parameters, on one page
   save_every=N, resume=true|auto checkpoint every N steps too; go on from it (auto: where there is one)
 
 Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, schedule, data, trainer,
@@ -77,7 +79,7 @@ def run(cfg: DictConfig) -> int:
     except SystemExit as stop:  # Lightning leaves by the front door, status 0, when it is told to stop
         raise InterruptedError(f"training was stopped; go on with resume=true out={out}") from stop
     if first:
-        _finish(out)
+        _finish(out, plain)
     return 0
 
 
@@ -115,14 +117,15 @@ def _to_resume(out: Path, resume: bool | str) -> str | None:
     return str(checkpoint) if resume and checkpoint.is_file() else None
 
 
-def _finish(out: Path) -> None:
+def _finish(out: Path, plain: dict[str, Any]) -> None:
     """Draw what training wrote, and say where it is."""
     from espalike.train.callbacks import draw_curves
 
     if not (out / "model.espalike").is_file():
         raise ValueError("no model was written: training ended before the first validation")
     draw_curves(out / "metrics.csv", out / "curves.png")
-    names = ("model.espalike", "metrics.csv", "curves.png", "config.yaml", "last.ckpt")
+    names = ["model.espalike", "metrics.csv", "curves.png", "config.yaml", "last.ckpt"]
+    names += ["worst.csv"] * plain["diagnosis"] + ["report.html"] * plain["report"]
     print("wrote " + ", ".join(str(out / name) for name in names))
 
 
@@ -218,6 +221,7 @@ def _trainer(plain: dict[str, Any], out: Path, sampler: Any) -> pl.Trainer:
 
     from espalike.train.callbacks import Average, History, SaveBestModel
     from espalike.train.diagnosis import Diagnosis, StopOnFault
+    from espalike.train.report import WriteReport
     from espalike.train.resume import SaveResumable
 
     _quiet_lightning()
@@ -234,6 +238,7 @@ def _trainer(plain: dict[str, Any], out: Path, sampler: Any) -> pl.Trainer:
             *([Average(decay=plain["ema"])] if plain["ema"] else []),
             History(out / "metrics.csv"),
             SaveResumable(out / "last.ckpt", sampler, plain["save_every"]),
+            *([WriteReport(out)] if plain["report"] else []),
             callbacks.EarlyStopping("val/loss", patience=plain["patience"]),
             callbacks.LearningRateMonitor("epoch"),
             *([callbacks.RichProgressBar(leave=False)] if plain["trainer"]["enable_progress_bar"] else []),
