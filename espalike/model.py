@@ -195,16 +195,14 @@ class Ensemble(ForceFieldModel):
         return _over_members([member(batch) for member in self.members], lambda values: values.mean(0))
 
     @torch.no_grad()
-    def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
-        """Standard deviation of the members' parameters, unbiased, in the place of each parameter.
+    def deviation(self, batch: Batch) -> MMSystem:
+        """Standard deviation of the members' parameters, unbiased, in the place of each parameter."""
+        return _over_members([member(batch) for member in self.members], lambda values: values.std(0))
 
-        Args:
-            molecules: one molecule, or several that go side by side into one system.
-        """
+    def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
+        """`deviation` of one molecule or several, computed in float64."""
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
-        batch = batch_of(several, torch.float64)
-        systems = [copy.deepcopy(member).double().eval()(batch) for member in self.members]
-        return _over_members(systems, lambda values: values.std(0))
+        return copy.deepcopy(self).double().eval().deviation(batch_of(several, torch.float64))
 
 
 def _over_members(systems: Sequence[MMSystem], reduce: Callable[[Tensor], Tensor]) -> MMSystem:

@@ -1,0 +1,183 @@
+"""`espalike train` from a model: fine-tuning, one molecule's scans; and ensembles."""
+
+import numpy as np
+import pytest
+import torch
+
+from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.cli.main import main
+from espalike.data.schema import Record
+from espalike.data.store import write_store
+from espalike.energy import energy
+from espalike.model import ChemicalDomain, describe, from_config, load
+from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.sampling.constrained import turned
+from espalike.types import Conformers
+from tests.train.common import CONFIG
+
+QUIET = ["trainer.enable_progress_bar=false", "threads=1"]
+MOLECULE, DIHEDRAL = from_smiles("CCCO", "propanol"), (0, 1, 2, 3)
+MANIFEST = {"licence": "CC0", "origin": "test", "command": "test"}
+
+
+def record(molecule, xyz, id, split="train", dihedral=None):
+    label = MMFFCalculator()
+    energies, forces = zip(*(label(molecule, x) for x in xyz), strict=True)
+    conformers = Conformers(xyz, np.array(energies), np.array(forces), "MMFF94", "made")
+    return Record(id, molecule, conformers, split, connectivity_key(molecule), dihedral=dihedral)
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """A store of one molecule: a rigid scan, labelled by MMFF94, on no split in particular."""
+    start = embed(MOLECULE, 1, seed=0)[0]
+    xyz = np.array([turned(MOLECULE, start, {DIHEDRAL: float(angle)}) for angle in range(-180, 180, 30)])
+    path = tmp_path_factory.mktemp("store") / "scan"
+    write_store(path, [record(MOLECULE, xyz, "propanol-scan", "", np.array(DIHEDRAL))], manifest=MANIFEST)
+    return path
+
+
+@pytest.fixture(scope="module")
+def general(tmp_path_factory):
+    """The file of a model to start from."""
+    torch.manual_seed(0)
+    model = from_config({**CONFIG, "levels": ["DFT"]})
+    model.provenance.domain = ChemicalDomain((1, 6, 7, 8), ("C(CHHH)",), (0, 0))
+    model.provenance.split = {"train": ["SEEN"], "val": []}
+    path = tmp_path_factory.mktemp("model") / "general.espalike"
+    model.save(path)
+    return path
+
+
+def train(*overrides):
+    return main(["train", *QUIET, *overrides])
+
+
+def profile_error(model, store):
+    """Root mean square error of a profile [kcal/mol]."""
+    from espalike.data.store import Store
+
+    conformers = Store.open(store).record(0).conformers
+    predicted = energy(model.parametrize(MOLECULE), torch.from_numpy(np.array(conformers.xyz, np.float64))).energy[:, 0]
+    error = predicted.numpy() - conformers.energy
+    return np.sqrt(np.mean((error - error.mean()) ** 2))
+
+
+def test_bespoke_fits_the_scan_and_leaves_nonbonded_parameters_alone(scans, general, tmp_path, capfd):
+    out = tmp_path / "run"
+    settings = ["experiment=bespoke", f"start={general}", f"data.stores=[{scans}]", f"out={out}"]
+    assert train(*settings, "trainer.max_epochs=60", "optimizer.lr=1e-2") == 0
+    assert f"from {general}" in capfd.readouterr().out
+    before, after = load(general), load(out / "model.espalike")
+    assert profile_error(after, scans) < 0.5 * profile_error(before, scans)
+    own, other = after.parametrize(MOLECULE), before.parametrize(MOLECULE)
+    same = {a.term.name for a, b in zip(own.terms, other.terms, strict=True) if torch.equal(a.values, b.values)}
+    assert same - {"PeriodicImproper"} == {"LennardJones", "Coulomb"}  # it has no impropers
+    header = describe(out / "model.espalike")
+    assert header["notes"]["start"]["model"] == str(general)
+    assert header["split"] == {"train": sorted(["SEEN", connectivity_key(MOLECULE)]), "val": []}
+    assert header["domain"]["elements"] == [1, 6, 7, 8]
+    assert header["config"]["width"] == CONFIG["width"]
+    assert header["config"]["levels"] == ["MMFF94"]
+
+
+def test_the_pull_holds_parameters_back(scans, general, tmp_path):
+    def distance(pull):
+        out = tmp_path / f"{pull}"
+        settings = ["experiment=bespoke", f"start={general}", f"data.stores=[{scans}]", f"out={out}"]
+        assert train(*settings, "trainer.max_epochs=10", "optimizer.lr=1e-2", f"objective.pull={pull}") == 0
+        own, other = (
+            load(path).parametrize(MOLECULE).bound("HarmonicAngle") for path in (out / "model.espalike", general)
+        )
+        return float((own.values - other.values).abs().mean())
+
+    assert distance(1e3) < 0.2 * distance(0.0)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store of a few molecules with a validation split."""
+    records = []
+    for smiles, split in (("CCO", "train"), ("CC(=O)N", "train"), ("CCN", "val")):
+        molecule, rng = from_smiles(smiles, smiles), np.random.default_rng(0)
+        xyz = embed(molecule, 3, seed=0)
+        records.append(record(molecule, xyz + 0.03 * rng.standard_normal(xyz.shape), smiles, split))
+    path = tmp_path_factory.mktemp("store") / "mmff"
+    write_store(path, records, manifest=MANIFEST)
+    return path
+
+
+def test_fine_tuning_begins_where_the_model_stands(store, general, tmp_path):
+    out = tmp_path / "run"
+    settings = [f"start={general}", f"data.stores=[{store}]", f"out={out}", "data.level=MMFF94"]
+    assert train("experiment=finetune", *settings, "trainer.max_epochs=1", "optimizer.lr=1e-9") == 0
+    own, other = (load(path).state_dict() for path in (out / "model.espalike", general))
+    assert set(own) == set(other)
+    for name in own:
+        torch.testing.assert_close(own[name], other[name], rtol=0, atol=1e-7)
+
+
+def test_a_pull_needs_a_model(store, tmp_path, capfd):
+    assert train(f"data.stores=[{store}]", f"out={tmp_path}", "data.level=MMFF94", "objective.pull=1") == 2
+    assert "give start=MODEL" in capfd.readouterr().err
+
+
+SMALL = ["model.width=16", "model.layers=2", "model.hidden=16", "data.level=MMFF94"]
+
+
+@pytest.fixture(scope="module")
+def ensemble(store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("ensemble")
+    assert train(f"data.stores=[{store}]", f"out={out}", *SMALL, "ensemble=2", "trainer.max_epochs=2") == 0
+    return out
+
+
+def test_an_ensemble_is_trained_in_one_command(ensemble, store):
+    model = load(ensemble / "model.espalike")
+    members = [load(ensemble / f"member-{number}" / "model.espalike") for number in (1, 2)]
+    molecule = from_smiles("CCN")
+    own, *theirs = (m.parametrize(molecule).bound("HarmonicBond").values for m in (model, *members))
+    torch.testing.assert_close(own, (theirs[0] + theirs[1]) / 2)
+    assert not torch.equal(*theirs)
+    figures = model.provenance.figures
+    spread = (theirs[0] - theirs[1]).abs()[:, 0] / 2**0.5
+    assert figures["spread"]["HarmonicBond.k"] == pytest.approx(float(spread.square().mean().sqrt()), rel=1e-2)
+    assert {"val/loss", "val/made/energy_rmse", "val/made/forces_rmse"} <= set(figures["validation"])
+    notes = model.provenance.notes
+    assert [member["seed"] for member in notes["members"]] == [0, 1]
+    assert notes["training"]["ensemble"] == 2
+
+
+def test_validation_figures_are_those_of_the_mean(ensemble, store):
+    from espalike.data.store import Store
+
+    records = [Store.open(store).record(i) for i in range(3)]
+    (held,) = [r for r in records if r.split == "val"]
+    predicted = energy(
+        load(ensemble / "model.espalike").parametrize(held.molecule),
+        torch.from_numpy(np.array(held.conformers.xyz, np.float64)),
+    )
+    expected = float(np.sqrt(np.mean((predicted.forces.numpy() - held.conformers.forces) ** 2)))
+    found = load(ensemble / "model.espalike").provenance.figures["validation"]["val/made/forces_rmse"]
+    assert found == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
+    """What is finished stays; what is missing is trained."""
+    import shutil
+
+    kept = (ensemble / "member-1" / "model.espalike").read_bytes()
+    before = (ensemble / "member-2" / "model.espalike").read_bytes()
+    shutil.rmtree(ensemble / "member-2")
+    settings = [f"data.stores=[{store}]", f"out={ensemble}", *SMALL, "ensemble=2", "trainer.max_epochs=2"]
+    assert train(*settings, "resume=true") == 0
+    assert (ensemble / "member-1" / "model.espalike").read_bytes() == kept
+    own, other = load(ensemble / "member-2" / "model.espalike"), before
+    path = ensemble / "before.espalike"
+    path.write_bytes(other)
+    assert all(torch.equal(v, load(path).state_dict()[name]) for name, v in own.state_dict().items())
+
+
+def test_an_ensemble_of_none_is_refused(store, tmp_path, capfd):
+    assert train(f"data.stores=[{store}]", f"out={tmp_path}", *SMALL, "ensemble=0") == 2
+    assert "expected the number of members" in capfd.readouterr().err
