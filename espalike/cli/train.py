@@ -6,7 +6,6 @@ import io
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from espalike.data.collate import StoreDataset
     from espalike.data.store import Store
     from espalike.model import ForceFieldModel
-    from espalike.train.lightning import TrainingModule
 
 HELP = """
 Train a force field: a graph network that reads class I parameters off the molecular graph.
@@ -40,8 +38,6 @@ last.ckpt (to resume from), worst.csv (the worst validation molecules of each ep
   trainer=cpu|gpu|ddp|slurm      where; trainer.precision=bf16-mixed runs the network, not the physics, in bfloat16
   schedule=warmup_cosine|constant|plateau   learning rate over training
   report=true                    also report.html: curves, terms, worst molecules drawn, parameters, on one page
-  start=MODEL, freeze=[...]      go on from a model, some of it as it is; experiment=finetune, experiment=bespoke
-  ensemble=N                     N models from different seeds, as one model file with their spread
   save_every=N, resume=true|auto checkpoint every N steps too; go on from it (auto: where there is one)
 
 Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, schedule, data, trainer,
@@ -61,8 +57,6 @@ def run(cfg: DictConfig) -> int:
 
     from espalike.train import launch
 
-    if cfg.ensemble != 1:
-        return _ensemble(cfg)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     plain = _plain(cfg)
@@ -88,37 +82,7 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
-def _ensemble(cfg: DictConfig) -> int:
-    """Train the members one after the other, each with a seed and a folder of its own, and make one model of them."""
-    from pytorch_lightning.utilities import rank_zero_only
-
-    from espalike.train.ensemble import assembled, validate
-
-    if cfg.ensemble < 2:
-        raise ValueError(f"ensemble={cfg.ensemble}: expected the number of members, or 1 for a single model")
-    out, files = Path(cfg.out), []
-    for number in range(cfg.ensemble):
-        folder = out / f"member-{number + 1}"
-        own = {"ensemble": 1, "seed": cfg.seed + number, "out": str(folder), "resume": "auto" if cfg.resume else False}
-        print(f"member {number + 1} of {cfg.ensemble}")
-        run(cast("DictConfig", OmegaConf.merge(cfg, own)))
-        files.append(folder / "model.espalike")
-    if getattr(rank_zero_only, "rank", 0) == 0:
-        plain = _plain(cfg)
-        _write_config(out / "config.yaml", plain)
-        with redirect_stdout(io.StringIO()):
-            module, (_, validation) = _prepared(plain, cfg.seed)
-        ensemble = assembled(files, plain)
-        validate(ensemble, module, validation)
-        ensemble.save(out / "model.espalike")
-        print(f"wrote {out / 'model.espalike'} of {cfg.ensemble} members; validation of their mean:")
-        assert ensemble.provenance is not None
-        for name, value in ensemble.provenance.figures["validation"].items():
-            print(f"  {name} {value:g}")
-    return 0
-
-
-def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[Any, Any]]:
+def _prepared(plain: dict[str, Any], seed: int) -> tuple[pl.LightningModule, tuple[Any, Any]]:
     """What is trained, and the loaders of training and validation."""
     from hydra.utils import instantiate
 
@@ -179,7 +143,7 @@ def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) 
     from espalike.data.collate import StoreDataset
     from espalike.data.split import check_leakage, resolve_splits
 
-    on_leak, cache = data["on_leak"], data["cache"] * 2**20
+    on_leak = data["on_leak"]
     if on_leak not in {"error", "resolve"}:
         raise ValueError(f"data.on_leak={on_leak!r}: expected error or resolve")
     splits = None
@@ -192,12 +156,12 @@ def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) 
         check_leakage(stores)
     sources = sorted({source for store in stores for source in store.manifest["sources"]})
     training, validation = ("train", "val") if data["held_out"] else (None, None)
-    train = StoreDataset(stores, training, levels, sources, splits, cache)
+    train = StoreDataset(stores, training, levels, sources, splits)
     used = set(train.refs[:, 0].tolist())
     for number, store in enumerate(stores):
         if number not in used:
             print(f"note: {store.name} has no entries in the training split ({len(store)} in all)")
-    return train, StoreDataset(stores, validation, levels, sources, splits, cache)
+    return train, StoreDataset(stores, validation, levels, sources, splits)
 
 
 def _model(
@@ -236,16 +200,16 @@ def _model(
 
 def _loaders(train: StoreDataset, val: StoreDataset, data: dict[str, Any], seed: int) -> tuple[Any, Any]:
     """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation."""
-    from torch.utils.data import DataLoader
-
-    from espalike.data.collate import collate
+    from espalike.data.batches import Batches, loader_of
     from espalike.data.sampler import EpochSampler, WholeEntries
 
-    batch, workers = data["batch_size"], data["workers"]
-    loader = partial(DataLoader, collate_fn=collate, num_workers=workers, persistent_workers=workers > 0)
+    size, cache = data["batch_size"], data["cache"] * 2**20
+    options = {name: data[name] for name in ("every_source", "bucketed")}
+    planned = EpochSampler(train.counts, size, data["conformers"], data["epoch"], seed, sources=train.source, **options)
+    whole = WholeEntries(val.counts, val.atoms, size)
     return (
-        loader(train, batch_sampler=EpochSampler(train.counts, batch, data["conformers"], data["epoch"], seed)),
-        loader(val, batch_sampler=WholeEntries(val.counts, val.atoms, batch)),
+        loader_of(Batches(train, cache=cache), planned, data["workers"]),
+        loader_of(Batches(val, cache=cache), whole, data["workers"]),
     )
 
 

@@ -31,6 +31,12 @@ def _per_atom(items: Sequence[Item], name: str, shape: tuple[int, ...]) -> np.nd
     )
 
 
+def relative(energy: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Energies relative to each molecule's mean over what the mask marks, NaN elsewhere; both are `(K, M)`, float64."""
+    shift = energy - energy[0]  # differences are exact, so that the mean is one of small numbers
+    return np.where(mask, shift - np.where(mask, shift, 0.0).sum(0) / mask.sum(0), np.nan)
+
+
 def _potentials(items: Sequence[Item], dtype: torch.dtype) -> EspPoints | None:
     """Electrostatic potentials of all items one after the other, or None where no item has any."""
     known = [(m, item.esp) for m, item in enumerate(items) if item.esp is not None and item.esp.count.any()]
@@ -83,13 +89,13 @@ def collate(
             forces[:c, start:stop] = item.forces
         if item.dipole is not None:
             dipole[:c, j] = item.dipole
-        energy[:c, j] = item.energy - item.energy.mean()
+        energy[:c, j] = item.energy
         mask[:c, j] = True
         start = stop
     return Batch(
         **fields,
         xyz=torch.from_numpy(xyz),
-        energy=torch.from_numpy(energy).to(dtype),
+        energy=torch.from_numpy(relative(energy, mask)).to(dtype),
         forces=torch.from_numpy(forces),
         mask=torch.from_numpy(mask),
         level=torch.tensor([item.level for item in items]),

@@ -10,19 +10,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
-from espalike.data.cache import ByteCache
+from espalike.data.columns import Column
 from espalike.data.graph import Graph, featurized
 from espalike.data.sampler import Pick
 from espalike.data.split import check_leakage
 from espalike.data.store import Store
 from espalike.types import Molecule, Potential
 
-CACHE = 256 * 2**20
-"""Most bytes of molecular graphs that are kept: some 20,000 molecules of 40 atoms."""
-
 _MAPPED = 128 * 2**20
 """Bytes of the stores' files that may stay in memory before they are taken out."""
-_PAGES = 2 * 2**16
+PAGES = 2 * 2**16
 """Bytes that reading an entry brings into memory beside what was wanted: Linux maps 64 KiB at a time."""
 
 
@@ -100,13 +97,13 @@ def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) 
 
 
 class StoreDataset(Dataset[Item]):
-    """Entries of several stores in one split, for a `DataLoader` with `collate` as its `collate_fn`.
+    """Entries of several stores in one split; `batches.Batches` makes batches of them.
 
     Entries of all stores form one sequence, so a shuffled batch mixes all sources. An index is the number of an entry,
-    or a `Pick` of some conformers of one.
+    or a `Pick` of some conformers of one: `collate` makes a batch of such items one by one, slower than `Batches`.
 
-    What is kept in memory is bounded, whatever the stores' size: a few numbers an entry, the graphs of the molecules
-    used last, and the part of the files read last. Worker processes each have their own.
+    What is kept in memory is bounded, whatever the stores' size: a few numbers an entry, and the part of the files read
+    last.
 
     Args:
         stores: the stores.
@@ -114,12 +111,15 @@ class StoreDataset(Dataset[Item]):
         levels: levels of theory; `levels[0]` is the target, the index of each is what a batch carries.
         sources: names the batch's source index counts in; None = those in the stores, sorted.
         splits: split by connectivity key instead of the stored ones, from `split.resolve_splits`.
-        cache: most bytes of graphs that are kept.
 
     Attributes:
         refs: store number and entry number of each item, shape `(E, 2)`.
         counts: conformers of each item, shape `(E,)`.
         atoms: atoms of each item, shape `(E,)`.
+        level: index of each item's level of theory, shape `(E,)`.
+        source: index of each item's source, shape `(E,)`.
+        scan: which items are a torsion drive, shape `(E,)`, bool.
+        molecules: number of each item's molecule among the distinct ones, shape `(E,)`.
 
     Raises:
         ValueError: when the split is empty, or an entry's level or source is not listed.
@@ -133,7 +133,6 @@ class StoreDataset(Dataset[Item]):
         levels: Sequence[str],
         sources: Sequence[str] | None = None,
         splits: Mapping[str, str] | None = None,
-        cache: int = CACHE,
     ):
         self.stores = tuple(stores)
         self.levels = tuple(levels)
@@ -148,13 +147,16 @@ class StoreDataset(Dataset[Item]):
             raise ValueError(f"no entries in split {split!r} of {', '.join(s.name for s in stores)}")
         self.counts = self._of_each([store.lengths("energy") for store in self.stores])
         self.atoms = self._of_each([store.lengths("numbers") for store in self.stores])
-        self._level = self._codes("level", self.levels)
-        self._source = self._codes("source", self.sources)
+        self.level = self._codes("level", self.levels)
+        self.source = self._codes("source", self.sources)
         smiles = pa.chunked_array([chunk for store in self.stores for chunk in store.text("smiles").chunks])
         codes = smiles.dictionary_encode().combine_chunks().indices.to_numpy()
         bounds = np.cumsum([len(store) for store in self.stores])[:-1]
-        self._molecule = self._of_each(np.split(codes, bounds))
-        self._graphs: ByteCache[Graph] = ByteCache(cache)
+        _, self._first, self.molecules = np.unique(
+            self._of_each(np.split(codes, bounds)), return_index=True, return_inverse=True
+        )
+        driven = Column.of(self.stores, "dihedral", self.refs)
+        self.scan = np.zeros(len(self), dtype=bool) if driven is None else driven.known(np.arange(len(self)))
         self._read = _MAPPED  # text columns were read all through the files
 
     def __len__(self) -> int:
@@ -179,12 +181,12 @@ class StoreDataset(Dataset[Item]):
     def molecule(self, index: int) -> Molecule:
         """The graph of an item, for messages and baselines."""
         s, i = self.refs[index].tolist()
-        self._account(_PAGES)
+        self.account(PAGES)
         return self.stores[s].molecule(i)
 
     def distinct(self) -> list[int]:
-        """The first item of each distinct molecule."""
-        return np.unique(self._molecule, return_index=True)[1].tolist()
+        """The first item of each distinct molecule, by its number in `molecules`."""
+        return self._first.tolist()
 
     def _of_each(self, columns: Sequence[np.ndarray]) -> np.ndarray:
         """Values of all stores' entries, by store, → those of the items."""
@@ -207,29 +209,28 @@ class StoreDataset(Dataset[Item]):
         """An entry's arrays as they lie in the file; `conformers`: how many of its geometries will be read."""
         s, i = self.refs[index].tolist()
         store = self.stores[s]
-        self._account(conformers * int(self.atoms[index]) * 24 + _PAGES)
-        graph = self._graphs.get(int(self._molecule[index]), lambda: featurized(store.molecule(i)))
+        self.account(conformers * int(self.atoms[index]) * 24 + PAGES)
         charge, lj = store.reference(i)
         xyz, energy, dipole = store.array(i, "xyz"), store.flat(i, "energy"), store.flat(i, "dipole")
         assert xyz is not None  # the schema forbids it
         assert energy is not None
         return Item(
-            graph=graph,
+            graph=featurized(store.molecule(i)),
             xyz=xyz,
             energy=energy,
             forces=store.array(i, "forces"),
             ref_charge=charge,
             ref_lj=lj,
-            level=int(self._level[index]),
-            source=int(self._source[index]),
+            level=int(self.level[index]),
+            source=int(self.source[index]),
             dipole=None if dipole is None else dipole.reshape(-1, 3),
             esp=store.potential(i),
-            scan=store.flat(i, "dihedral") is not None,
+            scan=bool(self.scan[index]),
             entry=int(index),
         )
 
-    def _account(self, nbytes: int) -> None:
-        """Take the stores' files out of memory once so much was read."""
+    def account(self, nbytes: int) -> None:
+        """Say that so much will be read now; the stores' files are taken out of memory once it was enough."""
         self._read += nbytes
         if self._read > _MAPPED:
             self._read = nbytes

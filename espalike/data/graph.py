@@ -36,15 +36,9 @@ class Graph:
     tuples: dict[Kind, np.ndarray]
     is14: np.ndarray
 
-    @property
-    def nbytes(self) -> int:
-        """Memory its arrays take [byte]."""
-        arrays = (self.x, self.numbers, self.edges, self.orbit, self.is14, *self.tuples.values())
-        return sum(array.nbytes for array in arrays)
-
 
 def featurized(molecule: Molecule) -> Graph:
-    """Features, edges and tuples of a molecule. Not cached here: `StoreDataset` keeps those that it used last."""
+    """Features, edges and tuples of a molecule. Not cached here: `table.GraphTable` keeps those of a data set."""
     topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
     index = np.min_scalar_type(-molecule.n_atoms)
     tuples = {

@@ -7,22 +7,34 @@ A training epoch is one of two things:
 - `conformers`: every geometry of every entry exactly once, each entry cut into random chunks of at most `conformers`.
   An entry counts by its number of geometries.
 
-Both follow from `(seed, epoch)` alone: not from torch's generators, the number of workers, nor what ran before, so that
+Each batch has every source in proportion: the chunks are laid out source by source, each source shuffled, and dealt to
+the batches like cards. So a source with fewer chunks than there are batches is missing in some; with `every_source` it
+comes as often as there are batches, each time with another sample of its geometries, and all else once.
+
+All follows from `(seed, epoch)` alone: not from torch's generators, the number of workers, nor what ran before, so that
 a resumed run sees what an uninterrupted one would have seen. The plan itself depends on the number of processes only in
 how it is dealt out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch.distributed
 from torch.utils.data import Sampler
 
+from espalike.data.columns import ranges
+
 EPOCHS = ("entries", "conformers")
 """What an epoch may hold once."""
+
+_TOGETHER = 16
+"""Batches whose conformers are drawn in one go."""
+_ROUNDS = 24
+"""Of the shuffle; the order of two is then as likely as the other one to 1e-7, that of many to less than is noticed."""
 
 
 class Pick(NamedTuple):
@@ -32,13 +44,82 @@ class Pick(NamedTuple):
     conformers: np.ndarray
 
 
-class EpochSampler(Sampler[list[Pick]]):
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """What a batch is made of; iterating gives one `Pick` an entry.
+
+    Attributes:
+        entries: shape `(M,)`, int64.
+        counts: how many conformers of each, shape `(M,)`, int64.
+        conformers: their numbers, those of the first entry first, ascending in each, shape `(counts.sum(),)`, int64.
+    """
+
+    entries: np.ndarray
+    counts: np.ndarray
+    conformers: np.ndarray
+
+    @staticmethod
+    def of(picks: Sequence[Pick]) -> Picks:
+        """Several as one."""
+        chosen = [pick.conformers for pick in picks]
+        counts = np.array([len(conformers) for conformers in chosen])
+        return Picks(np.array([pick.entry for pick in picks]), counts, np.concatenate(chosen))
+
+    def split(self, sizes: np.ndarray) -> Iterator[Picks]:
+        """One after the other the next so many entries as each of `sizes` says."""
+        ends = np.cumsum(sizes)
+        bounds = np.concatenate([[0], np.cumsum(self.counts)])
+        for first, last in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
+            conformers = self.conformers[bounds[first] : bounds[last]]
+            yield Picks(self.entries[first:last], self.counts[first:last], conformers)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Pick]:
+        for entry, chosen in zip(self.entries, np.split(self.conformers, np.cumsum(self.counts)[:-1]), strict=True):
+            yield Pick(int(entry), chosen)
+
+
+def mixed(values: np.ndarray) -> np.ndarray:
+    """A 64-bit hash of each unsigned integer (the finalizer of G. Steele's SplitMix64)."""
+    z = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def shuffled(places: np.ndarray, counts: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """What stands at some places of random orders of `0, …, size - 1`, without the orders themselves.
+
+    Swap-or-not: V. T. Hoang, B. Morris, P. Rogaway, CRYPTO 2012, doi:10.1007/978-3-642-32009-5_1.
+
+    Args:
+        places: those of the first order, then those of the second and so on, shape `(C,)`.
+        counts: how many places of each order, shape `(M,)`.
+        size: of each order, shape `(M,)`.
+        key: one order for each key, shape `(M,)`, uint64.
+    """
+    rounds = np.arange(2 * _ROUNDS, dtype=np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15)
+    random = mixed(key + rounds)
+    pivots = np.repeat((random[::2] % size.astype(np.uint64)).astype(np.int64), counts, axis=1)
+    keys = np.repeat(random[1::2], counts, axis=1)
+    size = np.repeat(size, counts)
+    for pivot, own in zip(pivots, keys, strict=True):
+        partner = pivot - places
+        partner += size * (partner < 0)
+        coin = (own + np.maximum(places, partner).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
+        coin = (coin ^ (coin >> np.uint64(32))) * np.uint64(0x94D049BB133111EB)
+        places = np.where(coin >> np.uint64(63), partner, places)
+    return places
+
+
+class EpochSampler(Sampler[Picks]):
     """Batches of an epoch, for a `DataLoader` as its `batch_sampler`; `set_epoch` before each epoch.
 
-    Batches are shuffled over all entries, so they mix sources. All processes of a distributed run get the same number
-    of batches, without repeating or leaving out anything: the chunks of an epoch are dealt evenly, so that the
-    sizes of any two batches differ by at most one, instead of padding with repetitions as
-    `torch.utils.data.DistributedSampler` does. Lightning must not put that one in (`use_distributed_sampler=False`).
+    All processes of a distributed run get the same number of batches, without repeating or leaving out anything: the
+    chunks of an epoch are dealt evenly, so that the sizes of any two batches differ by at most one, instead of padding
+    with repetitions as `torch.utils.data.DistributedSampler` does. Lightning must not put that one in
+    (`use_distributed_sampler=False`).
 
     Args:
         counts: conformers of each entry, shape `(E,)`.
@@ -46,6 +127,10 @@ class EpochSampler(Sampler[list[Pick]]):
         conformers: most conformers in a chunk, None for all of its entry.
         epoch_of: `entries` or `conformers`, see the head of this module.
         seed: of the plan.
+        sources: source of each entry, shape `(E,)`; None = one.
+        every_source: whether every batch has every source, small ones several times an epoch (`data.every_source`).
+        bucketed: whether chunks with equally many conformers come together, as far as sources stay in proportion, so
+            that few slots of a batch are masked; nothing else is padded. The processes of a step get like ones.
         rank: number of this process; None = what `torch.distributed` says when asked, 0 where it is not used.
         world: number of processes; None as for `rank`.
 
@@ -63,6 +148,10 @@ class EpochSampler(Sampler[list[Pick]]):
         conformers: int | None = None,
         epoch_of: str = "entries",
         seed: int = 0,
+        *,
+        sources: np.ndarray | None = None,
+        every_source: bool = False,
+        bucketed: bool = False,
         rank: int | None = None,
         world: int | None = None,
     ):
@@ -73,12 +162,20 @@ class EpochSampler(Sampler[list[Pick]]):
         if len(counts) == 0 or np.min(counts) < 1:
             raise ValueError("an epoch needs entries, each with at least one conformer")
         self.counts = np.asarray(counts, dtype=np.int64)
-        self.batch_size, self.conformers, self.epoch_of, self.seed = batch_size, conformers, epoch_of, seed
+        self.batch_size, self.seed, self.every_source, self.bucketed = batch_size, seed, every_source, bucketed
         self.rank, self.world, self.epoch, self.start = rank, world, 0, (0, 0)
-        cut = conformers is not None and epoch_of == "conformers"
-        parts = -(-self.counts // conformers) if cut else np.ones_like(self.counts)  # type: ignore[operator]
-        self._parts = parts.astype(np.int32)
-        self._starts = np.concatenate([[0], np.cumsum(parts)])  # number of each entry's first chunk
+        most = self.counts.max() if conformers is None else conformers
+        self._parts = -(-self.counts // most) if epoch_of == "conformers" else np.ones_like(self.counts)
+        # Equal shares rather than full ones and a rest: a rest of one geometry has no energy difference to learn from.
+        self._shared = self.counts if epoch_of == "conformers" else np.minimum(self.counts, most)
+        self._starts = np.concatenate([[0], np.cumsum(self._parts)])  # number of each entry's first chunk
+        own = np.zeros(len(counts)) if sources is None else sources
+        self._source = np.unique(own, return_inverse=True)[1].repeat(self._parts)  # of each chunk
+        if every_source and batch_size <= self._source.max():
+            raise ValueError(
+                f"batches of {batch_size} entries cannot have each of {self._source.max() + 1} sources; make "
+                "data.batch_size larger, or data.every_source=false"
+            )
 
     @property
     def sampler(self) -> EpochSampler:
@@ -97,14 +194,15 @@ class EpochSampler(Sampler[list[Pick]]):
         """
         return self._steps(self._place()[1])
 
-    def __iter__(self) -> Iterator[list[Pick]]:
+    def __iter__(self) -> Iterator[Picks]:
         rank, world = self._place()
-        n = int(self._starts[-1])
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(n)
-        batches = self._steps(world) * world
+        steps = self._steps(world)
+        chunks, bounds = self._dealt(steps, world)
         start = self.start[1] if self.start[0] == self.epoch else 0
-        for b in range(rank + start * world, batches, world):
-            yield [self._pick(int(chunk)) for chunk in order[b * n // batches : (b + 1) * n // batches]]
+        own = np.arange(rank + start * world, steps * world, world)
+        for some in np.split(own, range(_TOGETHER, len(own), _TOGETHER)):
+            sizes = bounds[some + 1] - bounds[some]
+            yield from self._picks(chunks[ranges(bounds[some], sizes)]).split(sizes)
 
     def _place(self) -> tuple[int, int]:
         """Rank and number of processes."""
@@ -116,30 +214,67 @@ class EpochSampler(Sampler[list[Pick]]):
         return rank, world
 
     def _steps(self, world: int) -> int:
-        n = int(self._starts[-1])
+        n = len(self._source)
         if n < world:
             raise ValueError(
                 f"{n} chunks for {world} processes leave some without any; use fewer processes or, with "
                 "data.epoch=conformers, a smaller data.conformers"
             )
-        return min(-(-n // (world * self.batch_size)), n // world)  # the second matters for batches of one only
+        steps = min(-(-n // (world * self.batch_size)), n // world)  # the second matters for batches of one only
+        if self.every_source:
+            of_each, enough = np.bincount(self._source), 0
+            while enough != steps:
+                enough = steps
+                steps = max(steps, -(-int(np.maximum(of_each, steps * world).sum()) // (world * self.batch_size)))
+        return steps
 
-    def _pick(self, chunk: int) -> Pick:
-        """Entry and conformers of a chunk: a slice of the entry's own permutation, which is drawn again each time."""
-        entry = int(np.searchsorted(self._starts, chunk, side="right")) - 1
-        count, parts, part = int(self.counts[entry]), int(self._parts[entry]), chunk - int(self._starts[entry])
-        if parts == 1 and (self.conformers is None or count <= self.conformers):
-            return Pick(entry, np.arange(count))
-        stream = np.array([0, 0, 0, 1 + entry], np.uint64)  # each entry's own, of a generator that starts anywhere
-        bits = np.random.Philox(key=np.array([self.seed, self.epoch], np.uint64), counter=stream)
-        order = np.random.Generator(bits).permutation(count)
-        if self.epoch_of == "entries":
-            return Pick(entry, np.sort(order[: self.conformers]))
-        # Equal shares rather than full ones and a rest: a rest of one geometry has no energy difference to learn from.
-        return Pick(entry, np.sort(order[part * count // parts : (part + 1) * count // parts]))
+    def _laid(self, batches: int, rng: np.random.Generator) -> np.ndarray:
+        """Chunks in the order in which they are dealt; those that come a second time are counted on from the last."""
+        n = len(self._source)
+        chunks = np.arange(n)
+        if self.every_source:
+            few = np.flatnonzero(np.bincount(self._source) < batches)
+            for source in few.tolist():
+                own = np.flatnonzero(self._source == source)
+                again = [n * time + rng.permutation(own) for time in range(1, -(-batches // len(own)))]
+                chunks = np.concatenate([chunks, *again])[: len(chunks) + batches - len(own)]
+        order = rng.permutation(len(chunks))
+        keys = [self._source[chunks[order] % n]]
+        if self.bucketed:
+            keys.insert(0, self._shared_by(chunks[order] % n)[2])
+        return chunks[order[np.lexsort(keys)]]
+
+    def _dealt(self, steps: int, world: int) -> tuple[np.ndarray, np.ndarray]:
+        """Chunks of all batches, and where each begins; step `s` of process `r` is batch `s * world + r`."""
+        rng = np.random.default_rng([self.seed, self.epoch])
+        chunks = self._laid(steps * world, rng)
+        batch = np.arange(len(chunks)) % (steps * world)
+        if self.bucketed:  # as many to each, but neighbours together
+            batch = batch[np.lexsort([batch, self._source[chunks % len(self._source)]])]
+        batch = rng.permutation(steps)[batch // world] * world + batch % world
+        sizes = np.bincount(batch, minlength=steps * world)
+        # ascending in a batch: what is read from a file is read in the order of the file
+        return chunks[np.lexsort([chunks % len(self._source), batch])], np.concatenate([[0], np.cumsum(sizes)])
+
+    def _shared_by(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Entry of each chunk, first place of its conformers in the entry's order, and how many they are."""
+        entries = np.searchsorted(self._starts, chunks, side="right") - 1
+        part, parts, shared = chunks - self._starts[entries], self._parts[entries], self._shared[entries]
+        first = part * shared // parts
+        return entries, first, (part + 1) * shared // parts - first
+
+    def _picks(self, chunks: np.ndarray) -> Picks:
+        """Entries and conformers of some chunks: slices of each entry's own order."""
+        time, chunks = np.divmod(chunks, len(self._source))
+        entries, first, counts = self._shared_by(chunks)
+        key = mixed(np.array([self.seed], np.uint64)) + np.uint64(self.epoch)
+        key = mixed(mixed(key) + entries.astype(np.uint64)) + time.astype(np.uint64)
+        chosen = shuffled(ranges(first, counts), counts, self.counts[entries], mixed(key))
+        of = np.repeat(np.arange(len(entries)) << 40, counts)
+        return Picks(entries, counts, np.sort(of + chosen) - of)
 
 
-class WholeEntries(Sampler[list[int]]):
+class WholeEntries(Sampler[Picks]):
     """Batches of whole entries in their order, for validation: all conformers of every entry, once.
 
     A batch holds `batch_size` entries, or as many as keep the coordinates, masked slots included, below a limit; an
@@ -160,11 +295,12 @@ class WholeEntries(Sampler[list[int]]):
             if i > bounds[-1] and (i - bounds[-1] == batch_size or longest * total > most):
                 bounds.append(i)
                 longest, total = count, size
-        self._bounds = np.array([*bounds, len(counts)])
+        self._bounds, self._counts = [*bounds, len(counts)], np.asarray(counts, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for start, stop in zip(self._bounds[:-1].tolist(), self._bounds[1:].tolist(), strict=True):
-            yield list(range(start, stop))
+    def __iter__(self) -> Iterator[Picks]:
+        for start, stop in zip(self._bounds[:-1], self._bounds[1:], strict=True):
+            counts = self._counts[start:stop]
+            yield Picks(np.arange(start, stop), counts, ranges(np.zeros_like(counts), counts))

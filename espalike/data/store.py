@@ -56,12 +56,13 @@ class Store:
     Attributes:
         path: the directory.
         manifest: what the store holds, where it comes from, its units, what was rejected, its hash.
+        mapped: its files, in which every array of `table` lies.
     """
 
     def __init__(self, path: Path, manifest: dict, table: pa.Table, mapped: Sequence[mmap.mmap] = ()):
         self.path = path
         self.manifest = manifest
-        self._mapped = mapped
+        self.mapped = tuple(mapped)
         self._lists: dict[tuple[int, str], _Lists | None] = {}
         self._batches = table.to_batches()
         self._starts = [0, *accumulate(batch.num_rows for batch in self._batches)]
@@ -123,7 +124,7 @@ class Store:
         Pages that were read stay mapped, and count as memory of the process, until the system runs short of it.
         """
         if hasattr(mmap, "MADV_DONTNEED"):
-            for mapped in self._mapped:
+            for mapped in self.mapped:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def flat(self, i: int, column: str) -> np.ndarray | None:

@@ -1,6 +1,4 @@
 import pickle
-import sys
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,8 +6,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from espalike.data.cache import ByteCache
-from espalike.data.collate import StoreDataset, batch_of, collate, featurized, levels_of
+from espalike.data.collate import StoreDataset, batch_of, collate, levels_of
 from espalike.data.sampler import Pick
 from espalike.data.split import LeakageError, resolve_splits
 from espalike.types import Kind
@@ -176,16 +173,6 @@ def test_torch_seed_governs_the_sample(dataset):
     assert not torch.equal(frames(1), frames(2))
 
 
-def test_graphs_are_computed_once_a_molecule(record_of, store_of, monkeypatch):
-    calls = []
-    monkeypatch.setattr("espalike.data.dataset.featurized", lambda m: calls.append(m.name) or featurized(m))
-    store = store_of(*[record_of("CO", 2, seed=i) for i in range(3)], record_of("CCO", 2))
-    dataset = StoreDataset([store], "train", [DFT])
-    for _ in range(2):
-        items_of(dataset)
-    assert sorted(calls) == ["CCO", "CO"]
-
-
 def test_levels(record_of, store_of):
     stores = [store_of(record_of("CO", level=XTB), name="a"), store_of(record_of("CC", level="HF"), name="b")]
     assert levels_of(stores, "HF") == ["HF", XTB]
@@ -226,36 +213,6 @@ def test_a_batch_of_parts_equals_the_parts_alone(dataset):
         torch.testing.assert_close(batch.ref_charge[atoms], single.ref_charge, rtol=0, atol=0, equal_nan=True)
 
 
-def test_graphs_beyond_the_limit_are_forgotten_and_made_again(record_of, store_of, monkeypatch):
-    made = []
-    monkeypatch.setattr("espalike.data.dataset.featurized", lambda m: made.append(m.name) or featurized(m))
-    names = ["CO", "CCO", "CCCO"]
-    size = {name: featurized(record_of(name).molecule).nbytes for name in names}
-    store = store_of(*[record_of(name, 2) for name in names])
-    dataset = StoreDataset([store], "train", [DFT], cache=size["CO"] + size["CCCO"])
-    for index in (0, 1, 2, 2, 1, 0, 2, 0):
-        assert dataset[index].xyz.shape[1] == len(dataset[index].graph.numbers)
-        assert dataset._graphs.nbytes <= dataset._graphs.limit
-    # CCCO drives out both that were there: it fits beside CO, but CO was not used for longest; CCO drives out CCCO
-    assert made == ["CO", "CCO", "CCCO", "CCO", "CO", "CCCO"]
-
-
-def test_a_cache_keeps_what_was_used_last_and_travels_empty():
-    made = []
-
-    def value(name, nbytes):
-        return cache.get(name, lambda: made.append(name) or np.zeros(nbytes, np.uint8))
-
-    cache = ByteCache(10)
-    for name, nbytes in (("a", 4), ("b", 4), ("a", 4), ("c", 4), ("a", 4), ("b", 4), ("huge", 11), ("a", 4)):
-        assert value(name, nbytes).nbytes == nbytes
-        assert cache.nbytes <= 10
-    assert made == ["a", "b", "c", "b", "huge"]
-    copy = pickle.loads(pickle.dumps(cache))
-    assert (copy.limit, copy.nbytes, len(copy)) == (10, 0, 0)
-    assert (cache.nbytes, len(cache)) == (8, 2)
-
-
 def test_a_copy_in_another_process_is_small_and_gives_the_same(dataset):
     items_of(dataset)
     sent = pickle.dumps(dataset)
@@ -265,29 +222,6 @@ def test_a_copy_in_another_process_is_small_and_gives_the_same(dataset):
         np.testing.assert_array_equal(own.xyz, other.xyz)
         np.testing.assert_array_equal(own.graph.x, other.graph.x)
         assert (own.level, own.source) == (other.level, other.source)
-
-
-def _resident_file_memory():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssFile"))
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("bounded", [True, False])
-def test_what_was_read_leaves_memory(record_of, store_of, monkeypatch, bounded):
-    if bounded:
-        monkeypatch.setattr("espalike.data.dataset._MAPPED", 4 * 2**20)
-    record = record_of("CCCCCCO", 10)
-    many = np.tile(record.conformers.xyz, (5000, 1, 1))  # 25 MB of coordinates, as many of forces
-    conformers = replace(record.conformers, xyz=many, energy=np.zeros(len(many)), forces=many)
-    dataset = StoreDataset([store_of(replace(record, conformers=conformers))], "train", [DFT])
-    before, peak, total = _resident_file_memory(), 0, 0.0
-    for start in range(0, len(many), 500):
-        batch = collate([dataset[Pick(0, np.arange(start, start + 500))]])
-        total += float(batch.xyz.double().sum())
-        peak = max(peak, _resident_file_memory() - before)
-    assert total == pytest.approx(many.astype(np.float32).sum(dtype=np.float64))
-    assert (peak < 10 * 2**20) == bounded, peak
 
 
 def test_keys_and_distinct_molecules_of_items(dataset):

@@ -1,17 +1,20 @@
 """What an epoch holds, by count: in one process and dealt to several, with and without worker processes."""
 
+import math
 from collections import Counter
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
+from espalike.data.batches import Batches, loader_of
 from espalike.data.collate import StoreDataset, collate
-from espalike.data.sampler import EpochSampler, Pick, WholeEntries
+from espalike.data.sampler import EpochSampler, Pick, Picks, WholeEntries, mixed, shuffled
 from espalike.data.store import Store
+from tests.data.common import assert_same
 
 DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
 
@@ -21,6 +24,7 @@ plans = st.fixed_dictionaries(
         "batch_size": st.integers(1, 9),
         "conformers": st.none() | st.integers(1, 12),
         "seed": st.integers(0, 2**40),
+        "bucketed": st.booleans(),
     }
 )
 
@@ -113,6 +117,107 @@ def test_epochs_and_seeds_differ_in_order_and_in_cut(epoch_of):
     assert len(cut & later_cut) + len(cut & other_cut) < 0.05 * len(cut)
 
 
+@pytest.mark.parametrize("size", [2, 3, 4, 5])
+def test_every_order_is_as_likely_as_any_other(size):
+    keys = mixed(np.arange(20_000, dtype=np.uint64))
+    sizes = np.full(len(keys), size)
+    orders = shuffled(np.tile(np.arange(size), len(keys)), sizes, sizes, keys).reshape(-1, size)
+    assert (np.sort(orders, axis=1) == np.arange(size)).all()
+    found = list(Counter(map(tuple, orders.tolist())).values())
+    assert len(found) == math.factorial(size)
+    assert scipy.stats.chisquare(found).pvalue > 1e-4
+
+
+def test_some_places_of_long_orders_are_those_of_the_whole():
+    keys, size = mixed(np.arange(3, dtype=np.uint64)), np.array([1000, 1, 37])
+    whole = np.split(shuffled(np.concatenate([np.arange(n) for n in size]), size, size, keys), np.cumsum(size)[:-1])
+    assert [sorted(order.tolist()) for order in whole] == [list(range(n)) for n in size]
+    part = shuffled(np.array([5, 999, 0, 36]), np.array([2, 1, 1]), size, keys)
+    assert part.tolist() == [whole[0][5], whole[0][999], whole[1][0], whole[2][36]]
+    neighbours = np.abs(np.diff(whole[0])) < 10
+    assert 5 < neighbours.sum() < 40  # 20 are expected
+
+
+def test_an_epoch_goes_on_where_it_was_left():
+    sampler = EpochSampler(np.full(100, 30), 4, 8, "conformers")
+    everything = plain(sampler)
+    for start in (1, 15, 16, 17, 50, len(sampler)):
+        sampler.start = (0, start)
+        assert plain(sampler) == everything[start:]
+
+
+@settings(max_examples=50, deadline=None)
+@given(plans, st.data(), st.integers(1, 3), st.sampled_from(["entries", "conformers"]))
+def test_each_batch_has_all_sources_in_proportion(plan, data, world, epoch_of):
+    n = len(plan["counts"])
+    sources = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
+    ranks = of_ranks(plan, world, epoch_of=epoch_of, sources=sources)
+    batches = [np.bincount(sources[batch.entries], minlength=3) for own in ranks for batch in own]
+    for total, of_each in zip(np.sum(batches, axis=0), np.transpose(batches), strict=True):
+        share = total / len(batches)
+        assert (np.abs(of_each - share) < 1).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(plans, st.data(), st.integers(1, 3), st.sampled_from(["entries", "conformers"]))
+def test_each_batch_has_each_source_where_that_is_wanted(plan, data, world, epoch_of):
+    plan = {**plan, "batch_size": max(plan["batch_size"], 3)}
+    n = len(plan["counts"])
+    sources = np.array([0, 1, 2, *data.draw(st.lists(st.integers(0, 1), min_size=n - 3, max_size=n - 3))])
+    ranks = of_ranks(plan, world, epoch_of=epoch_of, sources=sources, every_source=True)
+    batches = [batch for own in ranks for batch in own]
+    assert all(len(batch) <= plan["batch_size"] for batch in batches)
+    assert max(map(len, batches)) - min(map(len, batches)) <= 1
+    assert all(set(sources[batch.entries]) == {0, 1, 2} for batch in batches)
+    once = of_ranks(plan, world, epoch_of=epoch_of, sources=sources)
+    for source in range(3):
+        alone, often = (
+            [pick for own in of for batch in own for pick in batch if sources[pick.entry] == source]
+            for of in (once, ranks)
+        )
+        assert len(often) == max(len(alone), len(batches))
+        if len(alone) >= len(batches):
+            assert held([[often]]) == held([[alone]])
+        else:
+            assert {pick.entry for pick in often} == {pick.entry for pick in alone}
+
+
+def test_a_small_source_comes_again_with_other_conformers():
+    counts, sources = np.array([*[30] * 100, 30]), np.array([*[0] * 100, 1])
+    batches = list(EpochSampler(counts, 5, 6, "entries", sources=sources, every_source=True))
+    again = [tuple(p.conformers.tolist()) for batch in batches for p in batch if p.entry == 100]
+    assert len(batches) == len(again) == 25
+    assert len(set(again)) > 20
+    assert {c for chosen in again for c in chosen} == set(range(30))
+    with pytest.raises(ValueError, match="batches of 1 entries cannot have each of 2 sources"):
+        EpochSampler(counts, 1, 6, sources=sources, every_source=True)
+
+
+@pytest.mark.parametrize("epoch_of", ["entries", "conformers"])
+def test_bucketed_batches_mask_little_and_still_mix_sources(epoch_of):
+    rng = np.random.default_rng(0)
+    counts, sources = rng.integers(2, 40, 600), rng.integers(0, 3, 600)
+
+    def masked(bucketed):
+        options = {"sources": sources, "bucketed": bucketed}
+        ranks = of_ranks({"counts": counts, "batch_size": 12, "conformers": 16}, 2, epoch_of=epoch_of, **options)
+        slots = sum(batch.counts.max() * len(batch) for own in ranks for batch in own)
+        pairs = [abs(int(a.counts.max() - b.counts.max())) for a, b in zip(*ranks, strict=True)]
+        return slots / sum(batch.counts.sum() for own in ranks for batch in own) - 1, np.mean(pairs)
+
+    (plain_share, _), (share, between) = masked(False), masked(True)
+    assert share < 0.25 * plain_share
+    assert between < 0.5  # the processes of a step do as much as each other
+
+
+def test_picks_of_several_and_apart_again():
+    picks = [Pick(3, np.array([0, 4])), Pick(1, np.array([2])), Pick(3, np.array([1]))]
+    together = Picks.of(picks)
+    assert plain([together]) == plain([picks])
+    parts = list(together.split(np.array([1, 2])))
+    assert plain(parts) == plain([picks[:1], picks[1:]])
+
+
 def test_all_conformers_of_an_entry_come_in_turn():
     sampler = EpochSampler(np.array([9, 2]), 2, 4, "entries")
     seen = set()
@@ -157,10 +262,12 @@ def test_validation_batches_hold_every_entry_once_and_are_bounded(entries, batch
     sampler = WholeEntries(counts, atoms, batch_size, most)
     batches = list(sampler)
     assert len(sampler) == len(batches)
-    assert [i for batch in batches for i in batch] == list(range(len(entries)))
+    assert [(p.entry, p.conformers.tolist()) for batch in batches for p in batch] == [
+        (i, list(range(count))) for i, count in enumerate(counts)
+    ]
     for batch in batches:
         assert 1 <= len(batch) <= batch_size
-        assert len(batch) == 1 or counts[batch].max() * atoms[batch].sum() <= most
+        assert len(batch) == 1 or counts[batch.entries].max() * atoms[batch.entries].sum() <= most
 
 
 def test_validation_batches_of_small_entries_are_those_of_a_plain_loader():
@@ -217,19 +324,15 @@ def test_loading_gives_each_conformer_once_whoever_loads(shards, workers, start)
     expected = stored(shards)
     assert set(expected.values()) == {1}
     assert sum(expected.values()) == dataset.counts.sum()
-    options = {"multiprocessing_context": start, "persistent_workers": True} if workers else {}
     found = Counter()
     for rank in range(2):
         sampler = EpochSampler(dataset.counts, 5, 4, "conformers", rank=rank, world=2)
-        loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers, **options)
+        loader = loader_of(Batches(dataset, cache=3000), sampler, workers, start)
         for epoch in range(2 if rank == 0 else 1):
             sampler.set_epoch(epoch)
             batches = list(loader)
-            alone = [collate([dataset[pick] for pick in picks]) for picks in sampler]
-            for batch, own in zip(batches, alone, strict=True):
-                assert torch.equal(batch.xyz, own.xyz)
-                assert torch.equal(batch.x, own.x)
-                torch.testing.assert_close(batch.energy, own.energy, rtol=0, atol=0, equal_nan=True)
+            for batch, picks in zip(batches, sampler, strict=True):
+                assert_same(batch, collate([dataset[pick] for pick in picks]))
             if epoch == 0:
                 found += frames(batches)
     assert found == expected
@@ -237,16 +340,15 @@ def test_loading_gives_each_conformer_once_whoever_loads(shards, workers, start)
 
 def test_batches_mix_sources(shards):
     dataset = StoreDataset(shards, "train", [DFT, XTB])
-    batches = list(
-        DataLoader(dataset, batch_sampler=EpochSampler(dataset.counts, 20, 3, "conformers"), collate_fn=collate)
-    )
+    sampler = EpochSampler(dataset.counts, 20, 3, "conformers", sources=dataset.source)
+    batches = list(loader_of(Batches(dataset), sampler))
     assert len(batches) > 4
     assert all(set(batch.source.tolist()) == {0, 1} for batch in batches)
 
 
 def test_random_access_to_parts_of_entries(shards):
     """In any order, repeatedly, alone or together: the same numbers as the record's."""
-    dataset = StoreDataset(shards, "train", [DFT, XTB], cache=3000)
+    dataset = StoreDataset(shards, "train", [DFT, XTB])
     rng = np.random.default_rng(1)
     for index in rng.integers(len(dataset), size=200).tolist():
         s, i = dataset.refs[index]
@@ -267,7 +369,7 @@ def _train_rank(rank, folder, paths, queue):
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     dataset = StoreDataset([Store.open(path) for path in paths], "train", [DFT, XTB])
     sampler = EpochSampler(dataset.counts, 5, 4, "conformers")
-    loader = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate)
+    loader = loader_of(Batches(dataset), sampler)
     batches = list(loader)
     steps = [torch.zeros(1, dtype=torch.int64) for _ in range(2)]
     dist.all_gather(steps, torch.tensor([len(batches)]))

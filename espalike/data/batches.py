@@ -1,0 +1,178 @@
+"""Whole batches from memory-mapped stores by index arithmetic: no loop over molecules, nothing copied on the way."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from espalike.data.collate import relative
+from espalike.data.columns import Column, ranges
+from espalike.data.dataset import PAGES, StoreDataset
+from espalike.data.graph import Graph, featurized
+from espalike.data.sampler import Picks
+from espalike.data.table import GraphTable
+from espalike.types import Batch, EspPoints
+
+CACHE = 256 * 2**20
+"""Most bytes of molecular graphs that are kept: some 20,000 molecules of 40 atoms."""
+
+_COLUMNS = ("xyz", "forces", "energy", "ref_charge", "ref_sigma", "ref_epsilon", "dipole", "esp_count", "esp_points",
+            "esp_values")  # fmt: skip
+
+
+def loader_of(
+    batches: Batches, sampler: Sampler[Picks], workers: int = 0, start: str | None = None
+) -> DataLoader[Batch]:
+    """Loads the batches that a sampler plans.
+
+    Args:
+        batches: makes them.
+        sampler: an `EpochSampler` or `WholeEntries`.
+        workers: other processes that make them, which stay between epochs; 0: this process.
+        start: how these are started, `fork` or `spawn`; None = as the system does.
+    """
+    return DataLoader(
+        batches,
+        batch_sampler=sampler,  # type: ignore[arg-type]
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        multiprocessing_context=start,
+    )
+
+
+def _triples(index: np.ndarray) -> np.ndarray:
+    """Places of the three numbers of vectors `index`, shape `(..., 3 × the last axis)`."""
+    return (3 * index[..., None] + np.arange(3)).reshape(*index.shape[:-1], -1)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class Batches(Dataset[Batch]):
+    """Batches of a data set's entries; the same, number by number, as `collate` of the items one by one.
+
+    What is kept in memory is bounded, whatever the stores' size: some numbers an entry, the graphs of as many molecules
+    as `cache` holds, and the part of the files read last. Worker processes each have their own.
+
+    Each conformer that is chosen has a slot, a row and a molecule of the batch: `chosen (K, M)` is its number in its
+    entry, `mask (K, M)` whether the slot holds one. Whatever else is stored for each conformer of an entry can be
+    gathered the same way as the coordinates are: a `Column`, places by entry, and `chosen`. Tuples of a kind come
+    molecule by molecule, in the order of `topology.enumerate_tuples`.
+
+    Args:
+        dataset: the entries.
+        dtype: of all floating tensors.
+        cache: most bytes of graphs that are kept.
+    """
+
+    def __init__(self, dataset: StoreDataset, dtype: torch.dtype = torch.float32, cache: int = CACHE):
+        self.dataset, self.dtype, self.cache = dataset, dtype, cache
+        self._first = dataset.distinct()
+        self.graphs = GraphTable(len(self._first), int(dataset.atoms.max()), cache, self._graph)
+
+    def __reduce__(self):
+        return Batches, (self.dataset, self.dtype, self.cache)  # another process maps and fills its own
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def _graph(self, molecule: int) -> Graph:
+        return featurized(self.dataset.molecule(self._first[molecule]))
+
+    @cached_property
+    def _columns(self) -> dict[str, Column | None]:
+        return {name: Column.of(self.dataset.stores, name, self.dataset.refs) for name in _COLUMNS}
+
+    def __getitems__(self, picks: Picks) -> Batch:
+        """The batch of some conformers of some entries.
+
+        Raises:
+            ValueError: when there are none.
+        """
+        if not len(picks):
+            raise ValueError("a batch needs at least one molecule")
+        data, entries, counts = self.dataset, picks.entries, picks.counts
+        data.account(int((counts * data.atoms[entries] * 24 + PAGES).sum()))
+        slot = np.arange(counts.max())[:, None]
+        mask = slot < counts
+        chosen = picks.conformers[np.cumsum(counts) - counts + np.where(mask, slot, 0)]  # of the entry, (K, M)
+        return Batch(
+            **self.graphs.fields(data.molecules[entries], self.dtype),
+            **self._per_atom(entries, chosen, mask),
+            **self._per_molecule(entries, chosen, mask),
+            esp=self._potentials(picks),
+            mask=torch.from_numpy(mask),
+            level=torch.from_numpy(data.level[entries].astype(np.int64)),
+            source=torch.from_numpy(data.source[entries].astype(np.int64)),
+            scan=torch.from_numpy(data.scan[entries]),
+            entry=torch.from_numpy(entries.astype(np.int64)),
+        )
+
+    def _gather(self, name: str, entries: np.ndarray, width: np.ndarray | int, index: np.ndarray) -> np.ndarray:
+        """Values of a column, NaN where there are none; see `Column.gather`."""
+        column = self._columns[name]
+        return np.full(index.shape, np.nan) if column is None else column.gather(entries, width, index)
+
+    def _tensor(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.dtype)
+
+    def _per_atom(self, entries: np.ndarray, chosen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        """Coordinates, forces and reference parameters. A masked slot holds the first chosen geometry."""
+        atoms = self.dataset.atoms[entries]
+        width = 3 * atoms  # numbers of one geometry
+        index = np.repeat(chosen * width, width, axis=1) + ranges(np.zeros_like(width), width)
+        xyz, forces = (self._gather(name, entries, width, index) for name in ("xyz", "forces"))
+        full = int(mask.sum(0).min())  # rows without a gap
+        forces[full:][~np.repeat(mask[full:], width, axis=1)] = np.nan
+        index = ranges(np.zeros_like(atoms), atoms)[None]
+        names = ("ref_charge", "ref_sigma", "ref_epsilon")
+        charge, sigma, epsilon = (self._gather(name, entries, atoms, index)[0] for name in names)
+        shape = (len(mask), -1, 3)
+        return {
+            "xyz": self._tensor(xyz.reshape(shape)),
+            "forces": self._tensor(forces.reshape(shape)),
+            "ref_charge": self._tensor(charge),
+            "ref_lj": self._tensor(np.stack([sigma, epsilon], axis=1)),
+        }
+
+    def _per_molecule(self, entries: np.ndarray, chosen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+        """Energies, relative to the mean of those chosen, and dipole moments."""
+        fields: dict[str, Any] = {"energy": self._tensor(relative(self._gather("energy", entries, 1, chosen), mask))}
+        column = self._columns["dipole"]
+        if column is not None and column.known(entries).any():
+            dipole = column.gather(entries, 3, _triples(chosen)).reshape(*chosen.shape, 3)
+            dipole[~mask] = np.nan
+            fields["dipole"] = self._tensor(dipole)
+        return fields
+
+    def _potentials(self, picks: Picks) -> EspPoints | None:
+        """Points and potentials of the chosen conformers of the entries that have any."""
+        column = self._columns["esp_count"]
+        mol = np.flatnonzero(column.known(picks.entries)) if column is not None else np.array([], np.int64)
+        if column is None or not len(mol):
+            return None
+        entries, chosen, stored = picks.entries[mol], picks.counts[mol], self.dataset.counts[picks.entries[mol]]
+        # how many points each conformer of these entries has, and where they begin among those of its entry
+        count = column.gather(entries, stored, ranges(np.zeros_like(stored), stored)[None])[0].astype(np.int64)
+        first, before = np.cumsum(stored) - stored, np.cumsum(count) - count
+        before -= np.repeat(before[first], stored)
+        # the same of the chosen ones
+        own = ranges((np.cumsum(picks.counts) - picks.counts)[mol], chosen)
+        at = np.repeat(first, chosen) + picks.conformers[own]
+        count, before = count[at], before[at]
+        if not count.any():
+            return None
+        index, points = ranges(before, count), np.add.reduceat(count, np.cumsum(chosen) - chosen)
+        self.dataset.account(16 * len(index))
+        return EspPoints(
+            points=self._tensor(self._gather("esp_points", entries, 3 * points, _triples(index)[None]).reshape(-1, 3)),
+            values=self._tensor(self._gather("esp_values", entries, points, index[None])[0]),
+            conformer=torch.from_numpy(np.repeat(ranges(np.zeros_like(chosen), chosen), count)),
+            mol=torch.from_numpy(np.repeat(mol, points)),
+        )
