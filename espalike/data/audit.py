@@ -14,6 +14,7 @@ E ≈ Σ n(Z) e(Z), are reported beside it.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -125,9 +126,8 @@ def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarr
     close = np.einsum("kad,kad->ka", step, step).max(axis=1) <= CLOSE**2
     if not close.any():
         return
-    pick = np.flatnonzero(close)
-    expected = -0.5 * np.einsum("kad,kad->k", forces[pick + 1] + forces[pick], step[pick])
-    found = np.diff(energy)[pick]
+    expected = -0.5 * np.einsum("kad,kad->k", forces[1:] + forces[:-1], step)[close]
+    found = (energy[1:] - energy[:-1])[close]
     moved = expected != 0.0  # a geometry written twice says nothing
     sums.pairs += int(moved.sum())
     sums.xx += float(expected[moved] @ expected[moved])
@@ -136,21 +136,22 @@ def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarr
 
 
 def _add_energy(sums: Sums, record: Record) -> None:
-    numbers, counts = np.unique(record.molecule.numbers, return_counts=True)
-    if any(int(z) not in ATOM_ENERGIES for z in numbers) or numbers.max() < 3:
+    counts = sorted(Counter(record.molecule.numbers.tolist()).items())
+    if any(z not in ATOM_ENERGIES for z, _ in counts) or counts[-1][0] < 3:
         return
     mean = float(record.conformers.energy.mean())
-    atoms = sum(ATOM_ENERGIES[int(z)] * int(n) for z, n in zip(numbers, counts, strict=True)) * units.HARTREE
+    atoms = sum(ATOM_ENERGIES[z] * n for z, n in counts) * units.HARTREE
     name = _class(mean / atoms)
     sums.molecules += 1
     sums.classes[name] = sums.classes.get(name, 0) + 1
     examples = sums.examples.setdefault(name, [])
     if len(examples) < 3:
         examples.append(record.id)
-    columns = [*((str(int(z)), float(n)) for z, n in zip(numbers, counts, strict=True)), ("E", mean)]
+    columns = [*((str(z), float(n)) for z, n in counts), ("E", mean)]
     for a, x in columns:
         for b, y in columns:
-            sums.normal[f"{a} {b}"] = sums.normal.get(f"{a} {b}", 0.0) + x * y
+            key = f"{a} {b}"
+            sums.normal[key] = sums.normal.get(key, 0.0) + x * y
 
 
 def _class(ratio: float) -> str:

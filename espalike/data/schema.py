@@ -109,6 +109,8 @@ SCHEMA = pa.schema(
 LATER = ("dipole", "esp_points", "esp_values", "esp_count", "dihedral")
 """Columns that a store may lack; where a row has none of one, its digest is as if there were no such column."""
 
+_NAMES = tuple(SCHEMA.names)
+
 UNITS = {f.name: f.metadata[b"unit"].decode() for f in SCHEMA if f.metadata and b"unit" in f.metadata}
 """Unit of each column that has one."""
 
@@ -237,12 +239,12 @@ def _bytes(value: np.ndarray) -> memoryview:
 def row_digest(row: dict) -> bytes:
     """SHA-256 of a row in storage precision: the same on every machine and for every version of Arrow."""
     digest = hashlib.sha256()
-    for f in SCHEMA:
-        value = row[f.name]
-        if value is None and f.name in LATER:
+    for name in _NAMES:
+        value = row[name]
+        if value is None and name in LATER:
             continue
         payload = b"" if value is None else value.encode() if isinstance(value, str) else _bytes(value)
-        digest.update(f"{f.name}:{value is not None}:{len(payload)};".encode())
+        digest.update(f"{name}:{value is not None}:{len(payload)};".encode())
         digest.update(payload)
     return digest.digest()
 

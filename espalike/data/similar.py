@@ -53,10 +53,9 @@ def first_of_each(record: Record, tolerance: float) -> np.ndarray:
     if len(xyz) < 2:
         return keep
     flat = xyz.reshape(len(xyz), -1)
-    # sums of the coordinates with random signs: repeats differ in none by more than the number of coordinates allows
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (flat.shape[1], _FEATURES))
-    near = flat.shape[1] * tolerance * (1.0 + 1e-6)
-    pairs = cKDTree(flat @ signs).query_pairs(near, p=np.inf, output_type="ndarray")
+    widest = np.argsort(np.ptp(flat, axis=0))[-3:]  # few geometries agree in the coordinates that vary most
+    near = tolerance * (1.0 + 1e-6)
+    pairs = cKDTree(flat[:, widest]).query_pairs(near, p=np.inf, output_type="ndarray")
     for i, j in pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]:  # each conformer after all earlier ones are decided
         if keep[i] and keep[j] and np.abs(xyz[i] - xyz[j]).max() <= tolerance:
             keep[j] = False
@@ -112,8 +111,9 @@ class _Index:
         for part in self._parts:
             start = np.searchsorted(part[:, 0], points[:, 0] - radius, "left")
             stop = np.searchsorted(part[:, 0], points[:, 0] + radius, "right")
-            for k in np.flatnonzero(stop > start):
-                found[k] |= (np.abs(part[start[k] : stop[k]] - points[k]).max(axis=1) <= radius).any()
+            for step in range((stop - start).max(initial=0)):  # the windows of all points at once
+                k = np.flatnonzero((start + step < stop) & ~found)
+                found[k] = (np.abs(part[start[k] + step] - points[k]) <= radius).all(axis=1)
         return found
 
 
@@ -131,18 +131,24 @@ class Seen:
     def __init__(self, noise: float = 1e-5):
         self.noise = noise
         self._known: dict[tuple, _Index] = {}
+        self._last = (np.empty(0),) * 3  # atomic numbers, geometries and their fingerprints
 
     def repeated(self, record: Record) -> np.ndarray:
         """Which conformers an earlier record has, shape `(K,)`."""
-        index = self._known.get(_identity(record.molecule.numbers, record.key, record.conformers.level))
+        numbers, xyz = record.molecule.numbers, record.conformers.xyz
+        index = self._known.get(_identity(numbers, record.key, record.conformers.level))
         if index is None:
-            return np.zeros(len(record.conformers.xyz), dtype=bool)
-        found = fingerprints(record.molecule.numbers, record.conformers.xyz)
-        return index.near(found, reach(record.molecule.n_atoms, self.noise))
+            return np.zeros(len(xyz), dtype=bool)
+        found = fingerprints(numbers, xyz)
+        self._last = numbers, xyz, found
+        return index.near(found, reach(len(numbers), self.noise))
 
     def add(self, record: Record) -> None:
         """Remember a record's conformers."""
-        self._add(record.molecule.numbers, record.key, record.conformers.level, record.conformers.xyz)
+        numbers, xyz = record.molecule.numbers, record.conformers.xyz
+        if self._last[0] is not numbers or self._last[1] is not xyz:  # `repeated` was not asked just before
+            self._last = numbers, xyz, fingerprints(numbers, xyz)
+        self._add(numbers, record.key, record.conformers.level, self._last[2])
 
     def add_table(self, table: pa.Table) -> None:
         """Remember what rows of a store hold."""
@@ -152,10 +158,11 @@ class Seen:
             (atoms, numbers), (starts, xyz) = ((c.offsets.to_numpy(), c.values.to_numpy()) for c in columns)
             for i in range(batch.num_rows):
                 z = numbers[atoms[i] : atoms[i + 1]].astype(np.int64)
-                self._add(z, keys[i], levels[i], xyz[starts[i] : starts[i + 1]].reshape(-1, len(z), 3))
+                own = xyz[starts[i] : starts[i + 1]].reshape(-1, len(z), 3)
+                self._add(z, keys[i], levels[i], fingerprints(z, own))
 
-    def _add(self, numbers: np.ndarray, key: str, level: str, xyz: np.ndarray) -> None:
-        self._known.setdefault(_identity(numbers, key, level), _Index()).add(fingerprints(numbers, xyz))
+    def _add(self, numbers: np.ndarray, key: str, level: str, points: np.ndarray) -> None:
+        self._known.setdefault(_identity(numbers, key, level), _Index()).add(points)
 
 
 def _identity(numbers: np.ndarray, key: str, level: str) -> tuple:
