@@ -24,8 +24,8 @@ from espalike.train.losses import centred
 from espalike.train.processes import gathered, n_processes
 from espalike.types import Batch, Prediction
 
-_FRAMES = 2
-"""Conformers of each entry that forces by term are computed for."""
+_FRAMES, _EVERY = 2, 4
+"""Forces by term, the dearest of it all, are those of so many conformers an entry in every so many-th batch."""
 _COLUMNS = ("epoch", "rank", "entry", "smiles", "source", "conformers", "energy_rmse", "forces_rmse")
 
 
@@ -61,6 +61,7 @@ class StopOnFault(pl.Callback):
         self.checkpoint = checkpoint
         self._batches: list[tuple[int, Batch]] = []  # since the last step: several where gradients are accumulated
         self._losses: list[Tensor] = []
+        self._weights: list[torch.nn.Parameter] = []
         self._fault: str | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
@@ -78,7 +79,8 @@ class StopOnFault(pl.Callback):
             NotFinite: in all processes; gradients are means over them, so all see it. A loss alone, which does no
                 harm, is looked at in runs of one process only.
         """
-        total = get_total_norm(_gradients(list(module.parameters())))
+        self._weights = self._weights or list(module.parameters())
+        total = get_total_norm(_gradients(self._weights))
         if n_processes() == 1:
             total = torch.stack([total, *self._losses]).sum()
         if not bool(total.isfinite()):
@@ -136,7 +138,8 @@ class Diagnosis(pl.Callback):
 
     Every epoch `metrics.csv` gets `train/grad/HEAD`, the mean norm of the gradients of its weights before clipping, and
     `val/term/TERM/energy_rms` [kcal/mol] and `val/term/TERM/forces_rms` [kcal/mol/Å]: the root mean square of what a
-    term contributes to energy differences between conformers and to forces (those of two conformers an entry).
+    term contributes to energy differences between conformers and to forces; the latter are sampled, on two conformers
+    of each entry of every fourth batch.
 
     Args:
         worst: file that the worst molecules are listed in.
@@ -145,13 +148,15 @@ class Diagnosis(pl.Callback):
 
     def __init__(self, worst: Path, count: int = 10):
         self.worst, self.count = worst, count
+        self._heads: dict[str, list[torch.nn.Parameter]] = {}
         self._terms: Tensor | None = None
         self._entries: list[Tensor] = []
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
         """Norms of this step's gradients, averaged over the epoch with the losses."""
         assert isinstance(module, TrainingModule)
-        norms = {f"grad/{name}": get_total_norm(_gradients(of)) for name, of in heads(module.model).items()}
+        self._heads = self._heads or heads(module.model)
+        norms = {f"grad/{name}": get_total_norm(_gradients(of)) for name, of in self._heads.items()}
         module.means["train"].add(norms)
 
     def on_validation_batch_end(
@@ -159,7 +164,10 @@ class Diagnosis(pl.Callback):
     ) -> None:
         """Add up contributions of terms and errors of entries."""
         system, prediction = outputs["system"], outputs["prediction"]
-        part = sums(prediction.by_term, batch.mask, term_forces(system, _frames(batch)))
+        forces = prediction.forces.new_zeros(len(system.terms), 0)
+        if batch_idx % _EVERY == 0:
+            forces = term_forces(system, _frames(batch))
+        part = sums(prediction.by_term, batch.mask, forces)
         self._terms = part if self._terms is None else self._terms + part
         self._entries.append(entry_errors(batch, prediction).cpu())
 

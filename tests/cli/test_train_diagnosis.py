@@ -90,6 +90,18 @@ def test_a_fault_is_named_and_the_run_can_go_on_without_it(store, tmp_path, capf
         assert [row["epoch"] for row in rows_with(tmp_path / "run", "val/loss")] == ["0", "1"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("change", [{"xyz": onto}, {"forces": huge}])
+def test_a_fault_in_one_of_two_processes_stops_both_and_is_named(tmp_path, capfd, change):
+    write_store(tmp_path / "bad", spoilt(4 if "forces" in change else 2, **change), manifest=MANIFEST)
+    ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
+    assert train(tmp_path / "bad", tmp_path / "run", *ddp) == 2
+    told = capfd.readouterr().err
+    name = "CS-MMFF94: forces is inf" if "forces" in change else "c1ccncc1-MMFF94: conformer 1"
+    assert told.count(f"first for bad: {name}") == 2  # each process says it, though one alone saw it
+    assert (tmp_path / "run" / "last.ckpt").is_file()
+
+
 def test_a_weight_that_is_spoilt_stops_the_run_and_leaves_it_as_it_was(store, tmp_path, monkeypatch, capfd):
     from espalike.train.lightning import TrainingModule
 

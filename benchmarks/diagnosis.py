@@ -1,0 +1,102 @@
+"""What diagnosis costs: python benchmarks/diagnosis.py [--rounds 9] [--json FILE]
+
+Processor time of one thread, in the middle of the rounds; 32 drug-like molecules (43 atoms on average) with 32
+geometries each, single precision, a network of about 0.5 million weights, class I.
+
+  stop       what watches every step for numbers that are not finite, as a share of the step
+  gradients  norms by head, as a share of the step
+  terms      contributions by term and errors by molecule, as a share of the validation step
+  epoch      all of it as a share of an epoch in which one conformer in ten is validated on
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from train_step import CONFORMERS, MOLECULES, labelled, network
+
+from espalike.train.diagnosis import Diagnosis, StopOnFault
+from espalike.train.lightning import TrainingModule
+from espalike.train.objective import Objective
+
+
+def seconds(of: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.process_time()
+    result = of()
+    return time.process_time() - start, result
+
+
+def round_of(module: TrainingModule, optimizer: torch.optim.Optimizer, batch: Any, stop: Any, diagnosis: Any) -> dict:
+    """Times of a training and a validation step, with what is done beside them [s]."""
+    nothing: Any = None  # the trainer: asked only where something is wrong
+
+    def step() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def watch(loss: torch.Tensor) -> None:
+        stop.on_train_batch_start(nothing, module, batch, 0)
+        stop.on_before_backward(nothing, module, loss)
+        stop.on_before_optimizer_step(nothing, module, optimizer)
+
+    found = {}
+    found["step"], loss = seconds(step)
+    found["stop"], _ = seconds(lambda: watch(loss))
+    found["gradients"], _ = seconds(lambda: diagnosis.on_before_optimizer_step(nothing, module, optimizer))
+    with torch.no_grad():
+        found["validation"], outputs = seconds(lambda: module.validation_step(batch, 0))
+        four = range(4)  # batches; forces by term are looked at in one of them
+        found["terms"], _ = seconds(
+            lambda: [diagnosis.on_validation_batch_end(nothing, module, outputs, batch, i) for i in four]
+        )
+        found["terms"] /= len(four)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", ".*self.log.*")
+    torch.set_num_threads(1)
+    batch = labelled(MOLECULES, CONFORMERS, torch.float32, "cpu")
+    batch = replace(batch, entry=torch.arange(batch.n_mols), scan=torch.zeros(batch.n_mols, dtype=torch.bool))
+    module = TrainingModule(network("class1", 128, folded=False), Objective(), torch.optim.Adam, ["all"])
+    optimizer = torch.optim.Adam(module.parameters(), 1e-4)
+    stop, diagnosis = StopOnFault(Path("last.ckpt")), Diagnosis(Path("worst.csv"))
+    rounds = [round_of(module, optimizer, batch, stop, diagnosis) for _ in range(options.rounds + 1)][1:]
+    middle = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+    extra = middle["stop"] + middle["gradients"] + 0.1 * middle["terms"]
+    figures = {
+        "step_ms": 1e3 * middle["step"],
+        "stop_share": middle["stop"] / middle["step"],
+        "gradients_share": middle["gradients"] / middle["step"],
+        "validation_ms": 1e3 * middle["validation"],
+        "terms_share": middle["terms"] / middle["validation"],
+        "epoch_share": extra / (middle["step"] + 0.1 * middle["validation"]),
+    }
+    table = Table("figure", "value")
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.1f}" if name.endswith("_ms") else f"{100 * value:.2f} %")
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
