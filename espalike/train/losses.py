@@ -17,6 +17,8 @@ from espalike.units import BOLTZMANN, COULOMB
 
 _TINY = 1e-12
 """Below this a positive parameter is zero."""
+_NEAREST, _FARTHEST = 0.02, 0.5
+"""Norms of displacements [Å] that tell a Hessian: beyond, forces in single precision do not, or are not harmonic."""
 
 
 def centred(energy: Tensor, mask: Tensor) -> Tensor:
@@ -65,6 +67,35 @@ def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: flo
     error = torch.where(known, energy - reference, 0.0)
     error = error - (weights * error).sum(0)
     return shared_mean(factors * (weights * (error / scale) ** 2).sum(0), known.any(0))
+
+
+def hessian_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+    """Mean squared error of the Hessian along displacements, in units of `scale` [kcal/mol/Å²].
+
+    Geometries of an entry that lie within 0.02 to 0.5 Å of their mean (norm over all atoms) are displacements from it:
+    (F − F̄)/|x − x̄| is −H d̂, the Hessian times the direction. Sums over atoms, means over displacements.
+    """
+    assert batch.xyz is not None
+    assert batch.forces is not None
+    assert batch.mask is not None
+    assert prediction.forces is not None
+    unknown = batch.forces.isnan().any(-1).to(batch.xyz.dtype)
+    known = batch.mask & (_per_molecule(unknown, batch) == 0.0)
+    of_atom = known[:, batch.mol].unsqueeze(-1)
+
+    def displaced(values: Tensor) -> Tensor:
+        values = torch.where(of_atom, values, 0.0)
+        return torch.where(of_atom, values - values.sum(0) / of_atom.sum(0).clamp_min(1), 0.0)
+
+    squares = _per_molecule(displaced(batch.xyz - batch.xyz[:1]).square().sum(-1), batch)
+    near = known & (squares > _NEAREST**2) & (squares < _FARTHEST**2)
+    error = _per_molecule(displaced(prediction.forces - batch.forces).square().sum(-1), batch)
+    return shared_mean(error / torch.where(near, squares, 1.0) / scale**2 * factors, near)
+
+
+def _per_molecule(values: Tensor, batch: Batch) -> Tensor:
+    """Sums over the atoms of each molecule, shape `(K, M)`."""
+    return values.new_zeros(len(values), batch.n_mols).index_add(1, batch.mol, values)
 
 
 def charges_of(system: MMSystem) -> Tensor | None:

@@ -13,7 +13,7 @@ from espalike.train import losses as parts
 from espalike.train.losses import centred as centred
 from espalike.types import Batch, MMSystem, Prediction
 
-BY_SOURCE = ("energy", "forces", "profile", "dipole", "esp")
+BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp")
 """Losses that a source may have factors on."""
 LOSSES = (*BY_SOURCE, "charge", "lj", "torsion", "coupling", "pull")
 """Losses that an `Objective` weights."""
@@ -32,6 +32,7 @@ class Scales:
         torsion: torsion coefficient [kcal/mol].
         dipole: component of a dipole moment [e Å].
         esp: electrostatic potential [kcal/mol/e].
+        hessian: Hessian times a direction [kcal/mol/Å²].
     """
 
     energy: float = 1.0
@@ -42,6 +43,7 @@ class Scales:
     torsion: float = 1.0
     dipole: float = 0.05
     esp: float = 1.0
+    hessian: float = 30.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Objective:
     Attributes:
         energy: weight of energies, centred per molecule.
         forces: weight of forces.
+        hessian: weight of the Hessian along small displacements; see `losses.hessian_loss`.
         profile: weight of torsion drives, their points Boltzmann-weighted; they count in `energy` as well.
         dipole: weight of the dipole moments of the partial charges.
         esp: weight of the electrostatic potential of the partial charges.
@@ -74,6 +77,7 @@ class Objective:
 
     energy: float = 1.0
     forces: float = 1.0
+    hessian: float = 0.0
     profile: float = 0.0
     dipole: float = 0.0
     esp: float = 0.0
@@ -109,7 +113,7 @@ class Objective:
         return float(getattr(self, name) * factor)
 
     def source_factors(self, sources: Sequence[str]) -> Tensor:
-        """Factors on the losses of `BY_SOURCE` by source index, shape `(S, 5)`.
+        """Factors on the losses of `BY_SOURCE` by source index, shape `(S, 6)`.
 
         Raises:
             ValueError: when a factor is given for a source that the data does not hold, or for another loss.
@@ -147,6 +151,7 @@ class Objective:
         losses: dict[str, Callable[[], Tensor]] = {
             "energy": lambda: parts.energy_loss(prediction.energy, batch, factor["energy"], scales.energy),
             "forces": lambda: parts.force_loss(prediction, batch, factor["forces"], scales.forces),
+            "hessian": lambda: parts.hessian_loss(prediction, batch, factor["hessian"], scales.hessian),
             "profile": lambda: parts.profile_loss(
                 prediction.energy, batch, factor["profile"], self.temperature, scales.energy
             ),
