@@ -22,7 +22,7 @@ def item(smiles, n, seed, **labels):
     molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
     xyz = embed(molecule, n, seed=seed) + 0.05 * rng.standard_normal((n, molecule.n_atoms, 3))
     fields = {"energy": 2.0 * rng.random(n), "forces": None, "ref_charge": None, "ref_lj": None, "level": 0}
-    return Item(graph=featurized(molecule), xyz=xyz, source=0, **{**fields, **labels})
+    return Item(graph=featurized(molecule), source=0, **{"xyz": xyz, **fields, **labels})
 
 
 def potential(xyz, counts, seed):
@@ -126,7 +126,7 @@ def test_esp_loss_is_the_mean_over_points(batch, model, charges):
 
 def test_where_nothing_is_known_losses_are_zero_and_differentiable(model):
     plain = collate([item("O", 2, 1), item("CO", 2, 2)], dtype=F64)
-    for name in ("dipole", "esp", "profile"):
+    for name in ("dipole", "esp", "profile", "hessian"):
         value = only(name, plain, model)[name]
         assert value.item() == 0.0
         assert all(g is None or bool((g == 0).all()) for g in gradients(value, model))
@@ -196,3 +196,40 @@ def test_the_pull_has_a_gradient_where_a_parameter_is_zero(batch, model):
     value = losses.pull_loss(model(batch), other(batch), 0.02)
     assert value.item() > 0
     assert all(g is None or bool(g.isfinite().all()) for g in gradients(value, model))
+
+
+def hessian(model, molecule, x, step=1e-4):
+    """Second derivatives of the energy [kcal/mol/Å²], by differences of forces."""
+    from espalike.data.collate import batch_of
+
+    with torch.no_grad():
+        system = model(batch_of([molecule], F64))
+    moves = step * np.eye(x.size).reshape(x.size, *x.shape)
+    plus, minus = (energy(system, torch.from_numpy(x + sign * moves)).forces.reshape(x.size, -1) for sign in (1, -1))
+    return -((plus - minus) / (2 * step)).numpy()
+
+
+def test_hessian_loss_is_that_of_the_second_derivatives(model):
+    """Labels are the forces of another model near one geometry, so both Hessians are known."""
+    torch.manual_seed(1)
+    other = from_config(CONFIG).double()
+    molecule, rng = from_smiles("CO"), np.random.default_rng(0)
+    x = embed(molecule, 1, seed=0)[0]
+    moves = rng.standard_normal((3, *x.shape))
+    moves = 0.03 * np.concatenate([moves, -moves]) / np.linalg.norm(moves, axis=(1, 2)).mean()
+    with torch.no_grad():
+        system = other(collate([item("CO", 1, 0)], dtype=F64))
+    forces = energy(system, torch.from_numpy(x + moves)).forces.numpy()
+    far = np.concatenate([x + moves, x[None] + 3.0])[[0, 6]]  # a mean of two geometries is far from both
+    entries = [
+        item("CO", 6, 0, xyz=x + moves, forces=forces),
+        item("CO", 2, 0, xyz=far, forces=forces[:2], energy=np.zeros(2)),
+        item("O", 2, 0),
+    ]
+    near = collate(entries, dtype=F64)
+    difference = hessian(model, molecule, x) - hessian(other, molecule, x)
+    along = [difference @ (move / np.linalg.norm(move)).ravel() for move in moves]
+    expected = np.mean([(column**2).sum() for column in along]) / 50.0**2
+    found = only("hessian", near, model, scales=Scales(hessian=50.0))["hessian"]
+    assert found.item() == pytest.approx(expected, rel=0.02)
+    assert any(g is not None and bool(g.isfinite().all()) and float(g.abs().max()) > 0 for g in gradients(found, model))

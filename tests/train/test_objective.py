@@ -146,7 +146,7 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
     ("sources", "message"),
     [
         ({"x": {"energy": 1}}, "the data holds a, b"),
-        ({"a": {"E": 1}}, "takes energy, forces, profile, dipole, esp; got E"),
+        ({"a": {"E": 1}}, "takes energy, forces, hessian, profile, dipole, esp; got E"),
     ],
 )
 def test_factors_of_what_is_not_there_are_refused(sources, message):
