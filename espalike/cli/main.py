@@ -13,8 +13,9 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 JOBS = {
     "train": "train a force field: a graph network that reads parameters off the molecular graph",
@@ -52,14 +53,17 @@ QUIET = (
     "hydra/hydra_logging=none",
     "hydra.sweep.dir=${out}",
     "hydra.sweep.subdir=${hydra.job.num}",
+    "+hydra.callbacks.table._target_=espalike.cli.sweep.Table",
 )
-"""Hydra's own settings: it makes no folders and no logs; a sweep's runs go to OUT/0, OUT/1, ..."""
+"""Hydra's own settings: it makes no folders and no logs; a sweep's runs go to OUT/0, OUT/1, ..., its table to OUT."""
 
 JOB_NOTES = """
 settings:
   key=value ...        overrides, in hydra's syntax; `espalike {name} --cfg job` prints every setting with its value
   --config-dir DIR     search DIR for YAML of your own, before the files that come with the program
-  --multirun           one run for each combination of comma-separated values, in OUT/0, OUT/1, ...
+  --multirun           one run for each combination of comma-separated values, in OUT/0, OUT/1, ...; OUT/sweep.csv has
+                       them in a table. With hydra/launcher=joblib or submitit_slurm side by side, with
+                       hydra/sweeper=optuna chosen by what was found so far: pip install 'espalike[sweep]'
   --debug              show the traceback of an error
 
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
@@ -134,7 +138,10 @@ def _root(error: BaseException) -> BaseException:
     # an unknown or badly typed setting is the user's input, not a fault of the program
     if any(base.__name__ in ("HydraException", "OmegaConfBaseException") for base in type(error).__mro__):
         cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
-        return ValueError(str(error).replace("\nTo append", " To append") + cause)
+        text = str(error).replace("\nTo append", " To append") + cause
+        if "'hydra/launcher/" in text or "'hydra/sweeper/" in text:
+            text += "\nwhat hydra lacks may come with: pip install 'espalike[sweep]'"
+        return ValueError(text)
     return error
 
 
@@ -162,35 +169,44 @@ def _run_job(name: str, arguments: Sequence[str], debug: bool) -> int:
         raise ValueError("--experimental-rerun unpickles a file and is refused; repeat the overrides instead")
     statuses: list[int] = []
     try:
-        _compose(name, arguments, module.run, statuses, debug)
-    except SystemExit as stop:  # hydra's own usage errors, and --cfg, --info
-        if stop.code not in (0, None):
-            return 2
-    if len(statuses) < 2:
-        return max(statuses, default=0)
-    return 2 if min(statuses) == 2 else min(max(statuses), 1)
+        _compose(name, arguments, module, statuses, debug)
+    except SystemExit as stop:  # hydra's own usage errors; --cfg, --info; the end of a sweep
+        return stop.code if isinstance(stop.code, int) else 2 if stop.code else 0
+    return max(statuses, default=0)
 
 
-def _compose(name: str, arguments: Sequence[str], run: Callable[..., int], statuses: list[int], debug: bool) -> None:
-    """Compose `configs/<name>.yaml` with the overrides and call `run` once, or once a job with `--multirun`.
+def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: list[int], debug: bool) -> None:
+    """Compose `configs/<name>.yaml` with the overrides and call the module's `run`, with `--multirun` several times.
 
-    Hydra itself writes nothing, except `multirun.yaml` (the sweep) into the sweep's `out`.
+    Hydra itself writes nothing, except `multirun.yaml` (the sweep) into the sweep's `out`. A sweep may run elsewhere,
+    so that what `run` does must be found in files; what a sweeper minimises is the module's `objective(out)`.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
     from omegaconf import open_dict
 
-    def job(cfg) -> None:
+    from espalike.cli.sweep import note
+
+    run, objective = module.run, getattr(module, "objective", None)
+
+    def job(cfg) -> float | None:
         settings = HydraConfig.get()
-        if settings.mode == RunMode.MULTIRUN:
+        sweep = settings.mode == RunMode.MULTIRUN
+        if sweep:
             with open_dict(cfg):
                 cfg.out = os.path.join(settings.sweep.dir, settings.sweep.subdir)
             print(f"run {settings.job.num}: {settings.job.override_dirname or 'as configured'} -> {cfg.out}")
         try:
-            statuses.append(run(cfg))
+            status = run(cfg)
         except Exception as error:  # told here, before hydra adds words of its own; one failed run ends no sweep
-            statuses.append(_report(error, debug))
+            status = _report(error, debug)
+        statuses.append(status)
+        if not sweep:
+            return None
+        value = objective(cfg.out) if objective and status == 0 else None
+        note(cfg.out, settings.job.num, list(settings.overrides.task), status, value)
+        return value
 
     given = {a.lstrip("+~").partition("=")[0] for a in arguments}
     quiet = [setting for setting in (f"hydra.job.name={name}", *QUIET) if setting.partition("=")[0] not in given]

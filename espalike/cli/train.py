@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 from collections.abc import Sequence
@@ -80,6 +81,17 @@ def run(cfg: DictConfig) -> int:
     if first:
         _finish(out, plain)
     return 0
+
+
+def objective(out: str | Path) -> float:
+    """The lowest validation loss of a run; of an ensemble, the mean of the members'. What sweeps minimise."""
+    folder = Path(out)
+    tables = [folder / "metrics.csv"] if (folder / "metrics.csv").is_file() else folder.glob("member-*/metrics.csv")
+    lowest = []
+    for table in tables:
+        with open(table, newline="") as file:
+            lowest.append(min(float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]))
+    return sum(lowest) / len(lowest)
 
 
 def _prepared(plain: dict[str, Any], seed: int) -> tuple[pl.LightningModule, tuple[Any, Any]]:
