@@ -9,7 +9,6 @@ a ratio is the median over rounds of the ratio within the round.
   double backward   energies from positions, forces by autograd with a graph, the loss differentiated through both
   computed          internal coordinates and Wilson B rows computed in the step, closed-form slopes
   stored            internal coordinates and B rows lie beside the data
-  fused             stored, and the terms' slopes compiled by torch.compile (needs a C++ compiler)
 
 `folded`: the nonbonded terms are frozen and their energies and forces taken off the labels beforehand, which is how the
 peers train. `all learned`: everything is in every step. The bandwidth floor is the time it takes to read the stored
@@ -42,6 +41,7 @@ from espalike.energy import energy
 from espalike.internal import Stored, measure
 from espalike.model import ForceFieldModel, from_config
 from espalike.terms.base import PairTerm
+from espalike.train.memory import keep_freed_memory
 from espalike.train.objective import Objective
 from espalike.types import Batch, Bound, MMSystem, Prediction
 
@@ -79,7 +79,7 @@ MOLECULES = (
     "CC(C)CC(NC(=O)C(CC(C)C)NC(C)=O)C(=O)NCC(=O)O",
     "CCCC(C)C1(CC)C(=O)NC(=O)NC1=O",
 )
-PATHS = ("double backward", "computed", "stored", "fused")
+PATHS = ("double backward", "computed", "stored")
 SETTINGS = ("folded", "all learned")
 CONFORMERS = 32
 
@@ -172,7 +172,7 @@ class Problem:
         if path == "double backward":
             return double_backward(system, self.batch.xyz)
         stored = None if path == "computed" else self.stored
-        return energy(system, self.batch.xyz, create_graph=True, stored=stored, fused=path == "fused")
+        return energy(system, self.batch.xyz, create_graph=True, stored=stored)
 
     def differentiate(self, path: str, system: MMSystem) -> None:
         """The loss and all its gradients."""
@@ -289,8 +289,7 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """All measurements; what `--json` writes."""
-    paths = [path for path in PATHS if arguments.fused or path != "fused"]
-    fast = paths[-1]
+    paths, fast = list(PATHS), PATHS[-1]
     batch = labelled(MOLECULES[: arguments.molecules], CONFORMERS, torch.float32, arguments.device)
     many = CONFORMERS * arguments.molecules
     tables: dict[str, Any] = {}
@@ -372,11 +371,11 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=128, help="of the network; 128 gives about 0.5 M parameters")
     parser.add_argument("--molecules", type=int, default=len(MOLECULES))
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--no-fused", dest="fused", action="store_false", help="leave torch.compile out")
     parser.add_argument("--scaling", action="store_true", help="also the cost against sizes")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", metavar="FILE", help="write everything measured")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as in training
     result = run(arguments)
     show(result, Console(width=max(Console().width, 130)))
     if arguments.json:

@@ -7,14 +7,14 @@ follow, as in `espalike.internal`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from espalike.internal import Stored, Values, Wanted, measured, wanted
-from espalike.terms.base import PairTerm, Term
+from espalike.terms.base import PairTerm
 from espalike.types import Bound, MMSystem, Prediction
 
 
@@ -37,27 +37,37 @@ def _scaled(bound: Bound, u: Tensor) -> Tensor:
     return u * torch.where(bound.tuples.is14, bound.scale14.to(u.dtype), 1.0).unsqueeze(-1)
 
 
-def _forces(needed: Sequence[Wanted], values: Sequence[Values], slopes: Sequence[Tensor | None], x: Tensor) -> Tensor:
-    """−Bᵀ ∂u/∂q, shape `(N, 3, K)`."""
-    force = torch.zeros_like(x)
-    for coordinate, measure, slope in zip(needed, values, slopes, strict=True):
-        if slope is None:
-            continue
-        atoms = coordinate.idx.unbind(-1)
-        last: Tensor | None = None
-        for i, row in zip(atoms, measure.rows, strict=False):
-            pull = slope.unsqueeze(1) * row
-            force.index_add_(0, i, pull, alpha=-1)
-            last = pull if last is None else last + pull
-        assert last is not None
-        force.index_add_(0, atoms[-1], last)
-    return force
+class _Forces(torch.autograd.Function):
+    """−Bᵀ ∂u/∂q, shape `(N, 3, K)`, and how it depends on ∂u/∂q: −B, written out as autograd would copy each part."""
+
+    @staticmethod
+    def forward(ctx, needed: Sequence[Wanted], values: Sequence[Values], x: Tensor, *slopes: Tensor) -> Tensor:
+        """Forces on the atoms."""
+        ctx.needed, ctx.values = needed, values
+        force = torch.zeros_like(x, memory_format=torch.contiguous_format)
+        for coordinate, measure, slope in zip(needed, values, slopes, strict=True):
+            *atoms, last = coordinate.idx.unbind(-1)
+            pulls = [slope.unsqueeze(1) * row for row in measure.rows]
+            for i, pull in zip(atoms, pulls, strict=True):
+                force.index_add_(0, i, pull, alpha=-1)
+            force.index_add_(0, last, sum(pulls[1:], pulls[0]))
+        return force
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope: Tensor):
+        """What a loss on forces says of each ∂u/∂q."""
+        slope = slope.contiguous()
+        return None, None, None, *(_along(slope, w.idx, v.rows) for w, v in zip(ctx.needed, ctx.values, strict=True))
 
 
-@cache
-def _fused(term: type[Term]) -> Callable[..., tuple[Tensor, tuple[Tensor, ...]]]:
-    """A form's slopes as one kernel; as they are where they come from autograd, which torch.compile cannot take."""
-    return term.slopes if term.slopes is Term.slopes else torch.compile(term.slopes, dynamic=True)
+def _along(g: Tensor, idx: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
+    """−B g, shape `(T, K)`: a vector on each atom, seen along the coordinates' rows."""
+    *atoms, last = idx.unbind(-1)
+    away = g.index_select(0, last)
+    return torch.stack([((away - g.index_select(0, i)) * row).sum(1) for i, row in zip(atoms, rows, strict=True)]).sum(
+        0
+    )
 
 
 def energy(
@@ -66,7 +76,6 @@ def energy(
     forces: bool = True,
     create_graph: bool = False,
     stored: Stored | None = None,
-    fused: bool = False,
 ) -> Prediction:
     """Energies and forces of molecules at coordinates, in the dtype of the coordinates.
 
@@ -78,7 +87,6 @@ def energy(
             forces, energies are differentiable whenever gradients are enabled.
         stored: internal coordinates at `xyz` of the system's tuples by kind, as far as they are known; the others are
             measured.
-        fused: whether the terms' slopes are compiled, which takes half a minute once and a C++ compiler.
 
     Returns:
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
@@ -88,10 +96,13 @@ def energy(
     """
     if xyz.ndim != 3 or xyz.shape[1:] != (len(system.numbers), 3):
         raise ValueError(f"coordinates must have shape (K, {len(system.numbers)}, 3); got {tuple(xyz.shape)}")
-    x = xyz.detach().permute(1, 2, 0).contiguous()
-    needed, places = wanted(system.terms, len(x))
-    values = [(stored or {}).get((w.kind, w.coordinate)) or measured(w.coordinate, w.idx, x) for w in needed]
-    slopes: list[Tensor | None] = [None] * len(needed)
+    needed, places = wanted(system.terms, len(system.numbers))
+    known = [(stored or {}).get((w.kind, w.coordinate)) for w in needed]
+    x = xyz.detach().permute(1, 2, 0)
+    if not all(known):
+        x = x.contiguous()
+    values = [v or measured(w.coordinate, w.idx, x) for v, w in zip(known, needed, strict=True)]
+    slopes: list[Tensor | None] = [None] * len(needed)  # each is some term's
     by_term = []
     with torch.set_grad_enabled(torch.is_grad_enabled() and (create_graph or not forces)):
         for bound in system.terms:
@@ -99,7 +110,7 @@ def energy(
             q = tuple(values[n].q if rows is None else values[n].q.index_select(0, rows) for n, rows in where)
             p = _parameters(bound, x.dtype)
             if forces:
-                u, own = _fused(type(bound.term))(bound.term, q, p) if fused else bound.term.slopes(q, p)
+                u, own = bound.term.slopes(q, p)
                 for (n, rows), slope in zip(where, own, strict=True):
                     slopes[n] = _added(slopes[n], _scaled(bound, slope), rows, values[n].q)
             else:
@@ -107,7 +118,7 @@ def energy(
             u = _scaled(bound, u)
             by_term.append(u.new_zeros(system.n_mols, u.shape[1]).index_add(0, bound.tuples.mol, u))
         total = torch.stack(by_term).sum(0) if by_term else x.new_zeros(system.n_mols, x.shape[2])
-        force = _forces(needed, values, slopes, x).permute(2, 0, 1) if forces else None
+        force = _Forces.apply(needed, values, x, *slopes).permute(2, 0, 1).contiguous() if forces else None
     return Prediction(total.transpose(0, 1), force, tuple(u.transpose(0, 1) for u in by_term))
 
 

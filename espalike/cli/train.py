@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from espalike.data.collate import StoreDataset
     from espalike.data.store import Store
     from espalike.model import ForceFieldModel
+    from espalike.train.lightning import TrainingModule
 
 HELP = """
 Train a force field: a graph network that reads class I parameters off the molecular graph.
@@ -39,6 +40,8 @@ last.ckpt (to resume from), worst.csv (the worst validation molecules of each ep
   trainer=cpu|gpu|ddp|slurm      where; trainer.precision=bf16-mixed runs the network, not the physics, in bfloat16
   schedule=warmup_cosine|constant|plateau   learning rate over training
   report=true                    also report.html: curves, terms, worst molecules drawn, parameters, on one page
+  start=MODEL, freeze=[...]      go on from a model, some of it as it is; experiment=finetune, experiment=bespoke
+  ensemble=N                     N models from different seeds, as one model file with their spread
   save_every=N, resume=true|auto checkpoint every N steps too; go on from it (auto: where there is one)
 
 Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, schedule, data, trainer,
@@ -57,7 +60,10 @@ def run(cfg: DictConfig) -> int:
     from pytorch_lightning.utilities import rank_zero_only
 
     from espalike.train import launch
+    from espalike.train.memory import keep_freed_memory
 
+    if cfg.ensemble != 1:
+        return _ensemble(cfg)
     out = Path(cfg.out)
     out.mkdir(parents=True, exist_ok=True)
     plain = _plain(cfg)
@@ -67,6 +73,7 @@ def run(cfg: DictConfig) -> int:
     if number := launch.to_start(plain["trainer"]):
         launch.start(number, out / "config.yaml")
         return 0
+    keep_freed_memory()
     if cfg.threads:
         torch.set_num_threads(cfg.threads)
     seed = pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -83,6 +90,36 @@ def run(cfg: DictConfig) -> int:
     return 0
 
 
+def _ensemble(cfg: DictConfig) -> int:
+    """Train the members one after the other, each with a seed and a folder of its own, and make one model of them."""
+    from pytorch_lightning.utilities import rank_zero_only
+
+    from espalike.train.ensemble import assembled, validate
+
+    if cfg.ensemble < 2:
+        raise ValueError(f"ensemble={cfg.ensemble}: expected the number of members, or 1 for a single model")
+    out, files = Path(cfg.out), []
+    for number in range(cfg.ensemble):
+        folder = out / f"member-{number + 1}"
+        own = {"ensemble": 1, "seed": cfg.seed + number, "out": str(folder), "resume": "auto" if cfg.resume else False}
+        print(f"member {number + 1} of {cfg.ensemble}")
+        run(cast("DictConfig", OmegaConf.merge(cfg, own)))
+        files.append(folder / "model.espalike")
+    if getattr(rank_zero_only, "rank", 0) == 0:
+        plain = _plain(cfg)
+        _write_config(out / "config.yaml", plain)
+        with redirect_stdout(io.StringIO()):
+            module, (_, validation) = _prepared(plain, cfg.seed)
+        ensemble = assembled(files, plain)
+        validate(ensemble, module, validation)
+        ensemble.save(out / "model.espalike")
+        print(f"wrote {out / 'model.espalike'} of {cfg.ensemble} members; validation of their mean:")
+        assert ensemble.provenance is not None
+        for name, value in ensemble.provenance.figures["validation"].items():
+            print(f"  {name} {value:g}")
+    return 0
+
+
 def objective(out: str | Path) -> float:
     """The lowest validation loss of a run; of an ensemble, the mean of the members'. What sweeps minimise."""
     folder = Path(out)
@@ -94,7 +131,7 @@ def objective(out: str | Path) -> float:
     return sum(lowest) / len(lowest)
 
 
-def _prepared(plain: dict[str, Any], seed: int) -> tuple[pl.LightningModule, tuple[Any, Any]]:
+def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[Any, Any]]:
     """What is trained, and the loaders of training and validation."""
     from hydra.utils import instantiate
 
@@ -204,7 +241,9 @@ def _model(
     model.provenance.notes = {"forcefield": plain["forcefield"]["name"], "training": plain}
     if start:
         known = seen_before(start, val.keys())
-        print(f"from {plain['start']}" + (f", which was trained on {known} of the validation molecules" if known else ""))
+        print(
+            f"from {plain['start']}" + (f", which was trained on {known} of the validation molecules" if known else "")
+        )
         add_history(model, start, plain["start"])
     freeze(model, plain["freeze"])
     return model

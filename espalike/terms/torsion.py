@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from espalike.geometry import Angle, Dihedral
 from espalike.terms.base import OUTER_3, REVERSAL_4, Param, Term
@@ -11,6 +12,53 @@ PERIODS = (1, 2, 3, 4, 5, 6)
 """Periodicities of proper torsions."""
 _STEEPEST = 1.0 - 1e-9
 """Sine of the largest out-of-plane angle that has a slope."""
+
+
+_CHEBYSHEV = torch.tensor(
+    [
+        [1, 0, 0, 0, 0, 0, 0],
+        [0, 1, 0, 0, 0, 0, 0],
+        [-1, 0, 2, 0, 0, 0, 0],
+        [0, -3, 0, 4, 0, 0, 0],
+        [1, 0, -8, 0, 8, 0, 0],
+        [0, 5, 0, -20, 0, 16, 0],
+        [-1, 0, 18, 0, -48, 0, 32],
+    ]
+)
+"""cos nφ, n = 0…6, as polynomials of cos φ: coefficients of cosᵐ φ by row."""
+
+
+class CosinePolynomial(torch.autograd.Function):
+    """Σₘ aₘ cosᵐφ and its derivative by φ, with the derivatives of both by the coefficients written out.
+
+    Coefficients `(T, m)`, angles `(T, K)`. By autograd every power and every product would be kept and passed again.
+    """
+
+    @staticmethod
+    def forward(ctx, phi: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Horner's scheme for the polynomial and for its derivative."""
+        c, s = torch.cos(phi), torch.sin(phi)
+        ctx.save_for_backward(c, s)
+        ctx.terms = a.shape[1]
+        columns = a.unsqueeze(1).unbind(-1)
+        value, slope = columns[-1].expand_as(c), torch.zeros_like(c)
+        for column in columns[-2::-1]:
+            slope = torch.addcmul(value, slope, c)
+            value = torch.addcmul(column, value, c)
+        return value, -slope * s
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_value: Tensor, of_slope: Tensor):
+        """By the coefficients only: Σ over conformers of what a loss says, times a power of the cosine."""
+        c, s = ctx.saved_tensors
+        first, second = of_value, -of_slope * s
+        slopes = [first.sum(-1)]
+        for m in range(1, ctx.terms):
+            slopes.append(m * second.sum(-1))
+            first, second = first * c, second * c
+            slopes[-1] = slopes[-1] + first.sum(-1)
+        return None, torch.stack(slopes, -1)
 
 
 class PeriodicProper(Term):
@@ -36,15 +84,9 @@ class PeriodicProper(Term):
         return total
 
     def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As in `Term.slopes`; sin nφ by the same recurrence."""
-        (phi,) = q
-        c, s = torch.cos(phi), torch.sin(phi)
-        (cosine, before), (sine, earlier) = (c, torch.ones_like(c)), (s, torch.zeros_like(s))
-        u, slope = p[0] * (1.0 + c), -p[0] * s
-        for n, k in enumerate(p[1:], start=2):
-            cosine, before = 2.0 * c * cosine - before, cosine
-            sine, earlier = 2.0 * c * sine - earlier, sine
-            u, slope = u + k * (1.0 + cosine), slope - n * k * sine
+        """As in `Term.slopes`."""
+        k = torch.cat([torch.stack(p).sum(0), *p], -1)
+        u, slope = CosinePolynomial.apply(q[0], k @ _CHEBYSHEV.to(k))
         return u, (slope,)
 
 
@@ -140,6 +182,11 @@ class RyckaertBellemans(Term):
         for c in (p[3], p[2], p[1], p[0]):
             total = total * u + c
         return total
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """As in `Term.slopes`."""
+        u, slope = CosinePolynomial.apply(q[0], torch.cat([(-1) ** n * c for n, c in enumerate(p)], -1))
+        return u, (slope,)
 
 
 class WilsonImproper(Term):

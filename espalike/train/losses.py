@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from espalike.terms.base import Param
-from espalike.train.processes import shared_mean
+from espalike.train.processes import shared_mean, shared_ratio
 from espalike.types import Batch, Bound, Kind, MMSystem, Prediction
 from espalike.units import BOLTZMANN, COULOMB
 
@@ -46,8 +46,9 @@ def force_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: flo
     assert batch.mask is not None
     assert prediction.forces is not None
     known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
-    error = (prediction.forces - torch.where(known, batch.forces, 0.0)) / scale
-    return shared_mean(error**2 * factors[batch.mol].unsqueeze(-1), known)
+    error = torch.where(known, prediction.forces - batch.forces, 0.0)
+    each = error.square().sum((0, 2)) / scale**2  # of each atom: factors are few, components are many
+    return shared_ratio((each * factors[batch.mol]).sum(), known.sum())
 
 
 def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: float, scale: float) -> Tensor:

@@ -51,8 +51,12 @@ def shared_mean(values: Tensor, where: Tensor) -> Tensor:
         values: any shape.
         where: bool, of the same shape.
     """
-    total = torch.where(where, values, 0.0).sum()
-    return total * n_processes() / summed(where.sum()).clamp_min(1)
+    return shared_ratio(torch.where(where, values, 0.0).sum(), where.sum())
+
+
+def shared_ratio(total: Tensor, count: Tensor) -> Tensor:
+    """The same of a sum over this process' batch and of how many values it holds."""
+    return total * n_processes() / summed(count).clamp_min(1)
 
 
 class Means:
