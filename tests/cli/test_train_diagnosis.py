@@ -169,14 +169,6 @@ def test_the_worst_molecules_are_those_of_the_evaluator(trained, store, tmp_path
         assert float(row["forces_rmse"]) == pytest.approx(float(line["force_rmse"]), rel=1e-3)
 
 
-def test_a_resumed_run_keeps_the_worst_of_earlier_epochs(store, tmp_path):
-    assert train(store, tmp_path, "trainer.max_epochs=1") == 0
-    first = worst(tmp_path)
-    assert train(store, tmp_path, "resume=true") == 0
-    assert [row["epoch"] for row in worst(tmp_path)] == ["0", "0", "1", "1"]
-    assert worst(tmp_path)[:2] == first
-
-
 class Page(HTMLParser):
     """Tags, addresses and text of a page."""
 
@@ -209,12 +201,11 @@ def test_the_report_stands_alone(trained):
 
 
 def test_nothing_is_diagnosed_when_it_is_switched_off(store, tmp_path):
-    assert train(store, tmp_path, "diagnosis=false", "report=true", "trainer.max_epochs=1") == 0
+    assert train(store, tmp_path, "diagnosis=false", "trainer.max_epochs=1") == 0
     assert not (tmp_path / "worst.csv").exists()
     (header, *_) = (tmp_path / "metrics.csv").read_text().splitlines()
     assert "grad" not in header
     assert "term" not in header
-    assert "diagnosis=false" in (tmp_path / "report.html").read_text()
 
 
 def test_parameters_of_the_report_are_the_models(trained, monkeypatch):
