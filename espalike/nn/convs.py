@@ -72,4 +72,4 @@ class GAT(nn.Module):
         weight = torch.exp(score - largest.index_select(0, target))
         norm = torch.zeros_like(largest).index_add(0, target, weight)
         message = z.index_select(0, source) * (weight / norm.index_select(0, target)).unsqueeze(-1)
-        return torch.zeros_like(z).index_add(0, target, message).flatten(1) + self.bias
+        return message.new_zeros(z.shape).index_add(0, target, message).flatten(1) + self.bias

@@ -26,7 +26,7 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, edges: Tensor) -> Tensor:
         """Representations, shape `(N, width)`, from features `(N, F)` and directed edges `(2, E)`."""
-        h = self.enter(x)
+        h = self.enter(x).to(x.dtype)  # the sum of all layers stays in full precision under autocast
         for conv, norm in zip(self.convs, self.norms, strict=True):
             h = h + nn.functional.silu(conv(norm(h), edges))
         return self.leave(h)

@@ -40,6 +40,11 @@ def _named(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"loss": total, **{f"{name}_loss": value for name, value in losses.items()}}
 
 
+def _physics(batch: Batch) -> torch.autocast:
+    """Where mixed precision ends: energies, forces and losses are computed in the precision of the coordinates."""
+    return torch.autocast(batch.x.device.type, enabled=False)
+
+
 class TrainingModule(pl.LightningModule):
     """Trains a `ForceFieldModel` on batches of labelled conformers.
 
@@ -75,12 +80,15 @@ class TrainingModule(pl.LightningModule):
         """Parameters, energies and forces of a batch; in training, energies and forces can be differentiated."""
         assert batch.xyz is not None
         system = self.model(batch)
-        return system, energy(system, batch.xyz, create_graph=True) if training else sliced_energy(system, batch.xyz)
+        with _physics(batch):
+            prediction = energy(system, batch.xyz, create_graph=True) if training else sliced_energy(system, batch.xyz)
+        return system, prediction
 
     def losses(self, system: MMSystem, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
         """Unweighted losses of a batch."""
         start = None if self.start is None else self.start(batch)
-        return self.objective.losses(system, prediction, batch, self.factors, start)
+        with _physics(batch):
+            return self.objective.losses(system, prediction, batch, self.factors, start)
 
     def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, MMSystem, Prediction]:
         system, prediction = self.predict(batch, training)
