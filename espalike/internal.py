@@ -9,7 +9,7 @@ along contiguous memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from espalike.geometry import Angle, Coordinate, Dihedral, Distance
+from espalike.terms.base import Term
 from espalike.types import Bound, Kind, Moves
 
 LENDERS: dict[type, tuple[Kind, Coordinate]] = {
@@ -91,16 +92,31 @@ def wanted(terms: Sequence[Bound], n_atoms: int) -> tuple[list[Wanted], dict[tup
     for bound in terms:
         idx, kind = bound.tuples.idx, bound.term.kind
         for coordinate in bound.term.coordinates:
-            lender, as_listed = LENDERS[type(coordinate)]
+            lender, as_listed = _lender(kind, coordinate, listed)
             if (id(idx), coordinate) in places:
                 continue
-            if lender in listed and lender is not kind and _is_path(kind, coordinate.atoms):
+            if lender is not kind:
                 rows = rows_of(idx[:, coordinate.atoms], listed[lender], n_atoms)
                 if rows is not None:
                     places[id(idx), coordinate] = own(lender, listed[lender], as_listed), rows
                     continue
             own(kind, idx, coordinate)
     return needed, places
+
+
+def needs(terms: Sequence[Term]) -> tuple[tuple[Kind, Coordinate], ...]:
+    """What `wanted` will list for these terms, of whatever molecules."""
+    kinds = {term.kind for term in terms}
+    found = [_lender(term.kind, coordinate, kinds) for term in terms for coordinate in term.coordinates]
+    return tuple(dict.fromkeys(found))
+
+
+def _lender(kind: Kind, coordinate: Coordinate, listed: Container[Kind]) -> tuple[Kind, Coordinate]:
+    """Tuples among which a coordinate is looked up, and which of theirs it is; itself where that cannot be."""
+    lender, as_listed = LENDERS[type(coordinate)]
+    if lender in listed and lender is not kind and _is_path(kind, coordinate.atoms):
+        return lender, as_listed
+    return kind, coordinate
 
 
 def _is_path(kind: Kind, atoms: tuple[int, ...]) -> bool:

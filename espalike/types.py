@@ -15,6 +15,10 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from espalike.geometry import Coordinate
+    from espalike.internal import Values
     from espalike.terms.base import Term
 
 
@@ -206,6 +210,7 @@ class Batch(Moves):
             network need not look at both; None when not known.
         net_charge: formal net charge [e] of each molecule, shape `(M,)`.
         tuples: tuples by kind.
+        coordinates: internal coordinates at `xyz` that are stored with the data, by kind and coordinate, or None.
         xyz: coordinates [Å], shape `(K, N, 3)`, or None when only parameters are wanted.
         energy: reference energies relative to each molecule's mean [kcal/mol], shape `(K, M)`; NaN where unknown.
         forces: reference forces [kcal/mol/Å], shape `(K, N, 3)`; NaN where unknown.
@@ -229,6 +234,7 @@ class Batch(Moves):
     net_charge: torch.Tensor
     tuples: dict[Kind, Tuples]
     orbit: torch.Tensor | None = None
+    coordinates: Mapping[tuple[Kind, Coordinate], Values] | None = None
     xyz: torch.Tensor | None = None
     energy: torch.Tensor | None = None
     forces: torch.Tensor | None = None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from espalike.data.collate import StoreDataset
     from espalike.data.store import Store
     from espalike.model import ForceFieldModel
+    from espalike.terms.base import Term
     from espalike.train.lightning import TrainingModule
 
 HELP = """
@@ -152,7 +153,7 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
         f"conformers) from {', '.join(train.sources)}; "
         f"{sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    return module, _loaders(train, val, plain["data"], seed)
+    return module, _loaders(train, val, model.terms, plain["data"], seed)
 
 
 def _to_resume(out: Path, resume: bool | str) -> str | None:
@@ -249,17 +250,34 @@ def _model(
     return model
 
 
-def _loaders(train: StoreDataset, val: StoreDataset, data: dict[str, Any], seed: int) -> tuple[Any, Any]:
+def _loaders(
+    train: StoreDataset, val: StoreDataset, terms: Sequence[Term], data: dict[str, Any], seed: int
+) -> tuple[Any, Any]:
     """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation."""
+    from rich.console import Console
+    from rich.progress import track
+
     from espalike.data.batches import Batches, loader_of
+    from espalike.data.coordinates import Coordinates
     from espalike.data.sampler import EpochSampler, WholeEntries
 
     size, cache = data["batch_size"], data["cache"] * 2**20
     options = {name: data[name] for name in ("every_source", "bucketed")}
     planned = EpochSampler(train.counts, size, data["conformers"], data["epoch"], seed, sources=train.source, **options)
     whole = WholeEntries(val.counts, val.atoms, size)
+    folder = None if data["coordinates_dir"] is None else Path(data["coordinates_dir"])
+    console = Console(stderr=True)
+    stored = Coordinates.of(
+        train,
+        terms,
+        data["coordinates"],
+        folder,
+        progress=lambda entries: track(entries, "internal coordinates", console=console, transient=True),
+    )
+    if stored is not None:
+        print(f"internal coordinates: {stored.nbytes / 1e6:,.1f} MB in {stored.path}")
     return (
-        loader_of(Batches(train, cache=cache), planned, data["workers"]),
+        loader_of(Batches(train, cache=cache, coordinates=stored), planned, data["workers"]),
         loader_of(Batches(val, cache=cache), whole, data["workers"]),
     )
 

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from espalike.data.collate import relative
 from espalike.data.columns import Column, ranges
+from espalike.data.coordinates import Coordinates
 from espalike.data.dataset import PAGES, StoreDataset
 from espalike.data.graph import Graph, featurized
 from espalike.data.sampler import Picks
@@ -69,15 +70,22 @@ class Batches(Dataset[Batch]):
         dataset: the entries.
         dtype: of all floating tensors.
         cache: most bytes of graphs that are kept.
+        coordinates: the entries' stored internal coordinates, or None where they are measured in each step.
     """
 
-    def __init__(self, dataset: StoreDataset, dtype: torch.dtype = torch.float32, cache: int = CACHE):
-        self.dataset, self.dtype, self.cache = dataset, dtype, cache
+    def __init__(
+        self,
+        dataset: StoreDataset,
+        dtype: torch.dtype = torch.float32,
+        cache: int = CACHE,
+        coordinates: Coordinates | None = None,
+    ):
+        self.dataset, self.dtype, self.cache, self.coordinates = dataset, dtype, cache, coordinates
         self._first = dataset.distinct()
         self.graphs = GraphTable(len(self._first), int(dataset.atoms.max()), cache, self._graph)
 
     def __reduce__(self):
-        return Batches, (self.dataset, self.dtype, self.cache)  # another process maps and fills its own
+        return Batches, (self.dataset, self.dtype, self.cache, self.coordinates)  # which maps and fills its own
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -106,6 +114,7 @@ class Batches(Dataset[Batch]):
             **self.graphs.fields(data.molecules[entries], self.dtype),
             **self._per_atom(entries, chosen, mask),
             **self._per_molecule(entries, chosen, mask),
+            coordinates=None if self.coordinates is None else self.coordinates.batch(entries, chosen),
             esp=self._potentials(picks),
             mask=torch.from_numpy(mask),
             level=torch.from_numpy(data.level[entries].astype(np.int64)),

@@ -81,7 +81,10 @@ class TrainingModule(pl.LightningModule):
         assert batch.xyz is not None
         system = self.model(batch)
         with _physics(batch):
-            prediction = energy(system, batch.xyz, create_graph=True) if training else sliced_energy(system, batch.xyz)
+            if training:
+                prediction = energy(system, batch.xyz, create_graph=True, stored=batch.coordinates)
+            else:
+                prediction = sliced_energy(system, batch.xyz)
         return system, prediction
 
     def losses(self, system: MMSystem, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
