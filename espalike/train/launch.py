@@ -37,6 +37,7 @@ def start(number: int, config: Path) -> None:
         min_nodes=1,
         max_nodes=1,
         nproc_per_node=number,
+        run_id="espalike",
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
         max_restarts=0,

@@ -1,5 +1,10 @@
 """Two processes against one with the same global batch: gradients to 1e-10 in float64, and the program itself."""
 
+import csv
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +138,29 @@ def test_sums_and_means_over_processes(tmp_path):
     assert one["n"] == two["n"] == 2
     expected = {"x": (0.5 + 4.0) / 2, "y": 1.0}
     assert one["means"] == two["means"] == [expected, expected, {}]
+
+
+def program(folder, *settings):
+    command = [sys.executable, "-m", "espalike.cli.main", "train", "experiment=quickstart", "model=tiny", "out=run"]
+    sizes = ["data.batch_size=16", "data.conformers=3", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
+    where = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "threads=1"]
+    return subprocess.run(
+        [*command, *sizes, *where, *settings], cwd=folder, env=os.environ, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+def test_espalike_train_in_two_processes(tmp_path):
+    done = program(tmp_path, "ema=0.9")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("training and") == done.stdout.count("wrote ") == 1
+    with open(tmp_path / "run" / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["2", "4"]  # 63 entries, two times 16 a step
+    assert (tmp_path / "run" / "model.espalike").is_file()
+    more = program(tmp_path, "ema=0.9", "resume=true", "trainer.max_epochs=3")
+    assert more.returncode == 0, more.stderr
+    failed = program(tmp_path, "data.level=nowhere")
+    assert failed.returncode == 2
+    assert "no store holds level of theory 'nowhere'" in failed.stderr
+    assert "one of 2 processes failed" in failed.stderr

@@ -217,6 +217,40 @@ def test_told_to_stop_by_sigterm_it_loses_no_step(store, whole, tmp_path):
     assert_same(tmp_path, whole(*options))
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_slurm_job_whose_time_is_over_is_requeued_and_goes_on(store, tmp_path, monkeypatch):
+    """SLURM's environment of one task, and a `scontrol` that keeps what it is told."""
+    (tmp_path / "bin").mkdir()
+    for name in ("scontrol", "srun"):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}.txt\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    task = {"NTASKS": 1, "NTASKS_PER_NODE": 1, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "NNODES": 1}
+    for name, value in {**task, "JOB_ID": 4711, "JOB_NAME": "train", "NODELIST": "127.0.0.1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    options = ("trainer=slurm", "trainer.accelerator=cpu", "trainer.devices=1", "save_every=null")
+    (tmp_path / "whole").mkdir(), (tmp_path / "cut").mkdir()
+    assert in_child(lambda: train(store, tmp_path / "whole", *options)) == 0
+
+    def run():
+        step = TrainingModule.on_before_zero_grad
+
+        def warn(self, *args):
+            if self.global_step == 4:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return step(self, *args)
+
+        TrainingModule.on_before_zero_grad = warn
+        return train(store, tmp_path / "cut", *options)
+
+    assert in_child(run) == 2
+    assert (tmp_path / "scontrol.txt").read_text() == "requeue 4711\n"
+    assert torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"] == 5
+    assert in_child(lambda: train(store, tmp_path / "cut", *options)) == 0
+    assert_same(tmp_path / "cut", tmp_path / "whole")
+
+
 def test_a_setting_that_makes_no_sense_is_refused(store, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert train(store, tmp_path, "save_every=0") == 2
