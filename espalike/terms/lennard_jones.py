@@ -19,9 +19,10 @@ class LennardJones(VanDerWaals):
         return 4.0 * epsilon * (six * six - six)
 
     def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As in `Term.slopes`; what depends on distances alone carries no gradient."""
+        """As in `Term.slopes`, as A/r¹² − B/r⁶: what depends on distances alone carries no gradient."""
         (r,), (sigma, epsilon) = q, p
-        r6, size6 = r**-6, sigma**6
-        dispersion = 4.0 * epsilon * size6 * r6
-        repulsion = size6 * r6 * dispersion
-        return repulsion - dispersion, (6.0 / r * (dispersion - 2.0 * repulsion),)
+        inverse = 1.0 / (r * r)
+        r6, size6 = inverse * inverse * inverse, sigma**6
+        b = 4.0 * epsilon * size6
+        repulsion = b * size6 * r6
+        return (repulsion - b) * r6, ((b - 2.0 * repulsion) * (6.0 * r6 / r),)
