@@ -122,30 +122,29 @@ def task_memory(store: Path, trained: int, batch: int, conformers: int, graphs: 
     return {**peak, **seen}
 
 
-class InMemory:
-    """A data set with every array and graph in memory: what mapping is compared with."""
+def in_memory(path: Path):
+    """A store whose files are in memory: what mapping is compared with."""
+    import pyarrow as pa
 
-    def __init__(self, dataset):
-        from dataclasses import replace
+    from espalike.data.shards import data_files
+    from espalike.data.store import Store
 
-        self.items = []
-        for i in range(len(dataset)):
-            item = dataset[i]
-            self.items.append(replace(item, **{n: np.array(getattr(item, n)) for n in ("xyz", "energy", "forces")}))
+    class InMemory(Store):
+        def release(self) -> None:
+            pass
 
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, pick):
-        return self.items[pick.entry].take(pick.conformers)
+    manifest = Store.open(path).manifest
+    files = [(path / name).read_bytes() for name in data_files(manifest)]
+    tables = [pa.ipc.open_file(pa.py_buffer(file)).read_all() for file in files]
+    return InMemory(path, manifest, pa.concat_tables(tables), files)
 
 
-def loader_of(dataset, sampler, workers: int = 0):
-    from torch.utils.data import DataLoader
+def batches_of(store, graphs: int):
+    """Training batches of a store, with so many MB of graphs."""
+    from espalike.data.batches import Batches
+    from espalike.data.dataset import StoreDataset
 
-    from espalike.data.collate import collate
-
-    return DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=workers)
+    return Batches(StoreDataset([store], "train", [LEVEL]), cache=graphs * 2**20)
 
 
 def timed(batches: Iterator, n: int, use) -> tuple[float, float, int]:
@@ -190,16 +189,19 @@ def task_speed(store: Path, rounds: int, steps: int, loads: int, batch: int, con
     """Throughput in memory and mapped, taking turns: training steps, then loading alone."""
     import torch
 
-    from espalike.data.dataset import StoreDataset
-    from espalike.data.sampler import EpochSampler
+    from espalike.data.batches import loader_of
+    from espalike.data.sampler import EpochSampler, Picks
     from espalike.data.store import Store
 
     torch.set_num_threads(1)
-    mapped = StoreDataset([Store.open(store)], "train", [LEVEL], cache=graphs * 2**20)
-    sampler = EpochSampler(mapped.counts, batch, conformers, "conformers")
+    mapped, memory = (batches_of(opened, graphs) for opened in (Store.open(store), in_memory(store)))
+    sampler = EpochSampler(mapped.dataset.counts, batch, conformers, "conformers")
     start = time.process_time()
-    memory = InMemory(mapped)  # also leaves as many graphs in the cache of `mapped` as it takes
-    result: dict = {"graphs_s": time.process_time() - start, "graphs_mb": mapped._graphs.nbytes / 2**20}
+    for entries in np.split(np.array(mapped.dataset.distinct()), range(batch, len(mapped.dataset.distinct()), batch)):
+        one = Picks(entries, np.ones_like(entries), np.zeros_like(entries))
+        mapped.__getitems__(one)  # as many graphs as it takes
+        memory.__getitems__(one)
+    result: dict = {"graphs_s": (time.process_time() - start) / 2, "graphs_mb": mapped.graphs.nbytes / 2**20}
     for name, n, use in (("train", steps, trainer_of(batch)), ("load", loads, lambda batch: None)):
         found: dict[str, list] = {"memory": [], "mapped": []}
         streams = {"memory": iter(loader_of(memory, sampler)), "mapped": iter(loader_of(mapped, sampler))}
@@ -222,18 +224,19 @@ def rates(timings: list[tuple[float, float, int]]) -> dict[str, float]:
 
 def task_workers(store: Path, loads: int, batch: int, conformers: int, graphs: int) -> dict:
     """Loading alone, by worker processes and in the training process, of molecules not met before: graphs are made."""
-    from espalike.data.dataset import StoreDataset
     from espalike.data.sampler import EpochSampler
     from espalike.data.store import Store
 
-    dataset = StoreDataset([Store.open(store)], "train", [LEVEL], cache=graphs * 2**20)
-    sampler = EpochSampler(dataset.counts, batch, conformers, "conformers")
-    return {str(n): with_workers(dataset, sampler, n, loads) for n in (1, 2, 0)}
+    batches = batches_of(Store.open(store), graphs)
+    sampler = EpochSampler(batches.dataset.counts, batch, conformers, "conformers")
+    return {str(n): with_workers(batches, sampler, n, loads) for n in (1, 2, 0)}
 
 
-def with_workers(dataset, sampler, workers: int, n: int) -> dict[str, float]:
+def with_workers(data, sampler, workers: int, n: int) -> dict[str, float]:
     """Conformers a second of the clock that loading alone gives, and the largest memory of a worker [MB]."""
-    batches = iter(loader_of(dataset, sampler, workers))
+    from espalike.data.batches import loader_of
+
+    batches = iter(loader_of(data, sampler, workers))
     n = min(n, len(sampler) - 4)
     timed(batches, 3, lambda batch: None)
     _, wall, count = timed(batches, n, lambda batch: None)
