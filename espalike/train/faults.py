@@ -10,7 +10,7 @@ from torch import Tensor
 
 from espalike.contributions import term_forces
 from espalike.train.lightning import TrainingModule
-from espalike.train.processes import largest
+from espalike.train.processes import gathered
 from espalike.types import Batch, Bound, Kind, MMSystem, Prediction
 
 _NAMED = 3
@@ -73,7 +73,7 @@ def forward_fault(
         or _force_fault(batch, system, prediction)
     )
     wrong = [name for name, loss in losses.items() if not loss.isfinite()]
-    rounds = largest(batch.n_mols if wrong and fault is None else 0)
+    rounds = max(gathered(batch.n_mols if wrong and fault is None else 0))
     alone = [module.losses(system, prediction, _only(batch, m)) for m in range(rounds)][: batch.n_mols]
     return fault or (_loss_fault(losses, wrong, alone, prediction, batch) if wrong else None)
 

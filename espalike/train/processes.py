@@ -23,11 +23,6 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
-def largest(count: int) -> int:
-    """The largest of the counts that all processes call this with."""
-    return max(gathered(count))
-
-
 def gathered(what: Any) -> list[Any]:
     """What every process calls this with, in the order of their ranks."""
     if n_processes() == 1:
