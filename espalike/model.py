@@ -197,12 +197,17 @@ class Ensemble(ForceFieldModel):
     @torch.no_grad()
     def deviation(self, batch: Batch) -> MMSystem:
         """Standard deviation of the members' parameters, unbiased, in the place of each parameter."""
-        return _over_members([member(batch) for member in self.members], lambda values: values.std(0))
+        return _over_members([member(batch) for member in self.members], _deviation)
 
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
         return copy.deepcopy(self).double().eval().deviation(batch_of(several, torch.float64))
+
+
+def _deviation(values: Tensor) -> Tensor:
+    """Standard deviation over the first axis, unbiased; torch's warns where there are no tuples."""
+    return ((values - values.mean(0)).square().sum(0) / (len(values) - 1)).sqrt()
 
 
 def _over_members(systems: Sequence[MMSystem], reduce: Callable[[Tensor], Tensor]) -> MMSystem:

@@ -47,6 +47,12 @@ def test_parameters_are_the_mean_of_the_members_and_the_spread_their_deviation(e
     assert float(mean.bound("Coulomb").values.sum()) == pytest.approx(-1.0, abs=1e-12)
 
 
+def test_molecules_without_torsions_have_a_spread_too(ensemble):
+    spread = ensemble.spread(from_smiles("O"))
+    assert spread.bound("PeriodicProper").values.shape == (0, 6)
+    assert float(spread.bound("HarmonicBond").values.min()) > 0
+
+
 def test_one_file_holds_them_all(ensemble, path):
     header = describe(path)
     assert (header["format_version"], header["members"]) == (ENSEMBLE_VERSION, 3)
