@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from espalike.data.collate import StoreDataset
     from espalike.data.store import Store
     from espalike.model import ForceFieldModel
-    from espalike.terms.base import Term
     from espalike.train.lightning import TrainingModule
 
 HELP = """
@@ -138,6 +138,7 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
 
     from espalike.data.collate import levels_of
     from espalike.data.store import open_stores
+    from espalike.train.fold import constant_terms
     from espalike.train.lightning import TrainingModule
 
     stores = open_stores(plain["data"]["stores"])
@@ -147,13 +148,14 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     objective, optimizer, schedule = (
         instantiate(plain[name], _convert_="all") for name in ("objective", "optimizer", "schedule")
     )
-    module = TrainingModule(model, objective, optimizer, train.sources, schedule)
+    folded = constant_terms(model) if plain["fold"] else ()
+    module = TrainingModule(model, objective, optimizer, train.sources, schedule, folded)
     print(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
         f"conformers) from {', '.join(train.sources)}; "
         f"{sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    return module, _loaders(train, val, model.terms, plain["data"], seed)
+    return module, _loaders(train, val, model, folded, plain["data"], seed)
 
 
 def _to_resume(out: Path, resume: bool | str) -> str | None:
@@ -251,7 +253,12 @@ def _model(
 
 
 def _loaders(
-    train: StoreDataset, val: StoreDataset, terms: Sequence[Term], data: dict[str, Any], seed: int
+    train: StoreDataset,
+    val: StoreDataset,
+    model: ForceFieldModel,
+    folded: tuple[str, ...],
+    data: dict[str, Any],
+    seed: int,
 ) -> tuple[Any, Any]:
     """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation."""
     from rich.console import Console
@@ -260,24 +267,23 @@ def _loaders(
     from espalike.data.batches import Batches, loader_of
     from espalike.data.coordinates import Coordinates
     from espalike.data.sampler import EpochSampler, WholeEntries
+    from espalike.train.fold import folded_labels
 
     size, cache = data["batch_size"], data["cache"] * 2**20
     options = {name: data[name] for name in ("every_source", "bucketed")}
     planned = EpochSampler(train.counts, size, data["conformers"], data["epoch"], seed, sources=train.source, **options)
     whole = WholeEntries(val.counts, val.atoms, size)
-    folder = None if data["coordinates_dir"] is None else Path(data["coordinates_dir"])
-    console = Console(stderr=True)
-    stored = Coordinates.of(
-        train,
-        terms,
-        data["coordinates"],
-        folder,
-        progress=lambda entries: track(entries, "internal coordinates", console=console, transient=True),
-    )
+    folder, console = data["coordinates_dir"] and Path(data["coordinates_dir"]), Console(stderr=True)
+    shown = partial(track, description="measuring", console=console, transient=True)
+    terms = [term for term in model.terms if term.name not in folded]
+    stored = Coordinates.of(train, terms, data["coordinates"], folder, progress=shown)
     if stored is not None:
         print(f"internal coordinates: {stored.nbytes / 1e6:,.1f} MB in {stored.path}")
+    labels = folded_labels(train, model, folded, folder, shown) if folded else {}
+    if folded:
+        print(f"folded into the labels: {', '.join(folded)}")
     return (
-        loader_of(Batches(train, cache=cache, coordinates=stored), planned, data["workers"]),
+        loader_of(Batches(train, cache=cache, coordinates=stored, instead=labels), planned, data["workers"]),
         loader_of(Batches(val, cache=cache), whole, data["workers"]),
     )
 

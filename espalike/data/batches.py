@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from espalike.data.collate import relative
-from espalike.data.columns import Column, ranges
+from espalike.data.columns import Column, MappedColumn, ranges
 from espalike.data.coordinates import Coordinates
 from espalike.data.dataset import PAGES, StoreDataset
 from espalike.data.graph import Graph, featurized
@@ -71,6 +72,7 @@ class Batches(Dataset[Batch]):
         dtype: of all floating tensors.
         cache: most bytes of graphs that are kept.
         coordinates: the entries' stored internal coordinates, or None where they are measured in each step.
+        instead: columns to take instead of the stores' own, by name.
     """
 
     def __init__(
@@ -79,13 +81,16 @@ class Batches(Dataset[Batch]):
         dtype: torch.dtype = torch.float32,
         cache: int = CACHE,
         coordinates: Coordinates | None = None,
+        instead: Mapping[str, MappedColumn] | None = None,
     ):
-        self.dataset, self.dtype, self.cache, self.coordinates = dataset, dtype, cache, coordinates
+        self.dataset, self.dtype, self.cache = dataset, dtype, cache
+        self.coordinates, self.instead = coordinates, dict(instead or {})
         self._first = dataset.distinct()
         self.graphs = GraphTable(len(self._first), int(dataset.atoms.max()), cache, self._graph)
 
     def __reduce__(self):
-        return Batches, (self.dataset, self.dtype, self.cache, self.coordinates)  # which maps and fills its own
+        own = (self.dataset, self.dtype, self.cache, self.coordinates, self.instead)
+        return Batches, own  # another process maps and fills its own
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -95,7 +100,8 @@ class Batches(Dataset[Batch]):
 
     @cached_property
     def _columns(self) -> dict[str, Column | None]:
-        return {name: Column.of(self.dataset.stores, name, self.dataset.refs) for name in _COLUMNS}
+        own = {name: Column.of(self.dataset.stores, name, self.dataset.refs) for name in _COLUMNS}
+        return own | {name: column.open() for name, column in self.instead.items()}
 
     def __getitems__(self, picks: Picks) -> Batch:
         """The batch of some conformers of some entries.

@@ -6,8 +6,10 @@ place in its file, whichever piece it belongs to, and one gather a file finds th
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -79,6 +81,32 @@ class Column:
     def known(self, entries: np.ndarray) -> np.ndarray:
         """Which entries have the column, shape `(M,)`, bool."""
         return self.file[entries] >= 0
+
+
+@dataclass(frozen=True, eq=False)
+class MappedColumn:
+    """A column in a NumPy file of its own, one entry's values after the other's; another process gets the path.
+
+    Attributes:
+        path: the file.
+        start: place of each entry's first value, shape `(E,)`.
+    """
+
+    path: Path
+    start: np.ndarray
+
+    def open(self) -> Column:
+        """The column, mapped."""
+        values = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        return Column((values,), np.zeros(len(self.start), np.int32), self.start)
+
+
+def write_whole(path: Path, array: np.ndarray) -> None:
+    """Write a NumPy file under a temporary name, then rename it."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.save(file, array)
+    os.replace(temporary, path)
 
 
 def _pieces(store: Store, name: str) -> Iterator[pa.ListArray]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from espalike.data.columns import Column, ranges
+from espalike.data.columns import Column, MappedColumn, ranges, write_whole
 from espalike.data.dataset import StoreDataset
 from espalike.data.graph import featurized
 from espalike.geometry import Coordinate
@@ -92,12 +92,12 @@ class Coordinates:
         if not (path.exists() and counts.exists()):
             folder.mkdir(parents=True, exist_ok=True)
             tuples = _counted(dataset, needed)
-            _write(counts, tuples)
+            write_whole(counts, tuples)
             _measure(dataset, needed, tuples, path, dtype, progress)
         return _opened(path, needed, dataset)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.path, self.needed, self.tuples, self.column.start)
+        return _reopened, (MappedColumn(self.path, self.column.start), self.needed, self.tuples)
 
     @property
     def nbytes(self) -> int:
@@ -140,13 +140,6 @@ def _starts(dataset: StoreDataset, needed: Needed, tuples: np.ndarray) -> np.nda
     return np.concatenate([[0], np.cumsum(width * dataset.counts)])
 
 
-def _write(path: Path, array: np.ndarray) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
-
-
 def _measure(
     dataset: StoreDataset,
     needed: Needed,
@@ -183,9 +176,8 @@ def _of_entry(dataset: StoreDataset, entry: int, needed: Needed) -> Iterator[np.
 
 def _opened(path: Path, needed: Needed, dataset: StoreDataset) -> Coordinates:
     tuples = np.load(path.with_suffix(".tuples.npy"), allow_pickle=False)
-    return _reopened(path, needed, tuples, _starts(dataset, needed, tuples)[:-1])
+    return _reopened(MappedColumn(path, _starts(dataset, needed, tuples)[:-1]), needed, tuples)
 
 
-def _reopened(path: Path, needed: Needed, tuples: np.ndarray, starts: np.ndarray) -> Coordinates:
-    numbers = np.load(path, mmap_mode="r", allow_pickle=False)
-    return Coordinates(path, needed, tuples, Column((numbers,), np.zeros(len(starts), np.int32), starts))
+def _reopened(mapped: MappedColumn, needed: Needed, tuples: np.ndarray) -> Coordinates:
+    return Coordinates(mapped.path, needed, tuples, mapped.open())

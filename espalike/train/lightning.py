@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
+from espalike.train.fold import with_zeros, without
 from espalike.train.objective import Objective, centred
 from espalike.train.processes import Means
 from espalike.train.schedules import warmup_cosine
@@ -54,6 +55,7 @@ class TrainingModule(pl.LightningModule):
         optimizer: makes an optimizer from parameters, e.g. a `functools.partial` of `torch.optim.Adam`.
         sources: names of the data sources, in the order of `Batch.source`.
         schedule: learning rate over training, one of `espalike.train.schedules`.
+        folded: names of terms that the labels of training batches are already without, see `espalike.train.fold`.
 
     Attributes:
         means: losses of the epoch so far, of training (`train`) and validation (`val`).
@@ -66,10 +68,11 @@ class TrainingModule(pl.LightningModule):
         optimizer: Callable[[Iterable[torch.nn.Parameter]], Optimizer],
         sources: Sequence[str],
         schedule: Callable[[Optimizer, int], dict[str, Any]] = warmup_cosine,
+        folded: Sequence[str] = (),
     ):
         super().__init__()
         self.model, self.objective, self.make_optimizer = model, objective, optimizer
-        self.sources, self.schedule = tuple(sources), schedule
+        self.sources, self.schedule, self.folded = tuple(sources), schedule, tuple(folded)
         self.factors = objective.source_factors(self.sources)
         self.start = copy.deepcopy(model).requires_grad_(False) if objective.pull else None
         self.means = {"train": Means(), "val": Means()}
@@ -82,7 +85,9 @@ class TrainingModule(pl.LightningModule):
         system = self.model(batch)
         with _physics(batch):
             if training:
-                prediction = energy(system, batch.xyz, create_graph=True, stored=batch.coordinates)
+                learned = without(system, self.folded)
+                prediction = energy(learned, batch.xyz, create_graph=True, stored=batch.coordinates)
+                prediction = with_zeros(prediction, system, self.folded)
             else:
                 prediction = sliced_energy(system, batch.xyz)
         return system, prediction
