@@ -73,12 +73,14 @@ def levels_of(stores: Sequence[Store], target: str | None) -> list[str]:
     """Levels of theory in the stores, the target first; None for the only one there is.
 
     Raises:
-        ValueError: when no store holds the target level, or it is not said which of several it is, naming those there are.
+        ValueError: when no store holds the target level, or it is not said which of several it is, naming those there
+            are.
     """
     found = {level for store in stores for level in store.manifest["levels"]}
     if target is None:
         if len(found) > 1:
-            raise ValueError(f"several levels of theory: {', '.join(sorted(found))}; say which is the target: data.level=")
+            names = ", ".join(sorted(found))
+            raise ValueError(f"several levels of theory: {names}; say which is the target: data.level=")
         return list(found)
     if target not in found:
         raise ValueError(f"no store holds level of theory {target!r}; found: {', '.join(sorted(found))}")
