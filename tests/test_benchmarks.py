@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,3 +27,46 @@ def test_md_step(tmp_path):
     assert gas["openff-2.2.1"]["/class1"] == pytest.approx(1.0 / gas["class1"]["/openff-2.2.1"], rel=1e-6)
     for name in gas:
         assert name.split(",")[0] in done.stdout
+
+
+def test_train_step(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks/train_step.py"), "--threads", "1", "--rounds", "3"]
+    options = ["--molecules", "3", "--width", "32", "--json", str(tmp_path / "step.json")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "step.json").read_text())
+    for name in (
+        "conformers_per_s",
+        "ratio_step_vs_double_backward",
+        "ratio_energy_vs_double_backward",
+        "energy_vs_bandwidth_floor",
+    ):
+        assert list(result[name]) == ["1"]
+        assert result[name]["1"] > 0
+    for setting in ("folded", "all learned"):
+        paths = result["tables"]["1"][setting]["paths"]
+        assert paths["double backward"]["step_ratio"] == 1.0
+        assert setting in done.stdout
+        assert paths["floor"]["megabytes"] > 0
+    bonded, everything = (result["tables"]["1"][s]["paths"]["floor"]["megabytes"] for s in ("folded", "all learned"))
+    assert everything > 1.5 * bonded  # pairs are most of it
+
+
+@pytest.mark.parametrize("forcefield", ["class1", "class2", "dexp"])
+def test_paths_of_a_training_step_agree(forcefield, monkeypatch):
+    """What the benchmark compares: energies, forces and every weight's gradient, in double precision."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import train_step
+
+    batch = train_step.labelled(["CC(=O)NC", "C1CC1O", "C=CC#N"], 3, torch.float64, "cpu")
+    problem = train_step.Problem.of(train_step.network(forcefield, 16, folded=False).double(), batch)
+    outcomes = []
+    for path in train_step.PATHS:
+        problem.optimizer.zero_grad()
+        problem.differentiate(path, problem.model(batch))
+        found = problem.predicted(path, problem.model(batch))
+        gradients = [p.grad for p in problem.model.parameters() if p.grad is not None]
+        outcomes.append([found.energy.detach(), found.forces.detach(), *gradients])
+    for other in outcomes[1:]:
+        for one, two in zip(outcomes[0], other, strict=True):
+            torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10 * max(1.0, float(one.abs().max())))
