@@ -19,7 +19,7 @@ BOND_TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType
 # Queries are answered in one call, where a loop asks each atom in several: most molecules have none of these
 _ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_COVALENT))}]")
 _ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
-_ISOTOPE = rdqueries.IsotopeGreaterQueryAtom(0)
+_ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 
 _AS_WRITTEN = Chem.SmilesParserParams()
@@ -53,7 +53,8 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
                 f"{name}: a mapped SMILES must number every atom, hydrogens included, 1…{len(maps)} once; "
                 f"got {sorted(maps)}{' and implicit hydrogens' if implicit else ''}. Remove or complete them"
             )
-        return _from_sanitized(Chem.RenumberAtoms(mol, np.argsort(maps).tolist()), name)
+        order = sorted(range(len(maps)), key=maps.__getitem__)
+        return _from_sanitized(Chem.RenumberAtoms(mol, order), name)
 
 
 def shorten(text: str, length: int = 80) -> str:
@@ -70,8 +71,9 @@ def _forget_labels(mol: Chem.Mol, atoms: list[Chem.Atom]) -> None:
     """Take away map numbers and isotopes: like atoms are alike then, for stereochemistry too."""
     for atom in atoms:
         atom.SetAtomMapNum(0)
-    for atom in mol.GetAtomsMatchingQuery(_ISOTOPE):
-        atom.SetIsotope(0)
+    if mol.HasSubstructMatch(_ISOTOPE):
+        for atom in atoms:
+            atom.SetIsotope(0)
 
 
 def _lacks_hydrogens(mol: Chem.Mol) -> bool:
@@ -122,8 +124,9 @@ def _from_sanitized(mol: Chem.Mol, name: str, label: str = "") -> Molecule:
     _check_structure(mol, label or name)
     name = name or shorten(Chem.MolToSmiles(Chem.RemoveHs(mol)))
     Chem.Kekulize(mol, clearAromaticFlags=True)
-    orders = np.triu(Chem.GetAdjacencyMatrix(mol, useBO=True, force=True))
+    orders = Chem.GetAdjacencyMatrix(mol, useBO=True, force=True)
     i, j = np.nonzero(orders)
+    i, j = i[i < j], j[i < j]
     atoms = _atoms(mol)
     for number, atom in enumerate(atoms, start=1):
         atom.SetAtomMapNum(number)
@@ -132,7 +135,7 @@ def _from_sanitized(mol: Chem.Mol, name: str, label: str = "") -> Molecule:
         smiles=Chem.MolToSmiles(mol, kekuleSmiles=True),
         numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
         charges=np.array([atom.GetFormalCharge() for atom in atoms], dtype=np.int64),
-        bonds=np.stack([i, j], axis=1),
+        bonds=np.array([i, j]).T.copy(),
         orders=orders[i, j].astype(np.int64),
     )
 
