@@ -148,7 +148,8 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     objective, optimizer, schedule = (
         instantiate(plain[name], _convert_="all") for name in ("objective", "optimizer", "schedule")
     )
-    folded = constant_terms(model) if plain["fold"] else ()
+    fold = plain["fold"] and not objective.profile  # Boltzmann weights are of whole energies
+    folded = constant_terms(model) if fold else ()
     module = TrainingModule(model, objective, optimizer, train.sources, schedule, folded)
     print(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
