@@ -91,6 +91,9 @@ def folded_labels(
 
     Returns:
         Columns `energy` [kcal/mol] and `forces` [kcal/mol/Å], for `Batches` to take instead of the stores'.
+
+    Raises:
+        ValueError: naming an entry at which a constant term is not finite.
     """
     folder = folder or default_folder()
     digest = hashlib.sha256(repr([_LAYOUT, [s.hash for s in dataset.stores], names]).encode() + dataset.refs.tobytes())
@@ -121,5 +124,11 @@ def _rest(
     parts = [energy(system, xyz) for xyz in batch.xyz.split(most)]
     constant = torch.cat([part.energy for part in parts])[:, 0].numpy()
     forces = torch.cat([part.forces for part in parts if part.forces is not None]).numpy()
+    wrong = ~(np.isfinite(constant) & np.isfinite(forces).all((1, 2)))
+    if wrong.any():
+        raise ValueError(
+            f"{batches.dataset.name_of(entry)}: conformer {int(np.argmax(wrong))} has no finite energy or forces of "
+            f"{', '.join(names)}: look at its geometry, or leave the entry out"
+        )
     known = np.full_like(forces, np.nan) if item.forces is None else np.asarray(item.forces, np.float64)
     return np.asarray(item.energy, np.float64) - constant, (known - forces).reshape(-1)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from espalike.data.batches import Batches
+from espalike.energy import energy
 from espalike.train.fold import constant_terms, folded_labels
 from espalike.train.lightning import TrainingModule
 from espalike.train.objective import Objective
@@ -56,6 +57,17 @@ def test_only_what_cannot_change_is_constant():
     shifting = loud(from_config({**config("class1"), "levels": ["a", "b"]}))
     freeze(shifting, ["encoder", "bond", "pair"])
     assert constant_terms(shifting) == PAIRS  # another level shifts bonds
+
+
+def test_a_geometry_without_finite_energies_is_named(dataset, tmp_path, monkeypatch):  # noqa: F811
+    made = frozen(["encoder", "pair"])
+    monkeypatch.setattr(
+        "espalike.train.fold.energy", lambda system, xyz: energy(system, torch.where(xyz > 0, 0.0, xyz))
+    )
+    with pytest.raises(
+        ValueError, match=r"^s: CC.*-0: conformer 0 has no finite energy or forces of LennardJones, Coulomb"
+    ):
+        folded_labels(dataset, made, PAIRS, tmp_path)
 
 
 def test_labels_are_made_once_and_named_after_what_they_are_of(dataset, tmp_path):  # noqa: F811
