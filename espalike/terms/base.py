@@ -142,6 +142,8 @@ class Term(ABC):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
+        if "energy" in cls.__dict__ and "slopes" not in cls.__dict__:
+            cls.slopes = Term.slopes  # type: ignore[method-assign] # a parent's belong to the parent's energy
         if "params" not in cls.__dict__:
             return
         if "param_kind" not in cls.__dict__ and not hasattr(cls, "param_kind"):

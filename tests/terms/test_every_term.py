@@ -243,3 +243,14 @@ def test_wrong_settings_of_a_pair_term_are_named(arguments, message):
 
     with pytest.raises(ValueError, match=f"LennardJones: .*{message}"):
         LennardJones(**arguments)
+
+
+def test_a_form_with_an_energy_of_its_own_does_not_inherit_slopes():
+    class Screened(coulomb.Coulomb):
+        def energy(self, q, p):
+            return super().energy(q, p) * torch.exp(-q[0])
+
+    q, p = (torch.tensor([[2.0]], dtype=F64),), (torch.tensor([[0.1]], dtype=F64),)
+    u, (slope,) = Screened().slopes(q, p)
+    torch.testing.assert_close(u, COULOMB * 0.1 / q[0] * torch.exp(-q[0]))
+    torch.testing.assert_close(slope, -u * (1.0 + 1.0 / q[0]))
