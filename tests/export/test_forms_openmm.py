@@ -78,7 +78,7 @@ def directions(bound: Bound, column: int, rng: np.random.Generator) -> torch.Ten
     return drawn - drawn.mean() if param.link == "charge" else drawn
 
 
-@pytest.mark.parametrize("smiles", ["CC(=O)Oc1ccccc1C(=O)[O-]", pytest.param("C1C2CC12", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("smiles", ["CC(=O)Oc1ccccc1C(=O)[O-]", pytest.param("O=C1C2CC12", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("term", TERMS, ids=repr)
 def test_energy_derivatives_by_each_parameter_agree(term, smiles):
     """Autograd against central differences of OpenMM's energy, along a random direction for each parameter."""
