@@ -6,6 +6,7 @@ place in its file, whichever piece it belongs to, and one gather a file finds th
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,14 @@ class MappedColumn:
         """The column, mapped."""
         values = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return Column((values,), np.zeros(len(self.start), np.int32), self.start)
+
+
+def code_digest() -> str:
+    """SHA-256 over the package's source: what is computed and kept must not outlive a change of how it is computed."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def write_whole(path: Path, array: np.ndarray) -> None:

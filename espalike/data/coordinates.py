@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from espalike.data.columns import Column, MappedColumn, ranges, write_whole
+from espalike.data.columns import Column, MappedColumn, code_digest, ranges, write_whole
 from espalike.data.dataset import StoreDataset
 from espalike.data.graph import featurized
 from espalike.geometry import Coordinate
@@ -26,8 +26,6 @@ from espalike.types import Kind
 
 FORMS = ("computed", "stored", "slim")
 """Where internal coordinates come from in training: measured in each step, stored, or stored but for pairs."""
-_LAYOUT = 1
-"""Raised when the same data gives another file than before."""
 
 Needed = tuple[tuple[Kind, Coordinate], ...]
 
@@ -121,7 +119,7 @@ class Coordinates:
 
 def _name(dataset: StoreDataset, needed: Needed, dtype: torch.dtype) -> str:
     """A hash of all that the numbers depend on."""
-    parts = [_LAYOUT, [store.hash for store in dataset.stores], repr(needed), str(dtype)]
+    parts = [code_digest(), [store.hash for store in dataset.stores], repr(needed), str(dtype)]
     return hashlib.sha256(repr(parts).encode() + dataset.refs.tobytes()).hexdigest()[:20]
 
 

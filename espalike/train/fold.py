@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from espalike.data.batches import Batches
-from espalike.data.columns import MappedColumn, write_whole
+from espalike.data.columns import MappedColumn, code_digest, write_whole
 from espalike.data.coordinates import default_folder
 from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Picks
@@ -25,8 +25,6 @@ from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.types import MMSystem, Prediction
 
-_LAYOUT = 1
-"""Raised when the same data and weights give other numbers than before."""
 _MOST = 2**18
 """Conformers × tuples that are computed at once, some 200 bytes of memory each."""
 
@@ -96,7 +94,9 @@ def folded_labels(
         ValueError: naming an entry at which a constant term is not finite.
     """
     folder = folder or default_folder()
-    digest = hashlib.sha256(repr([_LAYOUT, [s.hash for s in dataset.stores], names]).encode() + dataset.refs.tobytes())
+    digest = hashlib.sha256(
+        repr([code_digest(), [s.hash for s in dataset.stores], names]).encode() + dataset.refs.tobytes()
+    )
     for name, weight in sorted(model.named_parameters()):
         if not weight.requires_grad:
             digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())

@@ -98,3 +98,9 @@ def test_other_forms_are_refused(dataset, tmp_path):
     assert Coordinates.of(dataset, model("class1").terms, "computed", tmp_path) is None
     with pytest.raises(ValueError, match=r"data.coordinates='disk': expected computed, stored, slim"):
         Coordinates.of(dataset, model("class1").terms, "disk", tmp_path)
+
+
+def test_coordinates_do_not_outlive_a_change_of_the_code(dataset, tmp_path, monkeypatch):
+    before = Coordinates.of(dataset, model("class1").terms, "stored", tmp_path).path
+    monkeypatch.setattr("espalike.data.coordinates.code_digest", lambda: "other code")
+    assert Coordinates.of(dataset, model("class1").terms, "stored", tmp_path).path != before
