@@ -22,7 +22,6 @@ from espalike.domain import environments as environments
 from espalike.features import FEATURES
 from espalike.nn.build import build
 from espalike.nn.encoder import Encoder
-from espalike.nn.orbits import Orbits
 from espalike.nn.readout import Readout
 from espalike.terms.base import Term
 from espalike.types import Batch, Bound, MMSystem, Molecule
@@ -101,8 +100,8 @@ class ForceFieldModel(nn.Module):
 
     def forward(self, batch: Batch) -> MMSystem:
         """Parameters of every molecule in the batch; `batch.level` None means the target level."""
-        orbits = Orbits.of_batch(batch)
-        h = self.encoder(batch.x[orbits.atom], orbits.edges)
+        orbits = self.encoder.orbits(batch)
+        h = self.encoder(batch.x, orbits)
         values = self.heads(h, batch, orbits)
         bound = (Bound(term, batch.tuples[term.kind], value) for term, value in zip(self.terms, values, strict=True))
         return MMSystem(tuple(bound), batch.numbers, batch.mol)

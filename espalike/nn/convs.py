@@ -18,6 +18,8 @@ def _sum_neighbours(h: Tensor, edges: Tensor) -> Tensor:
 class SAGE(nn.Module):
     """GraphSAGE with mean aggregation (W. Hamilton et al., NeurIPS 2017): W₁ hᵢ + W₂ mean hⱼ."""
 
+    local = True
+
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
         self.fc_neigh = nn.Linear(n_in, n_out, bias=False)
@@ -34,6 +36,7 @@ class SAGE(nn.Module):
 class GIN(nn.Module):
     """Graph isomorphism network (K. Xu et al., ICLR 2019): MLP((1 + ε) hᵢ + Σ hⱼ)."""
 
+    local = True
     eps: Tensor
 
     def __init__(self, n_in: int, n_out: int):
@@ -48,6 +51,8 @@ class GIN(nn.Module):
 
 class GAT(nn.Module):
     """Graph attention (P. Veličković et al., ICLR 2018), heads concatenated."""
+
+    local = True
 
     def __init__(self, n_in: int, n_out: int, num_heads: int = 4, negative_slope: float = 0.2):
         super().__init__()

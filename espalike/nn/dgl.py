@@ -9,6 +9,9 @@ from torch import Tensor, nn
 
 from espalike.nn.convs import mlp
 
+_LOCAL = ("SAGEConv", "GINConv", "GATConv", "GATv2Conv")
+"""Those that look at neighbours only; `GraphConv`, for instance, also at how many neighbours these have."""
+
 
 class _OverEdges:
     """Lets a DGL convolution take `(h, edges)` and give one row an atom."""
@@ -40,7 +43,7 @@ def convolution(n_in: int, n_out: int, name: str, **settings: Any) -> nn.Module:
     known = inspect.signature(base).parameters
     if "allow_zero_in_degree" in known:
         settings.setdefault("allow_zero_in_degree", True)
-    adapted = type(f"DGL{name}", (_OverEdges, base), {})
+    adapted = type(f"DGL{name}", (_OverEdges, base), {"local": name in _LOCAL})
     if "apply_func" in known:
         return adapted(mlp(n_in, n_out), **settings)
     return adapted(n_in, n_out // settings.get("num_heads", 1), **settings)

@@ -6,12 +6,17 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from espalike.nn.orbits import Orbits
+from espalike.types import Batch
+
 
 class Encoder(nn.Module):
     """Linear layer, then residual message passing with pre-normalisation.
 
     Args:
-        conv: makes a layer from input and output width; the layer is called as `layer(h, edges)`.
+        conv: makes a layer from input and output width; the layer is called as `layer(h, edges)`. A layer whose
+            attribute `local` is true, which says that an atom's new representation depends on its own and those at
+            the other end of its incoming edges only, is given equal atoms as one.
         n_features: number of atom features.
         width: size of an atom's representation.
         layers: number of message-passing layers, hence the radius in bonds that an atom sees.
@@ -24,9 +29,14 @@ class Encoder(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.leave = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, edges: Tensor) -> Tensor:
-        """Representations, shape `(N, width)`, from features `(N, F)` and directed edges `(2, E)`."""
-        h = self.enter(x).to(x.dtype)  # the sum of all layers stays in full precision under autocast
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            h = h + nn.functional.silu(conv(norm(h), edges))
+    def orbits(self, batch: Batch) -> Orbits:
+        """The batch's classes of equal atoms; each atom for itself where a layer looks beyond its neighbours."""
+        return Orbits.of_batch(batch, len(self.convs), all(getattr(conv, "local", False) for conv in self.convs))
+
+    def forward(self, x: Tensor, orbits: Orbits) -> Tensor:
+        """Representations of the classes of atoms, shape `(C, width)`, from features of the atoms `(N, F)`."""
+        h = self.enter(x.index_select(0, orbits.entry)).to(x.dtype)  # the sum of layers is not for autocast
+        for conv, norm, hop in zip(self.convs, self.norms, orbits.hops, strict=True):
+            h = h.index_select(0, hop.parent)
+            h = h + nn.functional.silu(conv(norm(h), hop.edges))
         return self.leave(h)

@@ -1,8 +1,8 @@
 """Atoms and tuples that a network cannot tell apart are looked at once: a methyl group has one kind of hydrogen.
 
-A message-passing layer gives equal atoms equal representations, so it may run on the quotient of the molecular graph,
-one node a class of equal atoms, with the incoming bonds of one atom of each class. The result is the same; a drug-like
-molecule has a third fewer nodes than atoms.
+After n layers of message passing an atom knows its surroundings up to n bonds away, and atoms of equal surroundings
+have equal representations, be they of one molecule or of two. So a layer runs on the quotient of the batch's graph: one
+node a class of equal atoms, with the incoming bonds of one of them. The result is the same.
 """
 
 from __future__ import annotations
@@ -20,35 +20,83 @@ _INT64 = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
-class Orbits:
-    """A batch's graph with equal atoms made one, `C` of them.
+class Hop:
+    """What a layer runs on: classes of atoms that are equal up to one bond farther than those of the layer before.
 
     Attributes:
-        of: class of each atom, shape `(N,)`.
-        atom: one atom of each class, shape `(C,)`.
-        edges: classes at the two ends of the bonds that come in at those atoms, shape `(2, E)`.
-        numbers: atomic numbers, shape `(C,)`.
-        degrees: number of bonds, shape `(C,)`.
+        parent: of each class, the class of the layer before that it is a part of, shape `(C,)`.
+        edges: classes at the two ends of the bonds that come in at one atom of each class, shape `(2, E)`.
     """
 
+    parent: Tensor
+    edges: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Orbits:
+    """A batch's graph with equal atoms made one.
+
+    Attributes:
+        entry: one atom of each class of equal features: the rows that the network begins with.
+        hops: what each layer runs on.
+        of: class of each atom after the last layer, shape `(N,)`.
+        atom: one atom of each of these classes, shape `(C,)`.
+        numbers: their atomic numbers, shape `(C,)`.
+        degrees: their numbers of bonds, shape `(C,)`.
+    """
+
+    entry: Tensor
+    hops: tuple[Hop, ...]
     of: Tensor
     atom: Tensor
-    edges: Tensor
     numbers: Tensor
     degrees: Tensor
 
     @staticmethod
-    def of_batch(batch: Batch) -> Orbits:
-        """Classes of a batch's atoms; each atom is its own where `batch.orbit` is None."""
-        n = len(batch.numbers)
-        everyone = torch.arange(n, device=batch.numbers.device)
-        orbit = everyone if batch.orbit is None else batch.orbit
-        first = orbit == everyone
-        atom = everyone[first]
-        of = (first.cumsum(0) - 1)[orbit]
-        edges = of[batch.edges[:, first[batch.edges[1]]]]
-        degrees = torch.zeros_like(atom).index_add(0, edges[1], torch.ones_like(edges[1]))
-        return Orbits(of, atom, edges, batch.numbers[atom], degrees)
+    def of_batch(batch: Batch, layers: int, alike: bool = True) -> Orbits:
+        """Classes of a batch's atoms by colour refinement (B. Weisfeiler, A. Leman, 1968), one round a layer.
+
+        A colour is a 64-bit hash, of the features, level of theory and number of bonds to begin with.
+
+        Args:
+            batch: the molecules.
+            layers: number of layers.
+            alike: False: each atom is a class of its own.
+        """
+        source, target = batch.edges
+        everyone = torch.arange(len(batch.numbers), device=target.device)
+        degrees = torch.zeros_like(everyone).index_add(0, target, torch.ones_like(target))
+        colour = everyone
+        if alike:
+            level = 0 if batch.level is None else batch.level[batch.mol]
+            known = torch.cat([batch.x.double().view(torch.int64), torch.stack([batch.numbers, degrees], 1)], 1)
+            place = torch.arange(1, known.shape[1] + 1, device=known.device)
+            colour = _scrambled(_scrambled(known + _scrambled(place)).sum(1) + level)
+        entry, of = _classes(colour)
+        atom, hops = entry, []
+        for _ in range(layers):
+            if alike:  # one number for a multiset of neighbours: the sum of their random numbers
+                colour = _scrambled(3 * colour + torch.zeros_like(colour).index_add(0, target, colour[source]))
+            atom, finer = _classes(colour)
+            chosen = torch.zeros_like(everyone, dtype=torch.bool).index_fill(0, atom, True)
+            hops.append(Hop(of[atom], finer[batch.edges[:, chosen[target]]]))
+            of = finer
+        return Orbits(entry, tuple(hops), of, atom, batch.numbers[atom], degrees[atom])
+
+
+def _classes(colour: Tensor) -> tuple[Tensor, Tensor]:
+    """The first atom of each colour, and the number of each atom's colour."""
+    found, of = torch.unique(colour, return_inverse=True)
+    everyone = torch.arange(len(of), device=of.device)
+    first = torch.full_like(found, len(of)).scatter_reduce(0, of, everyone, "amin")
+    return first, of
+
+
+def _scrambled(z: Tensor) -> Tensor:
+    """Another 64-bit number for each integer, at random (the finalizer of G. Steele's SplitMix64)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1)):
+        z = (z ^ (z >> shift & 2 ** (64 - shift) - 1)) * factor  # the shift of a signed integer copies its sign
+    return z
 
 
 def distinct(idx: Tensor, orders: Sequence[tuple[int, ...]], n: int) -> tuple[Tensor, Tensor]:

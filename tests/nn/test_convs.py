@@ -3,6 +3,9 @@
 import pytest
 import torch
 
+from espalike.chem import from_smiles
+from espalike.data.collate import batch_of
+from espalike.features import FEATURES
 from espalike.nn.convs import GAT, GIN, SAGE
 from espalike.nn.encoder import Encoder
 
@@ -46,10 +49,11 @@ def test_any_dgl_convolution_fits_the_encoder():
 
     from espalike.nn.dgl import convolution
 
-    h, edges = graph()
+    batch = batch_of([from_smiles("CCO"), from_smiles("CC")], torch.float64)
+    equal = {"GraphConv": 17, "TAGConv": 17, "GATv2Conv": 8}  # the former two look at more than neighbours
     for name, settings in [("GraphConv", {}), ("TAGConv", {"k": 2}), ("GATv2Conv", {"num_heads": 2})]:
-        encoder = Encoder(partial(convolution, name=name, **settings), 16, width=8, layers=2).double()
-        assert encoder(h, edges).shape == (7, 8)
+        encoder = Encoder(partial(convolution, name=name, **settings), len(FEATURES), width=8, layers=2).double()
+        assert encoder(batch.x, encoder.orbits(batch)).shape == (equal[name], 8)
 
 
 @pytest.mark.parametrize("ours", [SAGE, GIN, GAT])

@@ -22,7 +22,7 @@ F64 = torch.float64
 def orbits_of(numbers, degrees):
     """Atoms that are all different."""
     everyone = torch.arange(len(numbers))
-    return Orbits(everyone, everyone, torch.empty(2, 0, dtype=torch.long), torch.tensor(numbers), torch.tensor(degrees))
+    return Orbits(everyone, (), everyone, everyone, torch.tensor(numbers), torch.tensor(degrees))
 
 
 @pytest.mark.parametrize("readout", READOUTS)
