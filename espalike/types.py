@@ -12,10 +12,11 @@ from enum import Enum
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import torch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import torch
 
     from espalike.geometry import Coordinate
     from espalike.internal import Values
@@ -47,6 +48,8 @@ _SIZES = {
 
 
 def _move(value, device, dtype):
+    import torch  # here: an ingest does without
+
     if isinstance(value, torch.Tensor):
         return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
     if isinstance(value, Moves):
@@ -274,6 +277,8 @@ class Bound(Moves):
         """Factor on 1-4 pairs of a pair term, a scalar: learned (the column `scale14`) or the term's own."""
         if self.term.params[-1].name == "scale14" and len(self.values):
             return self.values[0, -1]
+        import torch
+
         return self.values.new_tensor(self.term.scale14, dtype=torch.float64)
 
 
