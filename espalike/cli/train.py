@@ -188,7 +188,18 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
         return plain
     from espalike.train.start import with_force_field_of
 
-    return with_force_field_of(plain["start"], plain)
+    return with_force_field_of(plain["start"], plain, _asked())
+
+
+def _asked() -> list[str]:
+    """Dotted paths of the settings on the command line; none where there is no command line."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if not HydraConfig.initialized():
+        return []
+    given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    return [override.package or override.key_or_group for override in given]
 
 
 def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) -> tuple[StoreDataset, StoreDataset]:

@@ -3,29 +3,77 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from espalike.model import ChemicalDomain, ForceFieldModel, Provenance, find, from_config, load
+from espalike.nn.build import resolve
 
 ENCODER = "encoder"
 """What `freeze` calls the message passing; anything else names terms."""
 
 
-def with_force_field_of(name: str, plain: dict[str, Any]) -> dict[str, Any]:
+def with_force_field_of(name: str, plain: dict[str, Any], asked: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration of a run with force field and network of a model in place of its own.
 
     Args:
         name: a shipped model or a model file.
         plain: the configuration.
+        asked: dotted paths of the settings in it that the user gave: `forcefield`, `model.width`, …
+
+    Raises:
+        ValueError: when one of these is of force field or network, and not what the model has.
     """
     provenance = _provenance(load(name))
     terms = {str(number): term for number, term in enumerate(provenance.config["terms"])}
     network = {key: v for key, v in provenance.config.items() if key not in ("terms", "conv", "levels")}
     form = {"name": provenance.notes.get("forcefield", ""), "term": terms}
-    return {**plain, "forcefield": form, "conv": provenance.config["conv"], "model": network}
+    taken = {**plain, "forcefield": form, "conv": provenance.config["conv"], "model": network}
+    wrong = [path for path in asked if path.split(".")[0] in ("forcefield", "conv", "model")]
+    said = list(dict.fromkeys(difference for path in wrong for difference in _differences(path, plain, taken)))
+    if said:
+        raise ValueError(
+            f"start={name} brings its own force field and network, which are not as asked for: {'; '.join(said)}. "
+            "Leave these settings out, or train without start"
+        )
+    return taken
+
+
+def _differences(path: str, given: dict[str, Any], taken: dict[str, Any]) -> list[str]:
+    """In words, what configuration `taken` has instead of what `path` chose in `given`."""
+    parts = path.split(".")
+    if parts[:2] == ["forcefield", "term"] and len(parts) > 3 and parts[2] in given["forcefield"]["term"]:
+        parts[2] = _class_name(given["forcefield"]["term"][parts[2]])
+    elif parts[0] == "forcefield":  # whole forms and terms, added, replaced or taken away: the list of them counts
+        parts = ["forcefield", "term"]
+    chosen, own, other = ".".join(parts), _settings(given), _settings(taken)
+    said = []
+    for part, name in dict.fromkeys(leaf for leaf in (*own, *other) if f"{'.'.join(leaf)}.".startswith(f"{chosen}.")):
+        has, wanted = (side.get((part, "_target_"), "").rpartition(".")[2] for side in (other, own))
+        if has != wanted:
+            said.append(f"it has {has}, not {wanted}" if has and wanted else f"it has {has or f'no {wanted}'}")
+        elif own.get((part, name)) != other.get((part, name)):
+            said.append(f"its {part}.{name} is {other.get((part, name))}, not {own.get((part, name))}")
+    return said
+
+
+def _settings(plain: dict[str, Any]) -> dict[tuple[str, str], Any]:
+    """Settings of force field and network by part and name, with the defaults of their constructors."""
+    parts = {f"forcefield.term.{_class_name(term)}": term for term in plain["forcefield"]["term"].values()}
+    parts |= {"conv": plain["conv"], "model": {"_target_": "espalike.model.ForceFieldModel", **plain["model"]}}
+    found: dict[tuple[str, str], Any] = {}
+    for name, own in parts.items():
+        parameters = inspect.signature(resolve(own["_target_"])).parameters.values()
+        defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+        found |= {(name, key): value for key, value in {**defaults, **own}.items()}
+    return found
+
+
+def _class_name(settings: dict[str, Any]) -> str:
+    return settings["_target_"].rpartition(".")[2]
 
 
 def _provenance(model: ForceFieldModel) -> Provenance:

@@ -119,6 +119,21 @@ def test_fine_tuning_begins_where_the_model_stands(store, general, tmp_path):
         torch.testing.assert_close(own[name], other[name], rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("choice", "said"),
+    [
+        ("forcefield=morse", "it has no MorseBond; it has HarmonicBond."),
+        ("conv=gin", "it has SAGE, not GIN."),
+        ("~forcefield.term.coulomb", "it has Coulomb."),
+        ("model.width=64", "its model.width is 16, not 64."),
+    ],
+)
+def test_a_choice_is_not_replaced_in_silence(store, general, tmp_path, capfd, choice, said):
+    settings = [f"start={general}", f"data.stores=[{store}]", f"out={tmp_path}", "data.level=MMFF94"]
+    assert train("experiment=finetune", *settings, choice) == 2
+    assert f"not as asked for: {said} Leave these settings out" in capfd.readouterr().err
+
+
 def test_a_pull_needs_a_model(store, tmp_path, capfd):
     assert train(f"data.stores=[{store}]", f"out={tmp_path}", "data.level=MMFF94", "objective.pull=1") == 2
     assert "give start=MODEL" in capfd.readouterr().err

@@ -123,3 +123,55 @@ def test_the_run_takes_force_field_and_network(tmp_path):
     assert list(found["forcefield"]["term"].values()) == CONFIG["terms"]
     assert found["seed"] == 7
     assert plain["conv"] == "gat"
+
+
+def configured(**network):
+    """A configuration as hydra composes it: that of `made()`, with some settings of the network changed."""
+    terms = {term["_target_"].rpartition(".")[2].lower(): term for term in CONFIG["terms"]}
+    sizes = {key: CONFIG[key] for key in ("width", "layers", "hidden")}
+    return {
+        "forcefield": {"name": "class1", "term": terms},
+        "conv": CONFIG["conv"],
+        "model": {**sizes, "readout": "deep", **network},
+    }
+
+
+@pytest.fixture
+def saved(tmp_path):
+    made().save(tmp_path / "start.espalike")
+    return tmp_path / "start.espalike"
+
+
+def test_the_model_replaces_what_nobody_asked_for(saved):
+    plain = configured(width=64, readout="lean") | {"seed": 3}
+    del plain["forcefield"]["term"]["coulomb"]
+    taken = with_force_field_of(saved, plain, ["seed", "optimizer", "model.layers"])
+    assert taken["model"] == {key: CONFIG[key] for key in ("width", "layers", "hidden")}
+    assert list(taken["forcefield"]["term"].values()) == CONFIG["terms"]
+    assert taken["seed"] == 3
+
+
+def test_asking_for_what_the_model_has_is_no_contradiction(saved):
+    asked = ["forcefield", "conv", "model", "model.readout", "forcefield.term.coulomb.scale14"]
+    assert with_force_field_of(saved, configured(), asked)["conv"] == CONFIG["conv"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "change", "said"),
+    [
+        ("model", {"model": {"width": 64, "layers": 2, "hidden": 64}},
+         "its model.width is 16, not 64; its model.hidden is 16, not 64"),
+        ("model.readout", {"model": {"readout": "lean", "width": 64}}, "its model.readout is deep, not lean"),
+        ("conv", {"conv": {"_target_": "espalike.nn.convs.GIN", "_partial_": True}},
+         "it has SAGE, not GIN. Leave"),
+        ("forcefield", {"forcefield": {"term": {"b": {"_target_": "espalike.terms.bond.MorseBond"}}}},
+         "it has no MorseBond; it has HarmonicBond; it has HarmonicAngle"),
+        ("forcefield.term.coulomb", {"forcefield": {"term": {}}}, "it has HarmonicBond; it has HarmonicAngle"),
+        ("forcefield.term.c.scale14", {"forcefield": {"term": {"c": LEARNED}}},
+         "its forcefield.term.Coulomb.scale14 is 0.8333333333333334, not learned. Leave"),
+    ],
+)  # fmt: skip
+def test_a_choice_that_the_model_contradicts_is_refused(saved, asked, change, said):
+    with pytest.raises(ValueError, match=r"start=.* Leave these settings out, or train without start") as error:
+        with_force_field_of(saved, configured() | change, [asked, "seed"])
+    assert f"not as asked for: {said}" in str(error.value)
