@@ -69,6 +69,7 @@ def run(cfg: DictConfig) -> int:
     out.mkdir(parents=True, exist_ok=True)
     plain = _plain(cfg)
     first = getattr(rank_zero_only, "rank", 0) == 0  # of several processes, the one that speaks and writes
+    checkpoint, changed = _to_resume(out, plain)
     if first:
         _write_config(out / "config.yaml", plain)
     if number := launch.to_start(plain["trainer"]):
@@ -79,8 +80,9 @@ def run(cfg: DictConfig) -> int:
         torch.set_num_threads(cfg.threads)
     seed = pl.seed_everything(cfg.seed, workers=True, verbose=False)
     with nullcontext() if first else redirect_stdout(io.StringIO()):
+        if changed:
+            print(f"going on from {checkpoint} with other settings: {'; '.join(changed)}")
         module, loaders = _prepared(plain, seed)
-    checkpoint = _to_resume(out, cfg.resume)
     trainer = _trainer(plain, out, loaders[0].batch_sampler)
     try:
         trainer.fit(module, *loaders, ckpt_path=checkpoint, weights_only=True)
@@ -159,14 +161,18 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     return module, _loaders(train, val, model, folded, plain["data"], seed)
 
 
-def _to_resume(out: Path, resume: bool | str) -> str | None:
-    """The checkpoint to go on from, or None."""
+def _to_resume(out: Path, plain: dict[str, Any]) -> tuple[str | None, list[str]]:
+    """The checkpoint to go on from, or None, and which settings are others now."""
+    from espalike.train.resume import changed_settings
+
+    resume, checkpoint = plain["resume"], out / "last.ckpt"
     if resume not in (True, False, "auto"):
         raise ValueError(f"resume={resume}: expected true, false, or auto")
-    checkpoint = out / "last.ckpt"
     if resume is True and not checkpoint.is_file():
         raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")
-    return str(checkpoint) if resume and checkpoint.is_file() else None
+    if not resume or not checkpoint.is_file():
+        return None, []
+    return str(checkpoint), changed_settings(checkpoint, plain)
 
 
 def _finish(out: Path, plain: dict[str, Any]) -> None:
@@ -323,7 +329,7 @@ def _trainer(plain: dict[str, Any], out: Path, sampler: Any) -> pl.Trainer:
             SaveBestModel(out / "model.espalike"),
             *([Average(decay=plain["ema"])] if plain["ema"] else []),
             History(out / "metrics.csv"),
-            SaveResumable(out / "last.ckpt", sampler, plain["save_every"]),
+            SaveResumable(out / "last.ckpt", sampler, plain["save_every"], plain),
             *([WriteReport(out)] if plain["report"] else []),
             callbacks.EarlyStopping("val/loss", patience=plain["patience"]),
             callbacks.LearningRateMonitor("epoch"),

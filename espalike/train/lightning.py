@@ -155,11 +155,22 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, steps)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the means of an epoch that is not over."""
+        """Keep the means of an epoch that is not over, and what the model was made for."""
         checkpoint["means"] = {stage: means.state() for stage, means in self.means.items()}
+        checkpoint["levels"] = list(self.model.levels)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with them."""
+        """Go on with them.
+
+        Raises:
+            ValueError: when the data is of other levels of theory.
+        """
+        own, other = list(self.model.levels), checkpoint.get("levels", list(self.model.levels))
+        if own != other:
+            raise ValueError(
+                f"the checkpoint's model is of levels of theory {', '.join(other)}, the data of {', '.join(own)}: give "
+                "the same data.stores and data.level, or begin another run with start=OUT/model.espalike out=ANOTHER"
+            )
         for stage, state in checkpoint.get("means", {}).items():
             self.means[stage].restore(state)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,12 +44,15 @@ class SaveResumable(Checkpoint):
         path: the file; written under another name first, by Lightning.
         sampler: whose position is kept.
         every: steps between checkpoints, None for one an epoch.
+        settings: of the run, plain data that is kept.
     """
 
-    def __init__(self, path: Path, sampler: Resumed, every: int | None = None):
+    def __init__(
+        self, path: Path, sampler: Resumed, every: int | None = None, settings: Mapping[str, Any] | None = None
+    ):
         if every is not None and every < 1:
             raise ValueError(f"a checkpoint every {every} steps: expected at least 1, or null for one an epoch")
-        self.path, self.sampler, self.every = path, sampler, every
+        self.path, self.sampler, self.every, self.settings = path, sampler, every, dict(settings or {})
         self._position, self._saved = (0, 0), -1  # before the first step too: there is always something to go back to
         self._out_of_time = False
 
@@ -91,6 +96,10 @@ class SaveResumable(Checkpoint):
         self._position, self._saved = (trainer.current_epoch, done), trainer.global_step
         trainer.save_checkpoint(self.path, weights_only=False)
 
+    def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep the settings; `changed_settings` compares."""
+        checkpoint["settings"] = self.settings
+
     def state_dict(self) -> dict[str, Any]:
         """Epoch and batches of it that are done, and the step."""
         return {"position": self._position, "saved": self._saved}
@@ -100,6 +109,51 @@ class SaveResumable(Checkpoint):
         self._saved = state_dict["saved"]
         self.sampler.start = tuple(state_dict["position"])
         self.sampler.set_epoch(self.sampler.start[0])  # worker processes draw before Lightning says which epoch it is
+
+
+_CARRIED = ("start", "forcefield", "conv", "model", "optimizer", "schedule", "ema")
+"""Settings that a checkpoint decides: its weights, and what optimizer, learning rate and average have become."""
+_OF_A_CALL = ("resume", "out")
+_ABSENT = object()
+
+
+def changed_settings(checkpoint: Path, settings: Mapping[str, Any]) -> list[str]:
+    """How the settings of a run differ from those of its checkpoint, each as `trainer.max_epochs: 4 (was 2)`.
+
+    Raises:
+        ValueError: when the file is damaged or no checkpoint, or when a setting differs that it decides.
+    """
+    try:
+        found = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:  # all of them with words for programmers
+        raise ValueError(
+            f"{checkpoint} is damaged, or no checkpoint; start without resume, or begin another run from the best "
+            "model so far: start=OUT/model.espalike out=ANOTHER"
+        ) from error
+    if not isinstance(found, dict) or "state_dict" not in found:
+        raise ValueError(f"{checkpoint} is no checkpoint of `espalike train`; start without resume")
+    before = found.get("settings")
+    if not before:  # of an earlier version
+        return []
+    own, other = (dict(_leaves({k: v for k, v in side.items() if k not in _OF_A_CALL})) for side in (settings, before))
+    names = [name for name in {**own, **other} if own.get(name, _ABSENT) != other.get(name, _ABSENT)]
+    said = {name: f"{name}: {own.get(name, 'not set')} (was {other.get(name, 'not set')})" for name in names}
+    if fixed := [text for name, text in said.items() if name.split(".")[0] in _CARRIED]:
+        raise ValueError(
+            f"a resumed run goes on with the model, optimizer, schedule and average of {checkpoint}; these settings "
+            f"differ: {'; '.join(fixed)}. Leave them as they were, or begin another run from what was learned: "
+            "start=OUT/model.espalike out=ANOTHER"
+        )
+    return list(said.values())
+
+
+def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings by dotted path."""
+    if not isinstance(settings, Mapping) or not settings:
+        yield path, settings
+        return
+    for name, value in settings.items():
+        yield from _leaves(value, f"{path}.{name}" if path else str(name))
 
 
 def _job() -> str:

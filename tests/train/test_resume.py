@@ -1,7 +1,9 @@
 """Runs that are killed and resumed, against runs that are not: bit for bit."""
 
 import os
+import pickle
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -257,3 +259,43 @@ def test_a_setting_that_makes_no_sense_is_refused(store, tmp_path, monkeypatch, 
     assert "expected at least 1" in capfd.readouterr().err
     assert train(store, tmp_path, "resume=maybe") == 2
     assert "expected true, false, or auto" in capfd.readouterr().err
+
+
+def test_a_resumed_run_says_which_settings_are_others(store, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert train(store, tmp_path, "trainer.max_epochs=1") == 0
+    capfd.readouterr()
+    assert train(store, tmp_path, "optimizer.lr=1", "ema=null", "objective.forces=2") == 2
+    told = capfd.readouterr().err
+    assert "these settings differ: ema: None (was 0.7); optimizer.lr: 1 (was 0.002). Leave them as they were" in told
+    assert "forces: 1.0" in (tmp_path / "config.yaml").read_text()  # of the run that is there
+    assert train(store, tmp_path, "objective.forces=2", "trainer.max_epochs=2") == 0
+    told = capfd.readouterr().out
+    assert "with other settings: objective.forces: 2 (was 1.0); trainer.max_epochs: 2 (was 1)\n" in told
+    assert train(store, tmp_path, "objective.forces=2", "trainer.max_epochs=2") == 0
+    assert "other settings" not in capfd.readouterr().out
+
+
+def test_data_of_another_level_is_for_another_run(store, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert train(store, tmp_path, "trainer.max_epochs=1") == 0
+    other = [record("CN", "train"), record("CF", "val")]
+    other = [replace(r, conformers=replace(r.conformers, level="MP2")) for r in other]
+    write_store(tmp_path / "mp2", other, manifest={"licence": "CC0", "origin": "test", "command": "test"})
+    assert train(f"{store},{tmp_path / 'mp2'}", tmp_path) == 2
+    assert "levels of theory HF, the data of HF, MP2: give the same" in capfd.readouterr().err
+
+
+def test_what_is_no_checkpoint_is_said_to_be_none(store, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert train(store, tmp_path, "trainer.max_epochs=1") == 0
+    whole = (tmp_path / "last.ckpt").read_bytes()
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "other")
+    damaged = [whole[: len(whole) // 2], b"", b"not a checkpoint", pickle.dumps(print, 2)]
+    for content in [*damaged, (tmp_path / "other").read_bytes()]:
+        (tmp_path / "last.ckpt").write_bytes(content)
+        assert train(store, tmp_path) == 2
+        told = capfd.readouterr().err
+        assert told.startswith("error: last.ckpt ")
+        assert "start" in told
+        assert told.count("\n") == 1
