@@ -5,7 +5,7 @@ from torch import Tensor
 
 from espalike.geometry import Angle, Distance
 from espalike.terms import priors
-from espalike.terms.base import REVERSAL_3, Param, Term, harmonic
+from espalike.terms.base import ANGLE, LENGTH, REVERSAL_3, Param, Term, expanded, harmonic, powers
 from espalike.types import Kind
 
 K = Param("k", "kcal/mol", mean=110.0, std=0.3, link="positive")
@@ -36,6 +36,15 @@ class HarmonicAngle(_Angle):
         (theta,), (k, theta0) = q, p
         return harmonic(theta - theta0, k)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return powers(q[0] - ANGLE, 2)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, theta0 = p
+        return expanded(theta0 - ANGLE, 0.5 * k)
+
 
 class QuarticAngle(_Angle):
     """½ k d² (1 + c d + 7/12 c² d²), d = θ − θ₀: class II's quartic angle, with one minimum whatever c.
@@ -61,6 +70,15 @@ class QuarticAngle(_Angle):
         slope = kd * (1.0 + 1.5 * cd + 7.0 / 6.0 * cd * cd)
         return 0.5 * kd * d * (1.0 + cd + 7.0 / 12.0 * cd * cd), (slope,)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return powers(q[0] - ANGLE, 4)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, theta0, c = p
+        return expanded(theta0 - ANGLE, 0.5 * k, 0.5 * k * c, 7.0 / 24.0 * k * c * c)
+
 
 class CosineAngle(_Angle):
     """½ k (cos θ − cos θ₀)², as in GROMOS-96: smooth at a straight angle."""
@@ -72,6 +90,15 @@ class CosineAngle(_Angle):
         """Energy [kcal/mol]."""
         (theta,), (k, theta0) = q, p
         return 0.5 * k * (torch.cos(theta) - torch.cos(theta0)) ** 2
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return powers(torch.cos(q[0]), 2)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, theta0 = p
+        return expanded(torch.cos(theta0), 0.5 * k)
 
 
 class LinearMixtureAngle(_Angle):
@@ -93,6 +120,15 @@ class LinearMixtureAngle(_Angle):
         low, high = self.centres
         return 0.5 * k1 * (theta - low) ** 2 + 0.5 * k2 * (theta - high) ** 2
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        low, high = self.centres
+        return 0.5 * (q[0] - low) ** 2, 0.5 * (q[0] - high) ** 2
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return p
+
 
 class UreyBradley(Term):
     """½ k (r₁₃ − r₀)² between the outer atoms of an angle."""
@@ -111,3 +147,12 @@ class UreyBradley(Term):
         """Energy [kcal/mol]."""
         (r,), (k, r0) = q, p
         return 0.5 * k * (r - r0) ** 2
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return powers(q[0] - LENGTH, 2)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, r0 = p
+        return expanded(r0 - LENGTH, 0.5 * k)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,6 +114,23 @@ def harmonic(d: Tensor, k: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     return 0.5 * slope * d, (slope,)
 
 
+LENGTH, ANGLE = 1.4, 2.0
+"""What powers of a length [Å] or an angle [rad] are about: any value would do, one nearby loses fewer digits."""
+
+
+def powers(d: Tensor, highest: int) -> tuple[Tensor, ...]:
+    """d, d², … up to a power."""
+    return tuple(d**n for n in range(1, highest + 1))
+
+
+def expanded(s: Tensor, *c: Tensor) -> tuple[Tensor, ...]:
+    """Coefficients of d, d², … in Σₙ cₙ (d − s)ⁿ, n = 2, 3, …; the constant is left out."""
+    return tuple(
+        sum((math.comb(n, m) * (-s) ** (n - m) * k for n, k in enumerate(c, 2) if n >= m), torch.zeros_like(s))
+        for m in range(1, len(c) + 2)
+    )
+
+
 class Term(ABC):
     """A functional form over tuples of one kind. A new form subclasses this and fills in the class attributes.
 
@@ -142,8 +160,9 @@ class Term(ABC):
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        if "energy" in cls.__dict__ and "slopes" not in cls.__dict__:
-            cls.slopes = Term.slopes  # type: ignore[method-assign] # a parent's belong to the parent's energy
+        for name in ("slopes", "basis", "coefficients"):
+            if "energy" in cls.__dict__ and name not in cls.__dict__:
+                setattr(cls, name, getattr(Term, name))  # a parent's belong to the parent's energy
         if "params" not in cls.__dict__:
             return
         if "param_kind" not in cls.__dict__ and not hasattr(cls, "param_kind"):
@@ -171,6 +190,20 @@ class Term(ABC):
             u = self.energy(leaves, p)
             slopes = torch.autograd.grad(u.sum(), leaves, create_graph=graph)
         return (u, slopes) if graph else (u.detach(), slopes)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the energy is linear in `coefficients`."""
+        return type(self).coefficients is not Term.coefficients
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Functions of the coordinates alone, each `(T, K)`, that the energy is a sum of, up to what does not depend
+        on the coordinates: Σ `coefficients` × `basis`. Empty for a form that is not linear in this sense."""
+        return ()
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Their coefficients, functions of the parameters alone, each `(T,)`."""
+        return ()
 
     def __repr__(self) -> str:
         return f"{self.name}()"

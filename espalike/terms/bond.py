@@ -5,7 +5,7 @@ from torch import Tensor
 
 from espalike.geometry import Distance
 from espalike.terms import priors
-from espalike.terms.base import REVERSAL_2, Param, Term, harmonic
+from espalike.terms.base import LENGTH, REVERSAL_2, Param, Term, expanded, harmonic, powers
 from espalike.types import Kind
 
 K = Param("k", "kcal/mol/angstrom**2", mean=700.0, std=0.3, link="positive")
@@ -36,6 +36,15 @@ class HarmonicBond(_Bond):
         (r,), (k, r0) = q, p
         return harmonic(r - r0, k)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return powers(q[0] - LENGTH, 2)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, r0 = p
+        return expanded(r0 - LENGTH, 0.5 * k)
+
 
 class QuarticBond(_Bond):
     """½ k d² (1 − a d + 7/12 a² d²), d = r − r₀: class II's quartic bond, with one minimum whatever a.
@@ -61,6 +70,15 @@ class QuarticBond(_Bond):
         ad, kd = a * d, k * d
         slope = kd * (1.0 - 1.5 * ad + 7.0 / 6.0 * ad * ad)
         return 0.5 * kd * d * (1.0 - ad + 7.0 / 12.0 * ad * ad), (slope,)
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return powers(q[0] - LENGTH, 4)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, r0, a = p
+        return expanded(r0 - LENGTH, 0.5 * k, -0.5 * k * a, 7.0 / 24.0 * k * a * a)
 
 
 class MorseBond(_Bond):
@@ -93,3 +111,12 @@ class LinearMixtureBond(_Bond):
         (r,), (k1, k2) = q, p
         low, high = self.centres
         return 0.5 * k1 * (r - low) ** 2 + 0.5 * k2 * (r - high) ** 2
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        low, high = self.centres
+        return 0.5 * (q[0] - low) ** 2, 0.5 * (q[0] - high) ** 2
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return p

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms import priors
-from espalike.terms.base import REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Term, swapping
+from espalike.terms.base import ANGLE, LENGTH, REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Term, swapping
 from espalike.types import Kind
 
 STRETCH, STRETCH_2 = "kcal/mol/angstrom", "kcal/mol/angstrom**2"
@@ -39,6 +39,28 @@ def _cosines(phi: Tensor, coefficients: tuple[Tensor, ...]) -> Tensor:
     return one * c + two * (2.0 * c * c - 1.0) + three * (4.0 * c * c - 3.0) * c
 
 
+def _product(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    """Functions that k (x − a)(y − b) is a sum of."""
+    return x, y, x * y
+
+
+def _product_coefficients(k: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    """Their coefficients."""
+    return -k * b, -k * a, k
+
+
+def _with_cosines(d: tuple[Tensor, ...], phi: Tensor) -> tuple[Tensor, ...]:
+    """Functions that Σ (dᵢ − sᵢ) Σₙ kᵢₙ cos nφ is a sum of."""
+    cosines = [torch.cos(n * phi) for n in ORDERS]
+    return *(x * c for x in d for c in cosines), *cosines
+
+
+def _cosine_coefficients(k: tuple[Tensor, ...], s: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Their coefficients; `k` are those of the first d, then those of the second."""
+    of = [k[start : start + len(ORDERS)] for start in range(0, len(k), len(ORDERS))]
+    return *k, *(-sum(x * y for x, y in zip(each, s, strict=True)) for each in zip(*of, strict=True))
+
+
 def _series(letter: str) -> str:
     return "(" + "+".join(f"{letter}{n}*cos({n}*phi)" for n in ORDERS) + ")"
 
@@ -57,6 +79,15 @@ class BondBond(Term):
         """Energy [kcal/mol]."""
         (ra, rb), (k, ra0, rb0) = q, p
         return k * (ra - ra0) * (rb - rb0)
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return _product(q[0] - LENGTH, q[1] - LENGTH)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, a0, b0 = p
+        return _product_coefficients(k, a0 - LENGTH, b0 - LENGTH)
 
 
 class BondAngle(Term):
@@ -80,6 +111,16 @@ class BondAngle(Term):
         (ra, rb, theta), (ka, kb, ra0, rb0, theta0) = q, p
         return (ka * (ra - ra0) + kb * (rb - rb0)) * (theta - theta0)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        a, b, t = q[0] - LENGTH, q[1] - LENGTH, q[2] - ANGLE
+        return a, b, t, a * t, b * t
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        ka, kb, a, b, t = p[0], p[1], p[2] - LENGTH, p[3] - LENGTH, p[4] - ANGLE
+        return -ka * t, -kb * t, -(ka * a + kb * b), ka, kb
+
 
 class AngleAngle(Term):
     """k (θₐ − θₐ₀)(θ_b − θ_b₀) of two angles with the same centre that share a bond."""
@@ -95,6 +136,15 @@ class AngleAngle(Term):
         """Energy [kcal/mol]."""
         (ta, tb), (k, ta0, tb0) = q, p
         return k * (ta - ta0) * (tb - tb0)
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return _product(q[0] - ANGLE, q[1] - ANGLE)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, a0, b0 = p
+        return _product_coefficients(k, a0 - ANGLE, b0 - ANGLE)
 
 
 class BondBond13(Term):
@@ -112,6 +162,15 @@ class BondBond13(Term):
         (ra, rb), (k, ra0, rb0) = q, p
         return k * (ra - ra0) * (rb - rb0)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return _product(q[0] - LENGTH, q[1] - LENGTH)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, a0, b0 = p
+        return _product_coefficients(k, a0 - LENGTH, b0 - LENGTH)
+
 
 class MiddleBondTorsion(Term):
     """(r − r₀) Σₙ fₙ cos nφ, n = 1, 2, 3: a torsion with the bond it turns about."""
@@ -127,6 +186,14 @@ class MiddleBondTorsion(Term):
         """Energy [kcal/mol]."""
         (r, phi), (*f, r0) = q, p
         return (r - r0) * _cosines(phi, tuple(f))
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return _with_cosines((q[0] - LENGTH,), q[1])
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return _cosine_coefficients(p[:3], (p[3] - LENGTH,))
 
 
 class EndBondTorsion(Term):
@@ -148,6 +215,14 @@ class EndBondTorsion(Term):
         ra, rb, phi = q
         return (ra - p[6]) * _cosines(phi, p[:3]) + (rb - p[7]) * _cosines(phi, p[3:6])
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return _with_cosines((q[0] - LENGTH, q[1] - LENGTH), q[2])
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return _cosine_coefficients(p[:6], (p[6] - LENGTH, p[7] - LENGTH))
+
 
 class AngleTorsion(Term):
     """(θₐ − θₐ₀) Σₙ aₙ cos nφ + (θ_b − θ_b₀) Σₙ bₙ cos nφ, n = 1, 2, 3: a torsion with its two angles."""
@@ -168,6 +243,14 @@ class AngleTorsion(Term):
         ta, tb, phi = q
         return (ta - p[6]) * _cosines(phi, p[:3]) + (tb - p[7]) * _cosines(phi, p[3:6])
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return _with_cosines((q[0] - ANGLE, q[1] - ANGLE), q[2])
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return _cosine_coefficients(p[:6], (p[6] - ANGLE, p[7] - ANGLE))
+
 
 class AngleAngleTorsion(Term):
     """k (θₐ − θₐ₀)(θ_b − θ_b₀) cos φ."""
@@ -183,3 +266,13 @@ class AngleAngleTorsion(Term):
         """Energy [kcal/mol]."""
         (ta, tb, phi), (k, ta0, tb0) = q, p
         return k * (ta - ta0) * (tb - tb0) * torch.cos(phi)
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        cosine = torch.cos(q[2])
+        return cosine, *(f * cosine for f in _product(q[0] - ANGLE, q[1] - ANGLE))
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        k, a, b = p[0], p[1] - ANGLE, p[2] - ANGLE
+        return k * a * b, *_product_coefficients(k, a, b)

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from espalike.geometry import Angle, Dihedral
-from espalike.terms.base import OUTER_3, REVERSAL_4, Param, Term
+from espalike.terms.base import OUTER_3, REVERSAL_4, Param, Term, powers
 from espalike.types import Kind
 
 PERIODS = (1, 2, 3, 4, 5, 6)
@@ -89,6 +89,14 @@ class PeriodicProper(Term):
         u, slope = CosinePolynomial.apply(q[0], k @ _CHEBYSHEV.to(k))
         return u, (slope,)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return tuple(torch.cos(n * q[0]) for n in PERIODS)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return p
+
 
 class PeriodicProperPhase(Term):
     """Σₙ kₙ (1 + cos(nφ − δₙ)), n = 1…6, any phase δₙ: what imported force fields hold."""
@@ -109,6 +117,14 @@ class PeriodicProperPhase(Term):
         (phi,) = q
         terms = [k * (1.0 + torch.cos(n * phi - phase)) for n, k, phase in zip(PERIODS, p[:6], p[6:], strict=True)]
         return torch.stack(terms).sum(0)
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return tuple(f(n * q[0]) for f in (torch.cos, torch.sin) for n in PERIODS)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return tuple(k * f(phase) for f in (torch.cos, torch.sin) for k, phase in zip(p[:6], p[6:], strict=True))
 
 
 class PeriodicImproper(Term):
@@ -134,6 +150,14 @@ class PeriodicImproper(Term):
         """As in `Term.slopes`."""
         (k,) = p
         return self.energy(q, p), tuple(2.0 / 3.0 * k * torch.sin(2.0 * phi) for phi in q)
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return (torch.stack([torch.cos(2.0 * phi) for phi in q]).sum(0),)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return (-p[0] / 3.0,)
 
 
 class PeriodicProperOdd(Term):
@@ -163,6 +187,14 @@ class PeriodicProperOdd(Term):
         ]
         return torch.stack(terms).sum(0)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return tuple(f(n * q[0]) for f in (torch.cos, torch.sin) for n in PERIODS)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return p
+
 
 class RyckaertBellemans(Term):
     """Σₙ cₙ cosⁿ(φ − π), n = 0…5 (J.-P. Ryckaert, A. Bellemans, Chem. Phys. Lett. 30 (1975) 123)."""
@@ -188,6 +220,14 @@ class RyckaertBellemans(Term):
         u, slope = CosinePolynomial.apply(q[0], torch.cat([(-1) ** n * c for n, c in enumerate(p)], -1))
         return u, (slope,)
 
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
+        return powers(-torch.cos(q[0]), 5)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return p[1:]
+
 
 class WilsonImproper(Term):
     """½ k χ², χ the mean of the three Wilson out-of-plane angles of a trigonal centre, as in class II force fields.
@@ -210,7 +250,15 @@ class WilsonImproper(Term):
 
     def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
         """Energy [kcal/mol]."""
+        return p[0] * self.basis(q)[0]
+
+    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.basis`."""
         sines = (torch.sin(theta) * torch.sin(phi) for theta, phi in zip(q[::2], q[1::2], strict=True))
         # at 90° out of plane the slope of the arc sine is infinite
         chi = torch.stack([torch.asin(s.clamp(-_STEEPEST, _STEEPEST)) for s in sines]).mean(0)
-        return 0.5 * p[0] * chi * chi
+        return (0.5 * chi * chi,)
+
+    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """As in `Term.coefficients`."""
+        return p

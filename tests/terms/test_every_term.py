@@ -78,6 +78,21 @@ class TestEveryTerm:
         with torch.no_grad():
             assert not any(found.requires_grad for found in (term.slopes(q, p)[0], *term.slopes(q, p)[1]))
 
+    def test_a_linear_form_is_the_energy_up_to_a_constant(self, term):
+        x, p = positions(term, 3).permute(1, 2, 0), tuple(c.unsqueeze(-1) for c in values(term, 3, 3).unbind(-1))
+        turns = torch.tensor([[0, 1, 2, 3, 4], [3, 1, 0, 5, 2], [5, 4, 3, 1, 2]])
+        q = tuple(c(tuple(x[turns[:, a]] for a in c.atoms), dim=1)[0] for c in term.coordinates)
+        assert term.is_linear == (not isinstance(term, PairTerm) and term.name != "MorseBond")
+        if not term.is_linear:
+            assert term.basis(q) == term.coefficients(p) == ()
+            return
+        q = tuple(c.requires_grad_() for c in q)
+        linear = sum(c * f for c, f in zip(term.coefficients(p), term.basis(q), strict=True))
+        u, slopes = term.slopes(q, p)
+        torch.testing.assert_close(linear - linear[:, :1], u - u[:, :1], rtol=1e-10, atol=1e-10)
+        for found, expected in zip(torch.autograd.grad(linear.sum(), q), slopes, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+
     def test_a_loss_on_forces_has_exact_parameter_gradients(self, term):
         system, xyz = system_of(term), positions(term, 4)
 
@@ -251,6 +266,7 @@ def test_a_form_with_an_energy_of_its_own_does_not_inherit_slopes():
             return super().energy(q, p) * torch.exp(-q[0])
 
     q, p = (torch.tensor([[2.0]], dtype=F64),), (torch.tensor([[0.1]], dtype=F64),)
+    assert not Screened().is_linear
     u, (slope,) = Screened().slopes(q, p)
     torch.testing.assert_close(u, COULOMB * 0.1 / q[0] * torch.exp(-q[0]))
     torch.testing.assert_close(slope, -u * (1.0 + 1.0 / q[0]))
