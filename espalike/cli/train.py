@@ -42,6 +42,7 @@ last.ckpt (to resume from), worst.csv (the worst validation molecules of each ep
   schedule=warmup_cosine|constant|plateau   learning rate over training
   report=true                    also report.html: curves, terms, worst molecules drawn, parameters, on one page
   start=MODEL, freeze=[...]      go on from a model, some of it as it is; experiment=finetune, experiment=bespoke
+  data.gram=true                 all conformers of an entry in every step at the same cost, where all terms are linear
   ensemble=N                     N models from different seeds, as one model file with their spread
   save_every=N, resume=true|auto checkpoint every N steps too; go on from it (auto: where there is one)
 
@@ -96,19 +97,24 @@ def run(cfg: DictConfig) -> int:
 def _ensemble(cfg: DictConfig) -> int:
     """Train the members one after the other, each with a seed and a folder of its own, and make one model of them."""
     from pytorch_lightning.utilities import rank_zero_only
+    from torch import distributed
 
     from espalike.train.ensemble import assembled, validate
 
     if cfg.ensemble < 2:
         raise ValueError(f"ensemble={cfg.ensemble}: expected the number of members, or 1 for a single model")
     out, files = Path(cfg.out), []
+    first = getattr(rank_zero_only, "rank", 0) == 0
     for number in range(cfg.ensemble):
         folder = out / f"member-{number + 1}"
         own = {"ensemble": 1, "seed": cfg.seed + number, "out": str(folder), "resume": "auto" if cfg.resume else False}
-        print(f"member {number + 1} of {cfg.ensemble}")
+        if first:
+            print(f"member {number + 1} of {cfg.ensemble}", flush=True)
         run(cast("DictConfig", OmegaConf.merge(cfg, own)))
         files.append(folder / "model.espalike")
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if distributed.is_available() and distributed.is_initialized():  # started by torchrun or SLURM: the rest is for one
+        distributed.destroy_process_group()
+    if first:
         plain = _plain(cfg)
         _write_config(out / "config.yaml", plain)
         with redirect_stdout(io.StringIO()):
@@ -141,6 +147,7 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     from espalike.data.collate import levels_of
     from espalike.data.store import open_stores
     from espalike.train.fold import constant_terms
+    from espalike.train.gram import check
     from espalike.train.lightning import TrainingModule
 
     stores = open_stores(plain["data"]["stores"])
@@ -152,13 +159,15 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     )
     fold = plain["fold"] and not objective.profile  # Boltzmann weights are of whole energies
     folded = constant_terms(model) if fold else ()
+    if plain["data"]["gram"]:
+        check(model.terms, folded, objective)
     module = TrainingModule(model, objective, optimizer, train.sources, schedule, folded)
     print(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
         f"conformers) from {', '.join(train.sources)}; "
         f"{sum(p.numel() for p in model.parameters()):,} parameters"
     )
-    return module, _loaders(train, val, model, folded, plain["data"], seed)
+    return module, _loaders(train, val, module, plain["data"], seed)
 
 
 def _to_resume(out: Path, plain: dict[str, Any]) -> tuple[str | None, list[str]]:
@@ -273,12 +282,14 @@ def _model(
 def _loaders(
     train: StoreDataset,
     val: StoreDataset,
-    model: ForceFieldModel,
-    folded: tuple[str, ...],
+    module: TrainingModule,
     data: dict[str, Any],
     seed: int,
 ) -> tuple[Any, Any]:
-    """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation."""
+    """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation.
+
+    What batches do not hold, since it is of whole entries, is given to the module.
+    """
     from rich.console import Console
     from rich.progress import track
 
@@ -286,20 +297,28 @@ def _loaders(
     from espalike.data.coordinates import Coordinates
     from espalike.data.sampler import EpochSampler, WholeEntries
     from espalike.train.fold import folded_labels
+    from espalike.train.gram import Gram
+    from espalike.train.losses import FITTED
 
-    size, cache = data["batch_size"], data["cache"] * 2**20
+    size, cache, gram = data["batch_size"], data["cache"] * 2**20, data["gram"]
+    model, folded = module.model, module.folded
     options = {name: data[name] for name in ("every_source", "bucketed")}
-    planned = EpochSampler(train.counts, size, data["conformers"], data["epoch"], seed, sources=train.source, **options)
+    most, of = (1, "entries") if gram else (data["conformers"], data["epoch"])  # the file has them all
+    planned = EpochSampler(train.counts, size, most, of, seed, sources=train.source, **options)
     whole = WholeEntries(val.counts, val.atoms, size)
     folder, console = data["coordinates_dir"] and Path(data["coordinates_dir"]), Console(stderr=True)
     shown = partial(track, description="measuring", console=console, transient=True)
     terms = [term for term in model.terms if term.name not in folded]
-    stored = Coordinates.of(train, terms, data["coordinates"], folder, progress=shown)
+    stored = Coordinates.of(train, terms, "computed" if gram else data["coordinates"], folder, progress=shown)
     if stored is not None:
         print(f"internal coordinates: {stored.nbytes / 1e6:,.1f} MB in {stored.path}")
     labels = folded_labels(train, model, folded, folder, shown) if folded else {}
     if folded:
         print(f"folded into the labels: {', '.join(folded)}")
+    if gram:
+        losses = [name for name in FITTED if getattr(module.objective, name)]
+        module.gram = Gram.of(train, terms, losses, folder, labels=labels, progress=shown)
+        print(f"all conformers of an entry as a matrix: {module.gram.words.nbytes / 1e6:,.1f} MB in all")
     return (
         loader_of(Batches(train, cache=cache, coordinates=stored, instead=labels), planned, data["workers"]),
         loader_of(Batches(val, cache=cache), whole, data["workers"]),
@@ -353,6 +372,7 @@ def _quiet_lightning() -> None:
         "The number of training batches",
         ".*sync_dist=True",  # every process validates on everything
         ".*dataloader is not resumable",  # its sampler is
+        "Detected call of .lr_scheduler.step",  # in float16 the first step may be left out
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.train.fold import with_zeros, without
+from espalike.train.gram import Gram
 from espalike.train.objective import Objective, centred
 from espalike.train.processes import Means
 from espalike.train.schedules import warmup_cosine
@@ -56,6 +57,7 @@ class TrainingModule(pl.LightningModule):
         sources: names of the data sources, in the order of `Batch.source`.
         schedule: learning rate over training, one of `espalike.train.schedules`.
         folded: names of terms that the labels of training batches are already without, see `espalike.train.fold`.
+        gram: training batches' entries as small matrices, where all other terms are linear, see `espalike.train.gram`.
 
     Attributes:
         means: losses of the epoch so far, of training (`train`) and validation (`val`).
@@ -69,10 +71,11 @@ class TrainingModule(pl.LightningModule):
         sources: Sequence[str],
         schedule: Callable[[Optimizer, int], dict[str, Any]] = warmup_cosine,
         folded: Sequence[str] = (),
+        gram: Gram | None = None,
     ):
         super().__init__()
         self.model, self.objective, self.make_optimizer = model, objective, optimizer
-        self.sources, self.schedule, self.folded = tuple(sources), schedule, tuple(folded)
+        self.sources, self.schedule, self.folded, self.gram = tuple(sources), schedule, tuple(folded), gram
         self.factors = objective.source_factors(self.sources)
         self.start = copy.deepcopy(model).requires_grad_(False) if objective.pull else None
         self.means = {"train": Means(), "val": Means()}
@@ -80,11 +83,13 @@ class TrainingModule(pl.LightningModule):
         self._steps = 1
 
     def predict(self, batch: Batch, training: bool = True) -> tuple[MMSystem, Prediction]:
-        """Parameters, energies and forces of a batch; in training, energies and forces can be differentiated."""
+        """Parameters, energies and forces of a batch; in training, what the loss needs of them is differentiable."""
         assert batch.xyz is not None
         system = self.model(batch)
         with _physics(batch):
-            if training:
+            if training and self.gram is not None:
+                prediction: Prediction = self.gram.fitted(system, batch)
+            elif training:
                 learned = without(system, self.folded)
                 prediction = energy(learned, batch.xyz, create_graph=True, stored=batch.coordinates)
                 prediction = with_zeros(prediction, system, self.folded)
