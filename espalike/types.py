@@ -209,8 +209,8 @@ class Batch(Moves):
         numbers: atomic numbers, shape `(N,)`, int64.
         edges: directed edges (source, target), both directions of each bond, shape `(2, E)`, int64.
         mol: molecule of each atom, shape `(N,)`, int64, ascending.
-        orbit: of each atom the first one that no message passing can tell from it, shape `(N,)`, int64, so that the
-            network need not look at both; None when not known.
+        orbit: of each atom the first one of its molecule that no message passing can tell from it, shape `(N,)`,
+            int64: their parameters are equal; None when not known.
         net_charge: formal net charge [e] of each molecule, shape `(M,)`.
         tuples: tuples by kind.
         coordinates: internal coordinates at `xyz` that are stored with the data, by kind and coordinate, or None.
