@@ -44,6 +44,15 @@ def _name_of(loader: Any) -> Callable[[int], str]:
     return getattr(entries_of(loader), "name_of", "entry {}".format)
 
 
+def _scaled(trainer: pl.Trainer) -> bool:
+    """Whether gradients may be infinite because the loss was multiplied, lest they vanish in float16.
+
+    Such a step is left out and the scale lowered. At a scale of one they are infinite of themselves.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return scaler is not None and scaler.get_scale() > 1.0
+
+
 def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
     return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
@@ -80,10 +89,9 @@ class StopOnFault(pl.Callback):
                 harm, is looked at in runs of one process only.
         """
         self._weights = self._weights or list(module.parameters())
-        total = get_total_norm(_gradients(self._weights))
-        if n_processes() == 1:
-            total = torch.stack([total, *self._losses]).sum()
-        if not bool(total.isfinite()):
+        norm = get_total_norm(_gradients(self._weights))
+        loss = torch.stack(self._losses).sum() if n_processes() == 1 else torch.zeros_like(norm)
+        if not bool((norm + loss).isfinite()) and not (bool(loss.isfinite()) and _scaled(trainer)):
             self._stop(trainer, module)
         self._batches, self._losses = [], []
 
@@ -91,7 +99,7 @@ class StopOnFault(pl.Callback):
         assert isinstance(module, TrainingModule)
         found = None
         for number, batch in self._batches:
-            fault = find_fault(module, batch)
+            fault = find_fault(module, batch, trainer.precision_plugin.forward_context())
             if fault is not None and found is None:
                 found = f"training batch {number}: {fault.message(batch, _name_of(trainer.train_dataloader))}"
         self._raise(trainer, found)
@@ -111,7 +119,8 @@ class StopOnFault(pl.Callback):
         assert isinstance(module, TrainingModule)
         if self._fault is None and not bool(outputs["loss"].isfinite()):
             system, prediction = outputs["system"], outputs["prediction"]
-            fault = forward_fault(module, batch, system, prediction, module.losses(system, prediction, batch))
+            with trainer.precision_plugin.forward_context():
+                fault = forward_fault(module, batch, system, prediction, module.losses(system, prediction, batch))
             told = fault.message(batch, _name_of(trainer.val_dataloaders)) if fault else "the loss is not finite"
             self._fault = f"validation batch {batch_idx}: {told}"
 
@@ -157,7 +166,8 @@ class Diagnosis(pl.Callback):
         assert isinstance(module, TrainingModule)
         self._heads = self._heads or heads(module.model)
         norms = {f"grad/{name}": get_total_norm(_gradients(of)) for name, of in self._heads.items()}
-        module.means["train"].add(norms)
+        if not _scaled(trainer) or bool(torch.stack([*norms.values()]).isfinite().all()):
+            module.means["train"].add(norms)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any

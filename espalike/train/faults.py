@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -46,16 +47,18 @@ class Fault:
         return f"{self.stage}{what} are not finite, first for {where or 'no molecule in particular'}: {self.detail}"
 
 
-def find_fault(module: TrainingModule, batch: Batch) -> Fault | None:
+def find_fault(module: TrainingModule, batch: Batch, precision: AbstractContextManager | None = None) -> Fault | None:
     """What goes wrong first when a training step is done on a batch again; None when all is finite.
 
     Weights must still be those of the step. With several processes each must call this, whatever its own batch holds.
+    `precision` is what the step's forward pass was done in, of mixed precision: what overflows there may not elsewhere.
     """
     batch = replace(batch, x=batch.x.detach().clone().requires_grad_())
     with torch.enable_grad():
-        system, prediction = module.predict(batch)
-        losses = module.losses(system, prediction, batch)
-        fault = forward_fault(module, batch, system, prediction, losses)
+        with precision or nullcontext():
+            system, prediction = module.predict(batch)
+            losses = module.losses(system, prediction, batch)
+            fault = forward_fault(module, batch, system, prediction, losses)
         return fault or _gradient_fault(module, batch, system, module.objective.total(losses, module.progress()))
 
 

@@ -105,6 +105,20 @@ def test_a_weight_of_the_encoder_spoils_all_terms(module, items):
     assert fault.detail.endswith("weights that are not finite: encoder.enter.weight")
 
 
+@pytest.mark.parametrize(("dtype", "weight"), [(torch.bfloat16, 1.001), (torch.float16, 1e5)])
+def test_what_is_not_finite_in_mixed_precision_only(module, items, dtype, weight):
+    """1.001 is 1 in bfloat16, 10⁵ infinite in float16."""
+
+    def spoil(encoder, inputs, h):
+        one = torch.nn.functional.linear(torch.ones(1, 1), torch.tensor([[weight]])).float() - 1
+        return h * (one / one)
+
+    module.model.encoder.register_forward_hook(spoil)
+    assert find_fault(module, collate(items)) is None
+    fault = find_fault(module, collate(items), torch.autocast("cpu", dtype))
+    assert (fault.stage, fault.molecules) == ("parameters", (0, 1, 2))
+
+
 @pytest.mark.parametrize(("label", "size"), [("forces", "1e+30"), ("energy", None)])
 def test_a_label_whose_square_overflows(module, items, label, size):
     getattr(items[1], label).flat[0] = 1e30

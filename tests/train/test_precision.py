@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.plugins import MixedPrecision
 
 from espalike.chem import embed, from_smiles
 from espalike.data.collate import Item, collate, featurized
 from espalike.energy import energy
 from espalike.model import from_config
+from espalike.train.diagnosis import Diagnosis, NotFinite, StopOnFault
 from espalike.train.lightning import TrainingModule
 from espalike.train.objective import Objective
 from tests.train.common import CONFIG
@@ -53,3 +56,51 @@ def test_without_mixed_precision_nothing_changes():
     *_, single = stepped(conv, torch.float32, mixed=False)
     *_, double = stepped(conv, torch.float64, mixed=False)
     torch.testing.assert_close(single.double(), double, rtol=1e-3, atol=1e-4 * float(double.abs().max()))
+
+
+def trained(tmp_path, plugin, spoil=None, steps=6):
+    """A module after some steps in a precision; `spoil` is done to gradients within the network."""
+    torch.manual_seed(0)
+    module = TrainingModule(from_config(CONFIG), Objective(), torch.optim.Adam, ["a"])
+    if spoil is not None:
+        module.model.encoder.enter.weight.register_hook(spoil)
+    trainer = pl.Trainer(
+        max_steps=steps,
+        accelerator="cpu",
+        plugins=[plugin],
+        callbacks=[StopOnFault(tmp_path / "last.ckpt"), Diagnosis(tmp_path / "worst.csv")],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    batches = [collate([item(s) for s in ("CCO", "CC(=O)N")])] * steps
+    trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
+    return module
+
+
+QUIET = pytest.mark.filterwarnings(
+    "ignore:.*(does not have many workers|val_dataloader|validation_step|LeafSpec|lr_scheduler.step).*"
+)
+
+
+@QUIET
+def test_in_float16_a_step_that_overflows_is_left_out_and_is_no_fault(tmp_path):
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60, backoff_factor=2.0**-15)
+    module = trained(tmp_path, MixedPrecision("16-mixed", "cpu", scaler))
+    assert scaler.get_scale() < 2.0**60
+    torch.manual_seed(0)
+    before = from_config(CONFIG).state_dict()
+    assert all(weight.isfinite().all() for weight in module.parameters())
+    assert any((weight != before[name]).any() for name, weight in module.model.state_dict().items())
+    assert np.isfinite([*module.means["train"].pop().values()]).all()
+
+
+@QUIET
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_a_fault_is_one_in_any_precision(tmp_path, precision):
+    """In float16 when the scale is down to one."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0) if precision == "16-mixed" else None
+    with pytest.raises(NotFinite, match=r"gradients are not finite, .*of the weights encoder.enter.weight"):
+        trained(tmp_path, MixedPrecision(precision, "cpu", scaler), lambda gradient: gradient * torch.nan)
+    assert scaler is None or scaler.get_scale() == 1.0
