@@ -373,7 +373,6 @@ def _quiet_lightning() -> None:
         ".*sync_dist=True",  # every process validates on everything
         ".*dataloader is not resumable",  # its sampler is
         "Detected call of .lr_scheduler.step",  # in float16 the first step may be left out
-        "Detected call of .lr_scheduler.step",  # in float16 the first step may be left out
     ):
         warnings.filterwarnings("ignore", message)
 
