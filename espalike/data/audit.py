@@ -123,10 +123,12 @@ def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarr
     if len(xyz) < 2:
         return
     step = xyz[1:] - xyz[:-1]
-    close = np.einsum("kad,kad->ka", step, step).max(axis=1) <= CLOSE**2
+    squares = step * step
+    close = (squares[:, :, 0] + squares[:, :, 1] + squares[:, :, 2]).max(axis=1) <= CLOSE**2
     if not close.any():
         return
-    expected = -0.5 * np.einsum("kad,kad->k", forces[1:] + forces[:-1], step)[close]
+    work = np.einsum("kx,kx->k", (forces[1:] + forces[:-1]).reshape(len(step), -1), step.reshape(len(step), -1))
+    expected = -0.5 * work[close]
     found = (energy[1:] - energy[:-1])[close]
     moved = expected != 0.0  # a geometry written twice says nothing
     sums.pairs += int(moved.sum())

@@ -183,18 +183,15 @@ def check(record: Record) -> None:
         if array is None:
             continue
         found = np.shape(array)
-        _expect(found == shape, "shapes disagree", f"{name}: {what} have shape {found}, expected {shape}")
+        if found != shape:
+            raise RecordError("shapes disagree", f"{name}: {what} have shape {found}, expected {shape}")
         if what == "dipoles":
             array = array[~np.isnan(array).all(axis=1)]  # a row of NaN: not known of this geometry
         # NaN for every energy means that the level of theory gives none
-        if not (what == "energies" and np.isnan(array).all()):
-            _expect(bool(np.isfinite(array).all()), f"{what} not finite", f"{name}: {what} hold NaN or infinite values")
-    if len(mol.bonds):
-        _expect(
-            bool(mol.bonds.min() >= 0 and mol.bonds.max() < a),
-            "shapes disagree",
-            f"{name}: a bond names atom {mol.bonds.max()} of {a} atoms",
-        )
+        if not np.isfinite(array).all() and not (what == "energies" and np.isnan(array).all()):
+            raise RecordError(f"{what} not finite", f"{name}: {what} hold NaN or infinite values")
+    if len(mol.bonds) and not (mol.bonds.min() >= 0 and mol.bonds.max() < a):
+        raise RecordError("shapes disagree", f"{name}: a bond names atom {mol.bonds.max()} of {a} atoms")
 
 
 def to_row(record: Record) -> dict:

@@ -32,10 +32,10 @@ def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
     They are Σ w(Z) cos(k·x + φ) with fixed wave vectors of length 1.5 Å⁻¹.
     """
     vectors, phases, weights = _waves()
-    waves = np.asarray(xyz, np.float32) @ vectors
-    waves += phases
+    waves = vectors.T @ np.asarray(xyz, np.float32).reshape(-1, 3).T
+    waves += phases[:, None]
     np.cos(waves, out=waves)
-    return np.einsum("kaf,af->kf", waves, weights[numbers])
+    return (waves.reshape(_FEATURES, *xyz.shape[:2]) @ weights[numbers].T[:, :, None])[:, :, 0].T
 
 
 def reach(n_atoms: int, noise: float) -> float:
