@@ -9,6 +9,7 @@ a ratio is the median over rounds of the ratio within the round.
   double backward   energies from positions, forces by autograd with a graph, the loss differentiated through both
   computed          internal coordinates and Wilson B rows computed in the step, closed-form slopes
   stored            internal coordinates and B rows lie beside the data
+  gram              energies and forces of all conformers are one matrix a molecule (folded only: linear terms)
 
 `folded`: the nonbonded terms are frozen and their energies and forces taken off the labels beforehand, which is how the
 peers train. `all learned`: everything is in every step. The bandwidth floor is the time it takes to read the stored
@@ -25,61 +26,33 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from druglike import MOLECULES, labelled
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from espalike.chem import embed, from_smiles
+from espalike.chem import from_smiles
 from espalike.data.collate import batch_of
 from espalike.energy import energy
 from espalike.internal import Stored, measure
 from espalike.model import ForceFieldModel, from_config
-from espalike.terms.base import PairTerm
+from espalike.terms.base import PairTerm, Term
+from espalike.train.gram import Gram, packed
+from espalike.train.losses import FITTED
 from espalike.train.memory import keep_freed_memory
 from espalike.train.objective import Objective
 from espalike.types import Batch, Bound, MMSystem, Prediction
 
-MOLECULES = (
-    "CN1C2CCC1C(C(=O)OC)C(OC(=O)c1ccccc1)C2",
-    "Cc1ccc(cc1)-c1cc(C(F)(F)F)nn1-c1ccc(cc1)S(N)(=O)=O",
-    "CC(C)Cc1ccc(cc1)C(C)C(=O)O",
-    "Cc1ccc(NC(=O)c2ccc(CN3CCN(C)CC3)cc2)cc1Nc1nccc(n1)-c1cccnc1",
-    "CC1(C)SC2C(NC(=O)Cc3ccccc3)C(=O)N2C1C(=O)O",
-    "CC(C)NCC(O)COc1ccccc1CC=C",
-    "CN1CCC23C4C1CC5=C2C(=C(C=C5)OC)OC3C(=O)CC4",
-    "COc1cc2c(cc1OC)C(=O)C(CC1CCN(Cc3ccccc3)CC1)C2",
-    "CCN(CC)CC(=O)Nc1c(C)cccc1C",
-    "CN(C)CCOC(c1ccccc1)c1ccccc1",
-    "O=C(CCCN1CCC(O)(CC1)c1ccc(Cl)cc1)c1ccc(F)cc1",
-    "CC(C)(C)NCC(O)c1ccc(O)c(CO)c1",
-    "CCOC(=O)C1=C(COCCN)NC(C)=C(C1c1ccccc1Cl)C(=O)OC",
-    "CNCCC(Oc1ccc(cc1)C(F)(F)F)c1ccccc1",
-    "CC12CCC3C(CCC4=CC(=O)CCC34C)C1CCC2O",
-    "CN1CCN(CC1)C1=Nc2cc(Cl)ccc2Nc2ccccc12",
-    "COc1ccc2cc(ccc2c1)C(C)C(=O)O",
-    "CCCCc1nc(Cl)c(CO)n1Cc1ccc(cc1)-c1ccccc1-c1nn[nH]n1",
-    "CC(=O)Nc1ccc(O)cc1",
-    "COc1ccccc1OCC(O)CN1CCN(CC(=O)Nc2c(C)cccc2C)CC1",
-    "Clc1ccc(cc1)C(c1ccccc1)N1CCN(CCOCC(=O)O)CC1",
-    "CN(C)CCC=C1c2ccccc2CCc2ccccc12",
-    "CC(C)c1nc(CN(C)C(=O)NC(C(C)C)C(=O)O)cs1",
-    "CCC(=O)N(C1CCN(CCc2ccccc2)CC1)c1ccccc1",
-    "COC(=O)C(C1CCCCN1)c1ccccc1",
-    "OC(=O)CCCc1ccc(cc1)N(CCCl)CCCl",
-    "CC(CCc1ccccc1)NCC(O)c1ccc(O)c(c1)C(N)=O",
-    "CCOc1ccc(cc1)S(=O)(=O)N1CCN(C)CC1",
-    "CC1=CC(=O)c2ccccc2C1=O",
-    "CN1C(=O)CN=C(c2ccccc2)c2cc(Cl)ccc12",
-    "CC(C)CC(NC(=O)C(CC(C)C)NC(C)=O)C(=O)NCC(=O)O",
-    "CCCC(C)C1(CC)C(=O)NC(=O)NC1=O",
-)
 PATHS = ("double backward", "computed", "stored")
+GRAM = "gram"
+"""One more path, of folded terms."""
 SETTINGS = ("folded", "all learned")
 CONFORMERS = 32
 
@@ -104,27 +77,20 @@ def double_backward(system: MMSystem, xyz: Tensor) -> Prediction:
     return Prediction(total.T, -gradient.permute(2, 0, 1), tuple(u.T for u in by_term))
 
 
-def labelled(smiles: Sequence[str], conformers: int, dtype: torch.dtype, device: str) -> Batch:
-    """A batch of molecules at random geometries around a sane one, with random labels."""
-    molecules = [from_smiles(s) for s in smiles]
-    rng = np.random.default_rng(0)
-    start = np.concatenate([embed(m)[0] for m in molecules])
-    xyz = torch.from_numpy(start + rng.normal(0.0, 0.05, (conformers, *start.shape)))
-    batch = batch_of(molecules, dtype)
-    labels = torch.from_numpy(rng.normal(0.0, 5.0, (conformers, len(molecules))))
-    none = torch.zeros(len(molecules), dtype=torch.long)
-    made = replace(
-        batch,
-        xyz=xyz.to(dtype),
-        energy=(labels - labels.mean(0)).to(dtype),
-        forces=torch.from_numpy(rng.normal(0.0, 10.0, xyz.shape)).to(dtype),
-        mask=torch.ones(conformers, len(molecules), dtype=torch.bool),
-        level=none,
-        source=none,
-        ref_charge=torch.full((len(start),), torch.nan, dtype=dtype),
-        ref_lj=torch.full((len(start), 2), torch.nan, dtype=dtype),
-    )
-    return made.to(device)
+def matrices(smiles: Sequence[str], batch: Batch, terms: Sequence[Term]) -> Gram:
+    """The factors of a batch's molecules."""
+    assert batch.xyz is not None
+    assert batch.energy is not None
+    assert batch.forces is not None
+    words, table = [], []
+    for m, one in enumerate(smiles):
+        atoms = batch.mol == m
+        labels = {"xyz": batch.xyz[:, atoms], "forces": batch.forces[:, atoms], "energy": batch.energy[:, m : m + 1]}
+        alone = replace(batch_of([from_smiles(one)]), **labels).to("cpu", torch.float64)
+        of_one = packed(alone, terms, FITTED, batch.xyz.dtype)
+        words.append(of_one[0])
+        table.append(of_one[1])
+    return Gram(tuple(term.name for term in terms), FITTED, np.concatenate(words), np.array(table))
 
 
 def network(forcefield: str, width: int, folded: bool) -> ForceFieldModel:
@@ -149,26 +115,38 @@ def _nonbonded(plain: dict[str, Any]) -> list[str]:
 
 @dataclass
 class Problem:
-    """A model, a batch, and its stored coordinates."""
+    """A model, a batch, its stored coordinates and, if asked for, its matrices."""
 
     model: ForceFieldModel
     batch: Batch
     stored: Stored
     loss: Objective
     optimizer: torch.optim.Optimizer
+    gram: Gram | None = None
 
     @staticmethod
-    def of(model: ForceFieldModel, batch: Batch) -> Problem:
-        """With coordinates measured once."""
+    def of(model: ForceFieldModel, batch: Batch, smiles: Sequence[str] = ()) -> Problem:
+        """With coordinates measured once; with matrices where the molecules are named."""
         model = model.to(batch.xyz.device)  # type: ignore[union-attr]
         with torch.no_grad():
             stored = measure(model(batch).terms, batch.xyz)  # type: ignore[arg-type]
         fast = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
-        return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast)
+        gram = matrices(smiles, batch, model.terms) if smiles else None
+        return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast, gram)
+
+    @cached_property
+    def _one(self) -> Batch:
+        """The batch with one conformer, which is what training with matrices loads."""
+        batch = self.batch
+        first = {name: getattr(batch, name)[:1] for name in ("xyz", "energy", "forces", "mask")}
+        return replace(batch, **first)
 
     def predicted(self, path: str, system: MMSystem) -> Prediction:
-        """Energies and forces with a graph, by one of `PATHS`."""
+        """Energies and forces with a graph, by one of `PATHS`; their errors by `GRAM`."""
         assert self.batch.xyz is not None
+        if path == GRAM:
+            assert self.gram is not None
+            return self.gram.fitted(system, self._one)
         if path == "double backward":
             return double_backward(system, self.batch.xyz)
         stored = None if path == "computed" else self.stored
@@ -178,7 +156,8 @@ class Problem:
         """The loss and all its gradients."""
         found = self.predicted(path, system)
         factors = self.loss.source_factors(("made up",))
-        self.loss.total(self.loss.losses(system, found, self.batch, factors)).backward()
+        batch = self._one if path == GRAM else self.batch
+        self.loss.total(self.loss.losses(system, found, batch, factors)).backward()
 
     def step(self, path: str) -> None:
         """A whole training step."""
@@ -237,8 +216,16 @@ def compare(problem: Problem, paths: list[str], rounds: int, device: str) -> dic
         pairs = zip(seconds["energy", path], seconds["floor", ""], strict=True)
         row["energy_vs_floor"] = statistics.median(own / floor for own, floor in pairs)
         found[path] = row
+    if problem.gram is not None:
+        found[GRAM] |= {"megabytes": problem.gram.words.nbytes / 1e6, **coefficients(problem.gram)}
     found["floor"] = {"ms": 1e3 * statistics.median(seconds["floor", ""]), "megabytes": problem.nbytes() / 1e6}
     return found
+
+
+def coefficients(gram: Gram) -> dict[str, float]:
+    """Coefficients a molecule, and rows of the matrix of its forces, on average."""
+    rows, columns = gram.table[:, FITTED.index("forces"), :2].mean(0).tolist()
+    return {"coefficients": columns, "rows": rows}
 
 
 def peak(work: Callable[[], None]) -> float | None:
@@ -258,28 +245,35 @@ def peak(work: Callable[[], None]) -> float | None:
 
 
 def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
-    """Cost of a step of the fastest path against sizes, one varied at a time."""
+    """Cost of a step against sizes, one varied at a time: of the fastest path, and of matrices against conformers."""
     rows = []
     usual = {"molecules": 32, "conformers": CONFORMERS, "width": arguments.width}
-    variations = [("conformers", n) for n in (4, 16, 32, 128)] + [("molecules", n) for n in (4, 16, 32)]
-    variations += [("width", n) for n in (64, 128, 256)] + [("atoms", n) for n in (50, 200, 800, 2000)]
-    for name, value in track(variations, "scaling", console=Console(stderr=True), transient=True):
+    variations = [("conformers", n, path) for n in (8, 32, 128) for path in (fast, GRAM)]
+    variations += [("molecules", n, fast) for n in (4, 16, 32)] + [("width", n, fast) for n in (64, 128, 256)]
+    variations += [("atoms", n, fast) for n in (50, 200, 800, 2000)]
+    for name, value, path in track(variations, "scaling", console=Console(stderr=True), transient=True):
         sizes = {**usual, **({"molecules": 1, "conformers": 4} if name == "atoms" else {name: value})}
         smiles: Sequence[str] = MOLECULES[: sizes["molecules"]]
         if name == "atoms":
             smiles = ["C" * (value // 3)]  # an alkane has three atoms a carbon
         batch = labelled(smiles, sizes["conformers"], torch.float32, arguments.device)
-        problem = Problem.of(network(arguments.forcefield, sizes["width"], folded=True), batch)
-        grown = peak(lambda problem=problem: problem.step(fast)) if arguments.device == "cpu" else None
-        times = [timed(lambda problem=problem: problem.step(fast), arguments.device) for _ in range(5)]
+        model = network(arguments.forcefield, sizes["width"], folded=True)
+        problem = Problem.of(model, batch, smiles if path == GRAM else ())
+        system = problem.parameters()
+        step, part = partial(problem.step, path), partial(problem.differentiate, path, system)
+        grown = peak(step) if arguments.device == "cpu" else None
+        times = [timed(step, arguments.device) for _ in range(5)]
+        of_energy = [timed(part, arguments.device) for _ in range(5)]
         many = sizes["conformers"] * len(smiles)
         milliseconds = 1e3 * statistics.median(times[1:])
         rows.append(
             {
                 "varied": name,
                 "value": value,
+                "path": path,
                 "atoms": len(batch.numbers) // len(smiles),
                 "step_ms": milliseconds,
+                "energy_ms": 1e3 * statistics.median(of_energy[1:]),
                 "conformers_per_s": 1e3 * many / milliseconds,
                 "kilobytes_per_conformer": None if grown is None else grown / many / 1e3,
             }
@@ -289,16 +283,17 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """All measurements; what `--json` writes."""
-    paths, fast = list(PATHS), PATHS[-1]
-    batch = labelled(MOLECULES[: arguments.molecules], CONFORMERS, torch.float32, arguments.device)
+    fast, smiles = PATHS[-1], MOLECULES[: arguments.molecules]
+    batch = labelled(smiles, CONFORMERS, torch.float32, arguments.device)
     many = CONFORMERS * arguments.molecules
     tables: dict[str, Any] = {}
     for threads in map(int, arguments.threads.split(",")):
         torch.set_num_threads(threads)
         for setting in SETTINGS:
             model = network(arguments.forcefield, arguments.width, setting == "folded")
-            problem = Problem.of(model, batch)
-            table = compare(problem, paths, arguments.rounds, arguments.device)
+            linear = setting == "folded" and all(term.is_linear for term in model.terms)
+            problem = Problem.of(model, batch, smiles if linear else ())
+            table = compare(problem, [*PATHS, GRAM] if linear else list(PATHS), arguments.rounds, arguments.device)
             size = sum(p.numel() for p in model.parameters())
             tables.setdefault(str(threads), {})[setting] = {"parameters": size, "paths": table}
     torch.set_num_threads(int(arguments.threads.split(",")[0]))
@@ -349,16 +344,22 @@ def show(result: dict[str, Any], console: Console) -> None:
             floor = measured["paths"]["floor"]
             note = f"{floor['megabytes']:.1f} MB, {1e3 * floor['megabytes'] / many:.1f} kB a conformer"
             table.add_row(threads, setting, "", f"floor: {note}", "", "", "", f"{floor['ms']:.2f}", "", "1.0")
+            if "megabytes" in measured["paths"].get(GRAM, {}):
+                row = measured["paths"][GRAM]
+                size = f"{1e3 * row['megabytes'] / about['molecules']:.0f} kB a molecule"
+                note = f"{GRAM}: {size}, {row['coefficients']:.0f} coefficients, {row['rows']:.0f} rows"
+                table.add_row(threads, setting, "", note, *[""] * 6)
             table.add_section()
     console.print(table)
     if not result["scaling"]:
         return
-    table = Table("varied", title=f"a step, {about['path']}, folded")
-    for heading in ("to", "atoms", "step [ms]", "conformers/s", "peak kB a conformer"):
+    table = Table("varied", title="a step, folded")
+    for heading in ("to", "path", "atoms", "step [ms]", "energy part [ms]", "conformers/s", "peak kB a conformer"):
         table.add_column(heading, justify="right")
     for row in result["scaling"]:
         memory = row["kilobytes_per_conformer"]
-        cells = [str(row["value"]), str(row["atoms"]), f"{row['step_ms']:.1f}", f"{row['conformers_per_s']:,.0f}"]
+        cells = [str(row["value"]), row["path"], str(row["atoms"]), f"{row['step_ms']:.1f}", f"{row['energy_ms']:.1f}"]
+        cells.append(f"{row['conformers_per_s']:,.0f}")
         table.add_row(row["varied"], *cells, "" if memory is None else f"{memory:.0f}")
     console.print(table)
 
