@@ -90,7 +90,7 @@ def run(cfg: DictConfig) -> int:
     except SystemExit as stop:  # Lightning leaves by the front door, status 0, when it is told to stop
         raise InterruptedError(f"training was stopped; go on with resume=true out={out}") from stop
     if first:
-        _finish(out, plain)
+        _finish(trainer, out, plain)
     return 0
 
 
@@ -154,9 +154,10 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     levels = levels_of(stores, plain["data"]["level"])
     train, val = _datasets(stores, levels, plain["data"])
     model = _model(plain, levels, stores, train, val)
-    objective, optimizer, schedule = (
-        instantiate(plain[name], _convert_="all") for name in ("objective", "optimizer", "schedule")
-    )
+    settings = {name: plain[name] for name in ("objective", "optimizer", "schedule")}
+    if "mixed" in str(plain["trainer"].get("precision")) and "fused" in plain["optimizer"]:
+        settings["optimizer"] = {**plain["optimizer"], "fused": False}
+    objective, optimizer, schedule = (instantiate(each, _convert_="all") for each in settings.values())
     fold = plain["fold"] and not objective.profile  # Boltzmann weights are of whole energies
     folded = constant_terms(model) if fold else ()
     if plain["data"]["gram"]:
@@ -184,11 +185,14 @@ def _to_resume(out: Path, plain: dict[str, Any]) -> tuple[str | None, list[str]]
     return str(checkpoint), changed_settings(checkpoint, plain)
 
 
-def _finish(out: Path, plain: dict[str, Any]) -> None:
+def _finish(trainer: pl.Trainer, out: Path, plain: dict[str, Any]) -> None:
     """Draw what training wrote, and say where it is."""
-    from espalike.train.callbacks import draw_curves
+    from espalike.train.callbacks import SaveBestModel, draw_curves
 
-    if not (out / "model.espalike").is_file():
+    callbacks = trainer.callbacks  # type: ignore[attr-defined]
+    if not any(
+        isinstance(c, SaveBestModel) and c.best < float("inf") for c in callbacks
+    ):  # a file may be an older run's
         raise ValueError("no model was written: training ended before the first validation")
     draw_curves(out / "metrics.csv", out / "curves.png")
     names = ["model.espalike", "metrics.csv", "curves.png", "config.yaml", "last.ckpt"]

@@ -110,6 +110,13 @@ def test_same_seed_same_weights(store, trained, tmp_path):
     assert all((a[name] == b[name]).all() for name in a)
 
 
+def test_the_network_in_bfloat16(store, trained, tmp_path):
+    assert train(store, tmp_path / "mixed", "trainer.precision=bf16-mixed") == 0
+    plain, mixed = (float(rows_with(out, "train/loss")[-1]["train/loss"]) for out in (trained, tmp_path / "mixed"))
+    assert mixed != plain
+    assert mixed == pytest.approx(plain, rel=0.02)
+
+
 @pytest.mark.parametrize("conv", ["gin", "gat", "dgl_sage"])
 def test_convolutions_are_chosen_in_yaml(store, tmp_path, conv):
     if conv.startswith("dgl"):
@@ -138,11 +145,18 @@ def test_another_level_has_its_own_shift_and_none_at_inference(store, tmp_path):
         (["data.on_leak=ignore"], "expected error or resolve"),
         (["forcefield.term.harmonic_bond._target_=os.system"], "refusing to build 'os.system'"),
         (["optimizer=adamm"], "adamm"),
+        (["trainer.max_epochs=-3"], "error: `max_epochs` must be a non-negative integer"),
     ],
 )
 def test_what_does_not_fit_is_said(store, tmp_path, capfd, overrides, message):
     assert train(store, tmp_path, *overrides) == 2
     assert message in capfd.readouterr().err
+
+
+def test_the_model_of_an_older_run_does_not_pass_for_this_ones(store, tmp_path, capfd):
+    (tmp_path / "model.espalike").write_text("of an older run")
+    assert train(store, tmp_path, "trainer.max_epochs=0") == 2
+    assert "no model was written" in capfd.readouterr().err
 
 
 def test_leakage_is_an_error_or_resolved(store, tmp_path, capfd):
@@ -222,3 +236,20 @@ def test_processes_of_lightning_share_an_epoch(store, tmp_path, monkeypatch):
         frames = [[frame for e, _, frame in rows if e == epoch] for rows in ranks]
         assert len(frames[0] + frames[1]) == len({*frames[0], *frames[1]}) == 20
         assert [len({i for e, i, _ in rows if e == epoch}) for rows in ranks] == [3, 3]
+
+
+def test_matrices_of_all_conformers_train_the_same(store, trained, tmp_path, capfd):
+    """`data.gram=true` against all conformers of all entries in every step."""
+    frozen = [f"start={trained / 'model.espalike'}", "freeze=[encoder,pair]", f"data.coordinates_dir={tmp_path}"]
+    losses = []
+    for name, options in (("plain", ["data.conformers=null"]), ("gram", ["data.gram=true", "ema=0.9"])):
+        assert train(store, tmp_path / name, *frozen, "data.bucketed=false", "data.batch_size=2", *options) == 0
+        losses.append([float(row["train/loss"]) for row in rows_with(tmp_path / name, "train/loss")])
+        assert ("all conformers of an entry as a matrix" in capfd.readouterr().out) == (name == "gram")
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert list(tmp_path.glob("*.gram"))
+
+
+def test_matrices_want_linear_terms(store, tmp_path, capfd):
+    assert train(store, tmp_path, "data.gram=true") == 2
+    assert "data.gram=true: LennardJones, Coulomb cannot be written" in capfd.readouterr().err
