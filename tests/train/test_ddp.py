@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from espalike.chem import embed, from_smiles
 from espalike.data.collate import Item, collate, featurized
-from espalike.model import from_config
+from espalike.model import from_config, load
 from espalike.train.lightning import TrainingModule
 from espalike.train.objective import Objective
 from espalike.train.processes import Means, n_processes, shared_mean, summed
@@ -140,8 +140,8 @@ def test_sums_and_means_over_processes(tmp_path):
     assert one["means"] == two["means"] == [expected, expected, {}]
 
 
-def program(folder, *settings):
-    command = [sys.executable, "-m", "espalike.cli.main", "train", "experiment=quickstart", "model=tiny", "out=run"]
+def program(folder, *settings, by=(sys.executable, "-m")):
+    command = [*by, "espalike.cli.main", "train", "experiment=quickstart", "model=tiny", "out=run"]
     sizes = ["data.batch_size=16", "data.conformers=3", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
     where = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "threads=1"]
     return subprocess.run(
@@ -164,3 +164,17 @@ def test_espalike_train_in_two_processes(tmp_path):
     assert failed.returncode == 2
     assert "no store holds level of theory 'nowhere'" in failed.stderr
     assert "one of 2 processes failed" in failed.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", [("-m",), ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")])
+def test_an_ensemble_in_two_processes(tmp_path, by):
+    """Started by espalike, and by torchrun as on several machines."""
+    done = program(tmp_path, "ensemble=2", "trainer.max_epochs=1", by=(sys.executable, *by))
+    assert done.returncode == 0, done.stderr
+    assert [done.stdout.count(told) for told in ("member 1 of 2", "member 2 of 2", "of 2 members;")] == [1, 1, 1]
+    models = [load(tmp_path / "run" / name / "model.espalike") for name in ("", "member-1", "member-2")]
+    assert [len(model.members) for model in models] == [2, 1, 1]
+    own, one, two = (model.parametrize(from_smiles("CCO")).bound("HarmonicBond").values for model in models)
+    assert not torch.equal(one, two)
+    torch.testing.assert_close(own, (one + two) / 2)
