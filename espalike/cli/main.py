@@ -136,7 +136,8 @@ def _root(error: BaseException) -> BaseException:
     while type(error).__name__ == "InstantiationException" and error.__cause__:
         error = error.__cause__
     # an unknown or badly typed setting is the user's input, not a fault of the program
-    if any(base.__name__ in ("HydraException", "OmegaConfBaseException") for base in type(error).__mro__):
+    inputs = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}  # the last is Lightning's
+    if any(base.__name__ in inputs for base in type(error).__mro__):
         cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
         text = str(error).replace("\nTo append", " To append") + cause
         if "'hydra/launcher/" in text or "'hydra/sweeper/" in text:

@@ -114,6 +114,7 @@ def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
         ValueError: when the model has no such part, a term shares its head with one that is not frozen, or nothing is
             left to train.
     """
+    names = [names] if isinstance(names, str) else names
     frozen = {term.name for term in model.terms if {term.name, term.kind.value} & set(names)}
     parts = {ENCODER, *(term.name for term in model.terms), *(term.kind.value for term in model.terms)}
     unknown = [name for name in names if name not in parts]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fsspec.implementations.local import LocalFileOpener
+from safetensors.torch import load_file
 
 from espalike.chem import connectivity_key, embed, from_smiles
 from espalike.cli.main import main
@@ -251,6 +252,28 @@ def test_a_slurm_job_whose_time_is_over_is_requeued_and_goes_on(store, tmp_path,
     assert torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"] == 5
     assert in_child(lambda: train(store, tmp_path / "cut", *options)) == 0
     assert_same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_the_model_is_the_moving_average(store, tmp_path):
+    def run():
+        def keep(self, *args):
+            weights = {name: value.clone() for name, value in self.model.state_dict().items()}
+            torch.save(weights, f"{self.global_step}.pt")
+
+        TrainingModule.on_train_batch_end = keep
+        return train(store, tmp_path, "trainer.max_epochs=1")
+
+    assert in_child(run) == 0
+    first, *others = (torch.load(tmp_path / f"{step}.pt", weights_only=True) for step in (1, 2, 3))
+    average = first
+    for weights in others:
+        average = {name: 0.7 * average[name] + 0.3 * value for name, value in weights.items()}
+    model = load_file(tmp_path / "model.espalike")
+    last = torch.load(tmp_path / "last.ckpt", weights_only=True)["current_model_state"]
+    assert any((value != model[name]).any() for name, value in others[-1].items())
+    for name, value in average.items():
+        torch.testing.assert_close(model[name], value)
+        assert torch.equal(last[f"model.{name}"], others[-1][name])  # training goes on from the weights themselves
 
 
 def test_a_setting_that_makes_no_sense_is_refused(store, tmp_path, monkeypatch, capfd):

@@ -68,6 +68,12 @@ def test_frozen_terms_stay_exactly_where_they_are(batch):
     assert moved(model, batch) == {"HarmonicAngle", "PeriodicProper", "PeriodicImproper"}
 
 
+def test_one_name_needs_no_list(batch):
+    model = made()
+    freeze(model, "encoder")
+    assert not any(weight.requires_grad for weight in model.encoder.parameters())
+
+
 def test_a_frozen_encoder_leaves_the_heads(batch):
     model = made()
     freeze(model, ["encoder"])
