@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from espalike.cli.numbers import check_numbers
+
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
@@ -64,6 +66,7 @@ def run(cfg: DictConfig) -> int:
     from espalike.train import launch
     from espalike.train.memory import keep_freed_memory
 
+    check_numbers(cfg)
     if cfg.ensemble != 1:
         return _ensemble(cfg)
     out = Path(cfg.out)
@@ -101,8 +104,6 @@ def _ensemble(cfg: DictConfig) -> int:
 
     from espalike.train.ensemble import assembled, validate
 
-    if cfg.ensemble < 2:
-        raise ValueError(f"ensemble={cfg.ensemble}: expected the number of members, or 1 for a single model")
     out, files = Path(cfg.out), []
     first = getattr(rank_zero_only, "rank", 0) == 0
     for number in range(cfg.ensemble):

@@ -197,4 +197,4 @@ def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
 
 def test_an_ensemble_of_none_is_refused(store, tmp_path, capfd):
     assert train(f"data.stores=[{store}]", f"out={tmp_path}", *SMALL, "ensemble=0") == 2
-    assert "expected the number of members" in capfd.readouterr().err
+    assert "expected a number, 1 or more" in capfd.readouterr().err

@@ -145,7 +145,9 @@ def test_another_level_has_its_own_shift_and_none_at_inference(store, tmp_path):
         (["data.on_leak=ignore"], "expected error or resolve"),
         (["forcefield.term.harmonic_bond._target_=os.system"], "refusing to build 'os.system'"),
         (["optimizer=adamm"], "adamm"),
-        (["trainer.max_epochs=-3"], "error: `max_epochs` must be a non-negative integer"),
+        (["trainer.max_epochs=-3"], "error: trainer.max_epochs=-3: expected a number, -1 or more"),
+        (["optimizer.lr=fast"], "error: optimizer.lr=fast: expected a number, 0 or more"),
+        (["ensemble=0"], "error: ensemble=0: expected a number, 1 or more"),
     ],
 )
 def test_what_does_not_fit_is_said(store, tmp_path, capfd, overrides, message):
