@@ -284,6 +284,9 @@ def main() -> None:
         "--work", type=Path, default=ROOT / "build/store_benchmark", help="folder (default %(default)s)"
     )
     parser.add_argument("--shared", type=Path, default=ROOT / "../shared/data", help="data sets to make it from")
+    parser.add_argument(
+        "--as-drawn", action="store_true", help="a molecule that is used again keeps the order of its atoms"
+    )
     parser.add_argument("--keep-store", action="store_true", help="use the store of the last run; no ingest")
     parser.add_argument("--clean", action="store_true", help="remove file and store at the end")
     parser.add_argument("--batch", type=int, default=32, help="entries in a batch (default %(default)s)")
@@ -301,8 +304,8 @@ def main() -> None:
     if given.conformers < 10 * PER_ENTRY:
         parser.error(f"--conformers {given.conformers}: at least {10 * PER_ENTRY}")
     given.work.mkdir(parents=True, exist_ok=True)
-    console, store = Console(width=120), given.work / f"store-{given.conformers}"
-    file = ensure_file(given.work, given.shared, given.conformers)
+    file = ensure_file(given.work, given.shared, given.conformers, not given.as_drawn)
+    console, store = Console(width=120), given.work / f"store-{file.stem}"
     timing = None if given.keep_store and (store / "manifest.json").is_file() else ingest(file, store)
     manifest = json.loads((store / "manifest.json").read_text())
     size = sum(path.stat().st_size for path in store.iterdir()) / 1e9

@@ -2,9 +2,11 @@
 
 Molecules come from the data sets in a folder; without them, from the embedded data set and distance geometry of a few
 drugs. There are some 1,500 of them, and 100 conformers each of 10,000 entries are wanted: so molecules are used again
-under other names, with atoms numbered anew (a SMILES, a graph and a place in every cache of their own) and other
-displacements. Conformers are the known geometries displaced at random by 0.03 Å; energies and forces are those of
-springs that pull each atom back, E = E₀ + ½ k Δx², F = −k Δx, with E₀ of the free atoms by the statistical model
+under other names, with other displacements and with atoms numbered anew (a SMILES, a graph and a place in every cache
+of their own), or with `renumbered=False` as they were, like a molecule that has several entries.
+
+Conformers are the known geometries displaced at random by 0.03 Å; energies and forces are those of springs that pull
+each atom back, E = E₀ + ½ k Δx², F = −k Δx, with E₀ of the free atoms by the statistical model
 −0.768745 Z^(7/3) + ½ Z² − 0.269900 Z^(5/3) hartree (J. Schwinger, Phys. Rev. A 24, 2353 (1981)). They mean nothing, but
 pass every check of an ingest.
 """
@@ -75,9 +77,11 @@ def free_atoms(numbers: np.ndarray) -> float:
     return float(convert((-0.768745 * z ** (7 / 3) + z**2 / 2 - 0.2699 * z ** (5 / 3)).sum(), "hartree", "kcal/mol"))
 
 
-def entry(source: Source, n: int, rng: np.random.Generator) -> tuple[str, dict[str, np.ndarray]]:
-    """Mapped SMILES and arrays of `n` conformers, atoms in an order of their own."""
-    order = rng.permutation(len(source.numbers))
+def entry(
+    source: Source, n: int, rng: np.random.Generator, renumbered: bool = True
+) -> tuple[str, dict[str, np.ndarray]]:
+    """Mapped SMILES and arrays of `n` conformers, atoms in an order of their own or as they come."""
+    order = rng.permutation(len(source.numbers)) if renumbered else np.arange(len(source.numbers))
     place = np.argsort(order)
     smiles = re.sub(r":(\d+)\]", lambda m: f":{place[int(m[1]) - 1] + 1}]", source.smiles)
     at = source.xyz[np.sort(np.arange(n) % len(source.xyz))][:, order]
@@ -89,7 +93,7 @@ def entry(source: Source, n: int, rng: np.random.Generator) -> tuple[str, dict[s
     return smiles, {"atomic_numbers": numbers, "coords": xyz, "energies": energy, "forces": forces}
 
 
-def write_file(path: Path, sources: list[Source], conformers: int) -> None:
+def write_file(path: Path, sources: list[Source], conformers: int, renumbered: bool = True) -> None:
     """The HDF5 file, in this project's layout."""
     import h5py
 
@@ -103,7 +107,7 @@ def write_file(path: Path, sources: list[Source], conformers: int) -> None:
         )  # fmt: skip
         for i in track(range(entries), description="making the file", transient=True, disable=not sys.stderr.isatty()):
             m = i % len(sources)
-            smiles, arrays = entry(sources[m], min(PER_ENTRY, conformers - i * PER_ENTRY), rng)
+            smiles, arrays = entry(sources[m], min(PER_ENTRY, conformers - i * PER_ENTRY), rng, renumbered)
             group = file.create_group(f"entry-{i:06d}")
             group.attrs["smiles"] = smiles
             for name, array in arrays.items():
@@ -111,12 +115,12 @@ def write_file(path: Path, sources: list[Source], conformers: int) -> None:
     partial.replace(path)
 
 
-def ensure_file(work: Path, shared: Path, conformers: int) -> Path:
-    path = work / f"{conformers}.h5"
+def ensure_file(work: Path, shared: Path, conformers: int, renumbered: bool = True) -> Path:
+    path = work / f"{conformers}{'' if renumbered else '-as-drawn'}.h5"
     if not path.is_file():
         sources = from_shared(shared)
         if not sources:
             print(f"note: no data sets in {shared}; using the embedded one and distance geometry", file=sys.stderr)
             sources = from_package()
-        write_file(path, sources, conformers)
+        write_file(path, sources, conformers, renumbered)
     return path
