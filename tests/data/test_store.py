@@ -282,6 +282,35 @@ def test_properties_that_do_not_fit_are_refused(record_of, fault):
         check(replace(record, conformers=replace(record.conformers, **broken)))
 
 
-def test_a_store_without_the_later_columns_is_read_and_keeps_its_hash(record_of, store_of):
-    assert Store.open("sample").record(0).conformers.dipole is None
-    Store.open("sample").verify()
+def test_a_store_without_the_later_columns_is_read(record_of, store_of):
+    """The layout of stores from before dipoles, potentials and driven torsions: `cut` has what those had."""
+    store = store_of(record_of("CCO"), record_of("CC"))
+    first = [
+        "id",
+        "name",
+        "smiles",
+        "key",
+        "source",
+        "level",
+        "split",
+        "numbers",
+        "charges",
+        "bonds",
+        "orders",
+        "xyz",
+        "energy",
+        "forces",
+    ]
+    (path,) = store.path.glob("*.arrow")
+    with pa.ipc.open_file(path) as file:
+        table = file.read_all()
+    cut = table.select([*first, "ref_charge", "ref_sigma", "ref_epsilon"])
+    path.unlink()  # the open store goes on with the file it has
+    with pa.ipc.new_file(path, cut.schema) as file:
+        file.write_table(cut)
+    old = Store.open(store.path)
+    assert [old.record(i).conformers.energy.tolist() for i in range(2)] == [
+        store.record(i).conformers.energy.tolist() for i in range(2)
+    ]
+    assert old.record(0).conformers.dipole is None
+    assert old.record(0).dihedral is None
