@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from espalike.chem import embed, from_smiles
 from espalike.data.collate import batch_of
-from espalike.types import Batch
+from espalike.types import Batch, Molecule
 
 MOLECULES = (
     "CN1C2CCC1C(C(=O)OC)C(OC(=O)c1ccccc1)C2",
@@ -48,11 +48,37 @@ MOLECULES = (
 )
 
 
-def labelled(smiles: Sequence[str], conformers: int, dtype: torch.dtype, device: str) -> Batch:
+def embedded(molecule: Molecule) -> np.ndarray:
+    """A geometry by distance geometry [Å], shape `(A, 3)`."""
+    return embed(molecule)[0]
+
+
+def stretched(alkane: Molecule) -> np.ndarray:
+    """The all-trans geometry of an unbranched alkane [Å]; distance geometry takes minutes for hundreds of atoms."""
+    carbons, along = int((alkane.numbers == 6).sum()), np.arange(int((alkane.numbers == 6).sum()))
+    side = (-1.0) ** along
+    xyz = np.zeros((alkane.n_atoms, 3))
+    xyz[:carbons] = np.stack([1.27 * along, 0.42 * side, 0.0 * along], 1)
+    seen = [0] * carbons
+    for carbon, hydrogen in sorted((min(bond), max(bond)) for bond in alkane.bonds.tolist() if max(bond) >= carbons):
+        end = -0.9 if carbon == 0 else 0.9
+        places = ((0.0, 0.62, 0.89), (0.0, 0.62, -0.89), (end, -0.6, 0.0))
+        xyz[hydrogen] = xyz[carbon] + np.array(places[seen[carbon]]) * [1.0, side[carbon], 1.0]
+        seen[carbon] += 1
+    return xyz
+
+
+def labelled(
+    smiles: Sequence[str],
+    conformers: int,
+    dtype: torch.dtype,
+    device: str,
+    geometry: Callable[[Molecule], np.ndarray] = embedded,
+) -> Batch:
     """A batch of molecules at random geometries around a sane one, with random labels."""
     molecules = [from_smiles(s) for s in smiles]
     rng = np.random.default_rng(0)
-    start = np.concatenate([embed(m)[0] for m in molecules])
+    start = np.concatenate([geometry(m) for m in molecules])
     xyz = torch.from_numpy(start + rng.normal(0.0, 0.05, (conformers, *start.shape)))
     batch = batch_of(molecules, dtype)
     labels = torch.from_numpy(rng.normal(0.0, 5.0, (conformers, len(molecules))))

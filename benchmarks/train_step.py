@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from druglike import MOLECULES, labelled
+from druglike import MOLECULES, embedded, labelled, stretched
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -256,7 +256,8 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
         smiles: Sequence[str] = MOLECULES[: sizes["molecules"]]
         if name == "atoms":
             smiles = ["C" * (value // 3)]  # an alkane has three atoms a carbon
-        batch = labelled(smiles, sizes["conformers"], torch.float32, arguments.device)
+        geometry = stretched if name == "atoms" else embedded
+        batch = labelled(smiles, sizes["conformers"], torch.float32, arguments.device, geometry)
         model = network(arguments.forcefield, sizes["width"], folded=True)
         problem = Problem.of(model, batch, smiles if path == GRAM else ())
         system = problem.parameters()
