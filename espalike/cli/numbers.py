@@ -7,7 +7,6 @@ from typing import Any
 LEAST = {
     "seed": 0,
     "ensemble": 1,
-    "save_every": 1,
     "ema": 0,
     "patience": 1,
     "threads": 1,
