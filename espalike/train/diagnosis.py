@@ -90,7 +90,7 @@ class StopOnFault(pl.Callback):
         """
         self._weights = self._weights or list(module.parameters())
         norm = get_total_norm(_gradients(self._weights))
-        loss = torch.stack(self._losses).sum() if n_processes() == 1 else torch.zeros_like(norm)
+        loss = sum(self._losses if n_processes() == 1 else [], torch.zeros_like(norm))  # none where a step was left out
         if not bool((norm + loss).isfinite()) and not (bool(loss.isfinite()) and _scaled(trainer)):
             self._stop(trainer, module)
         self._batches, self._losses = [], []
