@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from espalike.batch import Batch, batch_of
 from espalike.chem import embed, from_smiles
-from espalike.data.collate import batch_of
-from espalike.types import Batch, Molecule
+from espalike.chem.molecule import Molecule
 
 MOLECULES = (
     "CN1C2CCC1C(C(=O)OC)C(OC(=O)c1ccccc1)C2",

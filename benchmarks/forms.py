@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from espalike.data.collate import StoreDataset, collate
+from espalike.data.collate import collate
+from espalike.data.dataset import StoreDataset
 from espalike.data.store import Store
 from espalike.energy import energy
 from espalike.evaluate.metrics import METRICS, energy_errors, estimates, force_errors, pooled, sums

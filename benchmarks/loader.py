@@ -23,11 +23,11 @@ from rich.console import Console
 from rich.table import Table
 from store_data import LEVEL, ensure_file
 
+from espalike.batch import featurized
 from espalike.data import dataset as items
 from espalike.data.batches import Batches
 from espalike.data.collate import collate
 from espalike.data.dataset import StoreDataset
-from espalike.data.graph import featurized
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.sampler import EPOCHS, EpochSampler
 from espalike.data.store import Store, write_store

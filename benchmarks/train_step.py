@@ -39,17 +39,17 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from espalike.batch import Batch, batch_of
 from espalike.chem import from_smiles
-from espalike.data.collate import batch_of
 from espalike.energy import energy
 from espalike.internal import Stored, measure
 from espalike.model import ForceFieldModel, from_config
+from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm, Term
 from espalike.train.gram import Gram, packed
 from espalike.train.losses import FITTED
 from espalike.train.memory import keep_freed_memory
 from espalike.train.objective import Objective
-from espalike.types import Batch, Bound, MMSystem, Prediction
 
 PATHS = ("double backward", "computed", "stored")
 GRAM = "gram"

@@ -4,17 +4,18 @@ Heavy modules are imported when first used, so that `import espalike` stays fast
 """
 
 import importlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = version("espalike")
 
 if TYPE_CHECKING:
     from espalike import export as export
+    from espalike.chem.molecule import Molecule as Molecule
     from espalike.model import load as load
-    from espalike.types import Molecule as Molecule
 
 _WHERE = {
-    "Molecule": ("espalike.types", "Molecule"),
+    "Molecule": ("espalike.chem.molecule", "Molecule"),
     "load": ("espalike.model", "load"),
     "export": ("espalike.export", None),
 }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from espalike.energy import energy
-from espalike.types import MMSystem
+from espalike.system import MMSystem
 
 
 def term_forces(system: MMSystem, xyz: Tensor) -> Tensor:

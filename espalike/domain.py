@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from espalike.types import Molecule
+from espalike.chem.molecule import Molecule
 
 
 class DomainError(ValueError):

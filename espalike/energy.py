@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from espalike.internal import Stored, Values, Wanted, measured, wanted
+from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm
-from espalike.types import Bound, MMSystem, Prediction
 
 
 def _parameters(bound: Bound, dtype: torch.dtype) -> tuple[Tensor, ...]:

@@ -14,8 +14,8 @@ from rdkit import Chem
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from espalike.chem.molecule import Molecule
 from espalike.topology import Topology
-from espalike.types import Molecule
 
 ELEMENTS: tuple[int, ...] = (1, 3, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 19, 20, 30, 35, 53)
 """Supported atomic numbers: H Li B C N O F Na Mg Si P S Cl K Ca Zn Br I (the metals as ions)."""

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from espalike.geometry import Angle, Coordinate, Dihedral, Distance
+from espalike.system import Bound
 from espalike.terms.base import Term
-from espalike.types import Bound, Kind, Moves
+from espalike.tuples import Kind, Moves
 
 LENDERS: dict[type, tuple[Kind, Coordinate]] = {
     Distance: (Kind.BOND, Distance(0, 1)),

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from espalike.data.collate import batch_of
+from espalike.batch import Batch, batch_of
+from espalike.chem.molecule import Molecule
 from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
 from espalike.domain import environments as environments
@@ -23,8 +24,8 @@ from espalike.features import FEATURES
 from espalike.nn.build import build
 from espalike.nn.encoder import Encoder
 from espalike.nn.readout import Readout
+from espalike.system import Bound, MMSystem
 from espalike.terms.base import Term
-from espalike.types import Batch, Bound, MMSystem, Molecule
 
 FORMAT_VERSION = 1
 """Version of the model file's layout; raised when an older reader would misread a newer file."""

@@ -30,9 +30,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from espalike import chem
+from espalike.chem.molecule import Molecule
 from espalike.export import to_openmm
 from espalike.model import DomainError, ForceFieldModel, find, load
-from espalike.types import Kind, MMSystem, Molecule
+from espalike.system import MMSystem
+from espalike.tuples import Kind
 
 LONGEST = 1.5  # times equilibrium; beyond it a bond is broken
 LARGEST_DRIFT = 0.2  # kcal/mol/ns an atom

@@ -10,7 +10,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom
 
 from espalike import chem
-from espalike.types import Molecule
+from espalike.chem.molecule import Molecule
 from tests.molecules import DRUGLIKE, SMALL
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from espalike.batch import batch_of
 from espalike.chem import embed, from_smiles
 from espalike.contributions import root_mean_squares, sums, term_forces
-from espalike.data.collate import batch_of
 from espalike.energy import energy
 from espalike.model import from_config
 from tests.train.common import CONFIG

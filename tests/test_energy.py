@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from espalike.batch import batch_of
 from espalike.chem import embed, from_smiles
-from espalike.data.collate import batch_of
 from espalike.energy import energy
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.internal import rows_of, wanted
-from espalike.types import Bound, Kind, MMSystem
+from espalike.system import Bound, MMSystem
+from espalike.tuples import Kind
 from tests.nn.common import F64, model
 from tests.terms.common import plain_energy
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rdkit import Chem
 
 from espalike import chem
+from espalike.chem.molecule import Molecule
 from espalike.features import ELEMENTS, FEATURES, featurize, orbits, pi_components
 from espalike.topology import enumerate_tuples
-from espalike.types import Molecule
 from tests.molecules import DRUGLIKE, RESONANCE, RESONANCE_PAIRS, SMALL
 
 

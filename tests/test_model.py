@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from espalike.batch import batch_of
 from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
-from espalike.data.collate import batch_of
 from espalike.energy import energy
 from espalike.features import FEATURES
 from espalike.model import (

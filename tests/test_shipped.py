@@ -12,7 +12,7 @@ from espalike.chem import embed, from_smiles
 from espalike.cli.main import main
 from espalike.energy import energy
 from espalike.model import DEFAULT, DomainError, describe, load, shipped
-from espalike.types import Kind
+from espalike.tuples import Kind
 from tests.molecules import DRUGLIKE, SMALL
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"

@@ -16,13 +16,15 @@ import numpy as np
 import torch
 
 from espalike.assigners import AssignerError
+from espalike.chem.molecule import Molecule
+from espalike.system import Bound, MMSystem
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.torsion import PeriodicImproper, PeriodicProperPhase
 from espalike.topology import enumerate_tuples
-from espalike.types import Bound, Kind, MMSystem, Molecule, Tuples
+from espalike.tuples import Kind, Tuples
 
 _ENERGY = "kilocalorie / mole"
 _BOND_K = "kilocalorie / mole / angstrom**2"

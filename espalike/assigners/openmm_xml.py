@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import CalculatorError, checked, finite
-from espalike.types import Molecule
 from espalike.units import factor
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espalike.assigners import AssignerError
+from espalike.chem.molecule import Molecule
 from espalike.qm.compute import end_with_parent
-from espalike.types import Molecule
 
 if TYPE_CHECKING:
     from espalike.assigners.openff import OpenFFAssigner

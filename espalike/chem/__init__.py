@@ -5,9 +5,9 @@ Atom order is the input's and is never changed. Nothing is silently repaired: wh
 """
 
 from espalike.chem.charges import read_charges
-from espalike.chem.convert import connectivity_key, embed, from_openff, from_rdkit, from_smiles, stereo_notes, to_rdkit
 from espalike.chem.errors import ChemistryError
 from espalike.chem.files import Entry, from_file, read_molecules, safe_names
+from espalike.chem.molecule import connectivity_key, embed, from_openff, from_rdkit, from_smiles, stereo_notes, to_rdkit
 
 __all__ = [
     "ChemistryError",

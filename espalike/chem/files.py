@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 from rdkit import Chem, rdBase
 
-from espalike.chem.convert import BOND_TYPES, from_rdkit, from_smiles, sanitize, shorten, stereo_notes
 from espalike.chem.errors import ChemistryError
-from espalike.types import Molecule
+from espalike.chem.molecule import BOND_TYPES, Molecule, from_rdkit, from_smiles, sanitize, shorten, stereo_notes
 
 SUFFIXES = (".sdf", ".sd", ".mol", ".mol2", ".pdb", ".ent", ".smi", ".smiles")
 _CHARGE_TAG = "atom.dprop.PartialCharge"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
-from espalike.chem.convert import to_rdkit
-from espalike.types import Molecule
+from espalike.chem.molecule import Molecule, to_rdkit
 
 
 def plain_smiles(molecule: Molecule) -> str:

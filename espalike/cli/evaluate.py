@@ -142,14 +142,14 @@ def _predict(records: Sequence, predictors: dict, console):
 
 def _summary(cfg, scores, rows, rejected, seen) -> dict:
     from dataclasses import asdict
+    from importlib.metadata import version
 
     from omegaconf import OmegaConf
 
-    from espalike import __version__
     from espalike.evaluate import table
 
     return {
-        "espalike": __version__,
+        "espalike": version("espalike"),
         "settings": OmegaConf.to_container(cfg, resolve=True),
         "units": {"energy": "kcal/mol", "force": "kcal/mol/angstrom"},
         "entries": len(scores.records),

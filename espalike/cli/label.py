@@ -244,10 +244,10 @@ def _records(
     import numpy as np
 
     from espalike.chem import connectivity_key
+    from espalike.chem.conformers import Conformers
     from espalike.data.schema import Record
     from espalike.data.split import hash_split
     from espalike.qm.labelling import merged
-    from espalike.types import Conformers
 
     by_name: dict[str, list[Task]] = {}
     for task in tasks:

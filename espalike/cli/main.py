@@ -78,9 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(_overview())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        from espalike import __version__
+        from importlib.metadata import version
 
-        print(f"espalike {__version__}")
+        print(f"espalike {version('espalike')}")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in JOBS and name not in COMMANDS:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from espalike.chem import Entry
+    from espalike.chem.molecule import Molecule
     from espalike.model import ForceFieldModel
-    from espalike.types import MMSystem, Molecule
+    from espalike.system import MMSystem
 
 HELP = """Write force-field files for molecules: one set of files a molecule, atoms in the input's order.
 
@@ -377,11 +378,11 @@ def _write_report(
     results: Sequence[Result],
     spreads: dict[str, dict[str, str]] | None,
 ) -> Path:
-    from espalike import __version__
+    from importlib.metadata import version
 
     done = sum(result.status == "ok" for result in results)
     report: dict[str, Any] = {
-        "espalike": __version__,
+        "espalike": version("espalike"),
         "model": model,
         "formats": list(formats),
         "charges": args.charges,

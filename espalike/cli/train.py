@@ -19,7 +19,7 @@ from espalike.cli.numbers import check_numbers
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from espalike.data.collate import StoreDataset
+    from espalike.data.dataset import StoreDataset
     from espalike.data.store import Store
     from espalike.model import ForceFieldModel
     from espalike.train.lightning import TrainingModule
@@ -145,7 +145,7 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     """What is trained, and the loaders of training and validation."""
     from hydra.utils import instantiate
 
-    from espalike.data.collate import levels_of
+    from espalike.data.dataset import levels_of
     from espalike.data.store import open_stores
     from espalike.train.fold import constant_terms
     from espalike.train.gram import check
@@ -224,7 +224,7 @@ def _asked() -> list[str]:
 
 def _datasets(stores: Sequence[Store], levels: list[str], data: dict[str, Any]) -> tuple[StoreDataset, StoreDataset]:
     """Training and validation entries, the split checked or resolved."""
-    from espalike.data.collate import StoreDataset
+    from espalike.data.dataset import StoreDataset
     from espalike.data.split import check_leakage, resolve_splits
 
     on_leak = data["on_leak"]

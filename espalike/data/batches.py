@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from espalike.batch import Batch, EspPoints, Graph, featurized
 from espalike.data.collate import relative
 from espalike.data.columns import Column, MappedColumn, ranges
 from espalike.data.coordinates import Coordinates
 from espalike.data.dataset import PAGES, StoreDataset
-from espalike.data.graph import Graph, featurized
 from espalike.data.sampler import Picks
 from espalike.data.table import GraphTable
-from espalike.types import Batch, EspPoints
 
 CACHE = 256 * 2**20
 """Most bytes of molecular graphs that are kept: some 20,000 molecules of 40 atoms."""

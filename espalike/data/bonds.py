@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from espalike.types import Molecule
+from espalike.chem.molecule import Molecule
 
 LONGEST_BOND, SHORTEST_BOND, SHORTEST_CONTACT = 1.45, 0.6, 0.9
 """Limits on distances over the sum of radii: bonded atoms farther and nearer, other atoms at least apart."""

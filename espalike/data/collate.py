@@ -7,11 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from espalike.data.dataset import Item, StoreDataset, levels_of
-from espalike.data.graph import Graph, batch_of, featurized, joined
-from espalike.types import Batch, EspPoints
-
-__all__ = ["Graph", "Item", "StoreDataset", "batch_of", "collate", "featurized", "levels_of"]
+from espalike.batch import Batch, EspPoints, joined
+from espalike.data.dataset import Item
 
 
 def _sampled(item: Item, k: int | None, rng: np.random.Generator) -> Item:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from espalike.batch import featurized
 from espalike.data.columns import Column, MappedColumn, code_digest, ranges, write_whole
 from espalike.data.dataset import StoreDataset
-from espalike.data.graph import featurized
 from espalike.geometry import Coordinate
 from espalike.internal import Values, measured, needs
 from espalike.terms.base import Term
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 FORMS = ("computed", "stored", "slim")
 """Where internal coordinates come from in training: measured in each step, stored, or stored but for pairs."""

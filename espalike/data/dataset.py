@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch.utils.data import Dataset
 
+from espalike.batch import Graph, featurized
+from espalike.chem.conformers import EspGrid
+from espalike.chem.molecule import Molecule
 from espalike.data.columns import Column
-from espalike.data.graph import Graph, featurized
 from espalike.data.sampler import Pick
 from espalike.data.split import check_leakage
 from espalike.data.store import Store
-from espalike.types import Molecule, Potential
 
 _MAPPED = 128 * 2**20
 """Bytes of the stores' files that may stay in memory before they are taken out."""
@@ -51,7 +52,7 @@ class Item:
     level: int
     source: int
     dipole: np.ndarray | None = None
-    esp: Potential | None = None
+    esp: EspGrid | None = None
     scan: bool = False
     entry: int = -1
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.data.audit import Audit, AuditError, Verdict
 from espalike.data.filters import Filters, drop, useful
 from espalike.data.schema import FORMAT, Record, RecordError, Rejection, check
@@ -26,7 +27,6 @@ from espalike.data.shards import SHARD, ShardWriter, StoreError, commit, map_sha
 from espalike.data.similar import Seen
 from espalike.data.store import MANIFEST, Store, check_manifest
 from espalike.data.work import Part, Rejected, Work, only_one, to_lines
-from espalike.types import Molecule
 
 PIPELINE = 1
 """Raised when unchanged input and settings give another store than before."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from espalike.types import Conformers, Molecule
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 
 FORMAT = 1
 """Version of the stored layout; a store of another version is refused."""

@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from espalike.chem.conformers import Conformers, EspGrid
+from espalike.chem.molecule import Molecule
 from espalike.data.schema import FORMAT, Record, RecordError, check, check_schema, content_hash, row_digest, to_row
 from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path
-from espalike.types import Conformers, Molecule, Potential
 
 __all__ = ["MANIFEST", "SAMPLE", "Store", "StoreError", "open_stores", "sample_path", "write_store"]
 
@@ -173,12 +174,12 @@ class Store:
         charge, sigma, epsilon = (self.flat(i, c) for c in ("ref_charge", "ref_sigma", "ref_epsilon"))
         return charge, None if sigma is None or epsilon is None else np.stack([sigma, epsilon], axis=1)
 
-    def potential(self, i: int) -> Potential | None:
+    def potential(self, i: int) -> EspGrid | None:
         """Electrostatic potential of an entry, float64 copies, or None."""
         points, values, count = (self.flat(i, c) for c in ("esp_points", "esp_values", "esp_count"))
         if points is None or values is None or count is None:
             return None
-        return Potential(points.reshape(-1, 3).astype(np.float64), values.astype(np.float64), count.astype(np.int64))
+        return EspGrid(points.reshape(-1, 3).astype(np.float64), values.astype(np.float64), count.astype(np.int64))
 
     def record(self, i: int) -> Record:
         """Entry `i`, its arrays as float64 copies."""

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from espalike.batch import Graph
 from espalike.data.columns import ranges
-from espalike.data.graph import Graph
 from espalike.features import FEATURES
-from espalike.types import Kind, Tuples
+from espalike.tuples import Kind, Tuples
 
 _GROWTH = 1.125
 """What is not used of an array that grew is at most an eighth of it."""

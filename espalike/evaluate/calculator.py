@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from espalike.chem.molecule import Molecule
 from espalike.energy import energy
 from espalike.model import DomainError, ForceFieldModel, find, load
 from espalike.qm.base import CalculatorError, checked, finite, spread
-from espalike.types import MMSystem, Molecule
+from espalike.system import MMSystem
 
 
 class EnsembleCalculator:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from espalike.chem.molecule import Molecule
 from espalike.data.schema import Record
 from espalike.energy import energy
 from espalike.qm.base import Calculator
-from espalike.types import MMSystem, Molecule
+from espalike.system import MMSystem
 
 Predictor = Callable[[Record], tuple[np.ndarray, np.ndarray]]
 """`record -> energies [kcal/mol] (K,), forces [kcal/mol/Å] (K, A, 3)`; raises where it cannot."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import openmm
     import openmm.app
 
-    from espalike.types import MMSystem, Molecule
+    from espalike.chem.molecule import Molecule
+    from espalike.system import MMSystem
 
 
 @dataclass(frozen=True)

@@ -18,14 +18,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.export.classical import series
 from espalike.export.engines import Nonbonded, comment, coordinates, mass, nonbonded, one_line, refusal
 from espalike.export.ffxml import atom_names
 from espalike.export.single import select
+from espalike.system import MMSystem
 from espalike.terms.angle import HarmonicAngle, UreyBradley
 from espalike.terms.base import PairTerm
 from espalike.terms.bond import HarmonicBond
-from espalike.types import Kind, MMSystem, Molecule
+from espalike.tuples import Kind
 from espalike.units import COULOMB
 
 Row = tuple[tuple[int, ...], tuple[float, ...]]

@@ -7,12 +7,13 @@ import math
 import numpy as np
 from numpy.polynomial import chebyshev
 
+from espalike.chem.molecule import Molecule
 from espalike.export.single import ExportError, fourier, pair_scales
+from espalike.system import Bound, MMSystem
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.torsion import PERIODS, PeriodicProperOdd, RyckaertBellemans
 from espalike.topology import enumerate_tuples
-from espalike.types import Bound, MMSystem, Molecule
 
 Series = list[tuple[int, float, float]]
 """(periodicity n, phase δ [rad], k [kcal/mol]) of each k (1 + cos(nφ − δ)) of one dihedral."""

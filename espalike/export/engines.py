@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from espalike.chem.molecule import Molecule
 from espalike.export.classical import charges_and_wells, follow_from_bonds, scales14
 from espalike.export.single import ExportError, facts
+from espalike.system import MMSystem
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.topology import Topology, enumerate_tuples
-from espalike.types import MMSystem, Molecule
 
 
 def refusal(molecule: Molecule, format: str, what: str) -> ExportError:

@@ -21,15 +21,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from espalike.chem.molecule import Molecule
 from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, bonded, custom, recipe
 from espalike.export.script import MIXED, Nonbonded, nonbonded, script
 from espalike.export.single import ExportError, facts, fourier, select
 from espalike.geometry import Angle, Coordinate, Dihedral, Distance
+from espalike.system import Bound, MMSystem
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import PairTerm, Term
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.torsion import RyckaertBellemans
-from espalike.types import Bound, Kind, MMSystem, Molecule
+from espalike.tuples import Kind
 
 if TYPE_CHECKING:
     import openmm.app

@@ -16,18 +16,20 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.export import STEM
 from espalike.export.classical import series
 from espalike.export.engines import Nonbonded, columns, comment, coordinates, mass, nonbonded, one_line, refusal
 from espalike.export.ffxml import atom_names, fingerprint
 from espalike.export.single import select
+from espalike.system import Bound, MMSystem
 from espalike.terms.angle import CosineAngle, HarmonicAngle, LinearMixtureAngle, QuarticAngle, UreyBradley
 from espalike.terms.base import PairTerm
 from espalike.terms.bond import HarmonicBond, LinearMixtureBond, MorseBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.cross import BondBond
 from espalike.terms.torsion import RyckaertBellemans
-from espalike.types import Bound, Kind, MMSystem, Molecule
+from espalike.tuples import Kind
 from espalike.units import convert
 
 LENGTH = convert(1.0, "angstrom", "nm")

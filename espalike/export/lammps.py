@@ -17,10 +17,10 @@ from espalike.export import STEM
 from espalike.export.classical import charges_and_wells, follow_from_bonds, scales14
 from espalike.export.lammps_styles import SECTIONS, Row, bonded
 from espalike.export.single import ExportError, facts, select
+from espalike.system import MMSystem
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
-from espalike.types import MMSystem
 from espalike.units import COULOMB
 
 QQR2E = 332.06371

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from espalike.export.classical import Series, series
 from espalike.export.single import ExportError
+from espalike.system import Bound, MMSystem
 from espalike.terms.angle import CosineAngle, HarmonicAngle, LinearMixtureAngle, QuarticAngle, UreyBradley
 from espalike.terms.base import PairTerm
 from espalike.terms.bond import HarmonicBond, LinearMixtureBond, MorseBond, QuarticBond
@@ -28,7 +29,6 @@ from espalike.terms.cross import (
     MiddleBondTorsion,
 )
 from espalike.terms.torsion import WilsonImproper
-from espalike.types import Bound, MMSystem
 from espalike.units import convert
 
 SECTIONS: dict[str, tuple[str, ...]] = {

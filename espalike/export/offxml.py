@@ -19,13 +19,14 @@ import numpy as np
 from espalike.export.classical import Series, charges_and_wells, coefficients, follow_from_bonds, scales14, series
 from espalike.export.single import ExportError, facts, select
 from espalike.export.smirks import WholeMolecule, elements
+from espalike.system import MMSystem
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import PairTerm
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.topology import Topology, enumerate_tuples
-from espalike.types import Kind, MMSystem
+from espalike.tuples import Kind
 from espalike.units import convert
 
 LENGTH, DEGREE, CHARGE = " * angstrom ** 1", " * degree ** 1", " * elementary_charge ** 1"

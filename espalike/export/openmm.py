@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from espalike.export.recipes import bonded, exceptions, pair14, pair_force, pair_terms, particles, up_to_14
 from espalike.export.single import facts, select
+from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm
-from espalike.types import Bound, MMSystem
 
 if TYPE_CHECKING:
     import openmm

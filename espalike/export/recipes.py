@@ -18,13 +18,13 @@ import torch
 from espalike.export.cartesian import LENGTH, Cartesian
 from espalike.export.single import ExportError, fourier, pair_scales
 from espalike.geometry import Angle, Dihedral, Distance
+from espalike.system import Bound
 from espalike.terms.angle import HarmonicAngle, UreyBradley
 from espalike.terms.base import Borrow, PairTerm
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.torsion import PERIODS, PeriodicProper, RyckaertBellemans
-from espalike.types import Bound
 from espalike.units import convert
 
 Recipe = dict[str, Any]

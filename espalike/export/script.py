@@ -7,14 +7,15 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from espalike.chem.molecule import Molecule
 from espalike.export.classical import follow_from_bonds
 from espalike.export.recipes import Recipe, exceptions, pair14, pair_force, pair_terms, particles
 from espalike.export.single import ExportError
+from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.topology import enumerate_tuples
-from espalike.types import Bound, MMSystem, Molecule
 
 MIXED = (None, "lj")
 """Answers to how a van der Waals form of its own meets other force fields."""

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from espalike.chem.molecule import Molecule
 from espalike.model import fit_to_formal
+from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.torsion import PERIODS, PeriodicImproper, PeriodicProper, PeriodicProperOdd, PeriodicProperPhase
-from espalike.types import Bound, MMSystem, Molecule, Tuples
+from espalike.tuples import Tuples
 
 
 class ExportError(ValueError):
@@ -114,7 +116,7 @@ def nonbonded(system: MMSystem) -> tuple[Bound | None, Bound | None]:
 
 def facts(molecule: Molecule, info: Mapping[str, str] | None = None) -> dict[str, str]:
     """What every file says of itself: program, molecule, formal charge, and the caller's provenance."""
-    from espalike import __version__
+    from importlib.metadata import version
 
-    own = {"Source": f"espalike {__version__}", "Molecule": molecule.name, "SMILES": molecule.smiles}
+    own = {"Source": f"espalike {version('espalike')}", "Molecule": molecule.name, "SMILES": molecule.smiles}
     return own | {"FormalCharge": str(molecule.net_charge)} | {key: str(text) for key, text in (info or {}).items()}

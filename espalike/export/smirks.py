@@ -11,8 +11,8 @@ from __future__ import annotations
 from rdkit import Chem
 
 from espalike.chem import to_rdkit
+from espalike.chem.molecule import Molecule
 from espalike.export.single import ExportError
-from espalike.types import Molecule
 
 _MAX_MATCHES = 100_000
 

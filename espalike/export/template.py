@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espalike import chem
+from espalike.chem.molecule import Molecule
 from espalike.export.script import MIXED
 from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
-from espalike.types import Molecule
 
 if TYPE_CHECKING:
     import openmm.app

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from espalike.batch import Batch
 from espalike.features import FEATURES
 from espalike.nn.heads import SymmetricHead
 from espalike.nn.orbits import Orbits, distinct
 from espalike.terms.base import NONE, Op
-from espalike.types import Batch, Kind
+from espalike.tuples import Kind
 
 _SHARE = FEATURES.index("pi_charge_share")
 

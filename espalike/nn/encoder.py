@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from espalike.batch import Batch
 from espalike.nn.orbits import Orbits
-from espalike.types import Batch
 
 
 class Encoder(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from espalike.nn.links import find
 from espalike.nn.orbits import Orbits, distinct
 from espalike.terms.base import NONE, Op, Param, Term
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 READOUTS = ("lean", "deep")
 """Where a head's hidden layers are: on atoms only, or also on tuples."""

@@ -14,7 +14,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from espalike.types import Batch
+from espalike.batch import Batch
 
 _INT64 = 2**63 - 1
 

@@ -8,12 +8,12 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from espalike.batch import Batch
 from espalike.nn.charges import CHARGE_HEADS
 from espalike.nn.heads import TermHead
 from espalike.nn.links import find
 from espalike.nn.orbits import Orbits
 from espalike.terms.base import Borrow, Param, Term
-from espalike.types import Batch
 
 
 def rows_of(wanted: Tensor, listed: Tensor, n_atoms: int) -> Tensor:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import CalculatorError, checked, finite, spread
-from espalike.types import Molecule
 from espalike.units import HARTREE
 
 _FOLDERS = {"ANI-1x": "ani-1x_8x", "ANI-2x": "ani-2x_8x", "ANI-1ccx": "ani-1ccx_8x"}

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from espalike.types import Molecule
+from espalike.chem.molecule import Molecule
 
 
 class CalculatorError(RuntimeError):

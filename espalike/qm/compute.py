@@ -16,10 +16,10 @@ from typing import Protocol
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator
 from espalike.qm.labelling import Job, LabelDirectory
 from espalike.qm.sampling import Geometries
-from espalike.types import Molecule
 
 
 @dataclass(frozen=True, eq=False)

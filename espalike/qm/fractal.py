@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError, Label, checked, finite
 from espalike.qm.compute import Local, Task
 from espalike.qm.qcengine import essential, qcschema
 from espalike.qm.xtb import XTBCalculator
-from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
+from espalike.chem.conformers import EspGrid
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError, Label, gives, labelled
-from espalike.types import Molecule, Potential
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ class Labels:
     failed: Counter = field(default_factory=Counter)
     messages: tuple[str, ...] = ()
     dipole: np.ndarray | None = None
-    esp: Potential | None = None
+    esp: EspGrid | None = None
 
 
 def merged(parts: Sequence[Labels]) -> Labels:
@@ -72,7 +73,7 @@ def merged(parts: Sequence[Labels]) -> Labels:
     potentials = [part.esp for part in parts if part.esp is not None]
     esp = None
     if potentials:
-        esp = Potential(
+        esp = EspGrid(
             np.concatenate([potential.points for potential in potentials]),
             np.concatenate([potential.values for potential in potentials]),
             np.concatenate([no if p.esp is None else p.esp.count for p, no in zip(parts, counts, strict=True)]),
@@ -268,14 +269,14 @@ def _dipoles(labels: list[Label]) -> np.ndarray | None:
     return np.array([np.full(3, np.nan) if label.dipole is None else label.dipole for label in labels])
 
 
-def _potential(labels: list[Label]) -> Potential | None:
+def _potential(labels: list[Label]) -> EspGrid | None:
     known = [label for label in labels if label.esp_values is not None]
     if not known:
         return None
     points = np.concatenate([np.asarray(label.esp_points).reshape(-1, 3) for label in known])
     values = np.concatenate([np.asarray(label.esp_values) for label in known])
     count = [0 if label.esp_values is None else len(label.esp_values) for label in labels]
-    return Potential(points, values, np.array(count, dtype=np.int64))
+    return EspGrid(points, values, np.array(count, dtype=np.int64))
 
 
 def _same(old, new) -> bool:

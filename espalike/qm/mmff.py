@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from espalike.chem import to_rdkit
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import CalculatorError, checked, finite
-from espalike.types import Molecule
 
 
 class MMFFCalculator:

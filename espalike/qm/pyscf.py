@@ -6,9 +6,9 @@ import warnings
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import CalculatorError, Label, checked, finite
 from espalike.qm.shells import shells
-from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
 
 _NEAR = 0.15

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import CalculatorError, checked, finite
-from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
 
 _WRONG = {

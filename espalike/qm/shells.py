@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from espalike.types import Molecule
+from espalike.chem.molecule import Molecule
 
 MERZ_KOLLMAN = (1.4, 1.6, 1.8, 2.0)
 """Shells in van der Waals radii; U. C. Singh and P. A. Kollman, J. Comput. Chem. 1984, 5, 129."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import CalculatorError, Label, checked, finite
-from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
 
 

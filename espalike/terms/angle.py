@@ -6,7 +6,7 @@ from torch import Tensor
 from espalike.geometry import Angle, Distance
 from espalike.terms import priors
 from espalike.terms.base import ANGLE, LENGTH, REVERSAL_3, Param, Term, expanded, harmonic, powers
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 K = Param("k", "kcal/mol", mean=110.0, std=0.3, link="positive")
 THETA0 = Param("theta0", "radian", mean=priors.bond_angle, std=0.1, link="range(0.6,3.141592653589793)", shifts=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from espalike.geometry import Coordinate
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 Prior = Callable[[Tensor, Tensor], Tensor]
 """`(numbers (T, k), degrees (T, k)) -> (T,)`: a parameter's expected value from elements and neighbour counts alone."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from espalike.geometry import Distance
 from espalike.terms import priors
 from espalike.terms.base import LENGTH, REVERSAL_2, Param, Term, expanded, harmonic, powers
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 K = Param("k", "kcal/mol/angstrom**2", mean=700.0, std=0.3, link="positive")
 R0 = Param("r0", "angstrom", mean=priors.bond_length, std=0.05, link="positive", shifts=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms import priors
 from espalike.terms.base import ANGLE, LENGTH, REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Term, swapping
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 STRETCH, STRETCH_2 = "kcal/mol/angstrom", "kcal/mol/angstrom**2"
 ORDERS = (1, 2, 3)

@@ -6,7 +6,7 @@ from torch.autograd.function import once_differentiable
 
 from espalike.geometry import Angle, Dihedral
 from espalike.terms.base import OUTER_3, REVERSAL_4, Param, Term, powers
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 PERIODS = (1, 2, 3, 4, 5, 6)
 """Periodicities of proper torsions."""

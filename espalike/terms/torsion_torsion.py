@@ -5,7 +5,7 @@ from torch import Tensor
 
 from espalike.geometry import Dihedral
 from espalike.terms.base import REVERSAL_5, Param, Term, swapping
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 ORDERS = ((1, 1), (1, 2), (2, 1), (2, 2))
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
 
+from espalike.batch import Batch
 from espalike.model import Ensemble, load
 from espalike.train.lightning import TrainingModule
-from espalike.types import Batch
 
 
 def assembled(files: Sequence[Path], training: dict[str, Any]) -> Ensemble:

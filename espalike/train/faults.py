@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from espalike.batch import Batch
 from espalike.contributions import term_forces
+from espalike.system import Bound, MMSystem, Prediction
 from espalike.train.lightning import TrainingModule
 from espalike.train.processes import gathered
-from espalike.types import Batch, Bound, Kind, MMSystem, Prediction
+from espalike.tuples import Kind
 
 _NAMED = 3
 """Most molecules, weights or conformers that a message names."""

@@ -23,7 +23,7 @@ from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Picks
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
-from espalike.types import MMSystem, Prediction
+from espalike.system import MMSystem, Prediction
 
 _MOST = 2**18
 """Conformers × tuples that are computed at once, some 200 bytes of memory each."""

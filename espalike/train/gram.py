@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from espalike.batch import Batch
 from espalike.data.batches import Batches
 from espalike.data.columns import MappedColumn, code_digest, write_whole
 from espalike.data.coordinates import default_folder
@@ -30,10 +31,10 @@ from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Picks
 from espalike.internal import measured
 from espalike.nn.orbits import distinct
+from espalike.system import MMSystem
 from espalike.terms.base import Term
 from espalike.train.losses import FITTED, Fitted, centred
 from espalike.train.objective import Objective
-from espalike.types import Batch, MMSystem
 
 _BY_GEOMETRY = ("hessian", "profile", "dipole", "esp")
 """Losses that need geometries in every step."""

@@ -11,14 +11,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from espalike.batch import Batch
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
+from espalike.system import MMSystem, Prediction
 from espalike.train.fold import with_zeros, without
 from espalike.train.gram import Gram
 from espalike.train.objective import Objective, centred
 from espalike.train.processes import Means
 from espalike.train.schedules import warmup_cosine
-from espalike.types import Batch, MMSystem, Prediction
 
 _MOST_ROWS = 2**16
 """Conformers × atoms that validation computes at once; some 2 kB of memory each."""

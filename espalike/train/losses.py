@@ -11,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from espalike.batch import Batch
+from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import Param
 from espalike.train.processes import shared_mean, shared_ratio
-from espalike.types import Batch, Bound, Kind, MMSystem, Prediction
+from espalike.tuples import Kind
 from espalike.units import BOLTZMANN, COULOMB
 
 _TINY = 1e-12

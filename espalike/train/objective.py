@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from espalike.batch import Batch
+from espalike.system import MMSystem, Prediction
 from espalike.train import losses as parts
 from espalike.train.losses import centred as centred
-from espalike.types import Batch, MMSystem, Prediction
 
 BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp")
 """Losses that a source may have factors on."""

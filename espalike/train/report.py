@@ -16,11 +16,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from espalike.batch import batch_of
+from espalike.chem.molecule import Molecule
 from espalike.chem.picture import drawing
-from espalike.data.collate import batch_of
 from espalike.model import ForceFieldModel, load
 from espalike.train.diagnosis import entries_of
-from espalike.types import Molecule
 
 _MOLECULES = 500
 """Most molecules whose parameters are shown."""

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.chem.conformers import Conformers
 from espalike.cli.main import main
 from espalike.data.schema import Record
 from espalike.data.store import write_store
@@ -12,7 +13,6 @@ from espalike.energy import energy
 from espalike.model import ChemicalDomain, describe, from_config, load
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.sampling.constrained import turned
-from espalike.types import Conformers
 from tests.train.common import CONFIG
 
 QUIET = ["trainer.enable_progress_bar=false", "threads=1"]

@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.chem.conformers import Conformers
 from espalike.cli.main import main
 from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.model import describe, load
 from espalike.qm.mmff import MMFFCalculator
-from espalike.types import Conformers
 
 TRAIN, VAL = ["CCO", "CC(=O)N", "c1ccncc1", "CC#N", "CS"], ["CCN", "CC=O"]
 SMALL = [

@@ -14,7 +14,8 @@ from matplotlib.axes import Axes
 
 from espalike.chem import from_smiles
 from espalike.cli.main import main
-from espalike.data.collate import StoreDataset, collate
+from espalike.data.collate import collate
+from espalike.data.dataset import StoreDataset
 from espalike.data.store import Store, write_store
 from espalike.energy import energy
 from espalike.model import load

@@ -5,8 +5,9 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 from espalike.data.schema import Record
-from espalike.types import Conformers, Molecule
 
 MANIFEST = {"licence": "MIT", "origin": "made up", "command": "pytest"}
 

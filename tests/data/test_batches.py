@@ -11,12 +11,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from espalike.batch import featurized
+from espalike.chem.conformers import EspGrid
 from espalike.data.batches import Batches, loader_of
-from espalike.data.collate import StoreDataset, collate, featurized
+from espalike.data.collate import collate
 from espalike.data.columns import Column, ranges
+from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Pick, Picks, WholeEntries
 from espalike.data.store import Store
-from espalike.types import Potential
 from tests.data.common import assert_same
 
 DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
@@ -30,7 +32,7 @@ def with_labels(record, rng, *kinds):
     if "esp" in kinds:
         count = rng.integers(0, 5, k)
         g = int(count.sum())
-        esp = Potential(rng.normal(size=(g, 3)).astype("f4"), rng.normal(size=g).astype("f4"), count)
+        esp = EspGrid(rng.normal(size=(g, 3)).astype("f4"), rng.normal(size=g).astype("f4"), count)
         conf = replace(conf, esp=esp)
     if "dipole" in kinds:
         conf = replace(conf, dipole=rng.normal(size=(k, 3)))

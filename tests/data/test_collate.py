@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from espalike.data.collate import StoreDataset, batch_of, collate, levels_of
+from espalike.batch import batch_of
+from espalike.data.collate import collate
+from espalike.data.dataset import StoreDataset, levels_of
 from espalike.data.sampler import Pick
 from espalike.data.split import LeakageError, resolve_splits
-from espalike.types import Kind
+from espalike.tuples import Kind
 
 DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
 SMILES = ["CC(=O)Nc1ccccc1", "[Cl-]", "C#CCO", "O", "C1CC1[NH3+]", "[H][H]"]

@@ -10,7 +10,7 @@ from espalike.data.batches import Batches
 from espalike.data.coordinates import Coordinates, default_folder
 from espalike.data.sampler import Picks
 from espalike.energy import energy
-from espalike.types import Kind
+from espalike.tuples import Kind
 from tests.nn.common import F64, model
 
 SMILES = ("CC(=O)Nc1ccccc1", "[Cl-]", "C#CCO", "O", "C1CC1[NH3+]", "CCO")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.data.collate import StoreDataset, collate
+from espalike.chem.conformers import EspGrid
+from espalike.data.collate import collate
+from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Pick
-from espalike.types import Potential
 
 DFT = "B3LYP-D3BJ/DZVP"
 SMILES = ["CCO", "O", "CC", "CO"]
@@ -22,7 +23,7 @@ def labelled(record, i):
     k = len(conf.xyz)
     if i in POINTS:
         count, g = np.array(POINTS[i]), sum(POINTS[i])
-        esp = Potential(rng.normal(size=(g, 3)).astype("f4"), rng.normal(size=g).astype("f4"), count)
+        esp = EspGrid(rng.normal(size=(g, 3)).astype("f4"), rng.normal(size=g).astype("f4"), count)
         dipole = rng.normal(size=(k, 3))
         dipole[1] = np.nan
         conf = replace(conf, dipole=dipole, esp=esp)

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalike.data.batches import Batches, loader_of
-from espalike.data.collate import StoreDataset, collate
+from espalike.data.collate import collate
+from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import EpochSampler, Pick, Picks, WholeEntries, mixed, shuffled
 from espalike.data.store import Store
 from tests.data.common import assert_same

@@ -5,9 +5,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from espalike.chem.conformers import EspGrid
 from espalike.data.schema import SCHEMA, UNITS, RecordError, check
 from espalike.data.store import Store, StoreError, open_stores, write_store
-from espalike.types import Potential
 
 
 def assert_same(a, b):
@@ -51,7 +51,7 @@ def with_properties(record, rng):
     dipole = rng.normal(size=(3, 3))
     dipole[1] = np.nan
     points, values = (rng.normal(size=shape).astype(np.float32).astype(np.float64) for shape in ((9, 3), 9))
-    esp = Potential(points, values, np.array([4, 0, 5]))
+    esp = EspGrid(points, values, np.array([4, 0, 5]))
     return replace(
         record, conformers=replace(record.conformers, dipole=dipole, esp=esp), dihedral=np.array([2, 0, 1, 3])
     )
@@ -118,8 +118,9 @@ def test_hash_depends_on_content_only(record_of, store_of):
 
 def test_hash_is_the_same_as_ever(store_of):
     """A stored hash must keep its meaning: checkpoints carry it."""
+    from espalike.chem.conformers import Conformers
+    from espalike.chem.molecule import Molecule
     from espalike.data.schema import Record
-    from espalike.types import Conformers, Molecule
 
     water = Molecule(
         "water",

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from espalike.chem import embed, from_smiles
+from espalike.chem.conformers import Conformers
 from espalike.data.schema import Record
 from espalike.evaluate import plots, predictors, table
 from espalike.model import from_config
 from espalike.qm.mmff import MMFFCalculator
-from espalike.types import Conformers
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
 

@@ -12,19 +12,20 @@ import torch
 from openmm import app
 
 from espalike import chem
-from espalike.data.collate import batch_of
+from espalike.batch import batch_of
+from espalike.chem.molecule import Molecule
 from espalike.energy import energy
 from espalike.export import to_topology
 from espalike.export.ffxml import to_ffxml
 from espalike.model import ForceFieldModel, from_config
 from espalike.nn.convs import SAGE
+from espalike.system import Bound, MMSystem
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import PairTerm, Term
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.torsion import PeriodicImproper, PeriodicProper, PeriodicProperPhase
-from espalike.types import Bound, MMSystem, Molecule
 from espalike.units import KJ_PER_KCAL
 from tests.terms.common import values
 

@@ -8,12 +8,14 @@ import pytest
 import torch
 
 from espalike import chem
+from espalike.chem.molecule import Molecule
 from espalike.energy import energy
+from espalike.system import Bound, MMSystem
 from espalike.terms.base import Param, Term
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.topology import enumerate_tuples
-from espalike.types import Bound, Kind, MMSystem, Molecule, Tuples
+from espalike.tuples import Kind, Tuples
 from tests.export.common import model, with_phases
 from tests.molecules import DRUGLIKE
 

@@ -14,10 +14,11 @@ from espalike.energy import energy
 from espalike.export.ffxml import atom_names, fingerprint, to_ffxml
 from espalike.export.single import ExportError
 from espalike.geometry import Distance
+from espalike.system import Bound, MMSystem
 from espalike.terms.angle import UreyBradley
 from espalike.terms.base import REVERSAL_2, PairTerm, Param, Term
 from espalike.terms.coulomb import Coulomb
-from espalike.types import Bound, Kind, MMSystem, Tuples
+from espalike.tuples import Kind, Tuples
 from espalike.units import COULOMB
 from tests.export.common import agree, case, evaluate, from_ffxml, model, reference
 

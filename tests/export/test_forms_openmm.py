@@ -13,8 +13,8 @@ from espalike.export.openmm import to_openmm
 from espalike.export.recipes import custom, native
 from espalike.export.single import select
 from espalike.geometry import Angle, Distance
+from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm
-from espalike.types import Bound, MMSystem
 from tests.export.common import (
     FIELDS,
     agree,

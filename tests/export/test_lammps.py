@@ -13,8 +13,9 @@ from espalike import chem, export
 from espalike.energy import energy
 from espalike.export.lammps import texts
 from espalike.export.single import ExportError
+from espalike.system import Bound, MMSystem
 from espalike.terms.cross import BondAngle, BondBond
-from espalike.types import Bound, Kind, MMSystem, Tuples
+from espalike.tuples import Kind, Tuples
 from tests.export.common import case, field_model, only, perturbed, with_term
 from tests.molecules import DRUGLIKE, SMALL
 from tests.terms.common import TERMS

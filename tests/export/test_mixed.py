@@ -14,15 +14,16 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from espalike import chem, export
+from espalike.chem.molecule import Molecule
 from espalike.export.ffxml import to_ffxml
 from espalike.model import ForceFieldModel
 from espalike.nn.convs import SAGE
+from espalike.system import MMSystem
 from espalike.terms.base import LEARNED
 from espalike.terms.buffered_14_7 import Buffered147
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.double_exponential import DoubleExponential
 from espalike.terms.lennard_jones import LennardJones
-from espalike.types import MMSystem, Molecule
 from espalike.units import COULOMB, convert
 from tests.export.common import agree, evaluate, far, field_model, perturbed, reference
 

@@ -12,12 +12,14 @@ import torch
 from rdkit import Chem
 
 from espalike import chem, export
+from espalike.chem.molecule import Molecule
 from espalike.energy import energy
 from espalike.export.offxml import to_offxml
 from espalike.export.single import ExportError
 from espalike.export.smirks import WholeMolecule
+from espalike.system import Bound, MMSystem
 from espalike.terms.torsion import PeriodicProperOdd, PeriodicProperPhase, RyckaertBellemans
-from espalike.types import Bound, Kind, MMSystem, Molecule
+from espalike.tuples import Kind
 from tests.export.common import evaluate, model, perturbed, reference, with_term
 from tests.molecules import DRUGLIKE, RESONANCE, SMALL
 from tests.terms.common import TERMS

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
+from espalike.batch import batch_of
 from espalike.chem import from_rdkit, from_smiles, to_rdkit
-from espalike.data.collate import batch_of
 from espalike.model import from_config
 from espalike.nn.charges import CHARGE_HEADS
 from espalike.terms.coulomb import CHARGES, Coulomb
-from espalike.types import Kind
+from espalike.tuples import Kind
 from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
 from tests.nn.common import F64, config, model
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from espalike.batch import batch_of
 from espalike.chem import from_smiles
-from espalike.data.collate import batch_of
 from espalike.features import FEATURES
 from espalike.nn.convs import GAT, GIN, SAGE
 from espalike.nn.encoder import Encoder

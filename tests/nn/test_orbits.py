@@ -6,8 +6,8 @@ import itertools
 import pytest
 import torch
 
+from espalike.batch import batch_of
 from espalike.chem import from_smiles
-from espalike.data.collate import batch_of
 from espalike.nn.orbits import Orbits, _scrambled
 from tests.molecules import DRUGLIKE
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
+from espalike.batch import batch_of
 from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
-from espalike.data.collate import batch_of
 from espalike.energy import energy
 from espalike.model import ForceFieldModel, from_config, load
 from espalike.nn.convs import SAGE
@@ -16,7 +16,7 @@ from espalike.nn.heads import TermHead
 from espalike.terms.base import PairTerm
 from espalike.terms.bond import HarmonicBond, LinearMixtureBond, MorseBond, QuarticBond
 from espalike.terms.cross import BondAngle, BondBond
-from espalike.types import Kind
+from espalike.tuples import Kind
 from espalike.units import COULOMB
 from tests.molecules import DRUGLIKE, RESONANCE_PAIRS
 from tests.nn.common import F64, FORCE_FIELDS, by_tuple, config, loud, model

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from espalike.chem import from_smiles
+from espalike.chem.conformers import EspGrid
 from espalike.qm.base import CalculatorError, Label, labelled
 from espalike.qm.labelling import Job, LabelDirectory, Labels, merged
-from espalike.types import Potential
 
 
 class Counting:
@@ -222,7 +222,7 @@ def test_labels_of_several_directories_follow_each_other():
         xyz = np.arange(start, start + count)[:, None, None] * np.ones((1, 2, 3))
         return Labels(xyz, xyz[:, 0, 0], -xyz, **more)
 
-    potential = Potential(np.ones((5, 3)), np.arange(5.0), np.array([0, 5]))
+    potential = EspGrid(np.ones((5, 3)), np.arange(5.0), np.array([0, 5]))
     first = labels(0, 2, dipole=np.ones((2, 3)), esp=potential, failed=Counter(nan=1), messages=("a",))
     both = merged([first, labels(2, 1, failed=Counter(nan=2), messages=("b",))])
     np.testing.assert_array_equal(both.energy, [0, 1, 2])

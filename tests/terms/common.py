@@ -8,9 +8,10 @@ import torch
 
 import espalike.terms
 from espalike.nn.links import find
+from espalike.system import Bound, MMSystem
 from espalike.terms.base import LEARNED, PairTerm, Term
 from espalike.terms.van_der_waals import MIXING, VanDerWaals
-from espalike.types import Bound, Kind, MMSystem, Tuples
+from espalike.tuples import Kind, Tuples
 
 F64 = torch.float64
 N_ATOMS = 6

@@ -7,9 +7,10 @@ import torch
 
 from espalike.energy import energy
 from espalike.geometry import Distance
+from espalike.system import Bound, MMSystem
 from espalike.terms import coulomb
 from espalike.terms.base import Op, PairTerm, Param, Term, is_group
-from espalike.types import Bound, Kind, MMSystem, Tuples
+from espalike.tuples import Kind, Tuples
 from espalike.units import COULOMB, convert, factor
 from tests.terms.common import CLASSES, F64, N_ATOMS, TERMS, plain_energy, positions, system_of, values, with_values
 

@@ -6,16 +6,17 @@ import pytest
 import torch
 
 from espalike import chem
-from espalike.data.collate import batch_of
+from espalike.batch import batch_of
 from espalike.energy import energy
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.nn.links import find
+from espalike.system import Bound, MMSystem
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import Term
 from espalike.terms.bond import HarmonicBond, QuarticBond
 from espalike.terms.priors import _LJ, _LJ_ION
 from espalike.terms.van_der_waals import RMIN, VanDerWaals
-from espalike.types import Bound, Kind, MMSystem
+from espalike.tuples import Kind
 from espalike.units import BOLTZMANN, COULOMB
 from tests.terms.common import CLASSES, F64, TERMS, corners, values
 

@@ -12,8 +12,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
+from espalike.batch import featurized
 from espalike.chem import embed, from_smiles
-from espalike.data.collate import Item, collate, featurized
+from espalike.data.collate import collate
+from espalike.data.dataset import Item
 from espalike.model import from_config, load
 from espalike.train.lightning import TrainingModule
 from espalike.train.objective import Objective

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from espalike.batch import featurized
 from espalike.chem import embed, from_smiles
-from espalike.data.collate import Item, collate, featurized
+from espalike.data.collate import collate
+from espalike.data.dataset import Item
 from espalike.model import from_config
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import Term

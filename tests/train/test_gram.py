@@ -15,7 +15,7 @@ from espalike.train.gram import Gram, check, factors, packed
 from espalike.train.lightning import TrainingModule
 from espalike.train.losses import FITTED
 from espalike.train.objective import Objective
-from espalike.types import Kind
+from espalike.tuples import Kind
 from tests.data.test_coordinates import dataset  # noqa: F401 - a fixture
 from tests.nn.common import F64, model
 from tests.train.test_fold import PAIRS, frozen

@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from espalike.batch import featurized
 from espalike.chem import embed, from_smiles
-from espalike.data.collate import Item, collate, featurized
+from espalike.chem.conformers import EspGrid
+from espalike.data.collate import collate
+from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
+from espalike.system import MMSystem
 from espalike.train import losses
 from espalike.train.objective import Objective, Scales
-from espalike.types import MMSystem, Potential
 from espalike.units import BOLTZMANN, KJ_PER_KCAL
 from tests.train.common import CONFIG
 
@@ -29,7 +32,7 @@ def potential(xyz, counts, seed):
     """Points some Å off a molecule's conformers, with made-up values."""
     rng = np.random.default_rng(seed)
     points = [x.mean(0) + 6.0 * (d / np.linalg.norm(d)) for x, n in zip(xyz, counts, strict=True) for d in draw(rng, n)]
-    return Potential(np.array(points).reshape(-1, 3), rng.standard_normal(sum(counts)), np.array(counts))
+    return EspGrid(np.array(points).reshape(-1, 3), rng.standard_normal(sum(counts)), np.array(counts))
 
 
 def draw(rng, n):
@@ -200,7 +203,7 @@ def test_the_pull_has_a_gradient_where_a_parameter_is_zero(batch, model):
 
 def hessian(model, molecule, x, step=1e-4):
     """Second derivatives of the energy [kcal/mol/Å²], by differences of forces."""
-    from espalike.data.collate import batch_of
+    from espalike.batch import batch_of
 
     with torch.no_grad():
         system = model(batch_of([molecule], F64))

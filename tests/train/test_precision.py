@@ -6,8 +6,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
+from espalike.batch import featurized
 from espalike.chem import embed, from_smiles
-from espalike.data.collate import Item, collate, featurized
+from espalike.data.collate import collate
+from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.train.diagnosis import Diagnosis, NotFinite, StopOnFault

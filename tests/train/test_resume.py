@@ -12,13 +12,13 @@ from fsspec.implementations.local import LocalFileOpener
 from safetensors.torch import load_file
 
 from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.chem.conformers import Conformers
 from espalike.cli.main import main
 from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.train.callbacks import History, SaveBestModel
 from espalike.train.lightning import TrainingModule
 from espalike.train.resume import SaveResumable
-from espalike.types import Conformers
 
 STEPS = 9
 """Of a run: three epochs of three."""

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from espalike.batch import batch_of
 from espalike.chem import from_smiles
-from espalike.data.collate import batch_of
 from espalike.model import ChemicalDomain, from_config
 from espalike.train.start import add_history, copied, freeze, with_force_field_of
 from tests.train.common import CONFIG

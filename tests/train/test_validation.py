@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from espalike.batch import batch_of
 from espalike.chem import connectivity_key, embed, from_smiles
-from espalike.data.collate import StoreDataset, batch_of, collate
+from espalike.chem.conformers import Conformers
+from espalike.data.collate import collate
+from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import WholeEntries
 from espalike.data.schema import Record
 from espalike.data.store import write_store
@@ -17,7 +20,6 @@ from espalike.model import from_config
 from espalike.train import lightning
 from espalike.train.lightning import TrainingModule, sliced_energy
 from espalike.train.objective import Objective
-from espalike.types import Conformers
 from tests.train.common import CONFIG
 
 

@@ -28,11 +28,12 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem import connectivity_key
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.readers.files import FAULTS, open_hdf5, text
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers, Molecule
 
 LEVELS = {"wb97x_dz": "wB97X/6-31G(d)", "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
 """Level of theory of the methods of the ANI-1x release that have total energies of their own."""

@@ -16,8 +16,8 @@ import numpy as np
 
 from espalike import units
 from espalike.chem import ChemistryError, connectivity_key, from_smiles
+from espalike.chem.molecule import Molecule
 from espalike.data.schema import Record, RecordError, Rejection, check
-from espalike.types import Molecule
 
 _LENGTHS = ("angstrom", "angstroms", "å", "nanometer", "nm", "bohr", "a0")
 _ENERGIES = ("kcal/mol", "kj/mol", "hartree", "eh", "ev")

@@ -8,11 +8,10 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem import from_rdkit
-from espalike.chem.convert import BOND_TYPES
+from espalike.chem.molecule import BOND_TYPES, Molecule
 from espalike.data.bonds import LONGEST_BOND
 from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
-from espalike.types import Molecule
 
 SURE_BOND, BOND = 1.15, 1.3
 """Distances over the sum of covalent radii: surely bonded below the first; bonded, were a frame alone, below the other.

@@ -25,11 +25,11 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from espalike.chem import ChemistryError, connectivity_key, from_rdkit
-from espalike.chem.convert import BOND_TYPES
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import BOND_TYPES, Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
 from espalike.data.readers.structure import bare
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers, Molecule
 
 CONVENTION = {"coords": "bohr", "energies": "hartree", "forces": "hartree/bohr"}
 """Units of espaloma's data sets."""

@@ -17,11 +17,11 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import ReaderError, Units, parse_units
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
 from espalike.data.readers.structure import SmilesOption, connectivity, molecule_of
 from espalike.data.schema import RecordError
-from espalike.types import Molecule
 
 CONVENTION = {"coords": "angstrom", "energies": "ev", "forces": "ev/angstrom", "dipoles": "e*angstrom"}
 """Units of ASE."""

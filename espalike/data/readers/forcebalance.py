@@ -20,10 +20,11 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from espalike.chem import connectivity_key, from_smiles, read_molecules
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.structure import SmilesOption, check_numbers, driven_torsion, molecule_of
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers, Molecule
 
 FORMAT_UNITS = {"coords": "angstrom", "energies": "hartree", "forces": "hartree/bohr"}
 _STRUCTURES = (".sdf", ".mol", ".mol2")

@@ -12,9 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from espalike.chem import ChemistryError, connectivity_key
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers, Molecule
 
 
 @dataclass(frozen=True)

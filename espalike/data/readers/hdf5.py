@@ -15,9 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units, parse_units, parsed
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers, Molecule
 
 
 def _text(value) -> str:

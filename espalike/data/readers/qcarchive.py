@@ -18,13 +18,14 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from espalike.chem import connectivity_key
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 from espalike.data.readers import jsonstream
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.distances import from_bonds
 from espalike.data.readers.qcschema import Point, Result, result_of
 from espalike.data.readers.structure import SmilesOption, driven_torsion, molecule_of
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers, Molecule
 
 FORMAT_UNITS = {"coords": "bohr", "energies": "hartree", "forces": "hartree/bohr", "dipoles": "e*bohr"}
 _SUFFIXES = (".json", ".jsonl", ".json.gz", ".json.bz2", ".jsonl.gz", ".jsonl.bz2")

@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from espalike.chem import connectivity_key
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import ReaderError, Units
 from espalike.data.readers.distances import frames_by_bonds
 from espalike.data.readers.npz import NpzReader, array_of, open_npz
 from espalike.data.readers.structure import SmilesOption, molecule_of
 from espalike.data.readers.values import finite
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers, Molecule
 
 LEVEL = "PBE/def2-SVP"
 UNITS = {"coords": "angstrom", "energies": "kcal/mol", "forces": "kcal/mol/angstrom"}

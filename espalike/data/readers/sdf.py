@@ -11,10 +11,10 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from espalike.chem.files import from_molblock
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Units
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
 from espalike.data.schema import RecordError
-from espalike.types import Molecule
 
 _FIELD = re.compile(r"^>[^\n]*?<([^>\n]+)>[^\n]*\n((?:[^\n]+\n)*)", re.MULTILINE)
 _UNIT = re.compile(r"[(\[]([^)\]]+)[)\]]\s*$")

@@ -22,11 +22,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from espalike.chem.conformers import Conformers
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.files import open_hdf5, text
 from espalike.data.readers.values import finite, mapped
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers
 
 LEVEL = "wB97M-D3BJ/def2-TZVPPD"
 UNITS = {

@@ -12,12 +12,11 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 
 from espalike.chem import from_rdkit, from_smiles, to_rdkit
-from espalike.chem.convert import BOND_TYPES
 from espalike.chem.files import formula, skeleton
+from espalike.chem.molecule import BOND_TYPES, Molecule
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
-from espalike.types import Molecule
 
 _MAPPED = re.compile(r":\d+\]")
 _GRID_TOLERANCE = 5.0

@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from espalike.chem.conformers import Conformers
 from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
 from espalike.data.readers.structure import molecule_of
 from espalike.data.readers.values import finite, is_mapped, mapped
 from espalike.data.schema import Record, RecordError
-from espalike.types import Conformers
 
 COLUMNS = {
     "smiles": "smiles",

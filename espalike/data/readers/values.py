@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import parsed
 from espalike.data.readers.structure import check_numbers
 from espalike.data.schema import RecordError
-from espalike.types import Molecule
 
 _MAPPED = re.compile(r":\d+\]")
 

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.optimize import minimize
 
 from espalike.chem import embed
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
-from espalike.types import Molecule
 
 _BROKEN = 1.5
 _FORMED = 1.2

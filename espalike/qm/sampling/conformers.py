@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator
 from espalike.qm.sampling.base import OneEntry, minima, seed_of, stored
-from espalike.types import Molecule
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import numpy as np
 from rdkit.Chem import rdMolTransforms
 
 from espalike.chem import to_rdkit
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
 from espalike.qm.sampling.torsions import measured
-from espalike.types import Molecule
 from espalike.units import BOHR, HARTREE
 
 TOLERANCE = 0.05

@@ -8,10 +8,10 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator
 from espalike.qm.sampling.base import OneEntry, stored
 from espalike.qm.sampling.thermal import Sampler
-from espalike.types import Molecule
 
 
 class Committee(Calculator, Protocol):

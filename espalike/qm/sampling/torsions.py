@@ -12,7 +12,7 @@ from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
 
 from espalike.chem import to_rdkit
-from espalike.types import Molecule
+from espalike.chem.molecule import Molecule
 
 ROTATABLE = "[!D1;!$(*#*);!$([*H3])]-&!@[!D1;!$(*#*);!$([*H3])]"
 """SMARTS of bonds that are driven by default: single, not in a ring, no end a CH₃, NH₃⁺ or at a triple bond."""

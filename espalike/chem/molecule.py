@@ -1,8 +1,9 @@
-"""Single molecules: SMILES, RDKit and OpenFF molecules to `Molecule` and back."""
+"""A molecule as a graph, made from SMILES, RDKit and OpenFF molecules, and turned back into them."""
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -10,7 +11,6 @@ from rdkit.Chem import rdDistGeom, rdqueries
 from rdkit.Chem.inchi import MolToInchiKey
 
 from espalike.chem.errors import ChemistryError
-from espalike.types import Molecule
 
 _COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
 _METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
@@ -25,6 +25,49 @@ _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 _AS_WRITTEN = Chem.SmilesParserParams()
 _AS_WRITTEN.removeHs = False  # type: ignore[assignment]  # RDKit's stubs take the parameter for the property's type
 _AS_WRITTEN.sanitize = False  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class Molecule:
+    """A molecular graph: no coordinates, nothing learned. Atom order is the user's and is never changed.
+
+    Attributes:
+        name: what messages and files call it.
+        smiles: mapped SMILES with explicit hydrogens; map number i+1 is atom i.
+        numbers: atomic numbers, shape `(A,)`, int64.
+        charges: formal charges [e], shape `(A,)`, int64.
+        bonds: atom index pairs, each row sorted `i<j`, rows sorted, shape `(B, 2)`, int64.
+        orders: Kekulé bond orders (1, 2, 3), shape `(B,)`, int64.
+    """
+
+    name: str
+    smiles: str
+    numbers: np.ndarray
+    charges: np.ndarray
+    bonds: np.ndarray
+    orders: np.ndarray
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms, hydrogens included."""
+        return len(self.numbers)
+
+    @property
+    def net_charge(self) -> int:
+        """Sum of formal charges [e]."""
+        return int(self.charges.sum())
+
+    @staticmethod
+    def from_smiles(smiles: str, name: str | None = None) -> Molecule:
+        """Molecule of a SMILES, mapped or not; see `espalike.chem.from_smiles`."""
+        return from_smiles(smiles, name)
+
+    @staticmethod
+    def from_file(path, smiles: str | None = None) -> Molecule:
+        """The one molecule of an SDF, MOL, MOL2, PDB or SMI file; see `espalike.chem.from_file`."""
+        from espalike.chem.files import from_file
+
+        return from_file(path, smiles=smiles)
 
 
 def from_smiles(smiles: str, name: str | None = None) -> Molecule:

@@ -1,0 +1,62 @@
+"""Geometries of a molecule with their labels. Units: Å, kcal/mol, e; shape letters: `K` geometries, `A` atoms."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class EspGrid:
+    """Electrostatic potential of geometries, each at points of its own.
+
+    Attributes:
+        points: [Å], shape `(G, 3)`, those of the first geometry first.
+        values: potential [kcal/mol/e], shape `(G,)`.
+        count: points of each geometry, shape `(K,)`, int64; 0 where it was not computed.
+    """
+
+    points: np.ndarray
+    values: np.ndarray
+    count: np.ndarray
+
+    def take(self, keep: np.ndarray) -> EspGrid:
+        """The geometries that `keep` `(K,)`, bool, marks."""
+        chosen = np.repeat(keep, self.count)
+        return EspGrid(self.points[chosen], self.values[chosen], self.count[keep])
+
+
+@dataclass(frozen=True, eq=False)
+class Conformers:
+    """Geometries of one molecule with what a level of theory says about them.
+
+    Attributes:
+        xyz: coordinates [Å], shape `(K, A, 3)`, float64.
+        energy: energies [kcal/mol], shape `(K,)`, float64; NaN where the level gives none.
+        forces: −dE/dx [kcal/mol/Å], shape `(K, A, 3)`, float64, or None.
+        level: level of theory, e.g. `B3LYP-D3BJ/DZVP`.
+        source: data set the conformers come from.
+        dipole: dipole moment about the origin of the coordinates [e Å], shape `(K, 3)`; NaN where unknown; or None.
+        esp: electrostatic potential around the molecule, or None.
+    """
+
+    xyz: np.ndarray
+    energy: np.ndarray
+    forces: np.ndarray | None
+    level: str
+    source: str
+    dipole: np.ndarray | None = None
+    esp: EspGrid | None = None
+
+    def take(self, keep: np.ndarray) -> Conformers:
+        """The geometries that `keep` `(K,)`, bool, marks, with all that is known of them."""
+        return dataclasses.replace(
+            self,
+            xyz=self.xyz[keep],
+            energy=self.energy[keep],
+            forces=None if self.forces is None else self.forces[keep],
+            dipole=None if self.dipole is None else self.dipole[keep],
+            esp=None if self.esp is None else self.esp.take(keep),
+        )

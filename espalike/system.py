@@ -1,0 +1,85 @@
+"""Parametrized molecules, and what is predicted for them. Units: Å, kcal/mol, e, rad.
+
+Shape letters: `N` atoms of all molecules, `M` molecules, `K` conformers, `T` tuples, `P` parameter columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from espalike.chem.molecule import Molecule
+from espalike.terms.base import Term
+from espalike.tuples import Moves, Tuples
+
+
+@dataclass(frozen=True, eq=False)
+class Bound(Moves):
+    """A term with its tuples and the parameter values that belong to them.
+
+    Attributes:
+        term: the functional form.
+        tuples: tuples the energy is summed over (`term.kind`).
+        values: parameters in `term.params` order and units, shape `(T, P)`; for a pair term one row
+            per *atom*, shape `(N, P)`, combined per pair by the term.
+    """
+
+    term: Term
+    tuples: Tuples
+    values: torch.Tensor
+
+    @property
+    def scale14(self) -> torch.Tensor:
+        """Factor on 1-4 pairs of a pair term, a scalar: learned (the column `scale14`) or the term's own."""
+        if self.term.params[-1].name == "scale14" and len(self.values):
+            return self.values[0, -1]
+        return self.values.new_tensor(self.term.scale14, dtype=torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class MMSystem(Moves):
+    """Parametrized molecules: all that energy, loss, evaluation and export know.
+
+    Attributes:
+        terms: the bound terms.
+        numbers: atomic numbers, shape `(N,)`.
+        mol: molecule of each atom, shape `(N,)`.
+        molecules: the graphs, in order, where known (exporters need them for names and bonds).
+    """
+
+    terms: tuple[Bound, ...]
+    numbers: torch.Tensor
+    mol: torch.Tensor
+    molecules: tuple[Molecule, ...] = field(default=())
+
+    @property
+    def n_mols(self) -> int:
+        """Number of molecules."""
+        return int(self.mol[-1]) + 1 if len(self.mol) else 0
+
+    def bound(self, name: str) -> Bound:
+        """The bound term whose class is called `name`.
+
+        Raises:
+            KeyError: naming the terms there are.
+        """
+        for bound in self.terms:
+            if bound.term.name == name:
+                return bound
+        raise KeyError(f"no term {name!r} in this system; it has {', '.join(b.term.name for b in self.terms)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction(Moves):
+    """Energies and forces of an `MMSystem` at given coordinates.
+
+    Attributes:
+        energy: total energies [kcal/mol], shape `(K, M)`.
+        forces: −dE/dx [kcal/mol/Å], shape `(K, N, 3)`, or None.
+        by_term: energy of each term [kcal/mol], shape `(K, M)`, in the order of `MMSystem.terms`.
+    """
+
+    energy: torch.Tensor
+    forces: torch.Tensor | None
+    by_term: tuple[torch.Tensor, ...]
