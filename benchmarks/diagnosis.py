@@ -26,9 +26,9 @@ from rich.console import Console
 from rich.table import Table
 from train_step import CONFORMERS, MOLECULES, labelled, network
 
-from espalike.train.diagnosis import Diagnosis, StopOnFault
-from espalike.train.lightning import TrainingModule
-from espalike.train.objective import Objective
+from espalike.training.diagnosis import Diagnosis, StopOnFault
+from espalike.training.lightning import TrainingModule
+from espalike.training.objective import Objective
 
 
 def seconds(of: Callable[[], Any]) -> tuple[float, Any]:

@@ -21,7 +21,7 @@ from espalike.data.collate import collate
 from espalike.data.dataset import StoreDataset
 from espalike.data.store import Store
 from espalike.energy import energy
-from espalike.evaluate.metrics import METRICS, energy_errors, estimates, force_errors, pooled, sums
+from espalike.evaluation.metrics import METRICS, energy_errors, estimates, force_errors, pooled, sums
 from espalike.model import ForceFieldModel, load
 
 SETS = {

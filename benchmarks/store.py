@@ -94,7 +94,7 @@ def task_memory(store: Path, trained: int, batch: int, conformers: int, graphs: 
     import warnings
 
     from espalike.cli.main import main as program
-    from espalike.train.lightning import TrainingModule
+    from espalike.training.lightning import TrainingModule
 
     peak = dict.fromkeys(("anon", "file", "all"), 0.0)
     seen = {"batches": 0, "conformers": 0}
@@ -165,7 +165,7 @@ def trainer_of(batch_size: int):
     from omegaconf import OmegaConf
 
     from espalike.model import from_config
-    from espalike.train.lightning import TrainingModule
+    from espalike.training.lightning import TrainingModule
 
     with initialize_config_module("espalike.configs", version_base="1.3"):
         cfg = compose("train")

@@ -46,10 +46,10 @@ from espalike.internal import Stored, measure
 from espalike.model import ForceFieldModel, from_config
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm, Term
-from espalike.train.gram import Gram, packed
-from espalike.train.losses import FITTED
-from espalike.train.memory import keep_freed_memory
-from espalike.train.objective import Objective
+from espalike.training.gram import Gram, packed
+from espalike.training.losses import FITTED
+from espalike.training.memory import keep_freed_memory
+from espalike.training.objective import Objective
 
 PATHS = ("double backward", "computed", "stored")
 GRAM = "gram"

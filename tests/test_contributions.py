@@ -9,7 +9,7 @@ from espalike.chem import embed, from_smiles
 from espalike.contributions import root_mean_squares, sums, term_forces
 from espalike.energy import energy
 from espalike.model import from_config
-from tests.train.common import CONFIG
+from tests.training.common import CONFIG
 
 F64 = torch.float64
 

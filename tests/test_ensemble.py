@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from espalike.chem import embed, from_smiles
 from espalike.cli.main import main
 from espalike.model import ENSEMBLE_VERSION, FORMAT_VERSION, Ensemble, ModelFileError, describe, from_config, load
-from tests.train.common import CONFIG
+from tests.training.common import CONFIG
 
 MOLECULE = "CC(=O)[O-]"
 
@@ -87,7 +87,7 @@ def test_members_have_to_fit():
 
 
 def test_its_members_disagree_as_a_calculator(ensemble, path, tmp_path):
-    from espalike.evaluate.calculator import EnsembleCalculator
+    from espalike.evaluation.calculator import EnsembleCalculator
 
     paths = [tmp_path / f"{number}.espalike" for number in range(3)]
     for single, file in zip(ensemble.members, paths, strict=True):

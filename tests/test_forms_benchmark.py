@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from espalike.data.store import Store
-from espalike.evaluate.metrics import estimates
-from espalike.evaluate.predictors import from_assigner
-from espalike.evaluate.table import predict, table
+from espalike.evaluation.metrics import estimates
+from espalike.evaluation.predictors import from_assigner
+from espalike.evaluation.table import predict, table
 from espalike.model import load
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

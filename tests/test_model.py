@@ -28,7 +28,7 @@ from espalike.model import (
 from espalike.nn.build import UntrustedTarget
 from espalike.terms.base import PairTerm
 from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
-from tests.train.common import CONFIG
+from tests.training.common import CONFIG
 
 F64 = torch.float64
 

@@ -29,7 +29,7 @@ def run(cfg) -> int:
     """Score, print the table, write `table.csv`, `summary.json` and `parity.png`; 1 when a method failed somewhere."""
     from rich.console import Console
 
-    from espalike.evaluate import plots, table
+    from espalike.evaluation import plots, table
 
     console = Console(force_jupyter=False)  # plain text in notebooks too
     predictors, trained_on = _predictors(_names(cfg.models), _names(cfg.baselines))
@@ -75,7 +75,7 @@ def _names(value) -> list[str]:
 
 def _predictors(models: Sequence[str], baselines: Sequence[str]) -> tuple[dict, dict[str, set[str]]]:
     """Methods by name; and for models, the connectivity keys they were trained on."""
-    from espalike.evaluate.predictors import baseline, from_assigner
+    from espalike.evaluation.predictors import baseline, from_assigner
 
     if not models and not baselines:
         raise ValueError("nothing to score: give model=PATH, or baselines=[openff-2.2.1,mmff94,gfn2-xtb]")
@@ -132,7 +132,7 @@ def _read(path: str, level: str | None) -> Iterable:
 def _predict(records: Sequence, predictors: dict, console):
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from espalike.evaluate.table import predict
+    from espalike.evaluation.table import predict
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -146,7 +146,7 @@ def _summary(cfg, scores, rows, rejected, seen) -> dict:
 
     from omegaconf import OmegaConf
 
-    from espalike.evaluate import table
+    from espalike.evaluation import table
 
     return {
         "espalike": version("espalike"),
@@ -181,7 +181,7 @@ def _print(console, scores, rows, n_worst: int) -> None:
 
     from rich.table import Table
 
-    from espalike.evaluate.table import worst
+    from espalike.evaluation.table import worst
 
     units = {"energy RMSE": "kcal/mol", "energy MAE": "kcal/mol", "force RMSE": "kcal/mol/Å"}
     for source, group in groupby(rows, key=lambda row: row.source):
@@ -212,8 +212,8 @@ def _terms(console, scores, predictors: dict, path: Path) -> bool:
 
     from rich.table import Table
 
-    from espalike.evaluate.table import write_csv
-    from espalike.evaluate.terms import contributions
+    from espalike.evaluation.table import write_csv
+    from espalike.evaluation.terms import contributions
 
     rows = contributions(scores, predictors)
     for (method, source), group in groupby(rows, key=lambda row: (row.method, row.source)):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from espalike.data.dataset import StoreDataset
     from espalike.data.store import Store
     from espalike.model import ForceFieldModel
-    from espalike.train.lightning import TrainingModule
+    from espalike.training.lightning import TrainingModule
 
 HELP = """
 Train a force field: a graph network that reads class I parameters off the molecular graph.
@@ -63,8 +63,8 @@ def run(cfg: DictConfig) -> int:
     import torch
     from pytorch_lightning.utilities import rank_zero_only
 
-    from espalike.train import launch
-    from espalike.train.memory import keep_freed_memory
+    from espalike.training import launch
+    from espalike.training.memory import keep_freed_memory
 
     check_numbers(cfg)
     if cfg.ensemble != 1:
@@ -102,7 +102,7 @@ def _ensemble(cfg: DictConfig) -> int:
     from pytorch_lightning.utilities import rank_zero_only
     from torch import distributed
 
-    from espalike.train.ensemble import assembled, validate
+    from espalike.training.ensemble import assembled, validate
 
     out, files = Path(cfg.out), []
     first = getattr(rank_zero_only, "rank", 0) == 0
@@ -147,9 +147,9 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
 
     from espalike.data.dataset import levels_of
     from espalike.data.store import open_stores
-    from espalike.train.fold import constant_terms
-    from espalike.train.gram import check
-    from espalike.train.lightning import TrainingModule
+    from espalike.training.fold import constant_terms
+    from espalike.training.gram import check
+    from espalike.training.lightning import TrainingModule
 
     stores = open_stores(plain["data"]["stores"])
     levels = levels_of(stores, plain["data"]["level"])
@@ -174,7 +174,7 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
 
 def _to_resume(out: Path, plain: dict[str, Any]) -> tuple[str | None, list[str]]:
     """The checkpoint to go on from, or None, and which settings are others now."""
-    from espalike.train.resume import changed_settings
+    from espalike.training.resume import changed_settings
 
     resume, checkpoint = plain["resume"], out / "last.ckpt"
     if resume not in (True, False, "auto"):
@@ -188,7 +188,7 @@ def _to_resume(out: Path, plain: dict[str, Any]) -> tuple[str | None, list[str]]
 
 def _finish(trainer: pl.Trainer, out: Path, plain: dict[str, Any]) -> None:
     """Draw what training wrote, and say where it is."""
-    from espalike.train.callbacks import SaveBestModel, draw_curves
+    from espalike.training.callbacks import SaveBestModel, draw_curves
 
     callbacks = trainer.callbacks  # type: ignore[attr-defined]
     if not any(
@@ -206,7 +206,7 @@ def _plain(cfg: DictConfig) -> dict[str, Any]:
     plain = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     if not plain["start"]:
         return plain
-    from espalike.train.start import with_force_field_of
+    from espalike.training.start import with_force_field_of
 
     return with_force_field_of(plain["start"], plain, _asked())
 
@@ -253,7 +253,7 @@ def _model(
 ) -> ForceFieldModel:
     """The model before training, with where it comes from."""
     from espalike.model import ChemicalDomain, from_config, load
-    from espalike.train.start import add_history, copied, freeze, seen_before
+    from espalike.training.start import add_history, copied, freeze, seen_before
 
     if plain["objective"].get("pull") and not plain["start"]:
         raise ValueError("objective.pull pulls towards the model that training starts from; give start=MODEL")
@@ -301,9 +301,9 @@ def _loaders(
     from espalike.data.batches import Batches, loader_of
     from espalike.data.coordinates import Coordinates
     from espalike.data.sampler import EpochSampler, WholeEntries
-    from espalike.train.fold import folded_labels
-    from espalike.train.gram import Gram
-    from espalike.train.losses import FITTED
+    from espalike.training.fold import folded_labels
+    from espalike.training.gram import Gram
+    from espalike.training.losses import FITTED
 
     size, cache, gram = data["batch_size"], data["cache"] * 2**20, data["gram"]
     model, folded = module.model, module.folded
@@ -335,10 +335,10 @@ def _trainer(plain: dict[str, Any], out: Path, sampler: Any) -> pl.Trainer:
     from hydra.utils import instantiate
     from pytorch_lightning import callbacks, loggers
 
-    from espalike.train.callbacks import Average, History, SaveBestModel
-    from espalike.train.diagnosis import Diagnosis, StopOnFault
-    from espalike.train.report import WriteReport
-    from espalike.train.resume import SaveResumable
+    from espalike.training.callbacks import Average, History, SaveBestModel
+    from espalike.training.diagnosis import Diagnosis, StopOnFault
+    from espalike.training.report import WriteReport
+    from espalike.training.resume import SaveResumable
 
     _quiet_lightning()
     return instantiate(

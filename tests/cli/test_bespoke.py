@@ -13,7 +13,7 @@ from espalike.energy import energy
 from espalike.model import ChemicalDomain, describe, from_config, load
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.sampling.constrained import turned
-from tests.train.common import CONFIG
+from tests.training.common import CONFIG
 
 QUIET = ["trainer.enable_progress_bar=false", "threads=1"]
 MOLECULE, DIHEDRAL = from_smiles("CCCO", "propanol"), (0, 1, 2, 3)

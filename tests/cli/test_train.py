@@ -174,7 +174,7 @@ def test_leakage_is_an_error_or_resolved(store, tmp_path, capfd):
 @pytest.fixture
 def seen(monkeypatch):
     """Geometries of each training step: (epoch, first atom's coordinates of all conformers)."""
-    from espalike.train.lightning import TrainingModule
+    from espalike.training.lightning import TrainingModule
 
     steps, step = [], TrainingModule.training_step
 
@@ -218,7 +218,7 @@ def test_an_unknown_epoch_is_refused(store, tmp_path, capfd):
 
 @pytest.mark.slow
 def test_processes_of_lightning_share_an_epoch(store, tmp_path, monkeypatch):
-    from espalike.train.lightning import TrainingModule
+    from espalike.training.lightning import TrainingModule
 
     step = TrainingModule.training_step
 

@@ -19,7 +19,7 @@ from espalike.data.dataset import StoreDataset
 from espalike.data.store import Store, write_store
 from espalike.energy import energy
 from espalike.model import load
-from espalike.train.report import _histograms
+from espalike.training.report import _histograms
 from tests.cli.test_train import TRAIN, VAL, record, rows_with
 from tests.cli.test_train import train as train_on
 
@@ -104,7 +104,7 @@ def test_a_fault_in_one_of_two_processes_stops_both_and_is_named(tmp_path, capfd
 
 
 def test_a_weight_that_is_spoilt_stops_the_run_and_leaves_it_as_it_was(store, tmp_path, monkeypatch, capfd):
-    from espalike.train.lightning import TrainingModule
+    from espalike.training.lightning import TrainingModule
 
     assert train(store, tmp_path / "whole", "trainer.max_epochs=3") == 0
     step = TrainingModule.training_step

@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from espalike.train.processes import summed
+from espalike.training.processes import summed
 
 
 class Resumed(Protocol):

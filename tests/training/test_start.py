@@ -6,8 +6,8 @@ import torch
 from espalike.batch import batch_of
 from espalike.chem import from_smiles
 from espalike.model import ChemicalDomain, from_config
-from espalike.train.start import add_history, copied, freeze, with_force_field_of
-from tests.train.common import CONFIG
+from espalike.training.start import add_history, copied, freeze, with_force_field_of
+from tests.training.common import CONFIG
 
 LEARNED = {"_target_": "espalike.terms.coulomb.Coulomb", "scale14": "learned"}
 

@@ -10,8 +10,8 @@ import torch
 
 from espalike.contributions import root_mean_squares, sums, term_forces
 from espalike.energy import energy
-from espalike.evaluate.predictors import ForceField, Predictor
-from espalike.evaluate.table import Scores
+from espalike.evaluation.predictors import ForceField, Predictor
+from espalike.evaluation.table import Scores
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from espalike.data.collate import collate
 from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
-from espalike.train.diagnosis import Diagnosis, NotFinite, StopOnFault
-from espalike.train.lightning import TrainingModule
-from espalike.train.objective import Objective
-from tests.train.common import CONFIG
+from espalike.training.diagnosis import Diagnosis, NotFinite, StopOnFault
+from espalike.training.lightning import TrainingModule
+from espalike.training.objective import Objective
+from tests.training.common import CONFIG
 
 
 def item(smiles):

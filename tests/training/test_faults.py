@@ -14,10 +14,10 @@ from espalike.model import from_config
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import Term
 from espalike.terms.bond import HarmonicBond
-from espalike.train.faults import find_fault, forward_fault
-from espalike.train.lightning import TrainingModule
-from espalike.train.objective import Objective
-from tests.train.common import CONFIG
+from espalike.training.faults import find_fault, forward_fault
+from espalike.training.lightning import TrainingModule
+from espalike.training.objective import Objective
+from tests.training.common import CONFIG
 
 SMILES = ["CCO", "CCS", "c1ccncc1"]
 LONG = 1.7

@@ -20,7 +20,7 @@ from espalike.batch import batch_of
 from espalike.chem.molecule import Molecule
 from espalike.chem.picture import drawing
 from espalike.model import ForceFieldModel, load
-from espalike.train.diagnosis import entries_of
+from espalike.training.diagnosis import entries_of
 
 _MOLECULES = 500
 """Most molecules whose parameters are shown."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from espalike.batch import Batch
 from espalike.contributions import term_forces
 from espalike.system import Bound, MMSystem, Prediction
-from espalike.train.lightning import TrainingModule
-from espalike.train.processes import gathered
+from espalike.training.lightning import TrainingModule
+from espalike.training.processes import gathered
 from espalike.tuples import Kind
 
 _NAMED = 3

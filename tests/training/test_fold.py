@@ -7,10 +7,10 @@ import torch
 
 from espalike.data.batches import Batches
 from espalike.energy import energy
-from espalike.train.fold import constant_terms, folded_labels
-from espalike.train.lightning import TrainingModule
-from espalike.train.objective import Objective
-from espalike.train.start import freeze
+from espalike.training.fold import constant_terms, folded_labels
+from espalike.training.lightning import TrainingModule
+from espalike.training.objective import Objective
+from espalike.training.start import freeze
 from tests.data.test_coordinates import dataset, picks  # noqa: F401 - a fixture
 from tests.nn.common import F64, config, loud, model
 
@@ -62,7 +62,7 @@ def test_only_what_cannot_change_is_constant():
 def test_a_geometry_without_finite_energies_is_named(dataset, tmp_path, monkeypatch):  # noqa: F811
     made = frozen(["encoder", "pair"])
     monkeypatch.setattr(
-        "espalike.train.fold.energy", lambda system, xyz: energy(system, torch.where(xyz > 0, 0.0, xyz))
+        "espalike.training.fold.energy", lambda system, xyz: energy(system, torch.where(xyz > 0, 0.0, xyz))
     )
     with pytest.raises(
         ValueError, match=r"^s: CC.*-0: conformer 0 has no finite energy or forces of LennardJones, Coulomb"

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from espalike.evaluate import metrics
+from espalike.evaluation import metrics
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from espalike.internal import measured
 from espalike.nn.orbits import distinct
 from espalike.system import MMSystem
 from espalike.terms.base import Term
-from espalike.train.losses import FITTED, Fitted, centred
-from espalike.train.objective import Objective
+from espalike.training.losses import FITTED, Fitted, centred
+from espalike.training.objective import Objective
 
 _BY_GEOMETRY = ("hessian", "profile", "dipole", "esp")
 """Losses that need geometries in every step."""
@@ -279,7 +279,7 @@ class Gram:
             losses: `FITTED`, or one of them.
             folder: where the file is or will be; None = the user's cache.
             dtype: of the numbers.
-            labels: those of `espalike.train.fold.folded_labels`, where terms are taken off the labels.
+            labels: those of `espalike.training.fold.folded_labels`, where terms are taken off the labels.
             progress: wraps the iteration over entries.
 
         Raises:

@@ -12,10 +12,10 @@ from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.system import MMSystem
-from espalike.train import losses
-from espalike.train.objective import Objective, Scales
+from espalike.training import losses
+from espalike.training.objective import Objective, Scales
 from espalike.units import BOLTZMANN, KJ_PER_KCAL
-from tests.train.common import CONFIG
+from tests.training.common import CONFIG
 
 F64 = torch.float64
 

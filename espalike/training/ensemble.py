@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from espalike.batch import Batch
 from espalike.model import Ensemble, load
-from espalike.train.lightning import TrainingModule
+from espalike.training.lightning import TrainingModule
 
 
 def assembled(files: Sequence[Path], training: dict[str, Any]) -> Ensemble:

@@ -14,7 +14,7 @@ from torch import Tensor
 from espalike.batch import Batch
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import Param
-from espalike.train.processes import shared_mean, shared_ratio
+from espalike.training.processes import shared_mean, shared_ratio
 from espalike.tuples import Kind
 from espalike.units import BOLTZMANN, COULOMB
 
@@ -30,7 +30,7 @@ FITTED = ("energy", "forces")
 
 @dataclass(frozen=True, eq=False)
 class Fitted(Prediction):
-    """Errors of all conformers in place of a prediction for some, which is zero; see `espalike.train.gram`.
+    """Errors of all conformers in place of a prediction for some, which is zero; see `espalike.training.gram`.
 
     Attributes:
         squares: by loss, the sum over a molecule's conformers of squared errors and their number, each `(M,)`.

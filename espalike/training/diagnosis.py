@@ -20,10 +20,10 @@ from espalike.chem.picture import plain_smiles
 from espalike.contributions import root_mean_squares, sums, term_forces
 from espalike.model import ForceFieldModel
 from espalike.system import Prediction
-from espalike.train.faults import find_fault, forward_fault
-from espalike.train.lightning import TrainingModule
-from espalike.train.losses import centred
-from espalike.train.processes import gathered, n_processes
+from espalike.training.faults import find_fault, forward_fault
+from espalike.training.lightning import TrainingModule
+from espalike.training.losses import centred
+from espalike.training.processes import gathered, n_processes
 
 _FRAMES, _EVERY = 2, 4
 """Forces by term, the dearest of it all, are those of so many conformers an entry in every so many-th batch."""

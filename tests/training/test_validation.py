@@ -17,10 +17,10 @@ from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.energy import energy
 from espalike.model import from_config
-from espalike.train import lightning
-from espalike.train.lightning import TrainingModule, sliced_energy
-from espalike.train.objective import Objective
-from tests.train.common import CONFIG
+from espalike.training import lightning
+from espalike.training.lightning import TrainingModule, sliced_energy
+from espalike.training.objective import Objective
+from tests.training.common import CONFIG
 
 
 def entry(smiles, n, seed):

@@ -17,10 +17,10 @@ from espalike.chem import embed, from_smiles
 from espalike.data.collate import collate
 from espalike.data.dataset import Item
 from espalike.model import from_config, load
-from espalike.train.lightning import TrainingModule
-from espalike.train.objective import Objective
-from espalike.train.processes import Means, n_processes, shared_mean, summed
-from tests.train.common import CONFIG
+from espalike.training.lightning import TrainingModule
+from espalike.training.objective import Objective
+from espalike.training.processes import Means, n_processes, shared_mean, summed
+from tests.training.common import CONFIG
 
 SOURCES = ("a", "b")
 COUPLED = {**CONFIG, "terms": [*CONFIG["terms"], {"_target_": "espalike.terms.cross.BondBond"}], "levels": ["A", "B"]}

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from espalike.data.collate import collate
-from espalike.evaluate.metrics import energy_errors, force_errors
+from espalike.evaluation.metrics import energy_errors, force_errors
 from espalike.model import from_config
-from espalike.train.diagnosis import _frames, entry_errors, heads
-from espalike.train.lightning import TrainingModule
-from espalike.train.objective import Objective
-from tests.train.common import CONFIG
-from tests.train.test_faults import item
+from espalike.training.diagnosis import _frames, entry_errors, heads
+from espalike.training.lightning import TrainingModule
+from espalike.training.objective import Objective
+from tests.training.common import CONFIG
+from tests.training.test_faults import item
 
 
 @pytest.fixture(scope="module")

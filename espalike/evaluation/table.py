@@ -13,8 +13,8 @@ import numpy as np
 
 from espalike.chem.picture import plain_smiles
 from espalike.data.schema import Record
-from espalike.evaluate.metrics import METRICS, Estimate, centred, energy_errors, estimates, force_errors, sums
-from espalike.evaluate.predictors import Predictor
+from espalike.evaluation.metrics import METRICS, Estimate, centred, energy_errors, estimates, force_errors, sums
+from espalike.evaluation.predictors import Predictor
 
 ALL = "all"
 """Name of the row over all sources."""

@@ -9,16 +9,16 @@ import torch
 
 from espalike.data.batches import Batches
 from espalike.data.sampler import EpochSampler, Picks
-from espalike.train.faults import find_fault
-from espalike.train.fold import constant_terms, folded_labels
-from espalike.train.gram import Gram, check, factors, packed
-from espalike.train.lightning import TrainingModule
-from espalike.train.losses import FITTED
-from espalike.train.objective import Objective
+from espalike.training.faults import find_fault
+from espalike.training.fold import constant_terms, folded_labels
+from espalike.training.gram import Gram, check, factors, packed
+from espalike.training.lightning import TrainingModule
+from espalike.training.losses import FITTED
+from espalike.training.objective import Objective
 from espalike.tuples import Kind
 from tests.data.test_coordinates import dataset  # noqa: F401 - a fixture
 from tests.nn.common import F64, model
-from tests.train.test_fold import PAIRS, frozen
+from tests.training.test_fold import PAIRS, frozen
 
 ENTRIES = [5, 0, 3, 1, 2, 4, 0]
 
@@ -88,7 +88,7 @@ def test_unknown_labels_do_not_count(dataset, both, monkeypatch, known):  # noqa
         return replace(batch, forces=batch.forces.where(~hidden[:, None], torch.nan))
 
     monkeypatch.setattr(Batches, "__getitems__", some_unknown)
-    monkeypatch.setattr("espalike.train.gram.code_digest", lambda: known)
+    monkeypatch.setattr("espalike.training.gram.code_digest", lambda: known)
     (plain, fitted), batches = both("class1", Objective())
     expected = outcome(plain, batches.__getitems__(chosen(dataset.counts[ENTRIES])))
     assert_close(outcome(fitted, batches.__getitems__(chosen([1] * 7))), expected)

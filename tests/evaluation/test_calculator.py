@@ -10,7 +10,7 @@ from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
 from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
-from espalike.evaluate.calculator import EnsembleCalculator, ModelCalculator
+from espalike.evaluation.calculator import EnsembleCalculator, ModelCalculator
 from espalike.export import to_openmm
 from espalike.model import load, shipped
 from espalike.qm.base import CalculatorError, spread

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.train.schedules import constant, plateau, warmup_cosine
+from espalike.training.schedules import constant, plateau, warmup_cosine
 
 
 def optimizer():

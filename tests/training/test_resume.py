@@ -16,9 +16,9 @@ from espalike.chem.conformers import Conformers
 from espalike.cli.main import main
 from espalike.data.schema import Record
 from espalike.data.store import write_store
-from espalike.train.callbacks import History, SaveBestModel
-from espalike.train.lightning import TrainingModule
-from espalike.train.resume import SaveResumable
+from espalike.training.callbacks import History, SaveBestModel
+from espalike.training.lightning import TrainingModule
+from espalike.training.resume import SaveResumable
 
 STEPS = 9
 """Of a run: three epochs of three."""

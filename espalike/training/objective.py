@@ -12,8 +12,8 @@ from torch import Tensor
 
 from espalike.batch import Batch
 from espalike.system import MMSystem, Prediction
-from espalike.train import losses as parts
-from espalike.train.losses import centred as centred
+from espalike.training import losses as parts
+from espalike.training.losses import centred as centred
 
 BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp")
 """Losses that a source may have factors on."""

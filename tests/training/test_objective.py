@@ -10,8 +10,8 @@ from espalike.data.collate import collate
 from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
-from espalike.train.objective import Objective, Scales, centred
-from tests.train.common import CONFIG
+from espalike.training.objective import Objective, Scales, centred
+from tests.training.common import CONFIG
 
 F64 = torch.float64
 

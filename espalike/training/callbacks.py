@@ -10,7 +10,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
-from espalike.train.lightning import TrainingModule
+from espalike.training.lightning import TrainingModule
 
 
 class SaveBestModel(pl.Callback):

@@ -11,7 +11,7 @@ import pytest
 from espalike.chem import embed, from_smiles
 from espalike.chem.conformers import Conformers
 from espalike.data.schema import Record
-from espalike.evaluate import plots, predictors, table
+from espalike.evaluation import plots, predictors, table
 from espalike.model import from_config
 from espalike.qm.mmff import MMFFCalculator
 

@@ -15,11 +15,11 @@ from espalike.batch import Batch
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.system import MMSystem, Prediction
-from espalike.train.fold import with_zeros, without
-from espalike.train.gram import Gram
-from espalike.train.objective import Objective, centred
-from espalike.train.processes import Means
-from espalike.train.schedules import warmup_cosine
+from espalike.training.fold import with_zeros, without
+from espalike.training.gram import Gram
+from espalike.training.objective import Objective, centred
+from espalike.training.processes import Means
+from espalike.training.schedules import warmup_cosine
 
 _MOST_ROWS = 2**16
 """Conformers × atoms that validation computes at once; some 2 kB of memory each."""
@@ -56,9 +56,9 @@ class TrainingModule(pl.LightningModule):
         objective: the loss.
         optimizer: makes an optimizer from parameters, e.g. a `functools.partial` of `torch.optim.Adam`.
         sources: names of the data sources, in the order of `Batch.source`.
-        schedule: learning rate over training, one of `espalike.train.schedules`.
-        folded: names of terms that the labels of training batches are already without, see `espalike.train.fold`.
-        gram: training batches' entries as small matrices, where all other terms are linear, see `espalike.train.gram`.
+        schedule: learning rate over training, one of `espalike.training.schedules`.
+        folded: names of terms that the labels of training batches are already without, see `espalike.training.fold`.
+        gram: training batches' entries as small matrices, see `espalike.training.gram`.
 
     Attributes:
         means: losses of the epoch so far, of training (`train`) and validation (`val`).
