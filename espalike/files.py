@@ -1,0 +1,59 @@
+"""Writing files whole or not at all, and the folders where computed values are cached."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+
+@contextmanager
+def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path` to write to; it takes the place of `path` at the end, or is removed on an error.
+
+    Args:
+        path: the file to write; its folder must exist.
+        sync: whether the content must be on the disk before the file is renamed (survives a power cut).
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
+        >>> with replacing(path) as temporary:
+        ...     _ = temporary.write_text("whole")
+        >>> path.read_text()
+        'whole'
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if sync:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write(path: str | os.PathLike, content: str | bytes, sync: bool = False) -> None:
+    """Write a text (UTF-8) or bytes to a file, whole or not at all; see `replacing`."""
+    with replacing(path, sync) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def cache_folder(name: str) -> Path:
+    """The folder for one kind of cached values, `espalike/NAME` in the user's cache; it may not exist yet."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("espalike", appauthor=False) / name
+
+
+def digest_of(*modules: ModuleType) -> str:
+    """SHA-256 over the source of modules, for the names of cached values that these modules compute."""
+    digest = hashlib.sha256()
+    for module in modules:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()

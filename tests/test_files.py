@@ -1,0 +1,40 @@
+"""Files are written whole or not at all; caches lie in the user's cache folder."""
+
+import pytest
+
+from espalike import energy, files, geometry
+
+
+def test_a_file_is_replaced(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    files.write(path, "Å")
+    assert path.read_text(encoding="utf-8") == "Å"
+    files.write(path, b"bytes", sync=True)
+    assert path.read_bytes() == b"bytes"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="a.txt"):
+        files.write(tmp_path / "no" / "a.txt", "text")
+
+
+def test_the_cache_is_the_users(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert files.cache_folder("references") == tmp_path / "espalike" / "references"
+
+
+def test_digests_differ_by_module_and_order():
+    assert files.digest_of(energy) != files.digest_of(geometry)
+    assert files.digest_of(energy, geometry) == files.digest_of(energy, geometry) != files.digest_of(geometry, energy)
