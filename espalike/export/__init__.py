@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from espalike.chem.molecule import Molecule
     from espalike.system import MMSystem
+    from espalike.terms.base import Term
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,20 @@ class Format:
     module: str
 
     def paths(self, path: str | Path) -> tuple[Path, ...]:
-        """The files that `write(…, path)` makes: the path itself, then its siblings of the same stem."""
+        """The files that `write(…, path)` makes, in the order of `endings`.
+
+        Args:
+            path: any one of them.
+
+        Raises:
+            ValueError: when the path has none of the endings.
+        """
         path = Path(path)
-        stem = path.name.removesuffix(self.endings[0])
-        stem = path.stem if stem == path.name else stem
-        return (path, *(path.with_name(stem + ending) for ending in self.endings[1:]))
+        for ending in self.endings:
+            if path.name.endswith(ending) and path.name != ending:
+                stem = path.name.removesuffix(ending)
+                return tuple(path.with_name(stem + other) for other in self.endings)
+        raise ValueError(f"{path}: expected a file name with the ending {' or '.join(self.endings)}")
 
 
 FORMATS: dict[str, Format] = {
@@ -68,10 +77,64 @@ def to_topology(molecule: Molecule, residue: str = "LIG") -> openmm.app.Topology
     return convert(molecule, residue)
 
 
+def format_of(path: str | Path, format: str | None = None) -> str:
+    """The format that the suffix of a file name stands for: `lig.prmtop` is `amber`, `lig.system.xml` is `system`.
+
+    Args:
+        path: name of the file.
+        format: the format that the caller asks for; it must agree with the suffix.
+
+    Raises:
+        ValueError: for an unknown format, an unknown suffix, or a suffix of another format; each lists the known ones.
+    """
+    if format is not None and format not in FORMATS:
+        raise ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
+    endings = sorted(((e, name) for name, known in FORMATS.items() for e in known.endings), key=lambda e: -len(e[0]))
+    inferred = next((name for ending, name in endings if Path(path).name.endswith(ending)), None)
+    known = "; ".join(f"{name}: {', '.join(form.endings)}" for name, form in FORMATS.items())
+    if inferred is None:
+        raise ValueError(f"{path}: the suffix stands for no known format; known suffixes: {known}")
+    if format is not None and format != inferred:
+        raise ValueError(
+            f"{path}: the suffix stands for format {inferred!r}, but format={format!r} was given; "
+            f"known suffixes: {known}"
+        )
+    return inferred
+
+
+def refusals(terms: Iterable[Term], formats: Sequence[str]) -> dict[str, str]:
+    """Why formats cannot express a force field, from its terms alone, before any molecule is parametrized.
+
+    Args:
+        terms: terms of the force field, e.g. `model.terms`.
+        formats: names of formats to ask about.
+
+    Returns:
+        One message for each format that cannot; it names the terms and the formats that can. Empty if all can.
+
+    Raises:
+        ValueError: for an unknown format.
+    """
+    from espalike.export.limits import unsupported
+
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ValueError(f"unknown format {unknown[0]!r}; known formats: {', '.join(FORMATS)}")
+    terms = list(terms)
+    refused = {name: unsupported(name, terms) for name in FORMATS}
+    able = [name for name, names in refused.items() if not names]
+    advice = f"formats that can express this force field: {', '.join(able)}" if able else "no format can"
+    return {
+        name: f"format {name!r} cannot express {', '.join(refused[name])}; {advice}"
+        for name in formats
+        if refused[name]
+    }
+
+
 def write(
     system: MMSystem,
     path: str | Path,
-    format: str = "system",
+    format: str | None = None,
     *,
     index: int | None = None,
     info: Mapping[str, str] | None = None,
@@ -82,54 +145,46 @@ def write(
 
     Args:
         system: parametrized molecules.
-        path: file to write; an existing one is replaced. Its siblings (`Format.paths`) lie beside it.
-        format: one of `FORMATS`: `system`, a serialized `openmm.System`; `ffxml`, an OpenMM `ForceField` XML; …
+        path: file to write; an existing one is replaced. Its suffix says the format (see `FORMATS`). A format of
+            several files writes all of them, whichever is named.
+        format: one of `FORMATS`, to make sure of it; it must agree with the suffix.
         index: which molecule of the system; may be left out if there is one.
         info: provenance to write into the file, e.g. `{"model": …, "charges": …}`.
         xyz: coordinates [Å] `(A, 3)` for the formats that hold them; an embedded conformer if left out.
-        mixed: for `ffxml` with a van der Waals form of its own, how it meets other force fields' atoms, e.g. `lj`.
+        mixed: for `ffxml` with a van der Waals form other than Lennard-Jones: how its atoms interact with those of
+            other force fields, e.g. `lj`.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: for an unknown format, naming the known ones; or (`ExportError`) when the format cannot express a
-            term, naming the term and the formats that can, or the system is not fit for export.
+        ValueError: for an unknown format or suffix, or a suffix of another format, listing the known ones; or
+            (`ExportError`) when the format cannot express a term, naming the term and the formats that can, or the
+            system is not fit for export.
+
+    Example:
+        >>> import espalike
+        >>> system = espalike.load("espalike-small").parametrize(espalike.Molecule.from_smiles("CCO"))
+        >>> espalike.export.write(system, "ethanol.prmtop")  # doctest: +SKIP
+        PosixPath('ethanol.prmtop')
     """
-    if format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
+    format = format_of(path, format)
     if mixed is not None and format != "ffxml":
         raise ValueError(f"mixed={mixed!r} belongs to format 'ffxml'; format {format!r} holds one molecule alone")
-    texts = _texts_or_advice(format, system, index, info, xyz, mixed)
-    paths = FORMATS[format].paths(path)
-    stem = paths[-1].name.removesuffix(FORMATS[format].endings[-1])
-    temporary = [file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in paths]
-    try:
-        for file, ending in zip(temporary, FORMATS[format].endings, strict=True):
-            file.write_text(texts[ending].replace(STEM, stem), encoding="utf-8")
-        for source, target in zip(temporary, paths, strict=True):
-            os.replace(source, target)
-    finally:
-        for file in temporary:
-            file.unlink(missing_ok=True)
-    return paths[0]
-
-
-def _texts_or_advice(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, str]:
-    """The texts; if the format cannot express the molecule, the error says which formats take all of it."""
     from espalike.export.single import ExportError
+    from espalike.files import replacing
 
-    try:
-        return _texts(format, system, index, info, xyz, mixed)
-    except ExportError as error:
-        able = []
-        for other in FORMATS:
-            with contextlib.suppress(ExportError):
-                _texts(other, system, index, info, xyz, None)
-                able.append(other)
-        if not able:
-            raise
-        raise ExportError(f"{error}; this molecule as a whole can be written as {', '.join(able)}") from error
+    if refused := refusals([bound.term for bound in system.terms], [format]):
+        molecules = system.molecules if index is None else system.molecules[index : index + 1]
+        raise ExportError(f"{', '.join(m.name for m in molecules[:3])}: {refused[format]}")
+    texts = _texts(format, system, index, info, xyz, mixed)
+    paths = FORMATS[format].paths(path)
+    stem = paths[0].name.removesuffix(FORMATS[format].endings[0])
+    with contextlib.ExitStack() as stack:
+        for target, ending in zip(paths, FORMATS[format].endings, strict=True):
+            temporary = stack.enter_context(replacing(target))
+            temporary.write_text(texts[ending].replace(STEM, stem), encoding="utf-8")
+    return Path(path)
 
 
 def _texts(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, str]:

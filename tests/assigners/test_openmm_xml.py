@@ -34,9 +34,9 @@ def ours(system, xyz):
 def test_energy_and_forces_are_those_of_our_terms(tmp_path, name, form):
     molecule, xyz = perturbed("CC(=O)NC")
     system = load(name).parametrize(molecule)
-    path = export.write(system, tmp_path / "mine.xml", format=form)
-    calculator = OpenMMXMLCalculator(tmp_path / "mine.xml", scripts=True)
-    assert calculator.level == "OpenMM:mine"
+    path = export.write(system, tmp_path / f"mine{export.FORMATS[form].endings[0]}")
+    calculator = OpenMMXMLCalculator(path, scripts=True)
+    assert calculator.level == f"OpenMM:{path.stem}"
     found, forces = calculator(molecule, xyz)
     expected, expected_forces = ours(system, xyz)
     assert found == pytest.approx(expected, abs=1e-4), path
@@ -47,12 +47,12 @@ def test_energy_and_forces_are_those_of_our_terms(tmp_path, name, form):
 def ethanol(tmp_path):
     molecule, xyz = perturbed("CCO", "my-ethanol")
     system = load("espalike-small").parametrize(molecule)
-    export.write(system, tmp_path / "a.xml", format="system")
-    export.write(system, tmp_path / "f.xml", format="ffxml")
+    export.write(system, tmp_path / "a.system.xml")
+    export.write(system, tmp_path / "f.xml")
     return molecule, xyz, tmp_path
 
 
-@pytest.mark.parametrize("file", ["a.xml", "f.xml"])
+@pytest.mark.parametrize("file", ["a.system.xml", "f.xml"])
 def test_forces_are_the_negative_slope_of_the_energy(ethanol, file):
     molecule, xyz, folder = ethanol
     calculator = OpenMMXMLCalculator(folder / file, scripts=True)
@@ -87,9 +87,11 @@ def test_several_files_and_those_that_openmm_ships():
 
 def test_another_molecule_is_refused(ethanol):
     molecule, xyz, folder = ethanol
-    calculator = OpenMMXMLCalculator(folder / "a.xml")
+    calculator = OpenMMXMLCalculator(folder / "a.system.xml")
     other, other_xyz = perturbed("CCS", "my-thiol")
-    with pytest.raises(CalculatorError, match=r"my-thiol: OpenMM:a has 9 particles of 46\.1 dalton.*62\.1") as caught:
+    with pytest.raises(
+        CalculatorError, match=r"my-thiol: OpenMM:a\.system has 9 particles of 46\.1 dalton.*62\.1"
+    ) as caught:
         calculator(other, other_xyz)
     assert caught.value.reason == "another molecule"
     order = [0, 2, 1, *range(3, 9)]
@@ -114,7 +116,7 @@ def test_scripts_do_not_run_unless_allowed(ethanol, tmp_path):
 
 
 def changed(folder, change):
-    system = openmm.XmlSerializer.deserialize((folder / "a.xml").read_text())
+    system = openmm.XmlSerializer.deserialize((folder / "a.system.xml").read_text())
     change(system)
     (folder / "b.xml").write_text(openmm.XmlSerializer.serialize(system))
     return OpenMMXMLCalculator(folder / "b.xml")
@@ -155,7 +157,9 @@ def test_repartitioned_masses_are_the_same_molecule(ethanol):
         system.setParticleMass(3, 4.0 * unit.dalton)
         system.setParticleMass(0, (12.011 - (4.0 - 1.008)) * unit.dalton)
 
-    assert changed(folder, repartition)(molecule, xyz)[0] == OpenMMXMLCalculator(folder / "a.xml")(molecule, xyz)[0]
+    assert (
+        changed(folder, repartition)(molecule, xyz)[0] == OpenMMXMLCalculator(folder / "a.system.xml")(molecule, xyz)[0]
+    )
 
 
 def test_files_that_are_neither_are_refused(ethanol):
@@ -169,4 +173,4 @@ def test_files_that_are_neither_are_refused(ethanol):
     with pytest.raises(ValueError, match="found State"):
         OpenMMXMLCalculator(folder / "state.xml")
     with pytest.raises(ValueError, match="one serialized"):
-        OpenMMXMLCalculator([folder / "a.xml", folder / "a.xml"])
+        OpenMMXMLCalculator([folder / "a.system.xml", folder / "a.system.xml"])

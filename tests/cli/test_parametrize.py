@@ -138,8 +138,8 @@ def test_a_format_that_lacks_a_form_leaves_no_files(call, tmp_path):
     status, report, files, _, err = call("CCO", "--format", "ffxml,gromacs,amber", model=morse)
     assert (status, files) == (2, [])
     reason = (
-        "molecule: format 'amber' cannot express MorseBond; formats 'system' and 'ffxml' can; "
-        "this molecule as a whole can be written as system, ffxml, lammps, gromacs"
+        "molecule: format 'amber' cannot express MorseBond; formats that can express this force field: "
+        "system, ffxml, lammps, gromacs"
     )
     assert report["inputs"][0]["reason"] == reason
     assert report["inputs"][0]["files"] == []

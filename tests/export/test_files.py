@@ -86,7 +86,7 @@ def test_unknown_pair_terms_are_refused_by_name(tmp_path):
     strange = plus(system, Bound(Buckingham(), system.bound("Coulomb").tuples, torch.ones(len(system.numbers), 1)))
     for format in export.FORMATS:
         with pytest.raises(ExportError, match="Buckingham"):
-            export.write(strange, tmp_path / "x.xml", format)
+            export.write(strange, tmp_path / f"x{export.FORMATS[format].endings[0]}", format)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -118,6 +118,44 @@ def test_formats_are_named_when_unknown(tmp_path):
     _, _, system = case(ASPIRIN)
     with pytest.raises(ValueError, match="unknown format 'pdb'; known formats: system, ffxml"):
         export.write(system, tmp_path / "x", "pdb")
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [
+        ("x.system.xml", "system"), ("x.xml", "ffxml"), ("x.offxml", "offxml"), ("a.b.top", "gromacs"),
+        ("x.gro", "gromacs"), ("x.itp", "gromacs"), ("x.prmtop", "amber"), ("x.inpcrd", "amber"), ("x.lmp", "lammps"),
+        ("x.in", "lammps"),
+    ],
+)  # fmt: skip
+def test_the_suffix_says_the_format(name, format, tmp_path):
+    system = model().parametrize(chem.from_smiles("CO"))
+    assert export.format_of(name) == format
+    assert export.write(system, tmp_path / name) == tmp_path / name
+    stem = "a.b" if name.startswith("a") else "x"
+    assert {p.name for p in tmp_path.iterdir()} == {stem + ending for ending in export.FORMATS[format].endings}
+    other = "amber" if format != "amber" else "lammps"
+    with pytest.raises(ValueError, match=f"stands for format '{format}', but format='{other}' was given"):
+        export.write(system, tmp_path / name, other)
+    with pytest.raises(ValueError, match=r"stands for no known format; known suffixes: system: \.system\.xml; ffxml"):
+        export.write(system, tmp_path / "x.pdb")
+
+
+def test_refusals_need_only_the_terms():
+    from espalike.terms.bond import HarmonicBond, MorseBond
+    from espalike.terms.double_exponential import DoubleExponential
+    from espalike.terms.lennard_jones import LennardJones
+
+    assert export.refusals([HarmonicBond(), LennardJones(), Coulomb()], list(export.FORMATS)) == {}
+    assert export.refusals([MorseBond(), Coulomb()], ["system", "amber", "lammps"]) == {
+        "amber": "format 'amber' cannot express MorseBond; formats that can express this force field: system, ffxml, "
+        "lammps, gromacs"
+    }
+    found = export.refusals([MorseBond(), DoubleExponential()], ["amber", "gromacs"])
+    assert found["amber"].startswith("format 'amber' cannot express MorseBond, DoubleExponential; formats that can")
+    assert found["gromacs"].endswith("express this force field: system, ffxml")
+    with pytest.raises(ValueError, match="unknown format 'pdb'"):
+        export.refusals([], ["pdb"])
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path):

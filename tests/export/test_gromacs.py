@@ -197,7 +197,7 @@ REFUSED = (
 @pytest.mark.parametrize("term", REFUSED, ids=lambda term: term.name)
 def test_what_cannot_be_expressed_is_refused(term, tmp_path):
     system = by_chance("CC(=O)Oc1ccccc1C(=O)[O-]", term)
-    expected = f"format 'gromacs' cannot express {term.name}; formats 'system' and 'ffxml' can"
+    expected = f"format 'gromacs' cannot express {term.name}; formats that can express this force field: system, ffxml"
     with pytest.raises(ExportError, match=expected):
         export.write(system, tmp_path / "x.top", "gromacs")
     assert list(tmp_path.iterdir()) == []
