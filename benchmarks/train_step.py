@@ -9,7 +9,6 @@ a ratio is the median over rounds of the ratio within the round.
   double backward   energies from positions, forces by autograd with a graph, the loss differentiated through both
   computed          internal coordinates and Wilson B rows computed in the step, closed-form slopes
   stored            internal coordinates and B rows lie beside the data
-  gram              energies and forces of all conformers are one matrix a molecule (folded only: linear terms)
 
 `folded`: the nonbonded terms are frozen and their energies and forces taken off the labels beforehand, which is how the
 peers train. `all learned`: everything is in every step. The bandwidth floor is the time it takes to read the stored
@@ -26,12 +25,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from druglike import MOLECULES, embedded, labelled, stretched
 from rich.console import Console
@@ -39,21 +37,16 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from espalike.batch import Batch, batch_of
-from espalike.chem import from_smiles
+from espalike.batch import Batch
 from espalike.energy import energy
 from espalike.internal import Stored, measure
 from espalike.model import ForceFieldModel, from_config
 from espalike.system import Bound, MMSystem, Prediction
-from espalike.terms.base import PairTerm, Term
-from espalike.training.gram import Gram, packed
-from espalike.training.losses import FITTED
+from espalike.terms.base import PairTerm
 from espalike.training.memory import keep_freed_memory
 from espalike.training.objective import Objective
 
 PATHS = ("double backward", "computed", "stored")
-GRAM = "gram"
-"""One more path, of folded terms."""
 SETTINGS = ("folded", "all learned")
 CONFORMERS = 32
 
@@ -78,22 +71,6 @@ def double_backward(system: MMSystem, xyz: Tensor) -> Prediction:
     return Prediction(total.T, -gradient.permute(2, 0, 1), tuple(u.T for u in by_term))
 
 
-def matrices(smiles: Sequence[str], batch: Batch, terms: Sequence[Term]) -> Gram:
-    """The factors of a batch's molecules."""
-    assert batch.xyz is not None
-    assert batch.energy is not None
-    assert batch.forces is not None
-    words, table = [], []
-    for m, one in enumerate(smiles):
-        atoms = batch.mol == m
-        labels = {"xyz": batch.xyz[:, atoms], "forces": batch.forces[:, atoms], "energy": batch.energy[:, m : m + 1]}
-        alone = replace(batch_of([from_smiles(one)]), **labels).to("cpu", torch.float64)
-        of_one = packed(alone, terms, FITTED, batch.xyz.dtype)
-        words.append(of_one[0])
-        table.append(of_one[1])
-    return Gram(tuple(term.name for term in terms), FITTED, np.concatenate(words), np.array(table))
-
-
 def network(forcefield: str, width: int, folded: bool) -> ForceFieldModel:
     """An untrained model of a force field of `configs/forcefield/`; folded: without its nonbonded terms."""
     from hydra import compose, initialize_config_module
@@ -116,38 +93,26 @@ def _nonbonded(plain: dict[str, Any]) -> list[str]:
 
 @dataclass
 class Problem:
-    """A model, a batch, its stored coordinates and, if asked for, its matrices."""
+    """A model, a batch and its stored coordinates."""
 
     model: ForceFieldModel
     batch: Batch
     stored: Stored
     loss: Objective
     optimizer: torch.optim.Optimizer
-    gram: Gram | None = None
 
     @staticmethod
-    def of(model: ForceFieldModel, batch: Batch, smiles: Sequence[str] = ()) -> Problem:
-        """With coordinates measured once; with matrices where the molecules are named."""
+    def of(model: ForceFieldModel, batch: Batch) -> Problem:
+        """Measures the coordinates once."""
         model = model.to(batch.xyz.device)  # type: ignore[union-attr]
         with torch.no_grad():
             stored = measure(model(batch).terms, batch.xyz)  # type: ignore[arg-type]
         fast = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
-        gram = matrices(smiles, batch, model.terms) if smiles else None
-        return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast, gram)
-
-    @cached_property
-    def _one(self) -> Batch:
-        """The batch with one conformer, which is what training with matrices loads."""
-        batch = self.batch
-        first = {name: getattr(batch, name)[:1] for name in ("xyz", "energy", "forces", "mask")}
-        return replace(batch, **first)
+        return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast)
 
     def predicted(self, path: str, system: MMSystem) -> Prediction:
-        """Energies and forces with a graph, by one of `PATHS`; their errors by `GRAM`."""
+        """Energies and forces with a graph, by one of `PATHS`."""
         assert self.batch.xyz is not None
-        if path == GRAM:
-            assert self.gram is not None
-            return self.gram.fitted(system, self._one)
         if path == "double backward":
             return double_backward(system, self.batch.xyz)
         stored = None if path == "computed" else self.stored
@@ -157,8 +122,7 @@ class Problem:
         """The loss and all its gradients."""
         found = self.predicted(path, system)
         factors = self.loss.source_factors(("made up",))
-        batch = self._one if path == GRAM else self.batch
-        self.loss.total(self.loss.losses(system, found, batch, factors)).backward()
+        self.loss.total(self.loss.losses(system, found, self.batch, factors)).backward()
 
     def step(self, path: str) -> None:
         """A whole training step."""
@@ -217,16 +181,8 @@ def compare(problem: Problem, paths: list[str], rounds: int, device: str) -> dic
         pairs = zip(seconds["energy", path], seconds["floor", ""], strict=True)
         row["energy_vs_floor"] = statistics.median(own / floor for own, floor in pairs)
         found[path] = row
-    if problem.gram is not None:
-        found[GRAM] |= {"megabytes": problem.gram.words.nbytes / 1e6, **coefficients(problem.gram)}
     found["floor"] = {"ms": 1e3 * statistics.median(seconds["floor", ""]), "megabytes": problem.nbytes() / 1e6}
     return found
-
-
-def coefficients(gram: Gram) -> dict[str, float]:
-    """Coefficients a molecule, and rows of the matrix of its forces, on average."""
-    rows, columns = gram.table[:, FITTED.index("forces"), :2].mean(0).tolist()
-    return {"coefficients": columns, "rows": rows}
 
 
 def peak(work: Callable[[], None]) -> float | None:
@@ -247,10 +203,10 @@ def peak(work: Callable[[], None]) -> float | None:
 
 
 def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
-    """Cost of a step against sizes, one varied at a time: of the fastest path, and of matrices against conformers."""
+    """Cost of a step against sizes, one varied at a time."""
     rows = []
     usual = {"molecules": 32, "conformers": CONFORMERS, "width": arguments.width}
-    variations = [("conformers", n, path) for n in (8, 32, 128) for path in (fast, GRAM)]
+    variations = [("conformers", n, fast) for n in (8, 32, 128)]
     variations += [("molecules", n, fast) for n in (4, 16, 32)] + [("width", n, fast) for n in (64, 128, 256)]
     variations += [("atoms", n, fast) for n in (50, 200, 800, 2000)]
     for name, value, path in track(variations, "scaling", console=Console(stderr=True), transient=True):
@@ -261,7 +217,7 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
         geometry = stretched if name == "atoms" else embedded
         batch = labelled(smiles, sizes["conformers"], torch.float32, arguments.device, geometry)
         model = network(arguments.forcefield, sizes["width"], folded=True)
-        problem = Problem.of(model, batch, smiles if path == GRAM else ())
+        problem = Problem.of(model, batch)
         system = problem.parameters()
         step, part = partial(problem.step, path), partial(problem.differentiate, path, system)
         grown = peak(step) if arguments.device == "cpu" else None
@@ -294,9 +250,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(threads)
         for setting in SETTINGS:
             model = network(arguments.forcefield, arguments.width, setting == "folded")
-            linear = setting == "folded" and all(term.is_linear for term in model.terms)
-            problem = Problem.of(model, batch, smiles if linear else ())
-            table = compare(problem, [*PATHS, GRAM] if linear else list(PATHS), arguments.rounds, arguments.device)
+            table = compare(Problem.of(model, batch), list(PATHS), arguments.rounds, arguments.device)
             size = sum(p.numel() for p in model.parameters())
             tables.setdefault(str(threads), {})[setting] = {"parameters": size, "paths": table}
     torch.set_num_threads(int(arguments.threads.split(",")[0]))
@@ -347,11 +301,6 @@ def show(result: dict[str, Any], console: Console) -> None:
             floor = measured["paths"]["floor"]
             note = f"{floor['megabytes']:.1f} MB, {1e3 * floor['megabytes'] / many:.1f} kB a conformer"
             table.add_row(threads, setting, "", f"floor: {note}", "", "", "", f"{floor['ms']:.2f}", "", "1.0")
-            if "megabytes" in measured["paths"].get(GRAM, {}):
-                row = measured["paths"][GRAM]
-                size = f"{1e3 * row['megabytes'] / about['molecules']:.0f} kB a molecule"
-                note = f"{GRAM}: {size}, {row['coefficients']:.0f} coefficients, {row['rows']:.0f} rows"
-                table.add_row(threads, setting, "", note, *[""] * 6)
             table.add_section()
     console.print(table)
     if not result["scaling"]:

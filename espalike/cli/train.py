@@ -44,7 +44,6 @@ last.ckpt (to resume from), worst.csv (the worst validation molecules of each ep
   schedule=warmup_cosine|constant|plateau   learning rate over training
   report=true                    also report.html: curves, terms, worst molecules drawn, parameters, on one page
   start=MODEL, freeze=[...]      go on from a model, some of it as it is; experiment=finetune, experiment=bespoke
-  data.gram=true                 all conformers of an entry in every step at the same cost, where all terms are linear
   ensemble=N                     N models from different seeds, as one model file with their spread
   save_every=N, resume=true|auto checkpoint every N steps too; go on from it (auto: where there is one)
 
@@ -148,7 +147,6 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     from espalike.data.dataset import levels_of
     from espalike.data.store import open_stores
     from espalike.training.fold import constant_terms
-    from espalike.training.gram import check
     from espalike.training.lightning import TrainingModule
 
     stores = open_stores(plain["data"]["stores"])
@@ -161,8 +159,6 @@ def _prepared(plain: dict[str, Any], seed: int) -> tuple[TrainingModule, tuple[A
     objective, optimizer, schedule = (instantiate(each, _convert_="all") for each in settings.values())
     fold = plain["fold"] and not objective.profile  # Boltzmann weights are of whole energies
     folded = constant_terms(model) if fold else ()
-    if plain["data"]["gram"]:
-        check(model.terms, folded, objective)
     module = TrainingModule(model, objective, optimizer, train.sources, schedule, folded)
     print(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
@@ -291,10 +287,7 @@ def _loaders(
     data: dict[str, Any],
     seed: int,
 ) -> tuple[Any, Any]:
-    """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation.
-
-    What batches do not hold, since it is of whole entries, is given to the module.
-    """
+    """Loaders of training batches, whose samplers know of processes and epochs themselves, and of validation."""
     from rich.console import Console
     from rich.progress import track
 
@@ -302,28 +295,21 @@ def _loaders(
     from espalike.data.coordinates import Coordinates
     from espalike.data.sampler import EpochSampler, WholeEntries
     from espalike.training.fold import folded_labels
-    from espalike.training.gram import Gram
-    from espalike.training.losses import FITTED
 
-    size, cache, gram = data["batch_size"], data["cache"] * 2**20, data["gram"]
+    size, cache = data["batch_size"], data["cache"] * 2**20
     model, folded = module.model, module.folded
     options = {name: data[name] for name in ("every_source", "bucketed")}
-    most, of = (1, "entries") if gram else (data["conformers"], data["epoch"])  # the file has them all
-    planned = EpochSampler(train.counts, size, most, of, seed, sources=train.source, **options)
+    planned = EpochSampler(train.counts, size, data["conformers"], data["epoch"], seed, sources=train.source, **options)
     whole = WholeEntries(val.counts, val.atoms, size)
     folder, console = data["coordinates_dir"] and Path(data["coordinates_dir"]), Console(stderr=True)
     shown = partial(track, description="measuring", console=console, transient=True)
     terms = [term for term in model.terms if term.name not in folded]
-    stored = Coordinates.of(train, terms, "computed" if gram else data["coordinates"], folder, progress=shown)
+    stored = Coordinates.of(train, terms, data["coordinates"], folder, progress=shown)
     if stored is not None:
         print(f"internal coordinates: {stored.nbytes / 1e6:,.1f} MB in {stored.path}")
     labels = folded_labels(train, model, folded, folder, shown) if folded else {}
     if folded:
         print(f"folded into the labels: {', '.join(folded)}")
-    if gram:
-        losses = [name for name in FITTED if getattr(module.objective, name)]
-        module.gram = Gram.of(train, terms, losses, folder, labels=labels, progress=shown)
-        print(f"all conformers of an entry as a matrix: {module.gram.words.nbytes / 1e6:,.1f} MB in all")
     return (
         loader_of(Batches(train, cache=cache, coordinates=stored, instead=labels), planned, data["workers"]),
         loader_of(Batches(val, cache=cache), whole, data["workers"]),

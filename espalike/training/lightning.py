@@ -16,7 +16,6 @@ from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.system import MMSystem, Prediction
 from espalike.training.fold import with_zeros, without
-from espalike.training.gram import Gram
 from espalike.training.objective import Objective, centred
 from espalike.training.processes import Means
 from espalike.training.schedules import warmup_cosine
@@ -58,7 +57,6 @@ class TrainingModule(pl.LightningModule):
         sources: names of the data sources, in the order of `Batch.source`.
         schedule: learning rate over training, one of `espalike.training.schedules`.
         folded: names of terms that the labels of training batches are already without, see `espalike.training.fold`.
-        gram: training batches' entries as small matrices, see `espalike.training.gram`.
 
     Attributes:
         means: losses of the epoch so far, of training (`train`) and validation (`val`).
@@ -72,11 +70,10 @@ class TrainingModule(pl.LightningModule):
         sources: Sequence[str],
         schedule: Callable[[Optimizer, int], dict[str, Any]] = warmup_cosine,
         folded: Sequence[str] = (),
-        gram: Gram | None = None,
     ):
         super().__init__()
         self.model, self.objective, self.make_optimizer = model, objective, optimizer
-        self.sources, self.schedule, self.folded, self.gram = tuple(sources), schedule, tuple(folded), gram
+        self.sources, self.schedule, self.folded = tuple(sources), schedule, tuple(folded)
         self.factors = objective.source_factors(self.sources)
         self.start = copy.deepcopy(model).requires_grad_(False) if objective.pull else None
         self.means = {"train": Means(), "val": Means()}
@@ -88,9 +85,7 @@ class TrainingModule(pl.LightningModule):
         assert batch.xyz is not None
         system = self.model(batch)
         with _physics(batch):
-            if training and self.gram is not None:
-                prediction: Prediction = self.gram.fitted(system, batch)
-            elif training:
+            if training:
                 learned = without(system, self.folded)
                 prediction = energy(learned, batch.xyz, create_graph=True, stored=batch.coordinates)
                 prediction = with_zeros(prediction, system, self.folded)

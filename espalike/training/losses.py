@@ -5,8 +5,7 @@ Each is a `shared_mean`, whatever the batch holds: where it lacks a reference, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,28 +21,6 @@ _TINY = 1e-12
 """Below this a positive parameter is zero."""
 _NEAREST, _FARTHEST = 0.02, 0.5
 """Norms of displacements [Å] that tell a Hessian: beyond, forces in single precision do not, or are not harmonic."""
-
-
-FITTED = ("energy", "forces")
-"""Losses that a `Fitted` may hold."""
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted(Prediction):
-    """Errors of all conformers in place of a prediction for some, which is zero; see `espalike.training.gram`.
-
-    Attributes:
-        squares: by loss, the sum over a molecule's conformers of squared errors and their number, each `(M,)`.
-    """
-
-    squares: Mapping[str, tuple[Tensor, Tensor]]
-
-
-def fitted_loss(squares: tuple[Tensor, Tensor], batch: Batch, factors: Tensor, scale: float) -> Tensor:
-    """The energy or the force loss from sums of squared errors by molecule."""
-    assert batch.mask is not None
-    total, count = (torch.where(batch.mask.any(0), values, 0.0) for values in squares)
-    return shared_ratio((total * factors).sum() / scale**2, count.sum())
 
 
 def centred(energy: Tensor, mask: Tensor) -> Tensor:

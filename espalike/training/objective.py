@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -172,9 +171,6 @@ class Objective:
             losses["lj"] = lambda: parts.lj_loss(bound.values, batch, scales.sigma, scales.sqrt_epsilon)
         if start is not None:
             losses["pull"] = lambda: parts.pull_loss(system, start, scales.charge)
-        if isinstance(prediction, parts.Fitted):
-            for name, squares in prediction.squares.items():
-                losses[name] = partial(parts.fitted_loss, squares, batch, factor[name], getattr(scales, name))
         return {name: loss() for name, loss in losses.items() if getattr(self, name)}
 
     def total(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:

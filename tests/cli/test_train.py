@@ -238,20 +238,3 @@ def test_processes_of_lightning_share_an_epoch(store, tmp_path, monkeypatch):
         frames = [[frame for e, _, frame in rows if e == epoch] for rows in ranks]
         assert len(frames[0] + frames[1]) == len({*frames[0], *frames[1]}) == 20
         assert [len({i for e, i, _ in rows if e == epoch}) for rows in ranks] == [3, 3]
-
-
-def test_matrices_of_all_conformers_train_the_same(store, trained, tmp_path, capfd):
-    """`data.gram=true` against all conformers of all entries in every step."""
-    frozen = [f"start={trained / 'model.espalike'}", "freeze=[encoder,pair]", f"data.coordinates_dir={tmp_path}"]
-    losses = []
-    for name, options in (("plain", ["data.conformers=null"]), ("gram", ["data.gram=true", "ema=0.9"])):
-        assert train(store, tmp_path / name, *frozen, "data.bucketed=false", "data.batch_size=2", *options) == 0
-        losses.append([float(row["train/loss"]) for row in rows_with(tmp_path / name, "train/loss")])
-        assert ("all conformers of an entry as a matrix" in capfd.readouterr().out) == (name == "gram")
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
-    assert list(tmp_path.glob("*.gram"))
-
-
-def test_matrices_want_linear_terms(store, tmp_path, capfd):
-    assert train(store, tmp_path, "data.gram=true") == 2
-    assert "data.gram=true: LennardJones, Coulomb cannot be written" in capfd.readouterr().err
