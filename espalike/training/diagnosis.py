@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from torch.optim import Optimizer
 from espalike.batch import Batch
 from espalike.chem.picture import plain_smiles
 from espalike.contributions import root_mean_squares, sums, term_forces
+from espalike.data.sampler import EpochSampler, Picks, WholeEntries
 from espalike.model import ForceFieldModel
 from espalike.system import Prediction
-from espalike.training.faults import find_fault, forward_fault
+from espalike.training.faults import find_fault
 from espalike.training.lightning import TrainingModule
 from espalike.training.losses import centred
 from espalike.training.processes import gathered, n_processes
@@ -40,11 +41,6 @@ def entries_of(loader: Any) -> Any:
     return getattr(data, "dataset", data)
 
 
-def _name_of(loader: Any) -> Callable[[int], str]:
-    """What names the entries that a loader's batches hold."""
-    return getattr(entries_of(loader), "name_of", "entry {}".format)
-
-
 def _scaled(trainer: pl.Trainer) -> bool:
     """Whether gradients may be infinite because the loss was multiplied, lest they vanish in float16.
 
@@ -61,7 +57,7 @@ def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
 class StopOnFault(pl.Callback):
     """Stops the run before a step that is not finite, and says where that begins: molecule, term, stage.
 
-    Weights are still those of before the step, and so is every checkpoint.
+    The weights, and every checkpoint, are those before the step.
 
     Args:
         checkpoint: the file that a run is resumed from.
@@ -72,58 +68,50 @@ class StopOnFault(pl.Callback):
         self._batches: list[tuple[int, Batch]] = []  # since the last step: several where gradients are accumulated
         self._losses: list[Tensor] = []
         self._weights: list[torch.nn.Parameter] = []
-        self._fault: str | None = None
+        self._message: str | None = None
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Keep what this step is made of."""
+        """Keep the batches of this step."""
         self._batches.append((batch_idx, batch))
 
     def on_before_backward(self, trainer: pl.Trainer, module: pl.LightningModule, loss: Tensor) -> None:
-        """Keep the loss; whether it is finite is asked once a step."""
+        """Keep the loss; it is checked once per step."""
         self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, module: pl.LightningModule, optimizer: Optimizer) -> None:
         """Stop when loss or gradients are not finite.
 
         Raises:
-            NotFinite: in all processes; gradients are means over them, so all see it. A loss alone, which does no
-                harm, is looked at in runs of one process only.
+            NotFinite: in all processes; gradients are means over the processes, so that all see it. A loss that is not
+                finite while its gradients are does no harm, and is checked only in runs of one process.
         """
+        assert isinstance(module, TrainingModule)
         self._weights = self._weights or list(module.parameters())
         norm = get_total_norm(_gradients(self._weights))
-        loss = sum(self._losses if n_processes() == 1 else [], torch.zeros_like(norm))  # none where a step was left out
+        loss = sum(self._losses if n_processes() == 1 else [], torch.zeros_like(norm))  # empty after a skipped step
         if not bool((norm + loss).isfinite()) and not (bool(loss.isfinite()) and _scaled(trainer)):
-            self._stop(trainer, module)
+            messages = (
+                _described(trainer, module, trainer.train_dataloader, number, batch) for number, batch in self._batches
+            )
+            self._raise(trainer, next((f"training {message}" for message in messages if message), None))
         self._batches, self._losses = [], []
 
-    def _stop(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, TrainingModule)
-        found = None
-        for number, batch in self._batches:
-            fault = find_fault(module, batch, trainer.precision_plugin.forward_context())
-            if fault is not None and found is None:
-                found = f"training batch {number}: {fault.message(batch, _name_of(trainer.train_dataloader))}"
-        self._raise(trainer, found)
-
-    def _raise(self, trainer: pl.Trainer, found: str | None) -> None:
-        """Raise what any process found."""
-        told = [message for message in gathered(found) if message] or ["the norm of the gradients overflows"]
+    def _raise(self, trainer: pl.Trainer, message: str | None) -> None:
+        """Raise the messages of all processes in every process."""
+        messages = [each for each in gathered(message) if each] or ["the norm of the gradients overflows"]
         raise NotFinite(
-            f"epoch {trainer.current_epoch}, {'; '.join(told)}\nThe checkpoint {self.checkpoint} is from before: leave "
-            "out or mend what is wrong with the data, or lower the learning rate, and go on with resume=true"
+            f"epoch {trainer.current_epoch}, {'; '.join(messages)}\nThe checkpoint {self.checkpoint} is from before: "
+            "correct or remove the data, or lower the learning rate, and go on with resume=true"
         )
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Look for a fault where the loss is not finite; all processes validate on the same."""
+        """Look for a fault where the loss is not finite; all processes validate on the same batches."""
         assert isinstance(module, TrainingModule)
-        if self._fault is None and not bool(outputs["loss"].isfinite()):
-            system, prediction = outputs["system"], outputs["prediction"]
-            with trainer.precision_plugin.forward_context():
-                fault = forward_fault(module, batch, system, prediction, module.losses(system, prediction, batch))
-            told = fault.message(batch, _name_of(trainer.val_dataloaders)) if fault else "the loss is not finite"
-            self._fault = f"validation batch {batch_idx}: {told}"
+        if self._message is None and not bool(outputs["loss"].isfinite()):
+            message = _described(trainer, module, trainer.val_dataloaders, batch_idx, batch, training=False)
+            self._message = f"validation {message or f'batch {batch_idx}: the loss is not finite'}"
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Stop when validation was not finite.
@@ -131,8 +119,34 @@ class StopOnFault(pl.Callback):
         Raises:
             NotFinite: in all processes.
         """
-        if any(gathered(self._fault)):
-            self._raise(trainer, self._fault)
+        if any(gathered(self._message)):
+            self._raise(trainer, self._message)
+
+
+def _described(
+    trainer: pl.Trainer, module: TrainingModule, loader: Any, number: int, batch: Any, training: bool = True
+) -> str | None:
+    """What is not finite in a batch of a loader, in words; None when all of it is finite."""
+    precision, picks = trainer.precision_plugin.forward_context, _picks(loader, number)
+    if picks is not None:
+        parts = picks.split(np.ones(len(picks), int))
+        alone = ((loader.dataset.__getitems__(part).to(module.device), part.conformers.tolist()) for part in parts)
+        if fault := find_fault(module, alone, precision, training):
+            return f"batch {number}: {fault.message([entries_of(loader).name_of(entry) for entry in picks.entries])}"
+    whole = (batch, range(batch.mask.shape[0]))  # sums over several molecules may overflow
+    if fault := find_fault(module, [whole], precision, training):
+        return f"batch {number}: {fault.message(['all molecules of the batch together'])}"
+    return None
+
+
+def _picks(loader: Any, number: int) -> Picks | None:
+    """The entries and conformers of a loader's batch in this epoch; None where the loader has batches ready-made."""
+    sampler = getattr(loader, "batch_sampler", None)
+    if not isinstance(sampler, EpochSampler | WholeEntries):
+        return None
+    epoch, done = getattr(sampler, "start", (None, 0))  # of a resumed epoch the sampler leaves out the first batches
+    left_out = done if epoch == getattr(sampler, "epoch", -1) else 0
+    return next(islice(sampler, number - left_out, None))
 
 
 def heads(model: ForceFieldModel) -> dict[str, list[torch.nn.Parameter]]:

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+_alone = False
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Compute in this process as if there were no others: means are over its own batch, and it waits for none."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
 
 def n_processes() -> int:
-    """Number of processes that train together; 1 where `torch.distributed` does not run."""
-    running = torch.distributed.is_available() and torch.distributed.is_initialized()
+    """Number of processes that train together; 1 where `torch.distributed` does not run, and within `alone`."""
+    running = torch.distributed.is_available() and torch.distributed.is_initialized() and not _alone
     return torch.distributed.get_world_size() if running else 1
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from espalike.data.collate import collate
+from espalike.data.sampler import EpochSampler
 from espalike.evaluation.metrics import energy_errors, force_errors
 from espalike.model import from_config
-from espalike.training.diagnosis import _frames, entry_errors, heads
+from espalike.training.diagnosis import _frames, _picks, entry_errors, heads
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
 from tests.training.common import CONFIG
@@ -51,3 +52,16 @@ def test_heads_share_out_all_weights():
     assert set(parts) >= {"encoder", "HarmonicBond", "PeriodicImproper", "Coulomb", "LennardJones_scale14"}
     listed = [id(weight) for weights in parts.values() for weight in weights]
     assert sorted(listed) == sorted(id(weight) for weight in model.parameters())
+
+
+def test_the_picks_of_a_batch_are_found_again_in_a_resumed_epoch():
+    sampler = EpochSampler(np.array([5, 3, 4, 6, 2, 7]), 2, 3, seed=1)
+    sampler.set_epoch(4)
+    loader = torch.utils.data.DataLoader(range(6), batch_sampler=sampler)
+    third = [*sampler][2]
+    for start in ((0, 0), (4, 1), (4, 2), (3, 2)):
+        sampler.start = start
+        picks = _picks(loader, 2)
+        np.testing.assert_array_equal(picks.entries, third.entries)
+        np.testing.assert_array_equal(picks.conformers, third.conformers)
+    assert _picks(torch.utils.data.DataLoader(range(6)), 0) is None
