@@ -39,6 +39,7 @@ MOLECULES = {  # the first is what parameters and interactions are counted on: 4
     "caffeine": "Cn1c(=O)c2c(ncn2C)n(C)c1=O",
 }
 OPENFF, TOOLKIT, CLASS1 = "openff-2.2.1", "openff-2.2.1, toolkit", "class1"
+CUSTOM = "class1, torsions=custom"
 STEP = 0.5 * unit.femtoseconds
 CUTOFF = 0.9 * unit.nanometer
 
@@ -235,6 +236,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
                 counts = {"parameters": parameters(system), "interactions": interactions(engines[label])}
                 forms[label] = {**counts, "formats": formats(system, xyz)}
             first = (molecule, xyz, systems)
+        if CLASS1 in systems:
+            engines[CUSTOM] = to_openmm(systems[CLASS1], torsions="custom")
         if OPENFF in fields:
             engines[TOOLKIT] = toolkit_system(fields[OPENFF], molecule)
         timing = Timing(engines, xyz * unit.angstrom, engine, relax=200)

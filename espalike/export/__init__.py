@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import openmm.app
 
     from espalike.chem.molecule import Molecule
+    from espalike.export.engine import Engine
     from espalike.system import MMSystem
     from espalike.terms.base import Term
 
@@ -26,7 +27,7 @@ class Format:
     Attributes:
         endings: endings of its files; the first names the file that `write` is given.
         module: module with `texts(system, index, info, xyz) -> dict[str, str]`, ending to text. Where a text names a
-            sibling file, it says `STEM`, which `write` replaces.
+            sibling file, it holds `parts.STEM`, which `write` replaces.
     """
 
     endings: tuple[str, ...]
@@ -59,15 +60,26 @@ FORMATS: dict[str, Format] = {
 }
 """Known formats."""
 
-STEM = "@STEM@"
-"""Stands for the stem of the written files in the texts of a format of several files."""
+
+def _engine(format: str) -> Engine:
+    """What a format can express."""
+    return importlib.import_module(FORMATS[format].module).ENGINE
 
 
-def to_openmm(system: MMSystem, index: int | None = None, by_term: bool = False) -> openmm.System:
+def table() -> list[list[str]]:
+    """Rows of the table primitives × formats, the head first; `python -m espalike.export` prints it."""
+    from espalike.export.engine import table as rows
+
+    return rows([_engine(name) for name in FORMATS])
+
+
+def to_openmm(
+    system: MMSystem, index: int | None = None, by_term: bool = False, torsions: str = "native"
+) -> openmm.System:
     """An `openmm.System` of one molecule; see `espalike.export.openmm.to_openmm`."""
     from espalike.export.openmm import to_openmm as convert
 
-    return convert(system, index, by_term)
+    return convert(system, index, by_term, torsions)
 
 
 def to_topology(molecule: Molecule, residue: str = "LIG") -> openmm.app.Topology:
@@ -115,13 +127,11 @@ def refusals(terms: Iterable[Term], formats: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: for an unknown format.
     """
-    from espalike.export.limits import unsupported
-
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"unknown format {unknown[0]!r}; known formats: {', '.join(FORMATS)}")
     terms = list(terms)
-    refused = {name: unsupported(name, terms) for name in FORMATS}
+    refused = {name: _engine(name).refused(terms) for name in FORMATS}
     able = [name for name, names in refused.items() if not names]
     advice = f"formats that can express this force field: {', '.join(able)}" if able else "no format can"
     return {
@@ -140,6 +150,7 @@ def write(
     info: Mapping[str, str] | None = None,
     xyz: np.ndarray | None = None,
     mixed: str | None = None,
+    torsions: str = "native",
 ) -> Path:
     """Write one molecule's parameters to a file, or to several of the same stem: all of them whole, or none.
 
@@ -153,6 +164,7 @@ def write(
         xyz: coordinates [Å] `(A, 3)` for the formats that hold them; an embedded conformer if left out.
         mixed: for `ffxml` with a van der Waals form other than Lennard-Jones: how its atoms interact with those of
             other force fields, e.g. `lj`.
+        torsions: for `system`: `native`, or `custom`, see `espalike.export.openmm.to_openmm`.
 
     Returns:
         The path.
@@ -171,13 +183,15 @@ def write(
     format = format_of(path, format)
     if mixed is not None and format != "ffxml":
         raise ValueError(f"mixed={mixed!r} belongs to format 'ffxml'; format {format!r} holds one molecule alone")
-    from espalike.export.single import ExportError
+    if torsions != "native" and format != "system":
+        raise ValueError(f"torsions={torsions!r} belongs to format 'system'; format {format!r} has native torsions")
+    from espalike.export.parts import STEM, ExportError
     from espalike.files import replacing
 
     if refused := refusals([bound.term for bound in system.terms], [format]):
         molecules = system.molecules if index is None else system.molecules[index : index + 1]
         raise ExportError(f"{', '.join(m.name for m in molecules[:3])}: {refused[format]}")
-    texts = _texts(format, system, index, info, xyz, mixed)
+    texts = _texts(format, system, index, info, xyz, mixed, torsions)
     paths = FORMATS[format].paths(path)
     stem = paths[0].name.removesuffix(FORMATS[format].endings[0])
     with contextlib.ExitStack() as stack:
@@ -187,10 +201,10 @@ def write(
     return Path(path)
 
 
-def _texts(format: str, system: MMSystem, index, info, xyz, mixed) -> dict[str, str]:
+def _texts(format: str, system: MMSystem, index, info, xyz, mixed, torsions) -> dict[str, str]:
     module = importlib.import_module(FORMATS[format].module)
     if format == "system":
-        return {".system.xml": module.to_system_xml(system, index, info)}
+        return {".system.xml": module.to_system_xml(system, index, info, torsions)}
     if format == "ffxml":
         return {".xml": module.to_ffxml(system, index, info, mixed)}
     return module.texts(system, index, info, xyz)

@@ -1,12 +1,13 @@
 """An `MMSystem` as Amber files: `.prmtop` and `.inpcrd`.
 
 Format: https://ambermd.org/prmtop.pdf. Written here, since the format is plain and every number then has all the nine
-digits it takes. Urey–Bradley terms make it a CHARMM-style file (`FORCE_FIELD_TYPE`), which Amber's programs read too.
+digits that it can have. Urey–Bradley terms make it a CHARMM-style file (`FORCE_FIELD_TYPE`), which Amber's programs
+read.
 
-Amber's programs take charges in units of e/18.2223, which stands for a Coulomb constant 3.5e-5 smaller than CODATA's.
-Here energies are what is kept: charges are multiplied by the root of `espalike.units.COULOMB`, and a program that
-divides them by 18.2223 finds charges that are 1.7e-5 of their value too large. Of near-linear centres know that sander
-takes every angle beyond 177.4° for 177.4° (it bounds the cosine at 0.999), whatever the file says.
+Amber's programs take charges in units of e/18.2223, which implies a Coulomb constant 3.5e-5 smaller than CODATA's.
+This file preserves energies: charges are multiplied by the root of `espalike.units.COULOMB`, and a program that divides
+them by 18.2223 gets charges that are 1.7e-5 of their value too large. At near-linear centres, sander treats every angle
+beyond 177.4° as 177.4° (it bounds the cosine at 0.999), whatever the file says.
 """
 
 from __future__ import annotations
@@ -19,15 +20,29 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.export.classical import series
-from espalike.export.engines import Nonbonded, comment, coordinates, mass, nonbonded, one_line, refusal
-from espalike.export.ffxml import atom_names
-from espalike.export.single import select
+from espalike.export.engine import (
+    ACROSS,
+    ANGLE,
+    BOND,
+    CHARGES,
+    IMPROPER,
+    PROPER,
+    VAN_DER_WAALS,
+    Cell,
+    Engine,
+    has_charges,
+)
+from espalike.export.parts import (
+    Nonbonded,
+    Single,
+    atom_names,
+    comment,
+    coordinates,
+    mass,
+    one_line,
+)
 from espalike.system import MMSystem
-from espalike.terms.angle import HarmonicAngle, UreyBradley
-from espalike.terms.base import PairTerm
-from espalike.terms.bond import HarmonicBond
-from espalike.tuples import Kind
+from espalike.terms.primitives import Charges, Fourier, Harmonic, TwelveSix
 from espalike.units import COULOMB
 
 Row = tuple[tuple[int, ...], tuple[float, ...]]
@@ -42,7 +57,17 @@ _COLUMNS = {
     "CHARMM_UREY_BRADLEY": ("FORCE_CONSTANT", "EQUIL_VALUE"),
     "DIHEDRAL": ("FORCE_CONSTANT", "PERIODICITY", "PHASE"),
 }
-_HARMONIC = {HarmonicBond: "BOND", HarmonicAngle: "ANGLE", UreyBradley: "CHARMM_UREY_BRADLEY"}
+_HARMONIC = {BOND: "BOND", ANGLE: "ANGLE", ACROSS: "CHARMM_UREY_BRADLEY"}
+ENGINE = Engine(
+    "amber",
+    {(place, Harmonic): Cell(flag) for place, flag in _HARMONIC.items()}
+    | {
+        (PROPER, Fourier): Cell("DIHEDRAL"),
+        (IMPROPER, Fourier): Cell("DIHEDRAL"),
+        (VAN_DER_WAALS, TwelveSix): Cell("LENNARD_JONES; any mixing"),
+        (CHARGES, Charges): Cell("CHARGE", None, has_charges),
+    },
+)
 _RADII = {1: 1.2, 6: 1.7, 7: 1.55, 8: 1.5, 9: 1.5, 14: 2.1, 15: 1.85, 16: 1.8, 17: 1.7}
 _SCREEN = {1: 0.85, 6: 0.72, 7: 0.79, 8: 0.85, 9: 0.88, 15: 0.86, 16: 0.96}
 """Amber's "bondi" radii [Å] and screening for implicit solvent; its programs want them in any file. Else 1.5, 0.8."""
@@ -67,15 +92,14 @@ def texts(
     Raises:
         ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
     """
-    one = select(system, index)
-    molecule = one.molecules[0]
-    pairs = nonbonded(one, "amber")
-    rows = _harmonic(one) | {"DIHEDRAL": _dihedrals(one, pairs)}
-    kinds = {name: list(dict.fromkeys(parameters for _, parameters in found)) for name, found in rows.items()}
+    single = Single.of(system, index, ENGINE)
+    molecule, pairs = single.molecule, single.nonbonded
+    rows = _harmonic(single) | {"DIHEDRAL": _dihedrals(single)}
+    kinds = {name: list(dict.fromkeys(parameters for _, parameters in every)) for name, every in rows.items()}
     charmm = bool(rows["CHARMM_UREY_BRADLEY"])
     title = one_line(molecule.name)[:72]
     sections = [
-        *_atoms(molecule, pairs),
+        *_atoms(single),
         *_parameters(kinds, pairs, charmm),
         *_wells(pairs, charmm),
         *_lists(molecule, rows, kinds, charmm),
@@ -90,42 +114,38 @@ def texts(
     return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, coordinates(molecule, xyz))}
 
 
-def _harmonic(one: MMSystem) -> dict[str, list[Row]]:
-    """Rows of the harmonic terms, k (q − q₀)² in Amber's way, and a row without energy for every other bond."""
+def _harmonic(single: Single) -> dict[str, list[Row]]:
+    """Rows of the harmonic parts, k (q − q₀)² in Amber, and a row without energy for every other bond."""
     rows: dict[str, list[Row]] = {name: [] for name in _HARMONIC.values()}
-    for bound in one.terms:
-        if (name := _HARMONIC.get(type(bound.term))) is None:
-            continue
-        for atoms, (k, q0) in zip(bound.tuples.idx.tolist(), bound.values.tolist(), strict=True):
-            written = (atoms[0] + 1, atoms[2] + 1) if name == "CHARMM_UREY_BRADLEY" else tuple(3 * a for a in atoms)
-            rows[name].append((written, (0.5 * k, q0)))
-    have = {tuple(sorted(atoms)) for atoms, _ in rows["BOND"]}
-    bonds = [(3 * i, 3 * j) for i, j in one.molecules[0].bonds.tolist()]
-    rows["BOND"] += [(bond, (0.0, 1.0)) for bond in bonds if bond not in have]
+    for part in single.parts:
+        if isinstance(part.primitive, Harmonic):
+            name, ends = _HARMONIC[part.place], part.coordinates[0].atoms
+            for atoms, values in zip(part.atoms, part.rows(0.5 * part.primitive.k, part.primitive.q0), strict=True):
+                written = tuple(atoms[a] + 1 if part.place == ACROSS else 3 * atoms[a] for a in ends)
+                rows[name].append((written, values))
+    rows["BOND"] += [((3 * i, 3 * j), (0.0, 1.0)) for i, j in single.bonds_without(BOND)]
     return rows
 
 
-def _dihedrals(one: MMSystem, pairs: Nonbonded) -> list[Row]:
+def _dihedrals(single: Single) -> list[Row]:
     """Rows of propers and impropers. A 1-4 pair is scaled where a row carries it: the first, or one without energy."""
-    molecule = one.molecules[0]
-    waiting = {(i, j) for i, j in pairs.graph.pairs[pairs.graph.is14].tolist()}
-    found: list[Row] = []
-    for bound in one.terms:
-        if isinstance(bound.term, PairTerm) or type(bound.term) in _HARMONIC:
+    graph = single.topology
+    waiting = {(i, j) for i, j in graph.pairs[graph.is14].tolist()}
+    rows: list[Row] = []
+    for part in single.parts:
+        if not isinstance(part.primitive, Fourier):
             continue
-        if (rows := series(bound)) is None:
-            raise refusal(molecule, "amber", bound.term.name)
-        improper = bound.term.kind is Kind.IMPROPER
-        for atoms, row in zip(bound.tuples.idx.tolist(), rows, strict=True):
-            for dihedral, (n, phase, k) in itertools.product(bound.term.coordinates, row):
+        improper = part.place == IMPROPER
+        for atoms, series in zip(part.atoms, part.series(), strict=True):
+            for dihedral, (n, phase, k) in itertools.product(part.coordinates, series):
                 four = tuple(atoms[a] for a in dihedral.atoms)
                 ends = (min(four[0], four[3]), max(four[0], four[3]))
                 carries = not improper and ends in waiting
                 waiting -= {ends} if carries else set()
-                found.append((_signed(four, carries, improper), (k, float(n), phase)))
+                rows.append((_signed(four, carries, improper), (k, float(n), phase)))
     for i, j in sorted(waiting):
-        found.append((_signed((i, *_between(molecule, i, j), j), True, False), (0.0, 1.0, 0.0)))
-    return found
+        rows.append((_signed((i, *_between(single.molecule, i, j), j), True, False), (0.0, 1.0, 0.0)))
+    return rows
 
 
 def _signed(atoms: tuple[int, ...], carries: bool, improper: bool) -> tuple[int, ...]:
@@ -142,19 +162,20 @@ def _between(molecule: Molecule, i: int, j: int) -> tuple[int, int]:
     return next((a, b) for a, b in bonds if a in first and b in last)
 
 
-def _atoms(molecule: Molecule, pairs: Nonbonded) -> list[Section]:
-    """Sections of one row an atom, and the exclusions."""
+def _atoms(single: Single) -> list[Section]:
+    """Sections of one row per atom, and the exclusions."""
+    molecule, pairs, graph = single.molecule, single.nonbonded, single.topology
     kinds, _, kind = _kinds(pairs)
     n = len(kinds)
     i, j = np.divmod(np.arange(n * n), n)
     low, high = np.minimum(i, j), np.maximum(i, j)
     free = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=bool)
-    beyond = pairs.graph.pairs[~pairs.graph.is14]
+    beyond = graph.pairs[~graph.is14]
     free[beyond[:, 0], beyond[:, 1]] = True
     excluded = [(np.flatnonzero(~row[a + 1 :]) + a + 2).tolist() or [0] for a, row in enumerate(free)]
     return [
         ("ATOM_NAME", _NAMES, atom_names(molecule)),
-        ("CHARGE", _FLOATS, (pairs.charge * math.sqrt(COULOMB)).tolist()),
+        ("CHARGE", _FLOATS, (pairs.charges * math.sqrt(COULOMB)).tolist()),
         ("ATOMIC_NUMBER", _INTEGERS, molecule.numbers.tolist()),
         ("MASS", _FLOATS, [mass(number) for number in molecule.numbers]),
         ("ATOM_TYPE_INDEX", _INTEGERS, (kind + 1).tolist()),
@@ -175,7 +196,7 @@ def _atoms(molecule: Molecule, pairs: Nonbonded) -> list[Section]:
 
 def _kinds(pairs: Nonbonded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct Lennard-Jones parameters, an atom that has each, and each atom's kind."""
-    kinds, atoms, kind = np.unique(pairs.lj, axis=0, return_index=True, return_inverse=True)
+    kinds, atoms, kind = np.unique(pairs.wells, axis=0, return_index=True, return_inverse=True)
     return kinds, atoms, kind.ravel()
 
 
@@ -190,12 +211,12 @@ def _wells(pairs: Nonbonded, charmm: bool) -> list[Section]:
 
 
 def _parameters(kinds: dict[str, list[tuple[float, ...]]], pairs: Nonbonded, charmm: bool) -> list[Section]:
-    """Distinct parameters of each bonded form, and the 1-4 divisors, one a dihedral."""
+    """Distinct parameters of each bonded form, and the 1-4 divisors, one per dihedral."""
     sections: list[Section] = []
     for name, columns in _COLUMNS.items():
         if charmm or not name.startswith("CHARMM"):
             values = [list(column) for column in zip(*kinds[name], strict=True)] or [[] for _ in columns]
-            sections += [(f"{name}_{column}", _FLOATS, found) for column, found in zip(columns, values, strict=True)]
+            sections += [(f"{name}_{column}", _FLOATS, rows) for column, rows in zip(columns, values, strict=True)]
     n = len(kinds["DIHEDRAL"])
     sections.append(("SCEE_SCALE_FACTOR", _FLOATS, [1.0 / max(pairs.scale_charge, _SMALLEST_SCALE)] * n))
     sections.append(("SCNB_SCALE_FACTOR", _FLOATS, [1.0 / max(pairs.scale_lj, _SMALLEST_SCALE)] * n))
@@ -212,16 +233,16 @@ def _lists(molecule: Molecule, rows: dict[str, list[Row]], kinds: dict[str, list
         for atoms, parameters in rows[name]:
             hydrogen = any(molecule.numbers[abs(a) // 3] == 1 for a in atoms)
             halves[not hydrogen].extend([*atoms, number[parameters]])
-        for half, found in zip(("INC", "WITHOUT"), halves, strict=True):
-            sections.append((f"{name}S_{half}_HYDROGEN", _INTEGERS, found))
+        for half, numbers in zip(("INC", "WITHOUT"), halves, strict=True):
+            sections.append((f"{name}S_{half}_HYDROGEN", _INTEGERS, numbers))
     if not charmm:
         return sections
     number = {parameters: n for n, parameters in enumerate(kinds["CHARMM_UREY_BRADLEY"], 1)}
-    found = [n for atoms, parameters in rows["CHARMM_UREY_BRADLEY"] for n in (*atoms, number[parameters])]
+    across = [n for atoms, parameters in rows["CHARMM_UREY_BRADLEY"] for n in (*atoms, number[parameters])]
     return [
         *sections,
         ("CHARMM_UREY_BRADLEY_COUNT", "2I8", [len(rows["CHARMM_UREY_BRADLEY"]), len(number)]),
-        ("CHARMM_UREY_BRADLEY", _INTEGERS, found),
+        ("CHARMM_UREY_BRADLEY", _INTEGERS, across),
         ("CHARMM_NUM_IMPROPERS", _INTEGERS, [0]),  # ours are periodic: they stand among the dihedrals
         ("CHARMM_IMPROPERS", _INTEGERS, []),
         ("CHARMM_NUM_IMPR_TYPES", "I8", [0]),

@@ -2,18 +2,21 @@
 
 Format: http://docs.openmm.org/latest/userguide/application/06_creating_ffs.html. OpenMM matches a residue to a
 template by its graph of elements and bonds, never by names or stereochemistry. A topology in the molecule's atom order
-gets each atom's own parameters; in another order, atoms that the graph cannot tell apart may be swapped. That is
+gets each atom's parameters; in another order, atoms that the graph cannot tell apart may be swapped. That is
 harmless where their parameters are equal, as a graph network's are, and matters only for given charges that differ
 between them. Two files of one constitution (say, with different charges) need `createSystem(residueTemplates=...)`.
 
-What the format has a tag for is a tag. The rest is a `<Script>`, which OpenMM runs when it builds a system: forces over
-several coordinates, learned 1-4 factors, van der Waals forms other than Lennard-Jones. See `espalike.export.script`.
+Harmonic bonds and angles, torsions, 12-6 wells and charges are tags. Everything else is in a `<Script>`, which OpenMM
+runs when it builds a system: custom forms, a second term on the same bonds, learned 1-4 factors, van der Waals forms
+other than Lennard-Jones. See `espalike.export.ffxml_script`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import itertools
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -22,32 +25,26 @@ import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
-from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, bonded, custom, recipe
-from espalike.export.script import MIXED, Nonbonded, nonbonded, script
-from espalike.export.single import ExportError, facts, fourier, select
-from espalike.geometry import Angle, Coordinate, Dihedral, Distance
-from espalike.system import Bound, MMSystem
-from espalike.terms.angle import HarmonicAngle
-from espalike.terms.base import PairTerm, Term
-from espalike.terms.bond import HarmonicBond
-from espalike.terms.torsion import RyckaertBellemans
-from espalike.tuples import Kind
+from espalike.export.engine import ACROSS, ANGLE, BOND, IMPROPER, PROPER, VAN_DER_WAALS, Cell, Engine, has_expression
+from espalike.export.pairs import MIXED, FilePairs, file_pairs
+from espalike.export.parts import ExportError, Part, Single, atom_names, facts, select
+from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, bonded, cells
+from espalike.geometry import Distance
+from espalike.system import MMSystem
+from espalike.terms.primitives import Fourier, Harmonic
 
 if TYPE_CHECKING:
     import openmm.app
 
-
-def atom_names(molecule: Molecule) -> list[str]:
-    """Names unique in the molecule: element symbol and a count, in atom order (C1, H1, H2, …)."""
-    from rdkit.Chem import GetPeriodicTable
-
-    counts: dict[str, int] = {}
-    names = []
-    for number in molecule.numbers.tolist():
-        symbol = GetPeriodicTable().GetElementSymbol(number)
-        counts[symbol] = counts.get(symbol, 0) + 1
-        names.append(f"{symbol}{counts[symbol]}")
-    return names
+_SCRIPTED = Cell("script", None, has_expression)
+ENGINE = Engine(
+    "ffxml", cells("{} tag", "script") | {(ACROSS, Harmonic): _SCRIPTED}, _SCRIPTED, frozenset({VAN_DER_WAALS})
+)
+_HARMONIC = {
+    BOND: ("HarmonicBondForce", "Bond", "length", BOND_K, LENGTH),
+    ANGLE: ("HarmonicAngleForce", "Angle", "angle", ENERGY, 1.0),
+}
+"""Tag of the force and of a row, name of the equilibrium value, and factors on k and on it."""
 
 
 def to_topology(molecule: Molecule, residue: str = "LIG") -> openmm.app.Topology:
@@ -84,7 +81,7 @@ def to_ffxml(
         index: which molecule; may be left out if there is one.
         info: provenance to write into the file, e.g. model name and source of the charges.
         mixed: how atoms whose van der Waals form is not Lennard-Jones (with Lorentz–Berthelot mixing) meet atoms of
-            other force fields. None: not at all, building such a system is an error. `"lj"`: by Lennard-Jones 12-6
+            other force fields. None: not at all; building such a system is an error. `"lj"`: by Lennard-Jones 12-6
             with their sigma and epsilon, Lorentz–Berthelot mixing. Without effect on Lennard-Jones itself.
 
     Raises:
@@ -93,16 +90,16 @@ def to_ffxml(
     """
     if mixed not in MIXED:
         raise ValueError(f"mixed={mixed!r}: expected one of {', '.join(map(repr, MIXED))}")
-    one = select(system, index)
-    molecule, name = one.molecules[0], f"M{fingerprint(one)}"
+    single = Single.of(system, index, ENGINE)
+    molecule, name = single.molecule, f"M{fingerprint(single.system)}"
     types = [f"{name}-{atom}" for atom in atom_names(molecule)]
-    pairs = nonbonded(one, mixed)
+    pairs = file_pairs(single, mixed)
     root = ET.Element("ForceField")
     _info(root, molecule, name, dict(info or {}) | pairs.facts)
     _template(root, molecule, name, types, pairs)
-    forces = _bonded(root, one, types)
+    forces = _bonded(root, single, types)
     _nonbonded(root, pairs, types)
-    if text := script(molecule, types, forces, pairs):
+    if text := _script(molecule, types, [*forces, *pairs.forces], pairs):
         ET.SubElement(root, "Script").text = text
     ET.indent(root)
     return ET.tostring(root, encoding="unicode") + "\n"
@@ -114,7 +111,7 @@ def _info(root: ET.Element, molecule: Molecule, name: str, info: Mapping[str, st
         ET.SubElement(node, "Fact", name=key).text = text
 
 
-def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str], pairs: Nonbonded) -> None:
+def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str], pairs: FilePairs) -> None:
     from openmm import unit
     from openmm.app.element import Element
 
@@ -131,65 +128,52 @@ def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str],
         ET.SubElement(residue, "Bond", atomName1=names[i], atomName2=names[j])
 
 
-def _bonded(root: ET.Element, one: MMSystem, types: list[str]) -> list[Recipe]:
-    """Tags of the bonded terms; what there is no tag for is returned."""
-    torsions: list[Bound] = []
-    rest: list[Bound] = []
-    constrained = {bound.term.kind for bound in one.terms if type(bound.term) in _HARMONIC}
-    for bound in one.terms:
-        term = bound.term
-        if isinstance(term, PairTerm):
-            continue
-        if (term.kind, term.coordinates) in _TAGS or fourier(bound) is not None:
-            _check(bound, one.molecules[0])
-        if fourier(bound) is not None:
-            torsions.append(bound)
-        elif type(term) in _HARMONIC:
-            _harmonic(root, bound, types)
-        elif type(term) is RyckaertBellemans:
-            _rows(ET.SubElement(root, "RBTorsionForce"), "Proper", recipe(bound), types, [f"c{n}" for n in range(6)])
-        elif (term.kind, term.coordinates) in _TAGS and custom(bound)["force"] != "CustomCompoundBondForce":
-            _custom(root, bound, types)
-            if term.kind not in constrained:  # OpenMM would take any one of two rows
-                _rest(root, bound, types)
-                constrained.add(term.kind)
-        else:
-            rest.append(bound)
+def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
+    """Tags of the bonded parts; parts without a tag are returned as recipes for the script.
+
+    OpenMM uses the first row that fits, so a bond or an angle has one row: of the first term, if it is one harmonic.
+    """
+    torsions: list[Part] = []
+    rest: list[Part] = []
+    tagged: set[str] = set()
+    for number in dict.fromkeys(part.number for part in single.parts):
+        mine = [part for part in single.parts if part.number == number]
+        for place in (BOND, ANGLE):
+            here = [part for part in mine if part.place == place]
+            if here and place not in tagged:
+                tagged.add(place)
+                _check(here[0], single.molecule)
+                if len(here) == 1 and isinstance(here[0].primitive, Harmonic):
+                    mine.remove(here[0])
+                _harmonic(root, here, types)
+        for part in mine:
+            if isinstance(part.primitive, Fourier) and part.place in (PROPER, IMPROPER):
+                _check(part, single.molecule)
+                torsions.append(part)
+            else:
+                rest.append(part)
     if torsions:
         _torsions(ET.SubElement(root, "PeriodicTorsionForce", ordering="smirnoff"), torsions, types)
     return [made for _, made in bonded(rest)]
 
 
-_HARMONIC = {
-    HarmonicBond: ("HarmonicBondForce", "Bond", "length", BOND_K, LENGTH),
-    HarmonicAngle: ("HarmonicAngleForce", "Angle", "angle", ENERGY, 1.0),
-}
-"""Tag of the force and of a row, name of the equilibrium value, and factors on k and on it."""
-_TAGS: dict[tuple[Kind, tuple[Coordinate, ...]], tuple[str, str, str, str, str, float]] = {
-    (Kind.BOND, (Distance(0, 1),)): ("Bond", "PerBondParameter", "HarmonicBondForce", "Bond", "length", LENGTH),
-    (Kind.ANGLE, (Angle(0, 1, 2),)): ("Angle", "PerAngleParameter", "HarmonicAngleForce", "Angle", "angle", 1.0),
-    (Kind.PROPER, (Dihedral(0, 1, 2, 3),)): ("Proper", "PerTorsionParameter", "", "", "", 1.0),
-}
-"""Tuples and coordinates that custom tags exist for: tags of a row and of a parameter; then, where it can be
-constrained, the harmonic force whose rows OpenMM takes the constraint from, row, attribute and unit."""
-
-
-def _check(bound: Bound, molecule: Molecule) -> None:
+def _check(part: Part, molecule: Molecule) -> None:
     """OpenMM finds the tuples of tags by bonds, and uses the first row that fits."""
     bonds = {tuple(bond) for bond in molecule.bonds.tolist()}
     seen = set()
-    centre = bound.term.kind is Kind.IMPROPER
-    for atoms in bound.tuples.idx.tolist():
-        links = [(atoms[1], a) for a in (atoms[0], *atoms[2:])] if centre else list(itertools.pairwise(atoms))
+    for atoms in part.atoms:
+        centred = [(atoms[1], a) for a in (atoms[0], *atoms[2:])]
+        links = centred if part.place == IMPROPER else list(itertools.pairwise(atoms))
         if any((min(link), max(link)) not in bonds for link in links):
             raise ExportError(
-                f"{molecule.name}: {bound.term.name} has a row for atoms {tuple(atoms)}, which are not bonded in that "
+                f"{molecule.name}: {part.term.name} has a row for atoms {atoms}, which are not bonded in that "
                 "order; format 'ffxml' cannot express that; format 'system' can"
             )
-        key = min(tuple(atoms), tuple(atoms[::-1]))
-        if key in seen and fourier(bound) is None:  # rows of Fourier series are merged
+        key = min(atoms, atoms[::-1])
+        if key in seen and not isinstance(part.primitive, Fourier):  # rows of Fourier series are merged
             raise ExportError(
-                f"{molecule.name}: {bound.term.name} lists atoms {key} twice; format 'ffxml' cannot express that"
+                f"{molecule.name}: {part.term.name} lists atoms {key} twice; format 'ffxml' cannot express that; "
+                "format 'system' can"
             )
         seen.add(key)
 
@@ -198,58 +182,45 @@ def _columns(atoms, types: list[str]) -> dict[str, str]:
     return {f"type{n}": types[a] for n, a in enumerate(atoms, 1)}
 
 
-def _harmonic(root: ET.Element, bound: Bound, types: list[str]) -> None:
-    tag, row, zero, unit_k, unit_0 = _HARMONIC[type(bound.term)]
+def _harmonic(root: ET.Element, parts: list[Part], types: list[str]) -> None:
+    """The rows of one harmonic; of anything else, rows without a force constant at the minimum.
+
+    `createSystem(constraints=…)` takes lengths and angles from these tags.
+    """
+    tag, row, zero, unit_k, unit_0 = _HARMONIC[parts[0].place]
     force = ET.SubElement(root, tag)
-    for atoms, (k, q0) in zip(bound.tuples.idx.tolist(), bound.values.tolist(), strict=True):
+    harmonic = parts[0].primitive
+    if len(parts) == 1 and isinstance(harmonic, Harmonic):
+        values = parts[0].rows(harmonic.k, harmonic.q0)
+    else:
+        values = parts[0].rows(0.0, minimum(parts))
+    for atoms, (k, q0) in zip(parts[0].atoms, values, strict=True):
         ET.SubElement(force, row, {**_columns(atoms, types), zero: repr(q0 * unit_0), "k": repr(k * unit_k)})
 
 
-def _custom(root: ET.Element, bound: Bound, types: list[str]) -> None:
-    made = custom(bound)
-    row, parameter, *_ = _TAGS[bound.term.kind, bound.term.coordinates]
-    force = ET.SubElement(root, made["force"], energy=made["energy"])
-    for name in made["parameters"]:
-        ET.SubElement(force, parameter, name=name)
-    _rows(force, row, made, types, made["parameters"])
-
-
-def _rows(force: ET.Element, tag: str, made: Recipe, types: list[str], names: list[str]) -> None:
-    for atoms, values in made["rows"]:
-        ET.SubElement(force, tag, _columns(atoms, types) | dict(zip(names, map(repr, values), strict=True)))
-
-
-def _rest(root: ET.Element, bound: Bound, types: list[str]) -> None:
-    """Rows without a force constant: `createSystem(constraints=…)` takes lengths and angles from harmonic tags only."""
-    _, _, tag, row, name, unit = _TAGS[bound.term.kind, bound.term.coordinates]
-    if tag:
-        force = ET.SubElement(root, tag)
-        for atoms, value in zip(bound.tuples.idx.tolist(), minimum(bound.term, bound.values).tolist(), strict=True):
-            ET.SubElement(force, row, {**_columns(atoms, types), name: repr(value * unit), "k": "0.0"})
-
-
-def minimum(term: Term, values: torch.Tensor) -> torch.Tensor:
-    """Bond length [Å] or angle [rad] of least energy for each row of a term of one distance or angle, shape `(T,)`."""
-    low, high = (0.5, 4.0) if isinstance(term.coordinates[0], Distance) else (0.0, np.pi)
-    columns = values.unbind(-1)
-    lower, upper = torch.full_like(columns[0], low), torch.full_like(columns[0], high)
-    steps = torch.linspace(0.0, 1.0, 101, dtype=values.dtype).unsqueeze(-1)
-    for _ in range(6):  # each finds the best of 101 points and goes on between its neighbours: 50⁻⁶ of the range
+def minimum(parts: list[Part]) -> torch.Tensor:
+    """Bond length [Å] or angle [rad] of least energy of parts on the same bonds or angles, shape `(T,)`."""
+    size = len(parts[0].atoms)
+    low, high = (0.5, 4.0) if isinstance(parts[0].coordinates[0], Distance) else (0.0, np.pi)
+    lower, upper = torch.full((size,), low, dtype=torch.float64), torch.full((size,), high, dtype=torch.float64)
+    steps = torch.linspace(0.0, 1.0, 101, dtype=torch.float64).unsqueeze(-1)
+    for _ in range(6):  # each finds the best of 101 points and continues between its neighbours: 50⁻⁶ of the range
         q = lower + steps * (upper - lower)
-        best = q.gather(0, term.energy((q,), columns).argmin(0, keepdim=True))[0]
+        u = torch.stack([part.primitive.energy((q,)) for part in parts]).sum(0)
+        best = q.gather(0, u.argmin(0, keepdim=True))[0]
         lower, upper = best - (upper - lower) / 100.0, best + (upper - lower) / 100.0
     return best
 
 
-def _torsions(force: ET.Element, terms: list[Bound], types: list[str]) -> None:
+def _torsions(force: ET.Element, parts: list[Part], types: list[str]) -> None:
     """Propers and impropers; rows on the same atoms are merged, since OpenMM uses the first match only."""
     merged: dict[tuple[str, tuple[int, ...]], list[tuple[int, float, float]]] = {}
-    for bound in terms:
-        for atoms, row in zip(bound.tuples.idx.tolist(), fourier(bound) or [], strict=True):
-            if bound.term.kind is Kind.IMPROPER:  # centre first; OpenMM adds the three cyclic orders of the others
-                key = ("Improper", tuple(atoms[a] for a in bound.term.coordinates[0].atoms))
+    for part in parts:
+        for atoms, row in zip(part.atoms, part.series(), strict=True):
+            if part.place == IMPROPER:  # centre first; OpenMM adds the three cyclic orders of the others
+                key = ("Improper", (atoms[1], atoms[0], *atoms[2:]))
             else:
-                key = ("Proper", min(tuple(atoms), tuple(atoms[::-1])))
+                key = ("Proper", min(atoms, atoms[::-1]))
             merged.setdefault(key, []).extend(row)
     for (tag, atoms), series in merged.items():
         if series:
@@ -259,9 +230,36 @@ def _torsions(force: ET.Element, terms: list[Bound], types: list[str]) -> None:
             ET.SubElement(force, tag, columns)
 
 
-def _nonbonded(root: ET.Element, pairs: Nonbonded, types: list[str]) -> None:
+def _nonbonded(root: ET.Element, pairs: FilePairs, types: list[str]) -> None:
     if pairs.particles:
         force = ET.SubElement(root, "NonbondedForce", {k: repr(v) for k, v in pairs.scales.items()})
         for kind, values in zip(types, pairs.particles, strict=True):
             columns = zip(("charge", "sigma", "epsilon"), map(repr, values), strict=True)
             ET.SubElement(force, "Atom", {"type": kind, **dict(columns)})
+
+
+def _script(molecule: Molecule, types: list[str], forces: list[Recipe], pairs: FilePairs) -> str:
+    """The text of `<Script>`: its fixed part, a table, and the call; empty if nothing is left for it to do."""
+    from espalike.export import ffxml_script
+
+    forces = [made for made in forces if made["rows"]]
+    if not forces and not pairs.exceptions and not pairs.vdw:
+        return ""
+    lines = ["espalike_table = {"]
+    lines += [f" 'molecule': {molecule.name!r},", f" 'types': {types!r},", " 'forces': ["]
+    for made in forces:
+        lines += ["  {", *(f"   {key!r}: {made[key]!r}," for key in made if key != "rows"), "   'rows': ["]
+        lines += [*(f"    {_row(row)}," for row in made["rows"]), "   ],", "  },"]
+    lines += [" ],", " 'exceptions': [", *(f"  {_row(row)}," for row in pairs.exceptions), " ],"]
+    if pairs.vdw is None:
+        lines += [" 'vdw': None,"]
+    else:
+        lines += [" 'vdw': {", *(f"  {key!r}: {item!r}," for key, item in pairs.vdw.items() if key != "values")]
+        lines += ["  'values': [", *(f"   {row!r}," for row in pairs.vdw["values"]), "  ],", " },"]
+    lines += ["}", "espalike_apply(sys, data, self, espalike_table)"]
+    return "\n".join(["", inspect.getsource(ffxml_script).rstrip(), "", "", *lines, ""])
+
+
+def _row(row: tuple[list[int], list[float]]) -> str:
+    atoms, values = row
+    return f"({json.dumps(list(atoms))}, {list(values)!r})"

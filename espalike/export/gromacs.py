@@ -12,24 +12,51 @@ types before any molecule, so the file is included twice: the first time it give
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.export import STEM
-from espalike.export.classical import series
-from espalike.export.engines import Nonbonded, columns, comment, coordinates, mass, nonbonded, one_line, refusal
-from espalike.export.ffxml import atom_names, fingerprint
-from espalike.export.single import select
-from espalike.system import Bound, MMSystem
-from espalike.terms.angle import CosineAngle, HarmonicAngle, LinearMixtureAngle, QuarticAngle, UreyBradley
-from espalike.terms.base import PairTerm
-from espalike.terms.bond import HarmonicBond, LinearMixtureBond, MorseBond
+from espalike.export.engine import (
+    ACROSS,
+    ANGLE,
+    BOND,
+    CHARGES,
+    IMPROPER,
+    PROPER,
+    VAN_DER_WAALS,
+    Cell,
+    Engine,
+    has_charges,
+)
+from espalike.export.ffxml import fingerprint
+from espalike.export.parts import (
+    STEM,
+    ExportError,
+    Nonbonded,
+    Part,
+    Single,
+    aligned,
+    atom_names,
+    comment,
+    coordinates,
+    mass,
+    one_line,
+)
+from espalike.system import MMSystem
+from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
-from espalike.terms.cross import BondBond
-from espalike.terms.torsion import RyckaertBellemans
-from espalike.tuples import Kind
+from espalike.terms.primitives import (
+    Charges,
+    CosineHarmonic,
+    Coupling,
+    Fourier,
+    Harmonic,
+    Morse,
+    Polynomial,
+    Primitive,
+    TwelveSix,
+)
 from espalike.units import convert
 
 LENGTH = convert(1.0, "angstrom", "nm")
@@ -42,31 +69,48 @@ FUDGE_QQ = Coulomb.usual14
 Row = tuple[tuple[int, ...], int, tuple[float, ...]]
 """Atoms from 0, GROMACS's function number, parameters in GROMACS's units."""
 
-_FORMS: dict[type, tuple[str, int, Callable[..., list[tuple[float, ...]]]]] = {
-    HarmonicBond: ("bonds", 1, lambda k, r0: [(r0 * LENGTH, k * BOND_K)]),
-    MorseBond: ("bonds", 3, lambda k, r0, d: [(r0 * LENGTH, d * ENERGY, math.sqrt(0.5 * k / d) / LENGTH)]),
-    LinearMixtureBond: (
-        "bonds",
-        1,
-        lambda *ks: [(c * LENGTH, k * BOND_K) for c, k in zip(LinearMixtureBond.centres, ks, strict=True)],
-    ),
-    HarmonicAngle: ("angles", 1, lambda k, t0: [(t0 * DEGREE, k * ENERGY)]),
-    LinearMixtureAngle: (
-        "angles",
-        1,
-        lambda *ks: [(c * DEGREE, k * ENERGY) for c, k in zip(LinearMixtureAngle.centres, ks, strict=True)],
-    ),
-    CosineAngle: ("angles", 2, lambda k, t0: [(t0 * DEGREE, k * ENERGY)]),
-    BondBond: ("angles", 3, lambda k, ra0, rb0: [(ra0 * LENGTH, rb0 * LENGTH, k * BOND_K)]),
-    UreyBradley: ("angles", 5, lambda k, r0: [(0.0, 0.0, r0 * LENGTH, k * BOND_K)]),  # and no harmonic angle
-    QuarticAngle: (
-        "angles",
-        6,
-        lambda k, t0, c: [(t0 * DEGREE, 0.0, 0.0, *(k * ENERGY * f for f in (0.5, 0.5 * c, 7.0 / 24.0 * c * c)))],
-    ),
-    RyckaertBellemans: ("dihedrals", 3, lambda *cs: [tuple(c * ENERGY for c in cs)]),
+
+def _cubic(term: Term, primitive: Primitive) -> bool:
+    return isinstance(primitive, Polynomial) and primitive.c4 is None
+
+
+def _quartic_angle(p: Polynomial) -> tuple:
+    """θ₀ and the five coefficients of powers of θ − θ₀."""
+    return p.q0 * DEGREE, 0.0, 0.0, *(p.powers.get(n, 0.0) * ENERGY for n in (2, 3, 4))
+
+
+def _cubic_bond(p: Polynomial) -> tuple:
+    """b₀, k and k_cub of k (d² + k_cub d³)."""
+    cubic = 0.0 if p.c3 is None else p.c3 / p.c2 / LENGTH
+    return p.q0 * LENGTH, p.c2 * (ENERGY / LENGTH**2), cubic
+
+
+def _bond_bond(p: Coupling) -> tuple:
+    return p.q0[0] * LENGTH, p.q0[1] * LENGTH, p.k[0] * BOND_K
+
+
+_FUNCTION = {
+    (BOND, Harmonic): ("bonds", 1, lambda p: (p.q0 * LENGTH, p.k * BOND_K)),
+    (BOND, Polynomial): ("bonds", 4, _cubic_bond),
+    (BOND, Morse): ("bonds", 3, lambda p: (p.q0 * LENGTH, p.depth * ENERGY, p.a / LENGTH)),
+    (ANGLE, Harmonic): ("angles", 1, lambda p: (p.q0 * DEGREE, p.k * ENERGY)),
+    (ANGLE, CosineHarmonic): ("angles", 2, lambda p: (p.q0 * DEGREE, p.k * ENERGY)),
+    (ANGLE, Polynomial): ("angles", 6, _quartic_angle),
+    ("bond-bond", Coupling): ("angles", 3, _bond_bond),
+    (ACROSS, Harmonic): ("angles", 5, lambda p: (0.0, 0.0, p.q0 * LENGTH, p.k * BOND_K)),  # and no harmonic angle
+    (PROPER, Fourier): ("dihedrals", 9, None),
+    (IMPROPER, Fourier): ("dihedrals", 4, None),  # the form of function 9; GROMACS reports the two apart
 }
-"""Section, function number, and the rows of parameters that sum to the term."""
+"""Section, function number, and columns of parameters."""
+ENGINE = Engine(
+    "gromacs",
+    {key: Cell(f"{section} {number}", columns) for key, (section, number, columns) in _FUNCTION.items()}
+    | {
+        (BOND, Polynomial): Cell("bonds 4, up to the cube", _cubic_bond, _cubic),
+        (VAN_DER_WAALS, TwelveSix): Cell("atomtypes, pairs; any mixing"),
+        (CHARGES, Charges): Cell("atoms, pairs", None, has_charges),
+    },
+)
 
 
 def texts(
@@ -86,10 +130,12 @@ def texts(
     Raises:
         ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
     """
-    one = select(system, index)
-    molecule, name = one.molecules[0], f"M{fingerprint(one)}"
-    pairs = nonbonded(one, "gromacs")
-    sections = _sections(one)
+    single = Single.of(system, index, ENGINE)
+    molecule, name = single.molecule, f"M{fingerprint(single.system)}"
+    pairs = single.nonbonded
+    sections = _sections(single)
+    if rows := _pairs(single):
+        sections["pairs"] = rows
     head = [f"; {line}" for line in comment(molecule, info)]
     xyz = coordinates(molecule, xyz)
     return {
@@ -99,41 +145,39 @@ def texts(
     }
 
 
-def _sections(one: MMSystem) -> dict[str, list[Row]]:
-    """Rows of all bonded terms, by section."""
+def _sections(single: Single) -> dict[str, list[Row]]:
+    """Rows of all bonded parts, by section."""
     sections: dict[str, list[Row]] = {"bonds": [], "angles": [], "dihedrals": []}
-    for bound in one.terms:
-        if isinstance(bound.term, PairTerm):
+    for part in single.parts:
+        section, function, columns = _FUNCTION[part.place, type(part.primitive)]
+        if columns is None:
+            sections[section] += _dihedrals(part, function)
             continue
-        if type(bound.term) in _FORMS:
-            section, function, form = _FORMS[type(bound.term)]
-            for atoms, row in zip(bound.tuples.idx.tolist(), bound.values.tolist(), strict=True):
-                sections[section] += [(tuple(atoms), function, parameters) for parameters in form(*row)]
-        elif (found := _dihedrals(bound)) is not None:
-            sections["dihedrals"] += found
-        else:
-            raise refusal(one.molecules[0], "gromacs", bound.term.name)
+        rows = part.rows(*columns(part.primitive))
+        if not np.isfinite(rows).all():
+            raise ExportError(
+                f"{single.molecule.name}: {part.term.name} has a cubic part without a quadratic one; format 'gromacs' "
+                "cannot express that; format 'system' can"
+            )
+        sections[section] += [(atoms, function, row) for atoms, row in zip(part.atoms, rows, strict=True)]
     stretched = {tuple(sorted(atoms)) for atoms, _, _ in sections["bonds"]}
     # a bond without energy is still a bond: exclusions follow from it
-    sections["bonds"] += [((i, j), 5, ()) for i, j in one.molecules[0].bonds.tolist() if (i, j) not in stretched]
+    sections["bonds"] += [((i, j), 5, ()) for i, j in single.molecule.bonds.tolist() if (i, j) not in stretched]
     return sections
 
 
-def _dihedrals(bound: Bound) -> list[Row] | None:
-    """Fourier series as rows of function 9, impropers as function 4 (one form; GROMACS reports them apart)."""
-    if (rows := series(bound)) is None:
-        return None
-    function = 4 if bound.term.kind is Kind.IMPROPER else 9
+def _dihedrals(part: Part, function: int) -> list[Row]:
+    """One row for each wave of each dihedral."""
     return [
         (tuple(atoms[a] for a in dihedral.atoms), function, (phase * DEGREE, k * ENERGY, n))
-        for atoms, row in zip(bound.tuples.idx.tolist(), rows, strict=True)
-        for dihedral in bound.term.coordinates
+        for atoms, row in zip(part.atoms, part.series(), strict=True)
+        for dihedral in part.coordinates
         for n, phase, k in row
     ]
 
 
 def _top(head: list[str], name: str, molecule: Molecule, pairs: Nonbonded) -> str:
-    rule = 3 if pairs.rule.mixing == "geometric" else 2
+    rule = 3 if pairs.rule == "geometric" else 2
     lines = [*head, "", "[ defaults ]", "; nbfunc  comb-rule  gen-pairs  fudgeLJ  fudgeQQ"]
     lines += [f"  1       {rule}          no         0.5      {FUDGE_QQ!r}", "", "; types, then the molecule"]
     lines += [f'#include "{STEM}.itp"'] * 2 + [""]
@@ -147,19 +191,21 @@ def _itp(head: list[str], name: str, types: list[str], body: list[str]) -> str:
 
 
 def _types(molecule: Molecule, name: str, pairs: Nonbonded) -> list[str]:
-    """One type an atom; pairs of types for a mixing rule that GROMACS lacks."""
+    """One type per atom; pairs of types for a mixing rule that GROMACS lacks."""
     rows = []
-    for kind, number, (sigma, epsilon) in zip(_kinds(molecule, name), molecule.numbers, pairs.lj.tolist(), strict=True):
+    for kind, number, (sigma, epsilon) in zip(
+        _kinds(molecule, name), molecule.numbers, pairs.wells.tolist(), strict=True
+    ):
         lj = (repr(sigma * LENGTH), repr(epsilon * ENERGY))
         rows.append((kind, str(number), repr(mass(number)), "0.0", "A", *lj))
-    lines = ["", "[ atomtypes ]", "; name  number  mass  charge  ptype  sigma [nm]  epsilon [kJ/mol]", *columns(rows)]
-    if pairs.rule.mixing not in ("lorentz-berthelot", "geometric"):
+    lines = ["", "[ atomtypes ]", "; name  number  mass  charge  ptype  sigma [nm]  epsilon [kJ/mol]", *aligned(rows)]
+    if pairs.rule not in ("lorentz-berthelot", "geometric"):
         i, j = np.triu_indices(molecule.n_atoms)
         kinds = _kinds(molecule, name)
         mixed = zip(i.tolist(), j.tolist(), pairs.pairs(np.stack([i, j], axis=1)).tolist(), strict=True)
         explicit = [(kinds[a], kinds[b], "1", repr(s * LENGTH), repr(e * ENERGY)) for a, b, (s, e) in mixed]
-        lines += ["", f"; {pairs.rule.mixing} mixing; with other molecules' atoms the topology's rule holds"]
-        lines += ["[ nonbond_params ]", *columns(explicit)]
+        lines += ["", f"; {pairs.rule or 'another'} mixing; with other molecules' atoms the topology's rule holds"]
+        lines += ["[ nonbond_params ]", *aligned(explicit)]
     return lines
 
 
@@ -167,23 +213,24 @@ def _molecule(molecule: Molecule, name: str, pairs: Nonbonded, sections: dict[st
     lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{name}  3", "", "[ atoms ]"]
     lines += ["; nr  type  resnr  residue  atom  cgnr  charge [e]  mass [u]"]
     rows = []
-    named = zip(_kinds(molecule, name), atom_names(molecule), pairs.charge.tolist(), molecule.numbers, strict=True)
+    named = zip(_kinds(molecule, name), atom_names(molecule), pairs.charges.tolist(), molecule.numbers, strict=True)
     for n, (kind, atom, charge, number) in enumerate(named, 1):
         rows.append((str(n), kind, "1", "LIG", atom, str(n), repr(charge), repr(mass(number))))
-    lines += columns(rows)
-    for section, found in (*sections.items(), ("pairs", _pairs(pairs))):
-        if found:
+    lines += aligned(rows)
+    for section, interactions in sections.items():
+        if interactions:
             lines += ["", f"[ {section} ]"]
-            for atoms, function, parameters in found:
+            for atoms, function, parameters in interactions:
                 lines.append(" ".join([*(f"{a + 1:4d}" for a in atoms), str(function), *map(repr, parameters)]))
     return lines
 
 
-def _pairs(pairs: Nonbonded) -> list[Row]:
+def _pairs(single: Single) -> list[Row]:
     """1-4 pairs with their Lennard-Jones written out; with their charges too unless `[ defaults ]` scale them right."""
-    if not (pairs.charge.any() or pairs.lj[:, 1].any()):
+    pairs, graph = single.nonbonded, single.topology
+    if not (pairs.charges.any() or pairs.wells[:, 1].any()):
         return []
-    atoms, charge = pairs.graph.pairs[pairs.graph.is14], pairs.charge.tolist()
+    atoms, charge = graph.pairs[graph.is14], pairs.charges.tolist()
     usual = math.isclose(pairs.scale_charge, FUDGE_QQ, rel_tol=1e-9)
     rows: list[Row] = []
     for (i, j), (sigma, epsilon) in zip(atoms.tolist(), pairs.pairs(atoms).tolist(), strict=True):

@@ -12,15 +12,12 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from espalike.chem import embed
-from espalike.export import STEM
-from espalike.export.classical import charges_and_wells, follow_from_bonds, scales14
-from espalike.export.lammps_styles import SECTIONS, Row, bonded
-from espalike.export.single import ExportError, facts, select
+from espalike.export.engine import CHARGES, VAN_DER_WAALS, Cell, Engine, has_charges, rule_of
+from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded
+from espalike.export.parts import STEM, Single, coordinates, facts
 from espalike.system import MMSystem
-from espalike.terms.base import PairTerm
-from espalike.terms.coulomb import Coulomb
-from espalike.terms.lennard_jones import LennardJones
+from espalike.terms.base import Term
+from espalike.terms.primitives import Charges, Primitive, TwelveSix
 from espalike.units import COULOMB
 
 QQR2E = 332.06371
@@ -28,6 +25,20 @@ QQR2E = 332.06371
 CUTOFF = 10_000.0
 """Cut-off [Å] that no molecule reaches."""
 _MIX = {"lorentz-berthelot": "arithmetic", "geometric": "geometric", "waldman-hagler": "sixthpower"}
+
+
+def _is_mixed(term: Term, primitive: Primitive) -> bool:
+    return rule_of(term) in _MIX
+
+
+ENGINE = Engine(
+    "lammps",
+    CELLS
+    | {
+        (VAN_DER_WAALS, TwelveSix): Cell("lj/cut; the three mixing rules", None, _is_mixed),
+        (CHARGES, Charges): Cell("coul/cut", None, has_charges),
+    },
+)
 _MARGIN = 5.0
 _TITLE = 200
 """Older LAMMPS reads no more than 255 characters of a line."""
@@ -78,47 +89,27 @@ def texts(
     Raises:
         ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
     """
-    one = select(system, index)
-    molecule = one.molecules[0]
-    mix = _mixing(one)
-    rows = bonded(one)
-    xyz = embed(molecule)[0] if xyz is None else np.asarray(xyz, dtype=np.float64)
-    if xyz.shape != (molecule.n_atoms, 3):
-        raise ExportError(f"{molecule.name}: expected coordinates of shape ({molecule.n_atoms}, 3), got {xyz.shape}")
-    said = [f"{key}: {' '.join(text.split())}" for key, text in facts(molecule, info).items()]
-    lj14, coulomb14 = scales14(one)
+    single = Single.of(system, index, ENGINE)
+    molecule, pairs = single.molecule, single.nonbonded
+    rows = bonded(single)
+    xyz = coordinates(molecule, xyz)
+    remarks = [f"{key}: {' '.join(text.split())}" for key, text in facts(molecule, info).items()]
     neighbours = max(2000, molecule.n_atoms)
     script = _SCRIPT.format(
-        head="\n".join(f"# {line}" for line in said),
+        head="\n".join(f"# {line}" for line in remarks),
         qqr2e=QQR2E,
         coulomb=COULOMB,
         dielectric=QQR2E / COULOMB,
         cutoff=CUTOFF,
-        mix=mix,
-        lj14=lj14,
-        coulomb14=coulomb14,
-        styles="".join(_style(name, found) for name, found in rows.items() if found),
+        mix=_MIX[pairs.rule or ""],
+        lj14=pairs.scale_lj,
+        coulomb14=pairs.scale_charge,
+        styles="".join(_style(name, category) for name, category in rows.items() if category),
         stem=STEM,
         neighbours=neighbours,
         page=10 * neighbours,
     )
-    return {".lmp": _data(one, rows, xyz, "; ".join(said)[:_TITLE]), ".in": script}
-
-
-def _mixing(one: MMSystem) -> str:
-    """The combining rule in LAMMPS's words, for pair terms that `lj/cut/coul/cut` has."""
-    molecule, mix = one.molecules[0], "arithmetic"
-    for bound in one.terms:
-        if not isinstance(bound.term, PairTerm):
-            continue
-        if type(bound.term) not in (LennardJones, Coulomb):
-            raise ExportError(
-                f"{molecule.name}: format 'lammps' cannot express {bound.term!r}; formats 'system', 'ffxml' can"
-            )
-        if type(bound.term) is LennardJones:
-            mix = _MIX[bound.term.mixing]
-        follow_from_bonds(molecule, bound, "lammps")
-    return mix
+    return {".lmp": _data(single, rows, xyz, "; ".join(remarks)[:_TITLE]), ".in": script}
 
 
 def _styles(rows: Iterable[Row]) -> list[str]:
@@ -130,23 +121,23 @@ def _style(name: str, rows: list[Row]) -> str:
     return f"{name.lower() + '_style':15} {' '.join(['hybrid', *styles] if len(styles) > 1 else styles)}\n"
 
 
-def _data(one: MMSystem, rows: dict[str, list[Row]], xyz: np.ndarray, title: str) -> str:
+def _data(single: Single, rows: dict[str, list[Row]], xyz: np.ndarray, title: str) -> str:
     """The data file; its first line is free text."""
     from rdkit.Chem import GetPeriodicTable
 
-    molecule, (charges, wells) = one.molecules[0], charges_and_wells(one)
+    molecule, charges, wells = single.molecule, single.nonbonded.charges, single.nonbonded.wells
     kinds = [(z, *well) for z, well in zip(molecule.numbers.tolist(), wells.tolist(), strict=True)]
     known = {kind: n for n, kind in enumerate(dict.fromkeys(kinds), 1)}
-    types = {name: _types(found) for name, found in rows.items()}
+    types = {name: _types(category) for name, category in rows.items()}
     low, high = xyz.min(axis=0) - _MARGIN, xyz.max(axis=0) + _MARGIN
     table = GetPeriodicTable()
     lines = [
         title,
         "",
         f"{molecule.n_atoms} atoms",
-        *(f"{len(found)} {name.lower()}s" for name, found in rows.items()),
+        *(f"{len(category)} {name.lower()}s" for name, category in rows.items()),
         f"{len(known)} atom types",
-        *(f"{len(found)} {name.lower()} types" for name, found in types.items()),
+        *(f"{len(every)} {name.lower()} types" for name, every in types.items()),
         *(f"{a!r} {b!r} {axis}lo {axis}hi" for a, b, axis in zip(low.tolist(), high.tolist(), "xyz", strict=True)),
         *_section("Masses", (f"{n} {table.GetAtomicWeight(z)!r}" for (z, _, _), n in known.items())),
         *_section("Pair Coeffs # lj/cut/coul/cut", (f"{n} {e!r} {s!r}" for (_, s, e), n in known.items())),
@@ -158,9 +149,9 @@ def _data(one: MMSystem, rows: dict[str, list[Row]], xyz: np.ndarray, title: str
         "Atoms # full",
         (f"{n} 1 {known[kind]} {q!r} {x!r} {y!r} {z!r}" for n, (kind, q, (x, y, z)) in enumerate(places, 1)),
     )
-    for name, found in rows.items():
+    for name, category in rows.items():
         lines += _section(
-            f"{name}s", (f"{n} {types[name][row.type]} {_ids(row.atoms)}" for n, row in enumerate(found, 1))
+            f"{name}s", (f"{n} {types[name][row.type]} {_ids(row.atoms)}" for n, row in enumerate(category, 1))
         )
     return "\n".join(lines) + "\n"
 

@@ -10,22 +10,31 @@ gives them one, too, but given charges may differ between them, and then there i
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from espalike.export.classical import Series, charges_and_wells, coefficients, follow_from_bonds, scales14, series
-from espalike.export.single import ExportError, facts, select
+from espalike.export.engine import (
+    ANGLE,
+    BOND,
+    CHARGES,
+    IMPROPER,
+    PROPER,
+    VAN_DER_WAALS,
+    Cell,
+    Engine,
+    has_charges,
+    rule_of,
+)
+from espalike.export.parts import ExportError, Series, Single, facts
 from espalike.export.smirks import WholeMolecule, elements
 from espalike.system import MMSystem
-from espalike.terms.angle import HarmonicAngle
-from espalike.terms.base import PairTerm
-from espalike.terms.bond import HarmonicBond
-from espalike.terms.coulomb import Coulomb
-from espalike.terms.lennard_jones import LennardJones
-from espalike.topology import Topology, enumerate_tuples
+from espalike.terms.base import Term
+from espalike.terms.primitives import Charges, Fourier, Harmonic, Primitive, TwelveSix
+from espalike.topology import Topology
 from espalike.tuples import Kind
 from espalike.units import convert
 
@@ -57,6 +66,24 @@ _ELECTROSTATICS = {
 _Atoms = tuple[int, ...]
 
 
+def _is_lorentz_berthelot(term: Term, primitive: Primitive) -> bool:
+    return rule_of(term) == "lorentz-berthelot"
+
+
+ENGINE = Engine(
+    "offxml",
+    {
+        (BOND, Harmonic): Cell("Bonds, one per bond"),
+        (ANGLE, Harmonic): Cell("Angles, one per angle"),
+        (PROPER, Fourier): Cell("ProperTorsions"),
+        (IMPROPER, Fourier): Cell("ImproperTorsions"),
+        (VAN_DER_WAALS, TwelveSix): Cell("vdW, Lorentz–Berthelot", None, _is_lorentz_berthelot),
+        (CHARGES, Charges): Cell("LibraryCharges", None, has_charges),
+    },
+    once=frozenset({BOND, ANGLE, VAN_DER_WAALS, CHARGES}),
+)
+
+
 def texts(
     system: MMSystem,
     index: int | None = None,
@@ -79,40 +106,23 @@ def to_offxml(system: MMSystem, index: int | None = None, info: Mapping[str, str
         ExportError: when the system is not fit for export, a term cannot be expressed in this format, or parameters
             differ between atoms that a SMIRKS cannot tell apart.
     """
-    one = select(system, index)
-    molecule = one.molecules[0]
-    _refuse(one)
-    patterns, graph = WholeMolecule(molecule), enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+    single = Single.of(system, index, ENGINE)
+    molecule, graph = single.molecule, single.topology
+    patterns = WholeMolecule(molecule)
     root = ET.Element("SMIRNOFF", version="0.3", aromaticity_model="OEAroModel_MDL")
     lines = [f"    {key}: {re.sub('-(?=-)', '- ', text)}" for key, text in facts(molecule, info).items()]
     root.append(ET.Comment("\n".join(["", *lines, "  "])))
     bonds = ET.SubElement(root, "Bonds", {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS})
-    _harmonic(bonds, one, patterns, Kind.BOND, graph.bonds.tolist())
+    _harmonic(bonds, single, patterns, BOND, graph.bonds.tolist())
     angles = ET.SubElement(root, "Angles", {"version": "0.3", "potential": "harmonic"})
-    _harmonic(angles, one, patterns, Kind.ANGLE, graph.angles.tolist())
+    _harmonic(angles, single, patterns, ANGLE, graph.angles.tolist())
     propers = ET.SubElement(root, "ProperTorsions", {"version": "0.4", **_FOURIER, **_BOND_ORDERS})
-    _torsions(propers, one, patterns, Kind.PROPER, _paths_of_four(graph))
+    _torsions(propers, single, patterns, PROPER, _paths_of_four(graph))
     impropers = ET.SubElement(root, "ImproperTorsions", {"version": "0.3", **_FOURIER})
-    _torsions(impropers, one, patterns, Kind.IMPROPER, graph.impropers.tolist())
-    _nonbonded(root, one, patterns)
+    _torsions(impropers, single, patterns, IMPROPER, graph.impropers.tolist())
+    _nonbonded(root, single, patterns)
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
-
-
-def _refuse(one: MMSystem) -> None:
-    """Terms that SMIRNOFF has no section for, and pairs that do not follow from the bonds."""
-    molecule = one.molecules[0]
-    for bound in one.terms:
-        term = bound.term
-        known = type(term) in (HarmonicBond, HarmonicAngle, Coulomb) or series(bound) is not None
-        if type(term) is LennardJones:
-            known = term.mixing == "lorentz-berthelot"
-        if not known:
-            raise ExportError(
-                f"{molecule.name}: format 'offxml' cannot express {term!r}; formats 'system', 'ffxml' can"
-            )
-        if isinstance(term, PairTerm):
-            follow_from_bonds(molecule, bound, "offxml")
 
 
 def _key(kind: Kind, atoms: Iterable[int]) -> _Atoms:
@@ -161,21 +171,22 @@ def _rows(
         ET.SubElement(section, tag, head | columns(members[0], mean))
 
 
-def _harmonic(section: ET.Element, one: MMSystem, patterns: WholeMolecule, kind: Kind, tuples) -> None:
+def _harmonic(section: ET.Element, single: Single, patterns: WholeMolecule, place: str, tuples) -> None:
     """Bonds or angles ½ k (q − q₀)²."""
+    kind = Kind.BOND if place == BOND else Kind.ANGLE
     values = {_key(kind, atoms): np.array([0.0, 1.0]) for atoms in tuples}  # k = 0 where there is no term
     seen = set()
-    for bound in one.terms:
-        if bound.term.kind is kind:
-            for atoms, found in zip(bound.tuples.idx.tolist(), bound.values.numpy(), strict=True):
+    for part in single.parts:
+        if part.place == place and isinstance(part.primitive, Harmonic):
+            for atoms, row in zip(part.atoms, part.rows(part.primitive.k, part.primitive.q0), strict=True):
                 key = _key(kind, atoms)
                 if key in seen:  # the last match alone would count
                     raise ExportError(
-                        f"{patterns.molecule.name}: {bound.term.name} lists {elements(patterns.molecule, key)} twice; "
+                        f"{patterns.molecule.name}: {part.term.name} lists {elements(patterns.molecule, key)} twice; "
                         "format 'offxml' cannot express that; format 'system' can"
                     )
                 seen.add(key)
-                values[key] = found
+                values[key] = np.array(row)
     if kind is Kind.BOND:
         _rows(
             section, "Bond", patterns, kind, values,
@@ -192,29 +203,40 @@ def _degrees(angle: float) -> str:
     return f"{convert(angle, 'radian', 'degree')!r}{DEGREE}"
 
 
-def _torsions(section: ET.Element, one: MMSystem, patterns: WholeMolecule, kind: Kind, tuples) -> None:
+def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, place: str, tuples) -> None:
     """Fourier series; rows on the same atoms are added up, since SMIRNOFF uses the last match only.
 
-    The toolkit wants a row for each proper torsion, also about linear centres, where there is no term.
+    The toolkit requires a row for each proper torsion, also about linear centres, where there is no term.
     """
+    kind = Kind.PROPER if place == PROPER else Kind.IMPROPER
     rows: dict[_Atoms, Series] = {_key(kind, atoms): [] for atoms in tuples}
-    for bound in one.terms:
-        if bound.term.kind is kind:
-            for atoms, found in zip(bound.tuples.idx.tolist(), series(bound) or [], strict=True):
-                rows.setdefault(_key(kind, atoms), []).extend(found)
-    periods = max((n for found in rows.values() for n, _, _ in found), default=1)
-    values = {atoms: np.hstack(coefficients(found, periods)) for atoms, found in rows.items()}
+    for part in single.parts:
+        if part.place == place:
+            for atoms, series in zip(part.atoms, part.series(), strict=True):
+                rows.setdefault(_key(kind, atoms), []).extend(series)
+    periods = max((n for series in rows.values() for n, _, _ in series), default=1)
+    values = {atoms: _coefficients(series, periods) for atoms, series in rows.items()}
     # An improper is three dihedrals, and SMIRNOFF divides its k by three (idivf "auto")
     factor, divisor = (3.0, None) if kind is Kind.IMPROPER else (1.0, "1.0")
 
     def columns(atoms: _Atoms, mean: list[float]) -> dict[str, str]:
-        found: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for m, (n, phase, k) in enumerate(rows[atoms] or [(1, 0.0, 0.0)], 1):
-            found |= {f"periodicity{m}": str(n), f"phase{m}": _degrees(phase), f"k{m}": f"{k * factor!r}{ENERGY}"}
-            found |= {f"idivf{m}": divisor} if divisor else {}
-        return found
+            texts |= {f"periodicity{m}": str(n), f"phase{m}": _degrees(phase), f"k{m}": f"{k * factor!r}{ENERGY}"}
+            texts |= {f"idivf{m}": divisor} if divisor else {}
+        return texts
 
     _rows(section, "Improper" if kind is Kind.IMPROPER else "Proper", patterns, kind, values, columns)
+
+
+def _coefficients(series: Series, periods: int) -> np.ndarray:
+    """Constant, cosine and sine coefficients of a series, periodicities 1 to `periods`, shape `(1 + 2 periods,)`."""
+    cosine, sine = np.zeros(periods + 1), np.zeros(periods + 1)
+    for n, phase, k in series:
+        cosine[0] += k
+        cosine[n] += k * math.cos(phase)
+        sine[n] += k * math.sin(phase)
+    return np.hstack([cosine, sine[1:]])
 
 
 def _paths_of_four(graph: Topology) -> list[_Atoms]:
@@ -227,14 +249,15 @@ def _paths_of_four(graph: Topology) -> list[_Atoms]:
     return [path for path in paths if len(set(path)) == 4]
 
 
-def _nonbonded(root: ET.Element, one: MMSystem, patterns: WholeMolecule) -> None:
-    (charges, wells), (lj14, coulomb14) = charges_and_wells(one), scales14(one)
-    section = ET.SubElement(root, "vdW", {**_VDW, **_SCALES, "scale14": repr(lj14)})
+def _nonbonded(root: ET.Element, single: Single, patterns: WholeMolecule) -> None:
+    pairs = single.nonbonded
+    charges, wells = pairs.charges, pairs.wells
+    section = ET.SubElement(root, "vdW", {**_VDW, **_SCALES, "scale14": repr(pairs.scale_lj)})
     _rows(
         section, "Atom", patterns, Kind.ATOM, {(a,): well for a, well in enumerate(wells)},
         lambda _, v: {"sigma": f"{v[0]!r}{LENGTH}", "epsilon": f"{v[1]!r}{ENERGY}"},
     )  # fmt: skip
-    ET.SubElement(root, "Electrostatics", {**_ELECTROSTATICS, **_SCALES, "scale14": repr(coulomb14)})
+    ET.SubElement(root, "Electrostatics", {**_ELECTROSTATICS, **_SCALES, "scale14": repr(pairs.scale_charge)})
     section = ET.SubElement(root, "LibraryCharges", {"version": "0.3"})
     _rows(
         section, "LibraryCharge", patterns, Kind.ATOM, {(a,): charges[a : a + 1] for a in range(len(charges))},

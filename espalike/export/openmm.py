@@ -6,69 +6,81 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from espalike.export.recipes import bonded, exceptions, pair14, pair_force, pair_terms, particles, up_to_14
-from espalike.export.single import facts, select
+from espalike.export.engine import Cell, Engine, has_expression
+from espalike.export.pairs import exceptions, pair14, pair_force, particles, split, up_to_14
+from espalike.export.parts import Nonbonded, Single, facts
+from espalike.export.recipes import TORSIONS, bonded, cells
 from espalike.system import Bound, MMSystem
-from espalike.terms.base import PairTerm
 
 if TYPE_CHECKING:
     import openmm
 
+ENGINE = Engine("system", cells("{}", "custom force"), Cell("custom force", None, has_expression), frozenset())
 
-def to_openmm(system: MMSystem, index: int | None = None, by_term: bool = False) -> openmm.System:
+
+def to_openmm(
+    system: MMSystem, index: int | None = None, by_term: bool = False, torsions: str = "native"
+) -> openmm.System:
     """An `openmm.System` of one molecule: particles in input order, no constraints, no cut-off.
 
-    Bonded terms are forces named after the term, in a force group of their own (the term's position in
-    `system.terms`); couplings on the same tuples share a force, named after all of them, unless `by_term`.
-    Lennard-Jones and Coulomb share one `NonbondedForce` in the group of the first of them. Another pair term is two
-    forces in one group: all pairs beyond 1-4, and the 1-4 pairs (named after the term and `14`).
+    Harmonic bonds, harmonic angles and Fourier series are rows of one `HarmonicBondForce`, `HarmonicAngleForce` and
+    `PeriodicTorsionForce`, 12-6 and Coulomb of one `NonbondedForce`; a class I force field has these four forces. What
+    OpenMM has no force for becomes custom forces; couplings on the same tuples share one. Another pair term is two
+    forces: all pairs beyond 1-4, and the 1-4 pairs (named after the term and `14`). Forces carry the names of their
+    terms, joined by `+`, and the first term's position in `system.terms` as force group.
 
     Args:
         system: parametrized molecules.
         index: which molecule; may be left out if there is one.
-        by_term: whether every bonded term is to be a force of its own, for energies by term; slower for class II.
+        by_term: whether bonded terms must not share forces, for energies by term.
+        torsions: `native`, or `custom`: cosine series as one polynomial in cos φ per torsion in a `CustomTorsionForce`.
 
     Raises:
         ExportError: when the system is not fit for export (see `select`) or a pair term states no combining rule.
+        ValueError: for another value of `torsions`.
     """
     import openmm
     from openmm.app.element import Element
 
     from espalike.export.ffxml_script import espalike_extend
 
-    one = select(system, index)
+    if torsions not in TORSIONS:
+        raise ValueError(f"torsions={torsions!r}: expected one of {', '.join(map(repr, TORSIONS))}")
+    single = Single.of(system, index, ENGINE)
+    one = single.system
     result = openmm.System()
     for number in one.numbers.tolist():
         result.addParticle(Element.getByAtomicNumber(number).mass)
     itself = [list(range(len(one.numbers)))]
-    pairs = [bound for bound in one.terms if isinstance(bound.term, PairTerm)]
-    lj, coulomb, others = pair_terms(one.terms)
-    for group, made in bonded(one.terms, by_term):
+    lj, coulomb, others = split(one.terms)
+    for group, made in bonded(single.parts, by_term, torsions):
         espalike_extend(result, made, itself).setForceGroup(group)
     for group, bound in enumerate(one.terms):
         if bound in others:
-            force = _custom_pairs(bound, pairs, len(one.numbers))
+            force = _custom_pairs(bound, single.pair_terms, len(one.numbers))
             force.setForceGroup(group)
             result.addForce(force)
             espalike_extend(result, pair14(bound), itself).setForceGroup(group)
     native = [(group, bound) for group, bound in enumerate(one.terms) if bound is lj or bound is coulomb]
     if native:
-        force = _nonbonded_force(pairs, len(one.numbers))
+        force = _nonbonded_force(single.pair_terms, len(one.numbers))
         force.setForceGroup(native[0][0])
         force.setName("+".join(bound.term.name for _, bound in native))
         result.addForce(force)
     return result
 
 
-def to_system_xml(system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None) -> str:
-    """`to_openmm` serialized, with provenance in a comment at the end (OpenMM wants the first tag to be the system).
+def to_system_xml(
+    system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None, torsions: str = "native"
+) -> str:
+    """`to_openmm` serialized, with provenance in a comment at the end (OpenMM requires the system to be the first tag).
 
     Raises:
-        ExportError: see `to_openmm`.
+        ExportError, ValueError: see `to_openmm`.
     """
     import openmm
 
-    result = to_openmm(system, index)
+    result = to_openmm(system, index, torsions=torsions)
     molecule = system.molecules[index or 0]
     lines = [re.sub("-(?=-)", "- ", f"  {key}: {text}") for key, text in facts(molecule, info).items()]
     return "\n".join([openmm.XmlSerializer.serialize(result).rstrip(), "<!--", *lines, "-->", ""])
@@ -86,13 +98,13 @@ def _custom_pairs(bound: Bound, pairs: list[Bound], n_atoms: int) -> openmm.Cust
 
 
 def _nonbonded_force(pairs: list[Bound], n_atoms: int) -> openmm.NonbondedForce:
-    """Lennard-Jones and Coulomb as one force; pairs up to three bonds apart become exceptions."""
+    """12-6 and Coulomb as one force; pairs up to three bonds apart become exceptions."""
     import openmm
 
-    lj, coulomb, _ = pair_terms(pairs)
+    lj, coulomb, _ = split(pairs)
     force = openmm.NonbondedForce()
     force.setNonbondedMethod(openmm.NonbondedForce.NoCutoff)
-    for charge, sigma, epsilon in particles(lj, coulomb, n_atoms):
+    for charge, sigma, epsilon in particles(Nonbonded(lj, coulomb, n_atoms)):
         force.addParticle(charge, sigma, epsilon)
     for (i, j), values in exceptions(pairs, n_atoms):
         force.addException(i, j, *values)

@@ -12,7 +12,7 @@ from rdkit import Chem
 
 from espalike.chem import to_rdkit
 from espalike.chem.molecule import Molecule
-from espalike.export.single import ExportError
+from espalike.export.parts import ExportError
 
 _MAX_MATCHES = 100_000
 

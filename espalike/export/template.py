@@ -29,7 +29,7 @@ import numpy as np
 
 from espalike import chem
 from espalike.chem.molecule import Molecule
-from espalike.export.script import MIXED
+from espalike.export.pairs import MIXED
 from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
 
 if TYPE_CHECKING:

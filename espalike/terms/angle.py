@@ -1,11 +1,11 @@
 """Angle bending, and the Urey–Bradley distance across an angle."""
 
-import torch
 from torch import Tensor
 
 from espalike.geometry import Angle, Distance
 from espalike.terms import priors
-from espalike.terms.base import ANGLE, LENGTH, REVERSAL_3, Param, Term, expanded, harmonic, powers
+from espalike.terms.base import REVERSAL_3, Param, Term
+from espalike.terms.primitives import CosineHarmonic, Harmonic, Polynomial, Primitive
 from espalike.tuples import Kind
 
 K = Param("k", "kcal/mol", mean=110.0, std=0.3, link="positive")
@@ -23,88 +23,42 @@ class HarmonicAngle(_Angle):
     """½ k (θ − θ₀)²."""
 
     params = (K, THETA0)
-    expression = "0.5*k*(theta-theta0)^2"
-    native = "HarmonicAngleForce"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (theta,), (k, theta0) = q, p
-        return 0.5 * k * (theta - theta0) ** 2
-
-    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As in `Term.slopes`."""
-        (theta,), (k, theta0) = q, p
-        return harmonic(theta - theta0, k)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return powers(q[0] - ANGLE, 2)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One harmonic."""
         k, theta0 = p
-        return expanded(theta0 - ANGLE, 0.5 * k)
+        return (Harmonic(0, k, theta0),)
 
 
 class QuarticAngle(_Angle):
     """½ k d² (1 + c d + 7/12 c² d²), d = θ − θ₀: class II's quartic angle, with one minimum whatever c.
 
-    The quartic coefficient is tied to the cubic one as in `QuarticBond`; c may have either sign.
+    The quartic coefficient is tied to the cubic one in the same way as in `QuarticBond`; c may have either sign.
     """
 
     params = (K, THETA0, Param("c", "1/radian", mean=0.0, std=0.3, link="range(-2,2)"))
-    expression = "0.5*k*d^2*(1+c*d+7/12*(c*d)^2); d=theta-theta0"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (theta,), (k, theta0, c) = q, p
-        d = theta - theta0
-        cd = c * d
-        return 0.5 * k * d * d * (1.0 + cd + 7.0 / 12.0 * cd * cd)
-
-    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As in `Term.slopes`."""
-        (theta,), (k, theta0, c) = q, p
-        d = theta - theta0
-        cd, kd = c * d, k * d
-        slope = kd * (1.0 + 1.5 * cd + 7.0 / 6.0 * cd * cd)
-        return 0.5 * kd * d * (1.0 + cd + 7.0 / 12.0 * cd * cd), (slope,)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return powers(q[0] - ANGLE, 4)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One polynomial."""
         k, theta0, c = p
-        return expanded(theta0 - ANGLE, 0.5 * k, 0.5 * k * c, 7.0 / 24.0 * k * c * c)
+        return (Polynomial(0, theta0, 0.5 * k, 0.5 * k * c, 7.0 / 24.0 * k * c * c),)
 
 
 class CosineAngle(_Angle):
-    """½ k (cos θ − cos θ₀)², as in GROMOS-96: smooth at a straight angle."""
+    """½ k (cos θ − cos θ₀)², the angle of GROMOS-96: smooth at a straight angle."""
 
     params = (K, THETA0)
-    expression = "0.5*k*(cos(theta)-cos(theta0))^2"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (theta,), (k, theta0) = q, p
-        return 0.5 * k * (torch.cos(theta) - torch.cos(theta0)) ** 2
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return powers(torch.cos(q[0]), 2)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One harmonic in the cosine."""
         k, theta0 = p
-        return expanded(torch.cos(theta0), 0.5 * k)
+        return (CosineHarmonic(0, k, theta0),)
 
 
 class LinearMixtureAngle(_Angle):
     """½ k₁ (θ − c₁)² + ½ k₂ (θ − c₂)² with fixed centres: a harmonic angle that is linear in its parameters.
 
-    Source as for `LinearMixtureBond`.
+    Source: see `LinearMixtureBond`.
     """
 
     centres = priors.ANGLE_CENTRES
@@ -112,22 +66,10 @@ class LinearMixtureAngle(_Angle):
         Param("k1", "kcal/mol", mean=priors.angle_mixture_low, std=0.3, link="positive"),
         Param("k2", "kcal/mol", mean=priors.angle_mixture_high, std=0.3, link="positive"),
     )
-    expression = f"0.5*k1*(theta-{centres[0]!r})^2+0.5*k2*(theta-{centres[1]!r})^2"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (theta,), (k1, k2) = q, p
-        low, high = self.centres
-        return 0.5 * k1 * (theta - low) ** 2 + 0.5 * k2 * (theta - high) ** 2
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        low, high = self.centres
-        return 0.5 * (q[0] - low) ** 2, 0.5 * (q[0] - high) ** 2
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        return p
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """Two harmonics."""
+        return tuple(Harmonic(0, k, centre) for k, centre in zip(p, self.centres, strict=True))
 
 
 class UreyBradley(Term):
@@ -141,18 +83,8 @@ class UreyBradley(Term):
         Param("k", "kcal/mol/angstrom**2", mean=20.0, std=0.4, link="positive"),
         Param("r0", "angstrom", mean=priors.distance_13, std=0.05, link="positive", shifts=True),
     )
-    expression = "0.5*k*(r-r0)^2"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (r,), (k, r0) = q, p
-        return 0.5 * k * (r - r0) ** 2
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return powers(q[0] - LENGTH, 2)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One harmonic."""
         k, r0 = p
-        return expanded(r0 - LENGTH, 0.5 * k)
+        return (Harmonic(0, k, r0),)

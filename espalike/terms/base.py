@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from espalike.geometry import Coordinate
+from espalike.terms.primitives import Expression, Primitive, differentiated, total_energy, total_slopes
 from espalike.tuples import Kind
 
 Prior = Callable[[Tensor, Tensor], Tensor]
@@ -46,7 +45,7 @@ class Param:
         link: how raw network output becomes a value: `positive`, `free`, `range(lo,hi)`; see `espalike.nn.links`.
         shifts: whether another level of theory may shift it in training (equilibrium geometry); dropped at inference.
         borrows: whose value it takes where the force field has such a term; otherwise it is learned like any other.
-        universal: one learned value for the whole force field instead of one a tuple.
+        universal: one learned value for the whole force field instead of one per tuple.
     """
 
     name: str
@@ -108,43 +107,21 @@ def is_group(ops: tuple[Op, ...], n_columns: int) -> bool:
     )
 
 
-def harmonic(d: Tensor, k: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """½ k d² and its derivative by d."""
-    slope = k * d
-    return 0.5 * slope * d, (slope,)
-
-
-LENGTH, ANGLE = 1.4, 2.0
-"""What powers of a length [Å] or an angle [rad] are about: any value would do, one nearby loses fewer digits."""
-
-
-def powers(d: Tensor, highest: int) -> tuple[Tensor, ...]:
-    """d, d², … up to a power."""
-    return tuple(d**n for n in range(1, highest + 1))
-
-
-def expanded(s: Tensor, *c: Tensor) -> tuple[Tensor, ...]:
-    """Coefficients of d, d², … in Σₙ cₙ (d − s)ⁿ, n = 2, 3, …; the constant is left out."""
-    return tuple(
-        sum((math.comb(n, m) * (-s) ** (n - m) * k for n, k in enumerate(c, 2) if n >= m), torch.zeros_like(s))
-        for m in range(1, len(c) + 2)
-    )
-
-
 class Term(ABC):
     """A functional form over tuples of one kind. A new form subclasses this and fills in the class attributes.
 
-    Energy is a function of internal coordinates and parameters; forces follow from Wilson B rows.
+    A form states itself by `primitives`: its energy, its slopes and its exports follow from them. A form that no
+    primitive has gives `energy` and `expression` instead. Forces follow from slopes and Wilson B rows.
 
     Attributes:
         kind: tuples the energy is summed over.
         param_kind: tuples the parameters belong to; differs from `kind` for pair terms (`Kind.ATOM`).
-        coordinates: internal coordinates of a tuple, the `q` of `energy`.
+        coordinates: internal coordinates of a tuple.
+        q_names: their names, which `expression` uses.
         symmetry: operations that map a tuple onto the same physical tuple.
         params: parameters, in column order.
-        expression: energy [kcal/mol] in OpenMM's expression syntax in q names and parameter names.
-        q_names: names of the coordinates in the expression.
-        native: OpenMM force class that has this form, or None.
+        expression: of a form without primitives: energy [kcal/mol] in OpenMM's expression syntax, in the names of
+            coordinates and parameters.
         scale14: factor on pairs three bonds apart (pair terms).
     """
 
@@ -154,59 +131,71 @@ class Term(ABC):
     q_names: ClassVar[tuple[str, ...]]
     symmetry: ClassVar[tuple[Op, ...]]
     params: tuple[Param, ...]
-    expression: ClassVar[str]
-    native: ClassVar[str | None] = None
+    expression: ClassVar[str] = ""
     scale14: float = 1.0
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        for name in ("slopes", "basis", "coefficients"):
-            if "energy" in cls.__dict__ and name not in cls.__dict__:
-                setattr(cls, name, getattr(Term, name))  # a parent's belong to the parent's energy
+        if "primitives" in cls.__dict__:
+            _derive(cls)
+        elif "energy" in cls.__dict__:  # a parent's primitives and slopes belong to the parent's energy
+            cls.primitives = Term.primitives  # type: ignore[method-assign]
+            if "slopes" not in cls.__dict__:
+                cls.slopes = Term.slopes  # type: ignore[method-assign]
         if "params" not in cls.__dict__:
             return
         if "param_kind" not in cls.__dict__ and not hasattr(cls, "param_kind"):
             cls.param_kind = cls.kind
         if not is_group(cls.symmetry, len(cls.params)):
             raise TypeError(f"{cls.__name__}.symmetry is not a group on {len(cls.params)} parameter columns")
+        if cls.energy is Term.energy:
+            raise TypeError(f"{cls.__name__} states neither `primitives` nor `energy`")
 
     @property
     def name(self) -> str:
         """Name in tables and files: the class name."""
         return type(self).__name__
 
-    @abstractmethod
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """The primitives that the form is the sum of.
+
+        Args:
+            p: parameters by column, of any one shape; those of a pair term are combined already.
+        """
+        names = [param.name for param in self.params] if self.kind is self.param_kind else []
+        values = dict(zip(names, p, strict=bool(names)))  # those of pairs are what `combining` defines
+        return (Expression(self.q_names, lambda q: self.energy(q, p), self.expression, values),)
+
     def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol] of each tuple, shape `(K, T)`, from coordinates `(K, T)` and parameters `(T,)`."""
+        """Energy [kcal/mol] of each tuple, shape `(T, K)`, from coordinates `(T, K)` and parameters `(T, 1)`."""
+        raise NotImplementedError
 
     def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Energy [kcal/mol] and its derivatives by the coordinates, each `(K, T)`, as functions of the parameters.
+        """Energy [kcal/mol] and its derivatives by the coordinates, each `(T, K)`, as functions of the parameters.
 
-        By autograd; a form that trains often may give them in closed form, which is several times faster.
+        The primitives' closed forms where the form states primitives; else by autograd, which is several times slower.
         """
-        graph = torch.is_grad_enabled()
-        with torch.enable_grad():
-            leaves = tuple(value.detach().requires_grad_() for value in q)
-            u = self.energy(leaves, p)
-            slopes = torch.autograd.grad(u.sum(), leaves, create_graph=graph)
-        return (u, slopes) if graph else (u.detach(), slopes)
-
-    @property
-    def is_linear(self) -> bool:
-        """Whether the energy is linear in `coefficients`."""
-        return type(self).coefficients is not Term.coefficients
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Functions of the coordinates alone, each `(T, K)`, that the energy is a sum of, up to what does not depend
-        on the coordinates: Σ `coefficients` × `basis`. Empty for a form that is not linear in this sense."""
-        return ()
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Their coefficients, functions of the parameters alone, each `(T,)`."""
-        return ()
+        return differentiated(lambda leaves: self.energy(leaves, p), q)
 
     def __repr__(self) -> str:
         return f"{self.name}()"
+
+
+def _derive(cls: type[Term]) -> None:
+    """Give a class the energy and the slopes of the primitives that it states, unless it states these itself."""
+    primitives = cls.primitives
+
+    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
+        """Energy [kcal/mol] of each tuple, the sum over the primitives."""
+        return total_energy(primitives(self, p), q)
+
+    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Energy and its derivatives by the coordinates, sums over the primitives."""
+        return total_slopes(primitives(self, p), q)
+
+    for function in (energy, slopes):
+        if function.__name__ not in cls.__dict__:
+            setattr(cls, function.__name__, function)
 
 
 LEARNED = "learned"

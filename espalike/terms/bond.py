@@ -5,7 +5,8 @@ from torch import Tensor
 
 from espalike.geometry import Distance
 from espalike.terms import priors
-from espalike.terms.base import LENGTH, REVERSAL_2, Param, Term, expanded, harmonic, powers
+from espalike.terms.base import REVERSAL_2, Param, Term
+from espalike.terms.primitives import Harmonic, Morse, Polynomial, Primitive
 from espalike.tuples import Kind
 
 K = Param("k", "kcal/mol/angstrom**2", mean=700.0, std=0.3, link="positive")
@@ -23,27 +24,11 @@ class HarmonicBond(_Bond):
     """½ k (r − r₀)²."""
 
     params = (K, R0)
-    expression = "0.5*k*(r-r0)^2"
-    native = "HarmonicBondForce"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (r,), (k, r0) = q, p
-        return 0.5 * k * (r - r0) ** 2
-
-    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As in `Term.slopes`."""
-        (r,), (k, r0) = q, p
-        return harmonic(r - r0, k)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return powers(q[0] - LENGTH, 2)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One harmonic."""
         k, r0 = p
-        return expanded(r0 - LENGTH, 0.5 * k)
+        return (Harmonic(0, k, r0),)
 
 
 class QuarticBond(_Bond):
@@ -54,43 +39,22 @@ class QuarticBond(_Bond):
     """
 
     params = (K, R0, Param("a", "1/angstrom", mean=2.0, std=0.2, link="positive"))
-    expression = "0.5*k*d^2*(1-a*d+7/12*(a*d)^2); d=r-r0"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (r,), (k, r0, a) = q, p
-        d = r - r0
-        ad = a * d
-        return 0.5 * k * d * d * (1.0 - ad + 7.0 / 12.0 * ad * ad)
-
-    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As in `Term.slopes`."""
-        (r,), (k, r0, a) = q, p
-        d = r - r0
-        ad, kd = a * d, k * d
-        slope = kd * (1.0 - 1.5 * ad + 7.0 / 6.0 * ad * ad)
-        return 0.5 * kd * d * (1.0 - ad + 7.0 / 12.0 * ad * ad), (slope,)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return powers(q[0] - LENGTH, 4)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One polynomial."""
         k, r0, a = p
-        return expanded(r0 - LENGTH, 0.5 * k, -0.5 * k * a, 7.0 / 24.0 * k * a * a)
+        return (Polynomial(0, r0, 0.5 * k, -0.5 * k * a, 7.0 / 24.0 * k * a * a),)
 
 
 class MorseBond(_Bond):
     """D (1 − e^(−a (r − r₀)))², a = √(k / 2D) (P. M. Morse, Phys. Rev. 34 (1929) 57); k is the curvature at r₀."""
 
     params = (K, R0, Param("depth", "kcal/mol", mean=100.0, std=0.2, link="positive"))
-    expression = "depth*(1-exp(-sqrt(0.5*k/depth)*(r-r0)))^2"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (r,), (k, r0, depth) = q, p
-        return depth * (1.0 - torch.exp(-torch.sqrt(0.5 * k / depth) * (r - r0))) ** 2
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One Morse curve."""
+        k, r0, depth = p
+        return (Morse(0, r0, depth, torch.sqrt(0.5 * k / depth)),)
 
 
 class LinearMixtureBond(_Bond):
@@ -104,19 +68,7 @@ class LinearMixtureBond(_Bond):
         Param("k1", "kcal/mol/angstrom**2", mean=priors.bond_mixture_low, std=0.3, link="positive"),
         Param("k2", "kcal/mol/angstrom**2", mean=priors.bond_mixture_high, std=0.3, link="positive"),
     )
-    expression = f"0.5*k1*(r-{centres[0]!r})^2+0.5*k2*(r-{centres[1]!r})^2"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (r,), (k1, k2) = q, p
-        low, high = self.centres
-        return 0.5 * k1 * (r - low) ** 2 + 0.5 * k2 * (r - high) ** 2
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        low, high = self.centres
-        return 0.5 * (q[0] - low) ** 2, 0.5 * (q[0] - high) ** 2
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        return p
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """Two harmonics."""
+        return tuple(Harmonic(0, k, centre) for k, centre in zip(p, self.centres, strict=True))

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from espalike.geometry import Distance
 from espalike.terms.base import PairTerm, Param
-from espalike.units import COULOMB
+from espalike.terms.primitives import Charges, Primitive
 
 CHARGES = ("equilibration", "increments", "input")
 """Charge models: equilibration of learned electronegativities, learned bond-charge increments, or charges given."""
@@ -24,9 +24,7 @@ class Coulomb(PairTerm):
     coordinates = (Distance(0, 1),)
     q_names = ("r",)
     params = (Param("q", "e", mean=0.0, std=1.0, link="charge"),)
-    expression = f"{COULOMB!r}*qq/r"
     combining = "qq=q1*q2"
-    native = "NonbondedForce"
     usual14 = 1 / 1.2
 
     def __init__(self, scale14: float | str = 1 / 1.2, charges: str = "equilibration"):
@@ -39,12 +37,6 @@ class Coulomb(PairTerm):
         """Product of the charges."""
         return (first[0] * second[0],)
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (r,), (qq,) = q, p
-        return COULOMB * qq / r
-
-    def slopes(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """As in `Term.slopes`."""
-        u = self.energy(q, p)
-        return u, (-u / q[0],)
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One product of charges over the distance."""
+        return (Charges(0, p[0]),)

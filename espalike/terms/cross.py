@@ -5,12 +5,12 @@ Forms: A. T. Hagler, C. S. Ewig, Comput. Phys. Commun. 84 (1994) 131 and H. Sun,
 bounded, so that a network's guess about unseen chemistry cannot outweigh the bonds and angles it couples.
 """
 
-import torch
 from torch import Tensor
 
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms import priors
-from espalike.terms.base import ANGLE, LENGTH, REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Term, swapping
+from espalike.terms.base import REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Term, swapping
+from espalike.terms.primitives import Coupling, Primitive
 from espalike.tuples import Kind
 
 STRETCH, STRETCH_2 = "kcal/mol/angstrom", "kcal/mol/angstrom**2"
@@ -32,39 +32,6 @@ def _theta0(name: str, *atoms: int) -> Param:
     return Param(name, "radian", mean=priors.bond_angle, std=0.1, link=link, shifts=True, borrows=lender)
 
 
-def _cosines(phi: Tensor, coefficients: tuple[Tensor, ...]) -> Tensor:
-    """Σₙ cₙ cos nφ, n = 1, 2, 3, from one cosine."""
-    c = torch.cos(phi)
-    one, two, three = coefficients
-    return one * c + two * (2.0 * c * c - 1.0) + three * (4.0 * c * c - 3.0) * c
-
-
-def _product(x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """Functions that k (x − a)(y − b) is a sum of."""
-    return x, y, x * y
-
-
-def _product_coefficients(k: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
-    """Their coefficients."""
-    return -k * b, -k * a, k
-
-
-def _with_cosines(d: tuple[Tensor, ...], phi: Tensor) -> tuple[Tensor, ...]:
-    """Functions that Σ (dᵢ − sᵢ) Σₙ kᵢₙ cos nφ is a sum of."""
-    cosines = [torch.cos(n * phi) for n in ORDERS]
-    return *(x * c for x in d for c in cosines), *cosines
-
-
-def _cosine_coefficients(k: tuple[Tensor, ...], s: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Their coefficients; `k` are those of the first d, then those of the second."""
-    of = [k[start : start + len(ORDERS)] for start in range(0, len(k), len(ORDERS))]
-    return *k, *(-sum(x * y for x, y in zip(each, s, strict=True)) for each in zip(*of, strict=True))
-
-
-def _series(letter: str) -> str:
-    return "(" + "+".join(f"{letter}{n}*cos({n}*phi)" for n in ORDERS) + ")"
-
-
 class BondBond(Term):
     """k (rₐ − rₐ₀)(r_b − r_b₀) of two bonds that share an atom."""
 
@@ -73,21 +40,11 @@ class BondBond(Term):
     q_names = ("ra", "rb")
     symmetry = swapping(REVERSAL_3, (0, 2, 1))
     params = (_coupling("k", STRETCH_2, 20.0, 100.0), _r0("ra0", 0, 1), _r0("rb0", 1, 2))
-    expression = "k*(ra-ra0)*(rb-rb0)"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (ra, rb), (k, ra0, rb0) = q, p
-        return k * (ra - ra0) * (rb - rb0)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return _product(q[0] - LENGTH, q[1] - LENGTH)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        k, a0, b0 = p
-        return _product_coefficients(k, a0 - LENGTH, b0 - LENGTH)
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling."""
+        k, ra0, rb0 = p
+        return (Coupling((0, 1), (ra0, rb0), (k,)),)
 
 
 class BondAngle(Term):
@@ -104,22 +61,11 @@ class BondAngle(Term):
         _r0("rb0", 1, 2),
         _theta0("theta0", 0, 1, 2),
     )
-    expression = "(ka*(ra-ra0)+kb*(rb-rb0))*(theta-theta0)"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (ra, rb, theta), (ka, kb, ra0, rb0, theta0) = q, p
-        return (ka * (ra - ra0) + kb * (rb - rb0)) * (theta - theta0)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        a, b, t = q[0] - LENGTH, q[1] - LENGTH, q[2] - ANGLE
-        return a, b, t, a * t, b * t
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        ka, kb, a, b, t = p[0], p[1], p[2] - LENGTH, p[3] - LENGTH, p[4] - ANGLE
-        return -ka * t, -kb * t, -(ka * a + kb * b), ka, kb
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling per bond."""
+        ka, kb, ra0, rb0, theta0 = p
+        return Coupling((0, 2), (ra0, theta0), (ka,)), Coupling((1, 2), (rb0, theta0), (kb,))
 
 
 class AngleAngle(Term):
@@ -130,21 +76,11 @@ class AngleAngle(Term):
     q_names = ("ta", "tb")
     symmetry = (Op((0, 1, 2, 3)), Op((3, 1, 2, 0), columns=(0, 2, 1)))
     params = (_coupling("k", "kcal/mol", 5.0, 20.0), _theta0("ta0", 0, 1, 2), _theta0("tb0", 2, 1, 3))
-    expression = "k*(ta-ta0)*(tb-tb0)"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (ta, tb), (k, ta0, tb0) = q, p
-        return k * (ta - ta0) * (tb - tb0)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return _product(q[0] - ANGLE, q[1] - ANGLE)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        k, a0, b0 = p
-        return _product_coefficients(k, a0 - ANGLE, b0 - ANGLE)
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling."""
+        k, ta0, tb0 = p
+        return (Coupling((0, 1), (ta0, tb0), (k,)),)
 
 
 class BondBond13(Term):
@@ -155,21 +91,11 @@ class BondBond13(Term):
     q_names = ("ra", "rb")
     symmetry = swapping(REVERSAL_4, (0, 2, 1))
     params = (_coupling("k", STRETCH_2, 10.0, 40.0), _r0("ra0", 0, 1), _r0("rb0", 2, 3))
-    expression = "k*(ra-ra0)*(rb-rb0)"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (ra, rb), (k, ra0, rb0) = q, p
-        return k * (ra - ra0) * (rb - rb0)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return _product(q[0] - LENGTH, q[1] - LENGTH)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        k, a0, b0 = p
-        return _product_coefficients(k, a0 - LENGTH, b0 - LENGTH)
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling."""
+        k, ra0, rb0 = p
+        return (Coupling((0, 1), (ra0, rb0), (k,)),)
 
 
 class MiddleBondTorsion(Term):
@@ -180,20 +106,10 @@ class MiddleBondTorsion(Term):
     q_names = ("r", "phi")
     symmetry = REVERSAL_4
     params = (*(_coupling(f"f{n}", STRETCH, 3.0, 15.0) for n in ORDERS), _r0("r0", 1, 2))
-    expression = f"(r-r0)*{_series('f')}"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (r, phi), (*f, r0) = q, p
-        return (r - r0) * _cosines(phi, tuple(f))
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return _with_cosines((q[0] - LENGTH,), q[1])
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        return _cosine_coefficients(p[:3], (p[3] - LENGTH,))
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling."""
+        return (Coupling((0,), (p[3],), p[:3], 1, ORDERS),)
 
 
 class EndBondTorsion(Term):
@@ -208,20 +124,10 @@ class EndBondTorsion(Term):
         _r0("ra0", 0, 1),
         _r0("rb0", 2, 3),
     )
-    expression = f"(ra-ra0)*{_series('a')}+(rb-rb0)*{_series('b')}"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        ra, rb, phi = q
-        return (ra - p[6]) * _cosines(phi, p[:3]) + (rb - p[7]) * _cosines(phi, p[3:6])
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return _with_cosines((q[0] - LENGTH, q[1] - LENGTH), q[2])
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        return _cosine_coefficients(p[:6], (p[6] - LENGTH, p[7] - LENGTH))
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling per bond."""
+        return Coupling((0,), (p[6],), p[:3], 2, ORDERS), Coupling((1,), (p[7],), p[3:6], 2, ORDERS)
 
 
 class AngleTorsion(Term):
@@ -236,20 +142,10 @@ class AngleTorsion(Term):
         _theta0("ta0", 0, 1, 2),
         _theta0("tb0", 1, 2, 3),
     )
-    expression = f"(ta-ta0)*{_series('a')}+(tb-tb0)*{_series('b')}"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        ta, tb, phi = q
-        return (ta - p[6]) * _cosines(phi, p[:3]) + (tb - p[7]) * _cosines(phi, p[3:6])
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        return _with_cosines((q[0] - ANGLE, q[1] - ANGLE), q[2])
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        return _cosine_coefficients(p[:6], (p[6] - ANGLE, p[7] - ANGLE))
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling per angle."""
+        return Coupling((0,), (p[6],), p[:3], 2, ORDERS), Coupling((1,), (p[7],), p[3:6], 2, ORDERS)
 
 
 class AngleAngleTorsion(Term):
@@ -260,19 +156,8 @@ class AngleAngleTorsion(Term):
     q_names = ("ta", "tb", "phi")
     symmetry = swapping(REVERSAL_4, (0, 2, 1))
     params = (_coupling("k", "kcal/mol", 5.0, 20.0), _theta0("ta0", 0, 1, 2), _theta0("tb0", 1, 2, 3))
-    expression = "k*(ta-ta0)*(tb-tb0)*cos(phi)"
 
-    def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
-        """Energy [kcal/mol]."""
-        (ta, tb, phi), (k, ta0, tb0) = q, p
-        return k * (ta - ta0) * (tb - tb0) * torch.cos(phi)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        cosine = torch.cos(q[2])
-        return cosine, *(f * cosine for f in _product(q[0] - ANGLE, q[1] - ANGLE))
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        k, a, b = p[0], p[1] - ANGLE, p[2] - ANGLE
-        return k * a * b, *_product_coefficients(k, a, b)
+    def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
+        """One coupling."""
+        k, ta0, tb0 = p
+        return (Coupling((0, 1), (ta0, tb0), (k,), 2, (1,)),)

@@ -37,12 +37,3 @@ class TorsionTorsion(Term):
         c2, s2, d2, t2 = 2.0 * c1 * c1 - 1.0, 2.0 * s1 * c1, 2.0 * d1 * d1 - 1.0, 2.0 * t1 * d1
         cosines = c1 * (p[0] * d1 + p[1] * d2) + c2 * (p[2] * d1 + p[3] * d2)
         return cosines + s1 * (p[4] * t1 + p[5] * t2) + s2 * (p[6] * t1 + p[7] * t2)
-
-    def basis(self, q: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.basis`."""
-        phi, psi = q
-        return tuple(f(m * phi) * f(n * psi) for f in (torch.cos, torch.sin) for m, n in ORDERS)
-
-    def coefficients(self, p: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """As in `Term.coefficients`."""
-        return p

@@ -13,7 +13,7 @@ from espalike import chem
 from espalike.assigners import AssignerError
 from espalike.energy import energy
 from espalike.export import to_openmm
-from tests.export.common import evaluate
+from tests.export.cases import evaluate
 
 pytest.importorskip("openff.nagl_models", reason="needs the extra openff")
 

@@ -11,8 +11,8 @@ from openmm import app, unit
 
 from espalike import chem, export
 from espalike.energy import energy
-from espalike.export.ffxml import atom_names, fingerprint, to_ffxml
-from espalike.export.single import ExportError
+from espalike.export.ffxml import fingerprint, to_ffxml
+from espalike.export.parts import ExportError, atom_names
 from espalike.geometry import Distance
 from espalike.system import Bound, MMSystem
 from espalike.terms.angle import UreyBradley
@@ -20,7 +20,7 @@ from espalike.terms.base import REVERSAL_2, PairTerm, Param, Term
 from espalike.terms.coulomb import Coulomb
 from espalike.tuples import Kind, Tuples
 from espalike.units import COULOMB
-from tests.export.common import agree, case, evaluate, from_ffxml, model, reference
+from tests.export.cases import agree, case, evaluate, from_ffxml, model, plus, reference
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
 NICOTINE = "C[NH+]1CCC[C@H]1c1cccnc1"
@@ -53,10 +53,6 @@ class Buckingham(PairTerm):
 
     def energy(self, q, p):
         return -p[0] / q[0] ** 6
-
-
-def plus(system: MMSystem, bound: Bound) -> MMSystem:
-    return MMSystem((*system.terms, bound), system.numbers, system.mol, system.molecules)
 
 
 def replaced(system: MMSystem, name: str, values: torch.Tensor) -> MMSystem:
@@ -311,7 +307,7 @@ def test_renamed_terms_are_not_mistaken_for_known_ones():
     terms = tuple(Bound(Screened(), b.tuples, b.values) if b is bound else b for b in system.terms)
     screened = MMSystem(terms, system.numbers, system.mol, system.molecules)
     agree(evaluate(export.to_openmm(screened), xyz), reference(screened, xyz))
-    with pytest.raises(ExportError, match="LennardJones, Screened; format 'system' holds all"):
+    with pytest.raises(ExportError, match="format 'ffxml' cannot express LennardJones, Screened"):
         to_ffxml(screened)
 
 

@@ -25,7 +25,7 @@ from espalike.terms.coulomb import Coulomb
 from espalike.terms.double_exponential import DoubleExponential
 from espalike.terms.lennard_jones import LennardJones
 from espalike.units import COULOMB, convert
-from tests.export.common import agree, evaluate, far, field_model, perturbed, reference
+from tests.export.cases import agree, evaluate, far, field_model, perturbed, reference
 
 AMBER = ("amber14-all.xml", "amber14/tip3p.xml")
 PARACETAMOL, GLYCOL, PYRIDINIUM = "CC(=O)Nc1ccc(O)cc1", "OCCO", "C[n+]1ccccc1"

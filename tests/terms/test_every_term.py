@@ -8,8 +8,9 @@ import torch
 from espalike.energy import energy
 from espalike.geometry import Distance
 from espalike.system import Bound, MMSystem
-from espalike.terms import coulomb
+from espalike.terms import coulomb, primitives
 from espalike.terms.base import Op, PairTerm, Param, Term, is_group
+from espalike.terms.primitives import Expression, Polynomial
 from espalike.tuples import Kind, Tuples
 from espalike.units import COULOMB, convert, factor
 from tests.terms.common import CLASSES, F64, N_ATOMS, TERMS, plain_energy, positions, system_of, values, with_values
@@ -78,21 +79,6 @@ class TestEveryTerm:
             torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * float(expected.detach().abs().max()))
         with torch.no_grad():
             assert not any(found.requires_grad for found in (term.slopes(q, p)[0], *term.slopes(q, p)[1]))
-
-    def test_a_linear_form_is_the_energy_up_to_a_constant(self, term):
-        x, p = positions(term, 3).permute(1, 2, 0), tuple(c.unsqueeze(-1) for c in values(term, 3, 3).unbind(-1))
-        turns = torch.tensor([[0, 1, 2, 3, 4], [3, 1, 0, 5, 2], [5, 4, 3, 1, 2]])
-        q = tuple(c(tuple(x[turns[:, a]] for a in c.atoms), dim=1)[0] for c in term.coordinates)
-        assert term.is_linear == (not isinstance(term, PairTerm) and term.name != "MorseBond")
-        if not term.is_linear:
-            assert term.basis(q) == term.coefficients(p) == ()
-            return
-        q = tuple(c.requires_grad_() for c in q)
-        linear = sum(c * f for c, f in zip(term.coefficients(p), term.basis(q), strict=True))
-        u, slopes = term.slopes(q, p)
-        torch.testing.assert_close(linear - linear[:, :1], u - u[:, :1], rtol=1e-10, atol=1e-10)
-        for found, expected in zip(torch.autograd.grad(linear.sum(), q), slopes, strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
     def test_a_loss_on_forces_has_exact_parameter_gradients(self, term):
         system, xyz = system_of(term), positions(term, 4)
@@ -198,7 +184,7 @@ class TestEveryTerm:
         if term.kind is Kind.BOND and hasattr(term, "centres"):  # numbers that carry a unit go along
             monkeypatch.setattr(type(term), "centres", convert(torch.tensor(term.centres), "angstrom", "nm"))
         if isinstance(term, coulomb.Coulomb):
-            monkeypatch.setattr(coulomb, "COULOMB", convert(COULOMB, "kcal/mol*angstrom", "kJ/mol*nm"))
+            monkeypatch.setattr(primitives, "COULOMB", convert(COULOMB, "kcal/mol*angstrom", "kJ/mol*nm"))
         torch.testing.assert_close(term.energy(in_nm, foreign), expected, rtol=1e-6, atol=1e-8)
 
     def test_float32_follows_the_coordinates(self, term):
@@ -267,7 +253,32 @@ def test_a_form_with_an_energy_of_its_own_does_not_inherit_slopes():
             return super().energy(q, p) * torch.exp(-q[0])
 
     q, p = (torch.tensor([[2.0]], dtype=F64),), (torch.tensor([[0.1]], dtype=F64),)
-    assert not Screened().is_linear
+    assert [type(primitive) for primitive in Screened().primitives(p)] == [Expression]
     u, (slope,) = Screened().slopes(q, p)
     torch.testing.assert_close(u, COULOMB * 0.1 / q[0] * torch.exp(-q[0]))
     torch.testing.assert_close(slope, -u * (1.0 + 1.0 / q[0]))
+
+
+def test_a_form_that_states_nothing_cannot_be_defined():
+    with pytest.raises(TypeError, match="Nothing states neither `primitives` nor `energy`"):
+
+        class Nothing(Term):
+            """No energy."""
+
+            kind = Kind.BOND
+            coordinates = (Distance(0, 1),)
+            q_names = ("r",)
+            symmetry = (Op((0, 1)),)
+            params = (Param("k", "1", 0.0, 1.0, "free"),)
+
+
+def test_powers_that_a_polynomial_lacks_cost_nothing_and_change_nothing():
+    q, c = (torch.tensor([[1.3, 0.2]], dtype=F64),), torch.tensor([[2.0]], dtype=F64)
+    for given in ((c, None, None), (c, 3.0 * c, None), (c, None, 5.0 * c), (c, 3.0 * c, 5.0 * c)):
+        lacking = Polynomial(0, 0.5, *given)
+        whole = Polynomial(0, 0.5, *(torch.zeros_like(c) if x is None else x for x in given))
+        assert "None" not in lacking.expression
+        assert lacking.columns().keys() == {"q0", *(f"c{n}" for n, x in enumerate(given, 2) if x is not None)}
+        torch.testing.assert_close(lacking.energy(q), whole.energy(q), rtol=1e-14, atol=0)
+        for found, expected in zip(lacking.slopes(q), whole.slopes(q), strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)

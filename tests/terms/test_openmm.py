@@ -1,4 +1,4 @@
-"""Every term against OpenMM, built here straight from the term's expression: energy, forces, slopes in parameters."""
+"""Every term against OpenMM, built here from the expressions of its primitives: energy, forces, parameter slopes."""
 
 import itertools
 import re
@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from espalike.energy import energy
+from espalike.export.engine import shapes
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms.base import PairTerm
 from espalike.units import COULOMB, KJ_PER_KCAL, convert
@@ -24,22 +25,33 @@ def in_kj(expression: str, *definitions: str) -> str:
     return ";".join([f"{KJ_PER_KCAL}*({value})", *own, *definitions])
 
 
-def bonded(term):
+def primitives(bound):
+    return bound.term.primitives(bound.values.unbind(-1))
+
+
+def tensors(primitive):
+    return {name: value for name, value in primitive.columns().items() if isinstance(value, torch.Tensor)}
+
+
+def bonded(term, primitive):
     """A `CustomCompoundBondForce` whose coordinates are OpenMM's own."""
     definitions = []
-    for name, coordinate in zip(term.q_names, term.coordinates, strict=True):
+    for name, index in zip(primitive.names, primitive.indices, strict=True):
+        coordinate = term.coordinates[index]
         call = f"{FUNCTION[type(coordinate)]}({','.join(f'p{a + 1}' for a in coordinate.atoms)})"
         definitions.append(f"{name}={f'{ANGSTROM}*' if isinstance(coordinate, Distance) else ''}{call}")
-    force = openmm.CustomCompoundBondForce(term.kind.size, in_kj(term.expression, *definitions))
-    for p in term.params:
-        force.addPerBondParameter(p.name)
+    fixed = [f"{name}={value!r}" for name, value in primitive.columns().items() if isinstance(value, float)]
+    force = openmm.CustomCompoundBondForce(term.kind.size, in_kj(primitive.expression, *fixed, *definitions))
+    for name in tensors(primitive):
+        force.addPerBondParameter(name)
     return force
 
 
-def nonbonded(term, left_out, scale):
+def nonbonded(term, primitive, left_out, scale):
     """A `CustomNonbondedForce` whose pair parameters are combined by OpenMM."""
-    text = in_kj(re.sub(r"\br\b", "distance", term.expression), term.combining, f"distance={ANGSTROM}*r")
-    force = openmm.CustomNonbondedForce(f"{scale}*{text}")
+    (q,) = primitive.names
+    expression = re.sub(rf"\b{q}\b", "distance", primitive.expression)
+    force = openmm.CustomNonbondedForce(f"{scale}*{in_kj(expression, term.combining, f'distance={ANGSTROM}*r')}")
     if scale != "1":
         force.addGlobalParameter(scale, 1.0)
     for p in term.params[: term.n_combined]:
@@ -61,13 +73,15 @@ class Engine:
             kinds = dict(zip(map(tuple, self.tuples.idx.tolist()), self.tuples.is14.tolist(), strict=True))
             every = list(itertools.combinations(range(N_ATOMS), 2))
             far, near = ([pair for pair in every if kinds.get(pair) is not is14] for is14 in (False, True))
-            self.forces = [nonbonded(self.term, far, "1"), nonbonded(self.term, near, "scale14")]
+            (primitive,) = shapes(self.term)
+            self.forces = [nonbonded(self.term, primitive, far, "1"), nonbonded(self.term, primitive, near, "scale14")]
             for force, row in itertools.product(self.forces, bound.values[:, : self.term.n_combined].tolist()):
                 force.addParticle(row)
         else:
-            self.forces = [bonded(self.term)]
-            for atoms, row in zip(self.tuples.idx.tolist(), bound.values.tolist(), strict=True):
-                self.forces[0].addBond(atoms, row)
+            self.forces = [bonded(self.term, primitive) for primitive in primitives(bound)]
+            for force, primitive in zip(self.forces, primitives(bound), strict=True):
+                for atoms in self.tuples.idx.tolist():
+                    force.addBond(atoms, [0.5] * len(tensors(primitive)))
         for force in self.forces:
             system.addForce(force)
         platform = openmm.Platform.getPlatform("Reference")
@@ -75,12 +89,13 @@ class Engine:
         self.set(bound)
 
     def set(self, bound):
-        for force in self.forces:
+        for number, force in enumerate(self.forces):
             if isinstance(self.term, PairTerm):
                 for atom, row in enumerate(bound.values[:, : self.term.n_combined].tolist()):
                     force.setParticleParameters(atom, row)
             else:
-                for i, (atoms, row) in enumerate(zip(self.tuples.idx.tolist(), bound.values.tolist(), strict=True)):
+                columns = torch.stack(list(tensors(primitives(bound)[number]).values()), -1)
+                for i, (atoms, row) in enumerate(zip(self.tuples.idx.tolist(), columns.tolist(), strict=True)):
                     force.setBondParameters(i, atoms, row)
             force.updateParametersInContext(self.context)
         if isinstance(self.term, PairTerm):

@@ -1,4 +1,4 @@
-"""What the export tests share: a model far from its means, perturbed geometries, OpenMM's float64 engine."""
+"""What the export tests share: molecules, geometries, force fields of a network and of drawn parameters."""
 
 import functools
 import io
@@ -21,7 +21,7 @@ from espalike.model import ForceFieldModel, from_config
 from espalike.nn.convs import SAGE
 from espalike.system import Bound, MMSystem
 from espalike.terms.angle import HarmonicAngle
-from espalike.terms.base import PairTerm, Term
+from espalike.terms.base import PairTerm, Param, Term
 from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
@@ -35,6 +35,18 @@ FIELDS = sorted(
     if file.name[-5:] == ".yaml"
 )
 """Every force field of `configs/forcefield`."""
+ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
+FAST = (
+    "CC(=O)Oc1ccccc1C(=O)[O-]", "NC(=[NH2+])NCCCC(N)C(=O)[O-]", "CC#CC(=O)N", "C12C3C4C1C5C2C3C45", "C1C2CC12",
+    "Cc1ncc([N+](=O)[O-])n1CCO", "C[N+](C)(C)CCO", "CC(C)N=C=NC(C)C", "[Na+]",
+)  # fmt: skip
+"""Rings of three to six, linear centres, ions, pairs that are 1-4 twice, a lone atom."""
+FURTHER = (
+    "C[n+]1ccccc1", "CS(=O)(=O)[O-]", "FC(F)(F)c1ccc(Br)cc1", "C1=CC1", "CC(C)N=[N+]=[N-]", "C=C=C=C", "c1nnn[n-]1",
+    "NC(=S)N", "CSSC", "OO", "CC(=O)NO", "C1OCC1F", "C[N+](C)(C)CC(=O)[O-]", "OP(=O)(O)C(Cl)P(=O)(O)[O-]",
+    "CN(C)C(=N)NC(=N)N", "C1COCCOCCOCCOCCO1", "[C-]#[N+]CC(=O)OC", "O", "[H][H]", "[Zn+2]", "O=C=O", "[NH4+]", "C#N",
+    "F[P-](F)(F)(F)(F)F", "CO", "ClCl",
+)  # fmt: skip
 
 
 def far(made: ForceFieldModel) -> ForceFieldModel:
@@ -82,13 +94,42 @@ def with_phases(system: MMSystem, rng: np.random.Generator) -> MMSystem:
     tuples = system.bound("PeriodicProper").tuples
     k, phase = rng.normal(0.0, 0.5, (len(tuples.idx), 6)), rng.uniform(-math.pi, math.pi, (len(tuples.idx), 6))
     extra = Bound(PeriodicProperPhase(), tuples, torch.from_numpy(np.concatenate([k, phase], axis=1)))
-    return MMSystem((*system.terms, extra), system.numbers, system.mol, system.molecules)
+    return plus(system, extra)
+
+
+def with_equal_phases(molecule: Molecule) -> MMSystem:
+    """Class I with torsions of any phase; equal for atoms that the graph cannot tell apart."""
+    system = model().parametrize(molecule)
+    plain = system.bound("PeriodicProper")
+    rows = torch.cat([plain.values.flip(1), 2.0 * plain.values + 0.3], dim=1)
+    return plus(system, Bound(PeriodicProperPhase(), plain.tuples, rows))
+
+
+def plus(system: MMSystem, bound: Bound) -> MMSystem:
+    return MMSystem((*system.terms, bound), system.numbers, system.mol, system.molecules)
+
+
+def only(system: MMSystem, bound: Bound) -> MMSystem:
+    return MMSystem((bound,), system.numbers, system.mol, system.molecules)
 
 
 def perturbed(molecule: Molecule, seed: int = 7) -> np.ndarray:
     """An embedded geometry [Å] `(A, 3)` with noise: nothing is planar, straight or symmetric."""
     xyz = chem.embed(molecule, 1, seed=seed)[0]
     return xyz + np.random.default_rng(seed).normal(0.0, 0.08, xyz.shape)
+
+
+@functools.cache
+def geometry(smiles: str) -> tuple[Molecule, np.ndarray]:
+    """Molecule and a perturbed ETKDG geometry [Å] `(A, 3)`, to the digits that every engine's file keeps.
+
+    It sits at the corner of the first octant: GROMACS would wrap the rest to the far side of the box, where single
+    precision is coarser.
+    """
+    molecule = chem.from_smiles(smiles)
+    xyz = chem.embed(molecule, 1, seed=7)[0]
+    xyz = xyz + np.random.default_rng(7).normal(0.0, 0.03, xyz.shape)
+    return molecule, np.round(xyz - xyz.min(0), 5)
 
 
 def with_term(term: Term, smiles: str, seed: int = 0) -> tuple[Molecule, np.ndarray, MMSystem]:
@@ -101,18 +142,62 @@ def with_term(term: Term, smiles: str, seed: int = 0) -> tuple[Molecule, np.ndar
     for column, param in enumerate(term.params):
         if param.link == "charge":
             drawn[:, column] += (molecule.net_charge - drawn[:, column].sum()) / rows
-    system = MMSystem((Bound(term, tuples, drawn),), batch.numbers, batch.mol, (molecule,))
-    return molecule, perturbed(molecule), system
+    return molecule, perturbed(molecule), MMSystem((Bound(term, tuples, drawn),), batch.numbers, batch.mol, (molecule,))
 
 
-def only(system: MMSystem, bound: Bound) -> MMSystem:
-    return MMSystem((bound,), system.numbers, system.mol, system.molecules)
+POSITIVE = {"k": (300.0, 0.3), "k1": (9.0, 0.3), "k2": (9.0, 0.3), "depth": (100.0, 0.2), "sigma": (2.5, 0.1)}
+"""Typical values of positive parameters and their spread as a logarithm (k1 and k2 of mixtures, far from the minimum).
+
+Energies stay below some hundred kcal/mol: single precision has seven digits.
+"""
+
+
+def by_chance(smiles: str, *terms: Term) -> MMSystem:
+    """A system of these terms on all their tuples at `geometry`, with drawn parameters."""
+    molecule, xyz = geometry(smiles)
+    rng = np.random.default_rng(11)
+    batch = batch_of([molecule], torch.float64)
+    bound = []
+    for term in terms:
+        tuples = batch.tuples[term.kind]
+        rows = molecule.n_atoms if isinstance(term, PairTerm) else len(tuples.idx)
+        x = torch.from_numpy(xyz)[:, None]
+        q = [
+            coordinate(tuple(x[tuples.idx[:, a]] for a in coordinate.atoms))[0][:, 0] for coordinate in term.coordinates
+        ]
+        near = {f"{name}0": value.numpy() for name, value in zip(term.q_names, q, strict=True)}
+        columns = [_column(param, rows, near, molecule, rng) for param in term.params]
+        bound.append(Bound(term, tuples, torch.from_numpy(np.stack(columns, axis=1))))
+    return MMSystem(tuple(bound), batch.numbers, batch.mol, (molecule,))
+
+
+def _column(param: Param, rows: int, near: dict, molecule: Molecule, rng: np.random.Generator) -> np.ndarray:
+    if param.name == "scale14":
+        return np.full(rows, rng.uniform(0.3, 0.9))
+    if param.link == "charge":
+        charge = rng.normal(0.0, 0.3, rows)
+        return charge - charge.mean() + molecule.net_charge / rows
+    if param.name in near:
+        return near[param.name] + rng.normal(0.0, 0.05, rows)
+    if param.link == "free":
+        return rng.normal(0.0, 1.0, rows)
+    mean, spread = POSITIVE.get(param.name, (0.1, 0.5))
+    return mean * np.exp(rng.normal(0.0, spread, rows))
 
 
 def reference(system: MMSystem, xyz: np.ndarray) -> tuple[float, np.ndarray]:
     """Energy [kcal/mol] and forces [kcal/mol/Å] by torch."""
     found = energy(system, torch.from_numpy(xyz)[None])
     return found.energy.item(), found.forces[0].numpy()
+
+
+def by_term(system: MMSystem, xyz: np.ndarray) -> dict[str, float]:
+    """Our energies [kcal/mol], one per term, those of one name added."""
+    found: dict[str, float] = {}
+    prediction = energy(system, torch.from_numpy(xyz)[None], forces=False)
+    for bound, u in zip(system.terms, prediction.by_term, strict=True):
+        found[bound.term.name] = found.get(bound.term.name, 0.0) + u.item()
+    return found
 
 
 def agree(found, expected) -> None:
@@ -127,11 +212,10 @@ def evaluate(system: openmm.System, xyz: np.ndarray) -> tuple[float, np.ndarray]
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
     context.setPositions(np.asarray(xyz) / 10.0)
     state = context.getState(energy=True, forces=True)
-    energy = state.getPotentialEnergy()._value / KJ_PER_KCAL
-    return energy, np.array(state.getForces(asNumpy=True)._value) / (KJ_PER_KCAL * 10.0)
+    total = state.getPotentialEnergy()._value / KJ_PER_KCAL
+    return total, np.array(state.getForces(asNumpy=True)._value) / (KJ_PER_KCAL * 10.0)
 
 
 def from_ffxml(system: MMSystem, molecule: Molecule) -> openmm.System:
-    """What a user gets: the XML read by `ForceField` and applied to the molecule's topology."""
-    field = app.ForceField(io.StringIO(to_ffxml(system)))
-    return field.createSystem(to_topology(molecule))
+    """The XML read by `ForceField` and applied to the molecule's topology."""
+    return app.ForceField(io.StringIO(to_ffxml(system))).createSystem(to_topology(molecule))

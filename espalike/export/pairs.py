@@ -1,0 +1,201 @@
+"""Pair terms as OpenMM forces: in `NonbondedForce` where it has the form, else as custom forces."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from espalike.export.cartesian import LENGTH
+from espalike.export.engine import CHARGES, place_of, rule_of, shapes
+from espalike.export.parts import ExportError, Nonbonded, Single, pair_scales
+from espalike.export.recipes import ENERGY, Recipe, in_kj
+from espalike.system import Bound
+from espalike.terms.base import PairTerm
+from espalike.terms.coulomb import Coulomb
+from espalike.terms.lennard_jones import LennardJones
+from espalike.terms.primitives import TwelveSix
+
+MIXED = (None, "lj")
+"""Answers to the question how a van der Waals form other than Lennard-Jones interacts with other force fields."""
+_SCALES = {"coulomb14scale": Coulomb().scale14, "lj14scale": LennardJones().scale14}
+"""Amber's 1-4 factors: OpenMM requires the same ones in all files that it loads together."""
+
+
+def is_native_lj(bound: Bound) -> bool:
+    """Whether a pair term is 12-6 with Lorentz–Berthelot mixing, which `NonbondedForce` has."""
+    return isinstance(shapes(bound.term)[0], TwelveSix) and rule_of(bound.term) == "lorentz-berthelot"
+
+
+def split(terms: Sequence[Bound]) -> tuple[Bound | None, Bound | None, list[Bound]]:
+    """The 12-6 and the Coulomb term that go into `NonbondedForce`, and the other pair terms."""
+    pairs = [bound for bound in terms if isinstance(bound.term, PairTerm)]
+    lj = next((b for b in pairs if is_native_lj(b)), None)
+    coulomb = next((b for b in pairs if place_of(b.term, shapes(b.term)[0]) == CHARGES), None)
+    return lj, coulomb, [b for b in pairs if b is not lj and b is not coulomb]
+
+
+def pair14(bound: Bound) -> Recipe:
+    """The 1-4 pairs of a pair term that `NonbondedForce` does not have, as a force over these pairs."""
+    columns = [c for c, p in enumerate(bound.term.params) if not p.universal]
+    names = [bound.term.params[c].name for c in columns]
+    rows = []
+    if bound.tuples.is14 is not None:
+        for i, j in bound.tuples.idx[bound.tuples.is14].tolist():
+            rows.append(([i, j], [*bound.values[i, columns].tolist(), *bound.values[j, columns].tolist()]))
+    return {
+        "force": "CustomBondForce", "name": f"{bound.term.name}14", "size": 0,
+        "energy": _energy(bound, repr(float(bound.scale14))),
+        "parameters": [f"{name}{side}" for side in "12" for name in names], "rows": rows,
+    }  # fmt: skip
+
+
+def pair_force(bound: Bound, mixed: str | None = None) -> Recipe:
+    """A pair term that `NonbondedForce` does not have, beyond 1-4, in the form that `espalike_vdw` takes.
+
+    Universal parameters stand in the energy expression as numbers: forms that differ in them are different forms.
+
+    Raises:
+        ExportError: when `mixed` is "lj" and the form has no sigma and epsilon.
+    """
+    term = bound.term
+    columns = [c for c, p in enumerate(term.params) if not p.universal]
+    names = [term.params[c].name for c in columns]
+    energy = _energy(bound)
+    if {"sigma", "epsilon"} <= set(names):
+        well, _, rest = energy.partition(";")
+        lj = "lj_sigma=0.5*(sigma1+sigma2); lj_epsilon=sqrt(epsilon1*epsilon2)"
+        distance = f"lj_r=r/{LENGTH!r}"
+        beside = (
+            f"{well}-{ENERGY!r}*4*lj_epsilon*(lj_six*lj_six-lj_six); lj_six=(lj_sigma/lj_r)^6; {lj};{rest}; {distance}"
+        )
+    elif mixed == "lj":
+        raise ExportError(f"mixed='lj' needs sigma and epsilon; {term.name} has {', '.join(names)}")
+    else:
+        beside = ""
+    return {
+        "name": term.name,
+        "class": f"espalike-{term.name}-{hashlib.sha256(energy.encode()).hexdigest()[:8]}",
+        "mixed": mixed,
+        "energy": energy,
+        "beside_lj": beside,
+        "parameters": names,
+        "values": bound.values[:, columns].tolist(),
+    }
+
+
+def _energy(bound: Bound, scale: str = "") -> str:
+    """Energy [kJ/mol] of a pair from the parameters of its atoms and the distance r [nm]."""
+    (primitive,) = shapes(bound.term)
+    universal = [
+        f"{p.name}{side}={value!r}"
+        for p, value in zip(bound.term.params, bound.values[0].tolist(), strict=True)
+        if p.universal and p.name != "scale14"
+        for side in "12"
+    ]
+    (q,) = primitive.names
+    combining = bound.term.combining  # type: ignore[attr-defined]
+    return in_kj(primitive.expression, [combining, *universal, f"{q}=r/{LENGTH!r}"], scale)
+
+
+def particles(pairs: Nonbonded) -> list[tuple[float, float, float]]:
+    """Charge [e], sigma [nm] and epsilon [kJ/mol] of each atom."""
+    wells = zip(pairs.charges.tolist(), pairs.wells.tolist(), strict=True)
+    return [(q, sigma * LENGTH, epsilon * ENERGY) for q, (sigma, epsilon) in wells]
+
+
+def exceptions(terms: Sequence[Bound], n_atoms: int) -> list[tuple[list[int], list[float]]]:
+    """The pairs up to 1-4, which `NonbondedForce` must not derive from the atoms: charge product, sigma, epsilon."""
+    lj, coulomb, _ = split(terms)
+    pairs, none = Nonbonded(lj, coulomb, n_atoms), np.zeros((n_atoms, n_atoms))
+    scale_lj = none if lj is None else pair_scales(lj, n_atoms)
+    scale_q = none if coulomb is None else pair_scales(coulomb, n_atoms)
+    near, charge = up_to_14(terms, n_atoms), pairs.charges
+    rows = []
+    for (i, j), (sigma, epsilon) in zip(near, pairs.pairs(np.array(near, dtype=np.int64)).tolist(), strict=True):
+        qq = float(charge[i] * charge[j] * scale_q[i, j])
+        rows.append(([i, j], [qq, sigma * LENGTH, float(epsilon * ENERGY * scale_lj[i, j])]))
+    return rows
+
+
+def up_to_14(terms: Sequence[Bound], n_atoms: int) -> list[tuple[int, int]]:
+    """Pairs of atoms that a pair term leaves out or scales: one list for all pair terms, since engines need one."""
+    near = np.zeros((n_atoms, n_atoms), dtype=bool)
+    for bound in terms:
+        if isinstance(bound.term, PairTerm):
+            idx, is14 = bound.tuples.idx.numpy(), bound.tuples.is14
+            full = idx if is14 is None else idx[~is14.numpy()]
+            far = np.zeros_like(near)
+            far[full.min(axis=1), full.max(axis=1)] = True
+            near |= ~far
+    return [(i, j) for i, j in np.argwhere(np.triu(near, 1)).tolist()]
+
+
+@dataclass(frozen=True)
+class FilePairs:
+    """The pair terms of one molecule as a force-field file holds them.
+
+    Attributes:
+        particles: charge [e], sigma [nm], epsilon [kJ/mol] of each atom, for the tag; empty without pair terms.
+        scales: attributes of the tag.
+        exceptions: pairs up to 1-4 that the tag's 1-4 factors would get wrong; for the script.
+        vdw: the van der Waals form if `NonbondedForce` does not have it; for the script.
+        forces: its 1-4 pairs; for the script.
+        facts: what the file states about mixed pairs.
+    """
+
+    particles: list[tuple[float, float, float]] = field(default_factory=list)
+    scales: dict[str, float] = field(default_factory=lambda: dict(_SCALES))
+    exceptions: list[tuple[list[int], list[float]]] = field(default_factory=list)
+    vdw: dict[str, Any] | None = None
+    forces: list[Recipe] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+_FACT = {
+    None: "The van der Waals form is {name}. The file does not say how it interacts with Lennard-Jones atoms of "
+    "another force field: building a system with such atoms is an error. Write it with mixed='lj' to allow them.",
+    "lj": "The van der Waals form is {name}. Pairs with atoms of another force field are treated by Lennard-Jones 12-6 "
+    "with the sigma and epsilon of the NonbondedForce tag and Lorentz-Berthelot mixing.",
+}
+
+
+def file_pairs(single: Single, mixed: str | None) -> FilePairs:
+    """The pair terms of a molecule for a force-field file.
+
+    Raises:
+        ExportError: when pairs do not follow from the bonds.
+    """
+    terms, n_atoms = single.pair_terms, single.molecule.n_atoms
+    if not terms:
+        return FilePairs()
+    single.check_pairs()
+    lj, coulomb, others = split(terms)
+    graph = single.topology
+    is14 = {(i, j) for i, j in graph.pairs[graph.is14].tolist()}
+    scaled = [(row, values) for row, values in exceptions(terms, n_atoms) if tuple(row) in is14]
+    pairs = Nonbonded(lj, coulomb, n_atoms)
+    if not others:
+        usual = (pairs.scale_charge, pairs.scale_lj)
+        amber = all(abs(a - b) < 1e-12 for a, b in zip(usual, _SCALES.values(), strict=True))
+        return FilePairs(particles(pairs), exceptions=[] if amber else scaled)
+    (form,) = others
+    return FilePairs(
+        particles=_with_wells(form, coulomb, n_atoms),
+        exceptions=scaled,
+        vdw=pair_force(form, mixed),
+        forces=[pair14(form)],
+        facts={"MixedPairs": _FACT[mixed].format(name=form.term.name)},
+    )
+
+
+def _with_wells(form: Bound, coulomb: Bound | None, n_atoms: int) -> list[tuple[float, float, float]]:
+    """Particles whose Lennard-Jones well is the form's: for pairs with other force fields."""
+    names = [p.name for p in form.term.params]
+    if not {"sigma", "epsilon"} <= set(names):
+        return particles(Nonbonded(None, coulomb, n_atoms))
+    wells = form.values[:, [names.index("sigma"), names.index("epsilon")]]
+    return particles(Nonbonded(Bound(LennardJones(), form.tuples, wells), coulomb, n_atoms))

@@ -1,0 +1,347 @@
+"""One molecule out of a system, checked, in float64, in the parts that exporters translate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from espalike.chem.molecule import Molecule
+from espalike.export.engine import CHARGES, VAN_DER_WAALS, Engine, coordinates_of, place_of, rule_of, shapes
+from espalike.geometry import Coordinate
+from espalike.model import fit_to_formal
+from espalike.system import Bound, MMSystem
+from espalike.terms.base import PairTerm
+from espalike.terms.coulomb import Coulomb
+from espalike.terms.lennard_jones import LennardJones
+from espalike.terms.primitives import Fourier, Primitive, TwelveSix, Value
+from espalike.topology import Topology, enumerate_tuples
+from espalike.tuples import Tuples
+
+if TYPE_CHECKING:
+    from espalike.terms.base import Term
+
+STEM = "@STEM@"
+"""Stands for the stem of the written files in the texts of a format of several files."""
+Atoms = tuple[int, ...]
+Series = list[tuple[int, float, float]]
+"""(periodicity n, phase δ [rad], k [kcal/mol]) of each k (1 + cos(nφ − δ)) of one dihedral."""
+
+
+class ExportError(ValueError):
+    """A system that a file format cannot express, or that is not fit to be written."""
+
+
+def select(system: MMSystem, index: int | None = None) -> MMSystem:
+    """The system of one molecule: float64, detached, on the CPU, charges summing to the formal charge.
+
+    Args:
+        system: parametrized molecules, with their graphs.
+        index: which molecule; may be left out if there is one.
+
+    Raises:
+        ExportError: when the graphs are missing, the system holds several molecules and no index is given, a parameter
+            is not a finite number, or the charges belong to another protonation state.
+    """
+    graphs = system.molecules
+    if not graphs:
+        raise ExportError(
+            "the system carries no molecules, so their bonds and charges are unknown; make it by parametrize"
+        )
+    if index is None and len(graphs) > 1:
+        names = ", ".join(f"{i} {m.name}" for i, m in enumerate(graphs[:10]))
+        raise ExportError(f"the system holds {len(graphs)} molecules; say which one with index= ({names}, …)")
+    index = 0 if index is None else index
+    if not 0 <= index < len(graphs):
+        raise ExportError(f"there is no molecule {index}; the system holds {len(graphs)}, counted from 0")
+    molecule = graphs[index]
+    atoms = torch.nonzero(system.mol == index)[:, 0]
+    terms = []
+    for bound in system.terms:
+        rows = torch.nonzero(bound.tuples.mol == index)[:, 0]
+        is14 = None if bound.tuples.is14 is None else bound.tuples.is14[rows].cpu()
+        values = bound.values[atoms if isinstance(bound.term, PairTerm) else rows].detach().cpu().double().clone()
+        if not torch.isfinite(values).all():
+            raise ExportError(f"{molecule.name}: parameters of {bound.term.name} are not all finite numbers")
+        for column, param in enumerate(bound.term.params):
+            if param.link == "charge":
+                values[:, column] = torch.from_numpy(fit_to_formal(molecule, values[:, column].numpy()))
+        idx = bound.tuples.idx[rows].cpu() - int(atoms[0])
+        terms.append(Bound(bound.term, Tuples(idx, torch.zeros(len(idx), dtype=torch.int64), is14), values))
+    numbers = system.numbers[atoms].cpu()
+    return MMSystem(tuple(terms), numbers, torch.zeros_like(numbers), (molecule,))
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One bonded primitive of a term, for all tuples of the term.
+
+    Attributes:
+        number: position of the term in the system.
+        bound: the term with its tuples.
+        place: what it acts on; see `espalike.export.engine`.
+        coordinates: coordinates of the primitive, in its order.
+        atoms: the tuples, T of them.
+        primitive: the primitive, with parameters of shape `(T,)`.
+    """
+
+    number: int
+    bound: Bound
+    place: str
+    coordinates: tuple[Coordinate, ...]
+    atoms: list[Atoms]
+    primitive: Primitive
+
+    @property
+    def term(self) -> Term:
+        """The term."""
+        return self.bound.term
+
+    def rows(self, *columns: Value) -> list[tuple[float, ...]]:
+        """Columns of numbers, each `(T,)` or one number, as rows."""
+        size = len(self.atoms)
+        lists = [c.expand(size).tolist() if isinstance(c, torch.Tensor) else [float(c)] * size for c in columns]
+        return list(zip(*lists, strict=True)) if lists else [()] * size
+
+    def series(self) -> list[Series]:
+        """Of a `Fourier`: for each tuple the series of each of its dihedrals; zeros are left out.
+
+        A constant c is c/2 (1 + cos φ) + c/2 (1 + cos(φ − π)).
+        """
+        primitive = self.primitive
+        assert isinstance(primitive, Fourier)
+        n, phases, k = list(primitive.n), list(primitive.phase), [k / len(primitive.q) for k in primitive.k]
+        if primitive.constant is not None:
+            half = primitive.constant / (2 * len(primitive.q))
+            n, phases, k = [*n, 1, 1], [*phases, 0.0, math.pi], [*k, half, half]
+        rows = zip(self.rows(*phases), self.rows(*k), strict=True)
+        return [[(m, d, a) for m, d, a in zip(n, phase, amplitude, strict=True) if a] for phase, amplitude in rows]
+
+
+@dataclass(frozen=True, eq=False)
+class Single:
+    """One molecule with its parameters.
+
+    Attributes:
+        system: the system of this molecule alone; see `select`.
+        engine: the format it is written in.
+    """
+
+    system: MMSystem
+    engine: Engine
+
+    @staticmethod
+    def of(system: MMSystem, index: int | None, engine: Engine) -> Single:
+        """A molecule of a system.
+
+        Raises:
+            ExportError: see `select`; or when the format cannot express a term.
+        """
+        one = select(system, index)
+        if refused := engine.refused([bound.term for bound in one.terms]):
+            name = one.molecules[0].name
+            raise ExportError(f"{name}: format {engine.name!r} cannot express {', '.join(refused)}")
+        return Single(one, engine)
+
+    @property
+    def molecule(self) -> Molecule:
+        """The graph."""
+        return self.system.molecules[0]
+
+    @cached_property
+    def topology(self) -> Topology:
+        """Tuples that follow from the bonds."""
+        return enumerate_tuples(self.molecule.numbers, self.molecule.bonds, self.molecule.orders)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The bonded primitives, in the order of the terms."""
+        return bonded_parts(self.system.terms)
+
+    @property
+    def pair_terms(self) -> list[Bound]:
+        """The pair terms."""
+        return [bound for bound in self.system.terms if isinstance(bound.term, PairTerm)]
+
+    def bonds_without(self, place: str) -> list[Atoms]:
+        """Bonds on which no primitive acts in a place, in the order of the molecule."""
+        listed = {frozenset(atoms) for part in self.parts if part.place == place for atoms in part.atoms}
+        return [(i, j) for i, j in self.molecule.bonds.tolist() if frozenset((i, j)) not in listed]
+
+    def check_pairs(self) -> None:
+        """Check that the pairs and 1-4 pairs of every pair term are those that an engine derives from the bonds.
+
+        Raises:
+            ExportError: if not, naming the term and the format.
+        """
+        n, graph = self.molecule.n_atoms, self.topology
+        for bound in self.pair_terms:
+            expected = np.zeros((n, n))
+            expected[graph.pairs[:, 0], graph.pairs[:, 1]] = np.where(graph.is14, float(bound.scale14), 1.0)
+            if not np.array_equal(expected, pair_scales(bound, n)):
+                raise ExportError(
+                    f"{self.molecule.name}: pairs of {bound.term.name} do not follow from the bonds; format "
+                    f"{self.engine.name!r} cannot express that; format 'system' can"
+                )
+
+    @cached_property
+    def nonbonded(self) -> Nonbonded:
+        """The pair terms, for formats of 12-6 wells and charges.
+
+        Raises:
+            ExportError: see `check_pairs`.
+        """
+        self.check_pairs()
+        place = {place_of(b.term, shapes(b.term)[0]): b for b in self.pair_terms}
+        return Nonbonded(place.get(VAN_DER_WAALS), place.get(CHARGES), self.molecule.n_atoms)
+
+
+def bonded_parts(terms: Sequence[Bound]) -> tuple[Part, ...]:
+    """The bonded primitives of terms."""
+    parts = []
+    for number, bound in enumerate(terms):
+        if not isinstance(bound.term, PairTerm):
+            atoms = [tuple(row) for row in bound.tuples.idx.tolist()]
+            for primitive in bound.term.primitives(bound.values.unbind(-1)):
+                coordinates = coordinates_of(bound.term, primitive)
+                parts.append(Part(number, bound, place_of(bound.term, primitive), coordinates, atoms, primitive))
+    return tuple(parts)
+
+
+def pair_scales(bound: Bound, n_atoms: int) -> np.ndarray:
+    """Factor on each pair's interaction, `(A, A)`, upper triangle: 0 excluded, `scale14` for 1-4, 1 beyond."""
+    scales = np.zeros((n_atoms, n_atoms))
+    i, j = bound.tuples.idx.numpy().T
+    is14 = np.zeros(len(i), dtype=bool) if bound.tuples.is14 is None else bound.tuples.is14.numpy()
+    scales[np.minimum(i, j), np.maximum(i, j)] = np.where(is14, float(bound.scale14), 1.0)
+    return scales
+
+
+def wells_of(bound: Bound, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """sigma [Å] and epsilon [kcal/mol] of pairs of atoms of a 12-6 term, unscaled, `(P, 2)`."""
+    columns = bound.values[:, : bound.term.n_combined].unbind(-1)  # type: ignore[attr-defined]
+    i, j = torch.as_tensor(first), torch.as_tensor(second)
+    term: PairTerm = bound.term  # type: ignore[assignment]
+    (primitive,) = term.primitives(term.combine(tuple(c[i] for c in columns), tuple(c[j] for c in columns)))
+    assert isinstance(primitive, TwelveSix)
+    return torch.stack([primitive.sigma, primitive.epsilon], dim=-1).numpy()
+
+
+def charges_of(bound: Bound) -> np.ndarray:
+    """Charges [e] of the atoms of a Coulomb term, `(A,)`."""
+    column = next(n for n, param in enumerate(bound.term.params) if param.link == "charge")
+    return bound.values[:, column].numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class Nonbonded:
+    """Charges and 12-6 wells of a molecule, in internal units.
+
+    Attributes:
+        van_der_waals: the 12-6 term, or None.
+        coulomb: the term of the charges, or None.
+        n_atoms: number of atoms.
+    """
+
+    van_der_waals: Bound | None
+    coulomb: Bound | None
+    n_atoms: int
+
+    @cached_property
+    def charges(self) -> np.ndarray:
+        """Charges [e] `(A,)`; zeros without a Coulomb term."""
+        return np.zeros(self.n_atoms) if self.coulomb is None else charges_of(self.coulomb)
+
+    @cached_property
+    def wells(self) -> np.ndarray:
+        """sigma [Å] and epsilon [kcal/mol] of each atom with its like, `(A, 2)`; epsilon 0 without a 12-6 term."""
+        atoms = np.arange(self.n_atoms)
+        return self.pairs(np.stack([atoms, atoms], axis=1))
+
+    def pairs(self, atoms: np.ndarray) -> np.ndarray:
+        """sigma [Å] and epsilon [kcal/mol] of pairs of atoms `(P, 2)`, combined by the term, unscaled; `(P, 2)`."""
+        atoms = np.asarray(atoms).reshape(-1, 2)
+        if self.van_der_waals is None:
+            return np.tile([1.0, 0.0], (len(atoms), 1))
+        return wells_of(self.van_der_waals, atoms[:, 0], atoms[:, 1])
+
+    @property
+    def rule(self) -> str | None:
+        """Name of the combining rule, None for one of the term's own."""
+        return "lorentz-berthelot" if self.van_der_waals is None else rule_of(self.van_der_waals.term)
+
+    @property
+    def scale_lj(self) -> float:
+        """Factor on 12-6 wells of 1-4 pairs."""
+        return LennardJones.usual14 if self.van_der_waals is None else float(self.van_der_waals.scale14)
+
+    @property
+    def scale_charge(self) -> float:
+        """Factor on Coulomb energies of 1-4 pairs."""
+        return Coulomb.usual14 if self.coulomb is None else float(self.coulomb.scale14)
+
+
+def coordinates(molecule: Molecule, xyz: np.ndarray | None) -> np.ndarray:
+    """Coordinates [Å] `(A, 3)`: those given, or an embedded conformer.
+
+    Raises:
+        ExportError: when the given ones do not fit the molecule.
+    """
+    from espalike.chem import embed
+
+    if xyz is None:
+        return embed(molecule)[0]
+    if np.shape(xyz) != (molecule.n_atoms, 3) or not np.isfinite(xyz).all():
+        raise ExportError(
+            f"{molecule.name}: expected finite coordinates of shape ({molecule.n_atoms}, 3), got {np.shape(xyz)}"
+        )
+    return np.asarray(xyz, dtype=np.float64)
+
+
+def facts(molecule: Molecule, info: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Provenance that every file states: program, molecule, formal charge, and what the caller adds."""
+    from importlib.metadata import version
+
+    source = {"Source": f"espalike {version('espalike')}", "Molecule": molecule.name, "SMILES": molecule.smiles}
+    return source | {"FormalCharge": str(molecule.net_charge)} | {key: str(text) for key, text in (info or {}).items()}
+
+
+def comment(molecule: Molecule, info: Mapping[str, str] | None) -> list[str]:
+    """Provenance in single lines without a backslash at the end, which engines read as "continued on the next line"."""
+    return [" ".join(f"{key}: {text}".split()).rstrip(" \\") for key, text in facts(molecule, info).items()]
+
+
+def atom_names(molecule: Molecule) -> list[str]:
+    """Names unique in the molecule: element symbol and a count, in atom order (C1, H1, H2, …)."""
+    from rdkit.Chem import GetPeriodicTable
+
+    counts: dict[str, int] = {}
+    names = []
+    for number in molecule.numbers.tolist():
+        symbol = GetPeriodicTable().GetElementSymbol(number)
+        counts[symbol] = counts.get(symbol, 0) + 1
+        names.append(f"{symbol}{counts[symbol]}")
+    return names
+
+
+def mass(number: int) -> float:
+    """Mass of an element [dalton]."""
+    from rdkit.Chem import GetPeriodicTable
+
+    return GetPeriodicTable().GetAtomicWeight(int(number))
+
+
+def one_line(text: str) -> str:
+    """A title: one line that does not begin like a directive and holds no comment."""
+    return " ".join(text.replace(";", " ").split()).lstrip("[#* ").rstrip("\\") or "molecule"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text as aligned lines."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [" " + "  ".join(f"{text:>{w}}" for text, w in zip(row, widths, strict=True)) for row in rows]

@@ -1,0 +1,531 @@
+"""What functional forms are built of: primitives, each with its energy, its slopes and its OpenMM expression.
+
+A term states its primitives (`Term.primitives`); energies, forces and every file format follow from them. Values are
+tensors that broadcast over the tuples, `(T, 1)` in energies and `(T,)` in exports, or plain numbers where a form fixes
+them. Coordinates `q` are `(T, K)` [Å, rad], energies `(T, K)` [kcal/mol].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from espalike.units import COULOMB
+
+Value = Tensor | float
+"""A parameter of each tuple, or one number for all of them."""
+Slopes = tuple[Tensor, tuple[Tensor, ...]]
+"""Energy and its derivatives by the coordinates."""
+
+_STEEPEST = 1.0 - 1e-9
+"""Sine of the largest out-of-plane angle that has a slope."""
+
+
+def differentiated(energy: Callable[[tuple[Tensor, ...]], Tensor], q: tuple[Tensor, ...]) -> Slopes:
+    """Energies and their derivatives by the coordinates, by autograd.
+
+    With gradients enabled, both are functions of the parameters.
+    """
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        leaves = tuple(value.detach().requires_grad_() for value in q)
+        u = energy(leaves)
+        slopes = torch.autograd.grad(u.sum(), leaves, create_graph=graph)
+    return (u, slopes) if graph else (u.detach(), slopes)
+
+
+class Primitive:
+    """A part of a functional form. Subclasses are dataclasses whose fields are coordinates and parameters.
+
+    Attributes:
+        indices: positions of its coordinates among `Term.coordinates`.
+        names: names of these coordinates in `expression`.
+        expression: energy [kcal/mol] in OpenMM's syntax, in `names` and the names of `columns()`.
+    """
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Positions of its coordinates among `Term.coordinates`."""
+        q: int = self.q  # type: ignore[attr-defined]
+        return (q,)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its coordinates in `expression`."""
+        return ("q",)
+
+    @property
+    def expression(self) -> str:
+        """Energy [kcal/mol] in OpenMM's syntax."""
+        raise NotImplementedError
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol] `(T, K)` from its coordinates, each `(T, K)`."""
+        raise NotImplementedError
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and their derivatives by its coordinates, each `(T, K)`."""
+        return differentiated(self.energy, q)
+
+    def columns(self) -> dict[str, Value]:
+        """Parameters by the names they have in `expression`: fields, those of a tuple numbered from 1."""
+        result: dict[str, Value] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                result |= {f"{field.name}{n}": v for n, v in enumerate(value, 1) if isinstance(v, Tensor | float)}
+            elif isinstance(value, Tensor | float):
+                result[field.name] = value
+        return result
+
+
+def total_energy(primitives: Iterable[Primitive], q: tuple[Tensor, ...]) -> Tensor:
+    """Summed energies [kcal/mol] `(T, K)` of primitives, from all coordinates of their term."""
+    first, *others = (primitive.energy(tuple(q[i] for i in primitive.indices)) for primitive in primitives)
+    return sum(others, first)
+
+
+def total_slopes(primitives: Iterable[Primitive], q: tuple[Tensor, ...]) -> Slopes:
+    """Summed energies of primitives and their derivatives by all coordinates of their term."""
+    total: Tensor | None = None
+    slopes: list[Tensor | None] = [None] * len(q)
+    for primitive in primitives:
+        u, parts = primitive.slopes(tuple(q[i] for i in primitive.indices))
+        total = u if total is None else total + u
+        for i, part in zip(primitive.indices, parts, strict=True):
+            before = slopes[i]
+            slopes[i] = part if before is None else before + part
+    if total is None:
+        raise ValueError("a term has at least one primitive")
+    return total, tuple(torch.zeros_like(x) if slope is None else slope for slope, x in zip(slopes, q, strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Harmonic(Primitive):
+    """½ k (q − q₀)²."""
+
+    q: int
+    k: Value
+    q0: Value
+
+    expression = "0.5*k*(q-q0)^2"
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        return 0.5 * self.k * (q[0] - self.q0) ** 2
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes."""
+        d = q[0] - self.q0
+        slope = self.k * d
+        return 0.5 * slope * d, (slope,)
+
+
+@dataclass(frozen=True, eq=False)
+class Polynomial(Primitive):
+    """c₂ d² + c₃ d³ + c₄ d⁴, d = q − q₀; a power that the form lacks is None."""
+
+    q: int
+    q0: Value
+    c2: Value
+    c3: Value | None = None
+    c4: Value | None = None
+
+    @property
+    def powers(self) -> dict[int, Value]:
+        """Coefficients by power."""
+        return {n: c for n, c in ((2, self.c2), (3, self.c3), (4, self.c4)) if c is not None}
+
+    @property
+    def expression(self) -> str:
+        """Energy [kcal/mol] in OpenMM's syntax."""
+        factors = ["", "*(q-q0)", "*(q-q0)^2"]
+        return "(" + "+".join(f"c{n}{factors[n - 2]}" for n in self.powers) + ")*(q-q0)^2"
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol], by Horner's scheme."""
+        d = q[0] - self.q0
+        inner: Value = 0.0
+        for n in (4, 3, 2):
+            inner = inner * d + self.powers.get(n, 0.0)
+        return inner * d * d
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes."""
+        d = q[0] - self.q0
+        inner, slope = torch.zeros_like(d), torch.zeros_like(d)
+        for n in (4, 3, 2):
+            c = self.powers.get(n)
+            if c is None:
+                inner, slope = inner * d, slope * d
+            else:
+                inner, slope = inner * d + c, slope * d + n * c
+        return inner * d * d, (slope * d,)
+
+
+@dataclass(frozen=True, eq=False)
+class Morse(Primitive):
+    """D (1 − e^(−a (q − q₀)))² (P. M. Morse, Phys. Rev. 34 (1929) 57)."""
+
+    q: int
+    q0: Value
+    depth: Value
+    a: Value
+
+    expression = "depth*(1-exp(-a*(q-q0)))^2"
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        return self.depth * (1.0 - torch.exp(-self.a * (q[0] - self.q0))) ** 2
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes."""
+        e = torch.exp(-self.a * (q[0] - self.q0))
+        rise = self.depth * (1.0 - e)
+        return rise * (1.0 - e), (2.0 * self.a * rise * e,)
+
+
+@dataclass(frozen=True, eq=False)
+class CosineHarmonic(Primitive):
+    """½ k (cos q − cos q₀)²."""
+
+    q: int
+    k: Value
+    q0: Tensor
+
+    expression = "0.5*k*(cos(q)-cos(q0))^2"
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        return 0.5 * self.k * (torch.cos(q[0]) - torch.cos(self.q0)) ** 2
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes."""
+        d = torch.cos(q[0]) - torch.cos(self.q0)
+        kd = self.k * d
+        return 0.5 * kd * d, (-kd * torch.sin(q[0]),)
+
+
+@functools.cache
+def chebyshev(n: tuple[int, ...]) -> Tensor:
+    """cos nφ, for each of `n`, as polynomials of cos φ: coefficients of cosᵐφ by row, shape `(len(n), max(n) + 1)`."""
+    rows = [[1.0], [0.0, 1.0]]
+    while len(rows) <= max(n):
+        twice, before = [0.0, *(2.0 * c for c in rows[-1])], rows[-2]
+        rows.append([a - b for a, b in zip(twice, [*before, 0.0, 0.0], strict=True)])
+    return torch.tensor([rows[m] + [0.0] * (max(n) + 1 - len(rows[m])) for m in n], dtype=torch.float64)
+
+
+class CosinePolynomial(torch.autograd.Function):
+    """Σₘ aₘ cosᵐφ and its derivative by φ, with the derivatives of both by the coefficients written out.
+
+    Coefficients `(T, m)`, angles `(T, K)`. Autograd would keep every power and every product.
+    """
+
+    @staticmethod
+    def forward(ctx, phi: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Horner's scheme for the polynomial and for its derivative."""
+        c, s = torch.cos(phi), torch.sin(phi)
+        ctx.save_for_backward(c, s)
+        ctx.terms = a.shape[1]
+        columns = a.unsqueeze(1).unbind(-1)
+        value, slope = columns[-1].expand_as(c), torch.zeros_like(c)
+        for column in columns[-2::-1]:
+            slope = torch.addcmul(value, slope, c)
+            value = torch.addcmul(column, value, c)
+        return value, -slope * s
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_value: Tensor, of_slope: Tensor):
+        """Derivatives by the coefficients only: sums over conformers of a loss's derivative times a power of cos φ."""
+        c, s = ctx.saved_tensors
+        first, second = of_value, -of_slope * s
+        slopes = [first.sum(-1)]
+        for m in range(1, ctx.terms):
+            slopes.append(m * second.sum(-1))
+            first, second = first * c, second * c
+            slopes[-1] = slopes[-1] + first.sum(-1)
+        return None, torch.stack(slopes, -1)
+
+
+def cosines(phi: Tensor, n: Sequence[int]) -> list[Tensor]:
+    """cos nφ for each of `n`, by the Chebyshev recurrence from one cosine."""
+    c = torch.cos(phi)
+    multiples = [torch.ones_like(c), c]
+    while len(multiples) <= max(n):
+        multiples.append(2.0 * c * multiples[-1] - multiples[-2])
+    return [multiples[m] for m in n]
+
+
+@dataclass(frozen=True, eq=False)
+class Fourier(Primitive):
+    """Σⱼ kⱼ ⟨1 + cos(nⱼφ − δⱼ)⟩ + constant; ⟨…⟩ is the mean over the dihedrals `q`, three for an improper.
+
+    Attributes:
+        q: positions of the dihedrals.
+        n: periodicities.
+        phase: phases δ [rad]; 0.0 or π as plain numbers are the fastest.
+        k: amplitudes [kcal/mol], of either sign.
+        constant: a constant [kcal/mol], or None.
+    """
+
+    q: tuple[int, ...]
+    n: tuple[int, ...]
+    phase: tuple[Value, ...]
+    k: tuple[Tensor, ...]
+    constant: Tensor | None = None
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Positions of its coordinates among `Term.coordinates`."""
+        return self.q
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its coordinates in `expression`."""
+        return tuple(f"q{i}" for i in range(1, len(self.q) + 1))
+
+    @property
+    def is_even(self) -> bool:
+        """Whether it is a series of cosines of one dihedral."""
+        return len(self.q) == 1 and all(isinstance(phase, float) and phase == 0.0 for phase in self.phase)
+
+    @property
+    def expression(self) -> str:
+        """Energy [kcal/mol] in OpenMM's syntax."""
+        waves = []
+        for j, n in enumerate(self.n, 1):
+            total = "+".join(f"cos({n}*{q}-phase{j})" for q in self.names)
+            waves.append(f"k{j}/{len(self.q)}*({len(self.q)}+{total})")
+        return "+".join([*waves, *(["constant"] if self.constant is not None else [])])
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        if not self.is_even:
+            return self._waves(q)[0]
+        total: Value = 0.0 if self.constant is None else self.constant
+        for k, cosine in zip(self.k, cosines(q[0], self.n), strict=True):
+            total = total + k * (1.0 + cosine)
+        return torch.as_tensor(total)
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes; a series of cosines as one polynomial in cos φ."""
+        if not self.is_even:
+            return self._waves(q)
+        constant = torch.stack(self.k).sum(0)
+        if self.constant is not None:
+            constant = constant + self.constant
+        k = torch.cat([constant, *self.k], -1)
+        u, slope = CosinePolynomial.apply(q[0], k @ chebyshev((0, *self.n)).to(k))
+        return u, (slope,)
+
+    def _waves(self, q: tuple[Tensor, ...]) -> Slopes:
+        size, u = len(q), self.constant
+        slopes: list[Tensor] = []
+        for n, phase, k in zip(self.n, self.phase, self.k, strict=True):
+            waves = [_wave(n, phi, phase) for phi in q]
+            total: Value = float(size)
+            for cosine, _ in waves:
+                total = total + cosine
+            part = k / size * total
+            u = part if u is None else u + part
+            parts = [-(n / size) * k * sine for _, sine in waves]
+            slopes = [a + b for a, b in zip(slopes, parts, strict=True)] if slopes else parts
+        return torch.as_tensor(u), tuple(slopes)
+
+
+def _wave(n: int, phi: Tensor, phase: Value) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of nφ − δ; a phase of 0 or π costs no operation and no rounding."""
+    if isinstance(phase, float) and phase == 0.0:
+        return torch.cos(n * phi), torch.sin(n * phi)
+    if isinstance(phase, float) and phase == math.pi:
+        return -torch.cos(n * phi), -torch.sin(n * phi)
+    return torch.cos(n * phi - phase), torch.sin(n * phi - phase)
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling(Primitive):
+    """k Πᵢ (qᵢ − qᵢ₀), or Πᵢ (qᵢ − qᵢ₀) Σⱼ kⱼ cos nⱼφ: the couplings of class II force fields.
+
+    Attributes:
+        q: positions of the coordinates of the product.
+        q0: their equilibrium values.
+        k: coupling constants: one, or one per periodicity.
+        phi: position of the dihedral of the cosine series, or None.
+        n: periodicities of the series.
+    """
+
+    q: tuple[int, ...]
+    q0: tuple[Value, ...]
+    k: tuple[Tensor, ...]
+    phi: int | None = None
+    n: tuple[int, ...] = ()
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Positions of its coordinates among `Term.coordinates`: those of the product, then the dihedral."""
+        return self.q if self.phi is None else (*self.q, self.phi)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its coordinates in `expression`."""
+        product = tuple(f"q{i}" for i in range(1, len(self.q) + 1))
+        return product if self.phi is None else (*product, "phi")
+
+    @property
+    def expression(self) -> str:
+        """Energy [kcal/mol] in OpenMM's syntax."""
+        product = "*".join(f"(q{i}-q0{i})" for i in range(1, len(self.q) + 1))
+        series = "+".join(f"k{j}*cos({n}*phi)" for j, n in enumerate(self.n, 1))
+        return f"k1*{product}" if self.phi is None else f"{product}*({series})"
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        u: Tensor | None = None
+        if self.phi is None:
+            u = self.k[0]
+        else:
+            for k, cosine in zip(self.k, cosines(q[-1], self.n), strict=True):
+                u = k * cosine if u is None else u + k * cosine
+        assert u is not None
+        for x, x0 in zip(q, self.q0, strict=False):
+            u = u * (x - x0)
+        return u
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes."""
+        d = [x - x0 for x, x0 in zip(q, self.q0, strict=False)]
+        product = math.prod(d[1:], start=d[0])
+        last: list[Tensor] = []
+        if self.phi is None:
+            series = self.k[0]
+        else:
+            k = torch.cat(self.k, -1)
+            series, slope = CosinePolynomial.apply(q[-1], k @ chebyshev(self.n).to(k))
+            last = [slope * product]
+        slopes = tuple(math.prod(d[:i] + d[i + 1 :], start=series) for i in range(len(d)))
+        expanded = tuple(torch.broadcast_tensors(slope, product)[0] for slope in slopes)
+        return series * product, (*expanded, *last)
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfPlane(Primitive):
+    """½ k χ², χ the mean of the three Wilson out-of-plane angles of a trigonal centre.
+
+    The angle χ_l between bond c–l and the plane of i, c, k obeys sin χ_l = sin θ(l,c,i) sin φ(l,c,i,k), φ being the
+    dihedral about c–i (E. B. Wilson, J. C. Decius, P. C. Cross, Molecular Vibrations (1955), ch. 4). Each l is taken
+    with i, k in cyclic order, so that the three have one sign.
+
+    Attributes:
+        q: positions of θ and φ of each of the three.
+        k: force constant [kcal/mol].
+    """
+
+    q: tuple[int, ...]
+    k: Value
+
+    names = ("ta", "pa", "tb", "pb", "tc", "pc")
+    expression = "k/18*(asin(sin(ta)*sin(pa))+asin(sin(tb)*sin(pb))+asin(sin(tc)*sin(pc)))^2"
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Positions of its coordinates among `Term.coordinates`."""
+        return self.q
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        sines = (torch.sin(theta) * torch.sin(phi) for theta, phi in zip(q[::2], q[1::2], strict=True))
+        # at 90° out of plane the slope of the arc sine is infinite
+        chi = torch.stack([torch.asin(s.clamp(-_STEEPEST, _STEEPEST)) for s in sines]).mean(0)
+        return self.k * (0.5 * chi * chi)
+
+
+@dataclass(frozen=True, eq=False)
+class TwelveSix(Primitive):
+    """4 ε [(σ/q)¹² − (σ/q)⁶], Lennard-Jones."""
+
+    q: int
+    sigma: Tensor
+    epsilon: Tensor
+
+    expression = "4*epsilon*((sigma/q)^12-(sigma/q)^6)"
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        six = (self.sigma / q[0]) ** 6
+        return 4.0 * self.epsilon * (six * six - six)
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes, as A/r¹² − B/r⁶: factors that depend on distances alone carry no gradient."""
+        inverse = 1.0 / (q[0] * q[0])
+        r6, size6 = inverse * inverse * inverse, self.sigma**6
+        b = 4.0 * self.epsilon * size6
+        repulsion = b * size6 * r6
+        return (repulsion - b) * r6, ((b - 2.0 * repulsion) * (6.0 * r6 / q[0]),)
+
+
+@dataclass(frozen=True, eq=False)
+class Charges(Primitive):
+    """qᵢ qⱼ / (4 π ε₀ q), Coulomb; `qq` is the product of the charges [e²]."""
+
+    q: int
+    qq: Tensor
+
+    expression = f"{COULOMB!r}*qq/q"
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        return COULOMB * self.qq / q[0]
+
+    def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
+        """Energies and slopes."""
+        u = self.energy(q)
+        return u, (-u / q[0],)
+
+
+@dataclass(frozen=True, eq=False)
+class Expression(Primitive):
+    """Any other form: a function of coordinates, and the same in OpenMM's syntax. Slopes are by autograd.
+
+    Attributes:
+        coordinates: names of the coordinates in the text: all coordinates of the term.
+        function: energies [kcal/mol] from the coordinates.
+        text: the same in OpenMM's syntax.
+        values: parameters by their names in the text.
+    """
+
+    coordinates: tuple[str, ...]
+    function: Callable[[tuple[Tensor, ...]], Tensor]
+    text: str
+    values: Mapping[str, Value]
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """Positions of its coordinates: all."""
+        return tuple(range(len(self.coordinates)))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of its coordinates in `expression`."""
+        return self.coordinates
+
+    @property
+    def expression(self) -> str:
+        """Energy [kcal/mol] in OpenMM's syntax."""
+        return self.text
+
+    def energy(self, q: tuple[Tensor, ...]) -> Tensor:
+        """Energies [kcal/mol]."""
+        return self.function(q)
+
+    def columns(self) -> dict[str, Value]:
+        """Parameters by name."""
+        return dict(self.values)

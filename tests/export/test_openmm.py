@@ -1,0 +1,218 @@
+"""Torch, the exported `openmm.System` and the exported `ForceField` XML are one force field."""
+
+import io
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from openmm import app
+from rdkit import Chem
+
+from espalike import chem
+from espalike.energy import energy
+from espalike.export import to_openmm, to_topology
+from espalike.export.ffxml import minimum, to_ffxml
+from espalike.export.ffxml_script import espalike_extend
+from espalike.export.parts import bonded_parts, select
+from espalike.export.recipes import custom, native, native_force
+from espalike.geometry import Angle, Distance
+from espalike.model import ForceFieldModel
+from espalike.system import Bound, MMSystem
+from espalike.terms.base import PairTerm
+from tests.export.cases import (
+    ASPIRIN,
+    FIELDS,
+    agree,
+    case,
+    evaluate,
+    field_model,
+    from_ffxml,
+    model,
+    only,
+    perturbed,
+    reference,
+    with_term,
+)
+from tests.molecules import DRUGLIKE, SMALL
+from tests.terms.common import TERMS
+
+BONDED = [term for term in TERMS if not isinstance(term, PairTerm)]
+DEGENERATE = ("[Na+]", "O", "[H][H]", "C#C", "N#N")
+RENUMBERED = (
+    "CC(=O)Oc1ccccc1C(=O)[O-]",
+    "NC(=[NH2+])NCCCC(N)C(=O)[O-]",
+    "NS(=O)(=O)c1cc2c(cc1Cl)NCNS2(=O)=O",
+    "CC(C)N=C=NC(C)C",
+    "C12C3C4C1C5C2C3C45",
+    "COP(=O)([O-])OCC1OC(n2cnc3c(N)ncnc32)C(O)C1O",
+)
+
+
+@pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)
+def test_each_term_and_the_total_agree(smiles):
+    molecule, xyz, system = case(smiles)
+    for bound in system.terms:
+        one = only(system, bound)
+        expected = reference(one, xyz)
+        agree(evaluate(to_openmm(one), xyz), expected)
+        agree(evaluate(from_ffxml(one, molecule), xyz), expected)
+    expected = reference(system, xyz)
+    agree(evaluate(to_openmm(system), xyz), expected)
+    agree(evaluate(from_ffxml(system, molecule), xyz), expected)
+
+
+def test_every_term_contributes_somewhere():
+    """The comparison above would hold for zeros: it is not about zeros."""
+    _, xyz, system = case(DRUGLIKE[0])
+    by_term = energy(system, torch.from_numpy(xyz)[None]).by_term
+    assert all(abs(u.item()) > 0.1 for u in by_term)
+
+
+def test_system_has_particles_in_order_no_constraints_no_cutoff():
+    molecule, _, system = case("CN1CCC[C@H]1c1cccnc1")
+    built = to_openmm(system)
+    masses = [built.getParticleMass(i)._value for i in range(built.getNumParticles())]
+    weights = [Chem.GetPeriodicTable().GetAtomicWeight(int(z)) for z in molecule.numbers]
+    np.testing.assert_allclose(masses, weights, atol=2e-3)
+    assert built.getNumConstraints() == 0
+    (nonbonded,) = (f for f in built.getForces() if isinstance(f, openmm.NonbondedForce))
+    assert nonbonded.getNonbondedMethod() == openmm.NonbondedForce.NoCutoff
+
+
+def renumbering(smiles: str, repeats: int, made: ForceFieldModel) -> None:
+    """Same parameters and energies whatever the atom order, also of an XML written in another order."""
+    rng = np.random.default_rng(11)
+    molecule, xyz, _ = case(smiles)
+    system = made.parametrize(molecule)
+    expected, _ = reference(system, xyz)
+    original = app.ForceField(io.StringIO(to_ffxml(system)))
+    graph = chem.to_rdkit(molecule)
+    for _ in range(repeats):
+        order = rng.permutation(molecule.n_atoms)
+        other = chem.from_rdkit(Chem.RenumberAtoms(graph, order.tolist()))
+        assert (other.numbers == molecule.numbers[order]).all()
+        shuffled = made.parametrize(other)
+        for one, two in zip(system.terms, shuffled.terms, strict=True):
+            if isinstance(one.term, PairTerm):
+                assert (two.values - one.values[torch.from_numpy(order)]).abs().max() < 1e-10
+        moved = xyz[order]
+        assert reference(shuffled, moved)[0] == pytest.approx(expected, rel=0, abs=1e-8)
+        assert evaluate(to_openmm(shuffled), moved)[0] == pytest.approx(expected, rel=0, abs=1e-8)
+        assert evaluate(from_ffxml(shuffled, other), moved)[0] == pytest.approx(expected, rel=0, abs=1e-8)
+        mixed = original.createSystem(to_topology(other))
+        assert evaluate(mixed, moved)[0] == pytest.approx(expected, rel=0, abs=1e-8)
+
+
+@pytest.mark.parametrize("smiles", RENUMBERED)
+def test_renumbering(smiles):
+    renumbering(smiles, 4, model())
+
+
+@pytest.mark.parametrize("smiles", RENUMBERED[:2])
+@pytest.mark.parametrize("field", ["class2", "max"])
+def test_renumbering_of_couplings(field, smiles):
+    renumbering(smiles, 2, field_model(field))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smiles", RENUMBERED)
+@pytest.mark.parametrize("field", FIELDS)
+def test_renumbering_of_every_force_field(field, smiles):
+    renumbering(smiles, 20, field_model(field))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smiles", DRUGLIKE)
+def test_renumbering_of_all(smiles):
+    renumbering(smiles, 20, model())
+
+
+@pytest.mark.parametrize("smiles", DEGENERATE)
+def test_molecules_without_tuples_agree(smiles):
+    for term in {type(term): term for term in TERMS}.values():
+        molecule, xyz, system = with_term(term, smiles)
+        expected = reference(system, xyz)
+        agree(evaluate(to_openmm(system), xyz), expected)
+        agree(evaluate(from_ffxml(system, molecule), xyz), expected)
+
+
+@pytest.mark.parametrize("term", BONDED, ids=repr)
+def test_native_forces_equal_the_expression(term):
+    """Nor is any form without a native force: its parts have custom forces alone, which other tests compare."""
+    _, xyz, system = with_term(term, ASPIRIN)
+    parts = [part for part in bonded_parts(select(system).terms) if native_force(part)]
+    for part in parts:
+        found = []
+        for recipe in (native([part]), custom(part)):
+            built = openmm.System()
+            for _ in range(len(system.numbers)):
+                built.addParticle(1.0)
+            assert espalike_extend(built, recipe, [list(range(len(system.numbers)))]).getName() == term.name
+            found.append(evaluate(built, xyz))
+        agree(*found)
+    harmonic_or_periodic = term.name.startswith(("Harmonic", "LinearMixture", "Urey", "Periodic", "Ryckaert"))
+    assert bool(parts) == harmonic_or_periodic
+
+
+def directions(bound: Bound, column: int, rng: np.random.Generator) -> torch.Tensor:
+    """A random change of one parameter of every row, of the parameter's own size, that keeps the formal charge."""
+    values, param = bound.values[:, column], bound.term.params[column]
+    if param.universal:
+        return torch.ones_like(values)
+    drawn = torch.from_numpy(rng.uniform(0.5, 1.5, len(values)) * rng.choice([-1.0, 1.0], len(values)))
+    return drawn - drawn.mean() if param.link == "charge" else drawn
+
+
+@pytest.mark.parametrize("smiles", ["CC(=O)Oc1ccccc1C(=O)[O-]", pytest.param("O=C1C2CC12", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("term", TERMS, ids=repr)
+def test_energy_derivatives_by_each_parameter_agree(term, smiles):
+    """Autograd against central differences of OpenMM's energy, along a random direction for each parameter."""
+    _, xyz, system = with_term(term, smiles)
+    (bound,) = system.terms
+    values = bound.values.clone().requires_grad_()
+    leaf = MMSystem((Bound(term, bound.tuples, values),), system.numbers, system.mol, system.molecules)
+    (gradient,) = torch.autograd.grad(energy(leaf, torch.from_numpy(xyz)[None], forces=False).energy.sum(), values)
+    rng = np.random.default_rng(5)
+    for column, param in enumerate(term.params):
+        along = directions(bound, column, rng)
+        step = 1e-4 * float(bound.values[:, column].abs().mean().clamp_min(0.1))
+        at = []
+        for sign in (1.0, -1.0):
+            moved = bound.values.clone()
+            moved[:, column] += sign * step * along
+            one = MMSystem((Bound(term, bound.tuples, moved),), system.numbers, system.mol, system.molecules)
+            at.append(evaluate(to_openmm(one), xyz)[0])
+        expected = float((gradient[:, column] * along).sum())
+        scale = float((gradient[:, column] * along).abs().sum())
+        assert scale > 0.0, param.name
+        assert (at[0] - at[1]) / (2.0 * step) == pytest.approx(expected, abs=2e-6 * scale), param.name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)
+def test_each_force_field_agrees_for_all_molecules(smiles):
+    molecule = chem.from_smiles(smiles)
+    for field in FIELDS:
+        system, xyz = field_model(field).parametrize(molecule), perturbed(molecule)
+        for one in (system, *(only(system, bound) for bound in system.terms)):
+            expected = reference(one, xyz)
+            agree(evaluate(to_openmm(one), xyz), expected)
+            agree(evaluate(from_ffxml(one, molecule), xyz), expected)
+
+
+@pytest.mark.parametrize(
+    "term", [t for t in BONDED if t.coordinates in ((Distance(0, 1),), (Angle(0, 1, 2),))], ids=repr
+)
+def test_rest_values_are_where_the_energy_is_least(term):
+    """What constraints are set to."""
+    _, _, system = with_term(term, ASPIRIN)
+    values = system.terms[0].values
+    found = minimum(list(bonded_parts(system.terms)))
+    names = [p.name for p in term.params]
+    if "r0" in names or "theta0" in names:
+        expected = values[:, names.index("r0" if "r0" in names else "theta0")]
+    else:  # linear mixtures
+        low, high = term.centres
+        expected = (values[:, 0] * low + values[:, 1] * high) / values.sum(1)
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-6)
