@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from espalike.batch import Batch, batch_of
+from espalike.bounds import check_number
 from espalike.chem.molecule import Molecule
 from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
@@ -94,6 +95,8 @@ class ForceFieldModel(nn.Module):
         names = [term.name for term in terms]
         if len(set(names)) < len(names):
             raise ValueError(f"a force field lists each term once; got {', '.join(names)}")
+        for name, value, least in (("width", width, 1), ("layers", layers, 0), ("hidden", hidden, 1)):
+            check_number(f"model.{name}", value, least)
         self.terms, self.levels = tuple(terms), tuple(levels)
         self.encoder = Encoder(conv, len(FEATURES), width, layers)
         self.heads = Readout(self.terms, width, hidden, len(self.levels), readout)

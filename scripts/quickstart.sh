@@ -4,10 +4,9 @@
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 out=${OUT:-runs/quickstart}
-export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # batches are small: a second thread gains little, and on a busy machine costs
 
 echo "== train a graph network on the embedded B3LYP-D3BJ/DZVP energies and forces"
-espalike train experiment=quickstart out="$out"
+espalike train experiment=quickstart out="$out" overwrite=true
 
 echo "== score it on molecules held out from training"
 espalike evaluate model="$out/model.espalike" data.path=sample data.split=test \

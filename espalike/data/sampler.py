@@ -26,6 +26,7 @@ import numpy as np
 import torch.distributed
 from torch.utils.data import Sampler
 
+from espalike.bounds import check_number
 from espalike.data.columns import ranges
 
 EPOCHS = ("entries", "conformers")
@@ -156,9 +157,9 @@ class EpochSampler(Sampler[Picks]):
         world: int | None = None,
     ):
         if epoch_of not in EPOCHS:
-            raise ValueError(f"an epoch of {epoch_of!r}; expected {' or '.join(EPOCHS)}")
-        if batch_size < 1 or (conformers is not None and conformers < 1):
-            raise ValueError(f"batches of {batch_size} entries, {conformers} conformers each; both must be at least 1")
+            raise ValueError(f"data.epoch={epoch_of}: expected {' or '.join(EPOCHS)}")
+        check_number("data.batch_size", batch_size, 1)
+        check_number("data.conformers", conformers, 1)
         if len(counts) == 0 or np.min(counts) < 1:
             raise ValueError("an epoch needs entries, each with at least one conformer")
         self.counts = np.asarray(counts, dtype=np.int64)

@@ -1,15 +1,17 @@
-"""What happens beside training: the best model is written at once, curves are drawn at the end."""
+"""Callbacks of a training run: the best model, the average of the weights, metrics, hyperparameters."""
 
 from __future__ import annotations
 
 import csv
-import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
+from espalike import files
+from espalike.bounds import check_number
 from espalike.training.lightning import TrainingModule
 
 
@@ -19,45 +21,62 @@ class SaveBestModel(pl.Callback):
     Args:
         path: where to write.
         monitor: the logged value to minimise.
+
+    Attributes:
+        best: the lowest value so far.
+        figures: validation loss and errors of that model; empty before the first validation.
     """
 
     def __init__(self, path: Path, monitor: str = "val/loss"):
         self.path, self.monitor, self.best = path, monitor, float("inf")
+        self.figures: dict[str, float] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Save when better; Lightning's sanity check does not count."""
+        """Save when the loss is the lowest; Lightning's sanity check does not count."""
         assert isinstance(module, TrainingModule)
         value = trainer.callback_metrics.get(self.monitor)
-        if trainer.sanity_checking or value is None or not trainer.is_global_zero or float(value) >= self.best:
+        if trainer.sanity_checking or value is None or float(value) >= self.best:
             return
         self.best = float(value)
-        assert module.model.provenance is not None
-        module.model.provenance.figures["validation"] = {
+        self.figures = {
             name: round(float(metric), 4)
             for name, metric in trainer.callback_metrics.items()
             if name == self.monitor or name.endswith("_rmse")
         }
+        if not trainer.is_global_zero:
+            return
+        assert module.model.provenance is not None
+        module.model.provenance.figures["validation"] = self.figures
         module.model.provenance.notes["epoch"] = trainer.current_epoch
         module.model.save(self.path)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far, kept in checkpoints so that a resumed run does not overwrite a better model."""
-        return {"best": self.best}
+        """The best value so far, so that a resumed run does not overwrite a better model."""
+        return {"best": self.best, "figures": self.figures}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best value."""
-        self.best = state_dict["best"]
+        self.best, self.figures = state_dict["best"], state_dict.get("figures", {})
 
 
 class Average(EMAWeightAveraging):
-    """Lightning's moving average of the weights, in place as long as validation lasts, for `SaveBestModel` too.
+    """Lightning's moving average of the weights, in use during validation and while `SaveBestModel` writes.
 
-    It comes behind the callbacks that use the average. After training the weights stay as they were trained, so that
-    the last checkpoint can be gone on from.
+    It must come after the callbacks that use the average. After training, the module keeps the trained weights, so that
+    training can go on from the last checkpoint.
+
+    Args:
+        decay: share of the average that is kept at each step, above 0 and below 1 (`ema`).
     """
 
+    def __init__(self, decay: float):
+        check_number("ema", decay, 0)
+        if decay >= 1:
+            raise ValueError(f"ema={decay}: expected a number below 1, e.g. 0.999, or null for no average")
+        super().__init__(decay=decay)
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Keep the average for a little longer."""
+        """Keep the average in place: callbacks after validation use it, too."""
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Put the trained weights back."""
@@ -68,7 +87,7 @@ class Average(EMAWeightAveraging):
 
 
 class History(pl.Callback):
-    """Writes `metrics.csv`, one row an epoch: losses, validation errors, learning rate.
+    """Writes `metrics.csv`, one row per epoch: losses, validation errors, learning rate.
 
     The rows are part of checkpoints: a resumed run writes the file that an uninterrupted one would have written.
 
@@ -82,7 +101,7 @@ class History(pl.Callback):
         self._validation: dict[str, float] = {}
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Take what validation found."""
+        """Keep the figures of this validation."""
         metrics = trainer.callback_metrics.items()
         self._validation = {name: float(value) for name, value in metrics if name.startswith("val/")}
 
@@ -102,43 +121,39 @@ class History(pl.Callback):
         return {"rows": self._rows, "validation": self._validation}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on with the rows of the run that is resumed."""
+        """Restore the rows of a run that is resumed."""
         self._rows, self._validation = list(state_dict["rows"]), dict(state_dict["validation"])
 
 
 def _write_table(path: Path, rows: list[dict[str, float]]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with open(temporary, "w", newline="") as file:
+    with files.replacing(path) as temporary, open(temporary, "w", newline="") as file:
         writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(temporary, path)
 
 
-def draw_curves(metrics: Path, figure: Path) -> None:
-    """Losses and validation errors against epochs, from `metrics.csv`."""
-    from matplotlib.figure import Figure
+class Hyperparameters(pl.Callback):
+    """Logs the settings to TensorBoard, with the best model's loss and errors as their metrics.
 
-    with open(metrics, newline="") as file:
-        rows = list(csv.DictReader(file))
+    Args:
+        settings: of the run, plain data.
+        best: the callback that knows the best model.
+    """
 
-    def series(name: str) -> tuple[list[float], list[float]]:
-        pairs = [(float(row["epoch"]), float(row[name])) for row in rows if row.get(name)]
-        return [epoch for epoch, _ in pairs], [value for _, value in pairs]
+    def __init__(self, settings: Mapping[str, Any], best: SaveBestModel):
+        self.settings, self.best = settings, best
 
-    names = sorted({name for row in rows for name in row})
-    panels = [
-        ("loss", [name for name in names if name.endswith("/loss")]),
-        ("energy RMSE [kcal/mol]", [name for name in names if name.endswith("energy_rmse")]),
-        ("force RMSE [kcal/mol/Å]", [name for name in names if name.endswith("forces_rmse")]),
-    ]
-    drawing = Figure(figsize=(13, 4), layout="constrained")
-    for axes, (title, columns) in zip(drawing.subplots(1, 3), panels, strict=True):
-        for column in columns:
-            axes.plot(
-                *series(column), label=column.removesuffix("_rmse").removesuffix("/energy").removesuffix("/forces")
-            )
-        axes.set(xlabel="epoch", ylabel=title, yscale="log")
-        if columns:
-            axes.legend(fontsize=7)
-    drawing.savefig(figure, dpi=120)
+    def on_fit_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log the settings; the metrics are not known yet."""
+        assert isinstance(module, TrainingModule)
+        names = [f"val/{source}/{quantity}_rmse" for source in module.sources for quantity in ("energy", "forces")]
+        if trainer.logger is not None:
+            trainer.logger.log_hyperparams(dict(self.settings), self._metrics([self.best.monitor, *names]))  # type: ignore[call-arg]
+
+    def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Log the metrics of the best model."""
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(self._metrics(list(self.best.figures)), trainer.global_step)
+
+    def _metrics(self, names: list[str]) -> dict[str, float]:
+        return {f"best/{name.removeprefix('val/')}": self.best.figures.get(name, float("nan")) for name in names}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from espalike.batch import Batch
+from espalike.bounds import check_number
 from espalike.system import MMSystem, Prediction
 from espalike.training import losses as parts
 from espalike.training.losses import centred as centred
@@ -45,6 +46,12 @@ class Scales:
     dipole: float = 0.05
     esp: float = 1.0
     hessian: float = 30.0
+
+    def __post_init__(self):
+        for name, scale in vars(self).items():
+            check_number(f"objective.scales.{name}", scale, 0)
+            if not scale:
+                raise ValueError(f"objective.scales.{name}=0: losses are divided by it; expected a number above 0")
 
 
 @dataclass(frozen=True)
@@ -93,9 +100,10 @@ class Objective:
     schedules: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
 
     def __post_init__(self):
-        weights = {name: getattr(self, name) for name in LOSSES}
-        if min(weights.values()) < 0.0 or not any(weights.values()):
-            raise ValueError(f"objective: weights must not be negative, and one must be positive; got {weights}")
+        for name in (*LOSSES, "temperature"):
+            check_number(f"objective.{name}", getattr(self, name), 0)
+        if not any(getattr(self, name) for name in LOSSES):
+            raise ValueError(f"objective: all weights are zero; one of {', '.join(LOSSES)} must be positive")
         unknown = sorted(set(self.schedules) - set(LOSSES))
         if unknown:
             raise ValueError(f"objective.schedules names {', '.join(unknown)}; losses: {', '.join(LOSSES)}")

@@ -51,10 +51,10 @@ class SaveResumable(Checkpoint):
         self, path: Path, sampler: Resumed, every: int | None = None, settings: Mapping[str, Any] | None = None
     ):
         if every is not None and every < 1:
-            raise ValueError(f"a checkpoint every {every} steps: expected at least 1, or null for one an epoch")
+            raise ValueError(f"save_every={every}: expected at least 1, or null for one checkpoint per epoch")
         self.path, self.sampler, self.every, self.settings = path, sampler, every, dict(settings or {})
         self._position, self._saved = (0, 0), -1  # before the first step too: there is always something to go back to
-        self._out_of_time = False
+        self._out_of_time = self._ended = False
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
         """Listen to SLURM. Lightning's own handler would write its checkpoint in the middle of a step."""
@@ -84,6 +84,7 @@ class SaveResumable(Checkpoint):
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Write, so that a finished run can be made longer."""
+        self._ended = True
         self._save(trainer, 0)
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
@@ -97,8 +98,8 @@ class SaveResumable(Checkpoint):
         trainer.save_checkpoint(self.path, weights_only=False)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the settings; `changed_settings` compares."""
-        checkpoint["settings"] = self.settings
+        """Keep the settings, for `changed_settings`, and whether the run has ended, for `was_interrupted`."""
+        checkpoint["settings"], checkpoint["ended"] = self.settings, self._ended
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch and batches of it that are done, and the step."""
@@ -113,8 +114,17 @@ class SaveResumable(Checkpoint):
 
 _CARRIED = ("start", "forcefield", "conv", "model", "optimizer", "schedule", "ema")
 """Settings that a checkpoint decides: its weights, and what optimizer, learning rate and average have become."""
-_OF_A_CALL = ("resume", "out")
+_OF_A_CALL = ("resume", "overwrite", "out")
 _ABSENT = object()
+
+
+def was_interrupted(checkpoint: Path) -> bool:
+    """Whether a file is the checkpoint of a run that has not ended; False where that cannot be known."""
+    try:
+        content = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+        return False
+    return isinstance(content, dict) and content.get("ended") is False
 
 
 def changed_settings(checkpoint: Path, settings: Mapping[str, Any]) -> list[str]:

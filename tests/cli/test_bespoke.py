@@ -193,8 +193,3 @@ def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
     path = ensemble / "before.espalike"
     path.write_bytes(other)
     assert all(torch.equal(v, load(path).state_dict()[name]) for name, v in own.state_dict().items())
-
-
-def test_an_ensemble_of_none_is_refused(store, tmp_path, capfd):
-    assert train(f"data.stores=[{store}]", f"out={tmp_path}", *SMALL, "ensemble=0") == 2
-    assert "expected a number, 1 or more" in capfd.readouterr().err

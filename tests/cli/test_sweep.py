@@ -61,14 +61,18 @@ def processes(folder):
     return {path.read_text().split()[1] for path in folder.glob("*/value")}
 
 
-def test_the_table_names_runs_settings_and_values(job, tmp_path):
+def test_the_table_ranks_runs_and_names_their_settings(job, tmp_path, capfd):
     assert job("x=0.3,1.3", "y=0,2") == 0
     assert table(tmp_path / "a") == [
-        {"run": "0", "status": "0", "value": "0.0", "out": "a", "x": "0.3", "y": "0"},
-        {"run": "1", "status": "0", "value": "2.0", "out": "a", "x": "0.3", "y": "2"},
-        {"run": "2", "status": "0", "value": "1.0", "out": "a", "x": "1.3", "y": "0"},
-        {"run": "3", "status": "0", "value": "3.0", "out": "a", "x": "1.3", "y": "2"},
+        {"rank": "1", "run": "0", "status": "0", "value": "0.0", "out": "a", "x": "0.3", "y": "0"},
+        {"rank": "3", "run": "1", "status": "0", "value": "2.0", "out": "a", "x": "0.3", "y": "2"},
+        {"rank": "2", "run": "2", "status": "0", "value": "1.0", "out": "a", "x": "1.3", "y": "0"},
+        {"rank": "4", "run": "3", "status": "0", "value": "3.0", "out": "a", "x": "1.3", "y": "2"},
     ]
+    lines = capfd.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    assert cells == [["1", "0", "0", "0.3", "0"], ["2", "2", "1", "1.3", "0"], ["3", "1", "2", "0.3", "2"],
+                     ["4", "3", "3", "1.3", "2"]]  # fmt: skip
     assert job("x=0.3,1.3") == 0
     assert len(table(tmp_path / "a")) == 2  # of this sweep, not of the one before
 
@@ -80,7 +84,11 @@ def test_runs_in_other_processes(job, tmp_path, launcher, capfd):
     pytest.importorskip(f"hydra_plugins.{plugin}", reason="needs the extra sweep")
     assert job("fail=false,true", f"hydra/launcher={launcher}") == 1
     rows = table(tmp_path / "a")
-    assert [(row["status"], row["value"]) for row in rows] == [("0", "0.48999999999999994"), ("2", "")]
+    assert [(row["rank"], row["status"], row["value"]) for row in rows] == [
+        ("1", "0", "0.48999999999999994"),
+        ("", "2", ""),
+    ]
+    assert "failed" in capfd.readouterr().out
     assert processes(tmp_path / "a") != {str(os.getpid())}
     assert job("fail=true", "y=0,1", f"hydra/launcher={launcher}") == 2
 

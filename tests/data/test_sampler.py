@@ -240,8 +240,8 @@ def test_an_entry_of_very_many_conformers_is_spread_over_the_epoch():
     ("arguments", "message"),
     [
         ({"epoch_of": "frames"}, "expected entries or conformers"),
-        ({"batch_size": 0}, "must be at least 1"),
-        ({"conformers": 0}, "must be at least 1"),
+        ({"batch_size": 0}, "data.batch_size=0: expected a number, 1 or more"),
+        ({"conformers": 0}, "data.conformers=0: expected a number, 1 or more"),
         ({"counts": np.array([], int)}, "needs entries"),
         ({"counts": np.array([3, 0])}, "at least one conformer"),
         ({"rank": 2, "world": 2}, "process 2 of 2"),

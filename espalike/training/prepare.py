@@ -1,0 +1,169 @@
+"""From the settings of a run to its parts: data sets, model, training module and loaders of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from espalike.batch import Batch
+from espalike.bounds import check_number
+from espalike.data.batches import Batches, loader_of
+from espalike.data.coordinates import Coordinates
+from espalike.data.dataset import StoreDataset, levels_of
+from espalike.data.sampler import EpochSampler, WholeEntries
+from espalike.data.split import check_leakage, resolve_splits
+from espalike.data.store import Store, open_stores
+from espalike.model import ChemicalDomain, ForceFieldModel, from_config, load
+from espalike.training.fold import constant_terms, folded_labels
+from espalike.training.lightning import TrainingModule
+from espalike.training.start import add_history, copied, freeze, seen_before
+
+Say = Callable[[str], object]
+"""Takes messages for the user, for instance `print`."""
+
+
+def prepare(settings: Mapping[str, Any], say: Say) -> tuple[TrainingModule, DataLoader[Batch], DataLoader[Batch]]:
+    """The module to train, and the loaders of training and validation batches.
+
+    Args:
+        settings: the settings of `configs/train.yaml`, resolved to plain data.
+        say: takes notes about the data and the model.
+
+    Raises:
+        ValueError: when settings and data do not fit together, or molecules leak across the split.
+    """
+    data = settings["data"]
+    stores = open_stores(data["stores"])
+    levels = levels_of(stores, data["level"])
+    train, val = _datasets(stores, levels, data, say)
+    model = _model(settings, levels, stores, train, val, say)
+    module = _module(settings, model, train.sources)
+    say(
+        f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
+        f"conformers) from {', '.join(train.sources)}; "
+        f"{sum(p.numel() for p in model.parameters()):,} parameters"
+    )
+    return module, _training_batches(train, module, data, settings["seed"], say), _validation_batches(val, data)
+
+
+def _datasets(
+    stores: Sequence[Store], levels: list[str], data: Mapping[str, Any], say: Say
+) -> tuple[StoreDataset, StoreDataset]:
+    """Training and validation entries; leakage between them is refused or resolved (`data.on_leak`)."""
+    on_leak = data["on_leak"]
+    if on_leak not in {"error", "resolve"}:
+        raise ValueError(f"data.on_leak={on_leak}: expected error or resolve")
+    splits = None
+    if on_leak == "resolve":
+        resolution = resolve_splits(stores)
+        splits = resolution.splits
+        for move, count in resolution.moved.items():
+            say(f"{count} entries moved {move}, where another store has the same connectivity")
+    else:
+        check_leakage(stores)
+    sources = sorted({source for store in stores for source in store.manifest["sources"]})
+    training, validation = ("train", "val") if data["held_out"] else (None, None)
+    train = StoreDataset(stores, training, levels, sources, splits)
+    used = set(train.refs[:, 0].tolist())
+    for number, store in enumerate(stores):
+        if number not in used:
+            say(f"note: {store.name} has no entries in the training split ({len(store)} in all)")
+    return train, StoreDataset(stores, validation, levels, sources, splits)
+
+
+def _model(
+    settings: Mapping[str, Any],
+    levels: list[str],
+    stores: Sequence[Store],
+    train: StoreDataset,
+    val: StoreDataset,
+    say: Say,
+) -> ForceFieldModel:
+    """The model before training, with its provenance."""
+    if settings["objective"].get("pull") and not settings["start"]:
+        raise ValueError("objective.pull pulls towards the model that training starts from; give start=MODEL")
+    start = load(settings["start"]) if settings["start"] else None
+    if start is None:
+        terms = list(settings["forcefield"]["term"].values())
+        model = from_config({"terms": terms, "conv": settings["conv"], "levels": levels, **settings["model"]})
+    else:
+        model = copied(start, levels)
+    provenance = model.provenance
+    assert provenance is not None
+    provenance.domain = ChemicalDomain.of([train.molecule(i) for i in train.distinct()])
+    trained = set(train.keys())
+    provenance.split = {"train": sorted(trained), "val": sorted(set(val.keys()) - trained)}
+    provenance.data = [
+        {"name": store.name, "hash": store.hash, **{k: store.manifest.get(k) for k in ("sources", "levels", "licence")}}
+        for store in stores
+    ]
+    provenance.notes = {"forcefield": settings["forcefield"]["name"], "training": settings}
+    if start is not None:
+        known = seen_before(start, val.keys())
+        note = f", which was trained on {known} of the validation molecules" if known else ""
+        say(f"from {settings['start']}{note}")
+        add_history(model, start, settings["start"])
+    freeze(model, settings["freeze"])
+    return model
+
+
+def _module(settings: Mapping[str, Any], model: ForceFieldModel, sources: Sequence[str]) -> TrainingModule:
+    """The model with its objective, optimizer and learning rate."""
+    optimizer = dict(settings["optimizer"])
+    for name in ("lr", "weight_decay"):
+        check_number(f"optimizer.{name}", optimizer.get(name), 0)
+    if "mixed" in str(settings["trainer"].get("precision")) and "fused" in optimizer:
+        optimizer["fused"] = False
+    parts = (settings["objective"], optimizer, settings["schedule"])
+    objective, make_optimizer, schedule = (instantiate(part, _convert_="all") for part in parts)
+    fold = settings["fold"] and not objective.profile  # Boltzmann weights are those of whole energies
+    folded = constant_terms(model) if fold else ()
+    return TrainingModule(model, objective, make_optimizer, sources, schedule, folded)
+
+
+def _training_batches(
+    train: StoreDataset, module: TrainingModule, data: Mapping[str, Any], seed: int, say: Say
+) -> DataLoader[Batch]:
+    """A loader whose sampler deals out the batches of an epoch among the processes."""
+    sampler = EpochSampler(
+        train.counts,
+        data["batch_size"],
+        data["conformers"],
+        data["epoch"],
+        seed,
+        sources=train.source,
+        every_source=data["every_source"],
+        bucketed=data["bucketed"],
+    )
+    model, folded = module.model, module.folded
+    folder = data["coordinates_dir"] and Path(data["coordinates_dir"])
+    progress = partial(track, description="computing", console=Console(stderr=True), transient=True)
+    learned = [term for term in model.terms if term.name not in folded]
+    stored = Coordinates.of(train, learned, data["coordinates"], folder, progress=progress)
+    if stored is not None:
+        say(f"internal coordinates: {stored.nbytes / 1e6:,.1f} MB in {stored.path}")
+    labels = folded_labels(train, model, folded, folder, progress) if folded else {}
+    if folded:
+        say(f"folded into the labels: {', '.join(folded)}")
+    batches = Batches(train, cache=_cache(data), coordinates=stored, instead=labels)
+    return loader_of(batches, sampler, data["workers"])
+
+
+def _validation_batches(val: StoreDataset, data: Mapping[str, Any]) -> DataLoader[Batch]:
+    """A loader of all conformers of all entries."""
+    entries = WholeEntries(val.counts, val.atoms, data["batch_size"])
+    return loader_of(Batches(val, cache=_cache(data)), entries, data["workers"])
+
+
+def _cache(data: Mapping[str, Any]) -> int:
+    """Bytes of molecular graphs to keep in memory."""
+    check_number("data.cache", data["cache"], 0)
+    check_number("data.workers", data["workers"], 0)
+    return int(data["cache"] * 2**20)

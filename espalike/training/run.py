@@ -1,0 +1,285 @@
+"""A training run: from settings to a model file, as `espalike train` and `espalike.train` do it."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+from hydra.utils import instantiate
+from pytorch_lightning import callbacks, loggers
+from pytorch_lightning.utilities import rank_zero_only
+from torch import distributed
+
+from espalike import files
+from espalike.bounds import check_number
+from espalike.model import ForceFieldModel, describe, load
+from espalike.training import launch
+from espalike.training.callbacks import Average, History, Hyperparameters, SaveBestModel
+from espalike.training.diagnosis import Diagnosis, StopOnFault
+from espalike.training.ensemble import assembled, validate
+from espalike.training.memory import keep_freed_memory
+from espalike.training.prepare import Say, prepare
+from espalike.training.report import WriteReport
+from espalike.training.resume import SaveResumable, changed_settings, was_interrupted
+from espalike.training.start import with_force_field_of
+
+MODEL, CHECKPOINT = "model.espalike", "last.ckpt"
+_WRITTEN = (MODEL, CHECKPOINT, "metrics.csv", "worst.csv", "report.html")
+"""Files of a run that would be mistaken for those of another run in the same folder."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """The result of a training run.
+
+    Attributes:
+        model: the model file, the best model on the validation split.
+        epoch: epoch of the best model, counted from 0; None for an ensemble, whose members have their own.
+        loss: validation loss of the model.
+        errors: validation errors by data source: root mean square of energies about each molecule's mean [kcal/mol],
+            and of force components [kcal/mol/Å].
+    """
+
+    model: Path
+    epoch: int | None
+    loss: float
+    errors: Mapping[str, tuple[float, float]]
+
+    @staticmethod
+    def of(model: str | Path) -> TrainedRun:
+        """The result in a model file."""
+        header = describe(model)
+        figures: Mapping[str, float] = header["figures"]["validation"]
+        sources = dict.fromkeys(name.split("/")[1] for name in figures if name.endswith("_rmse"))
+        nan = float("nan")
+        errors = {
+            source: (figures.get(f"val/{source}/energy_rmse", nan), figures.get(f"val/{source}/forces_rmse", nan))
+            for source in sources
+        }
+        return TrainedRun(Path(model), header["notes"].get("epoch"), figures["val/loss"], errors)
+
+    def load(self) -> ForceFieldModel:
+        """The model."""
+        return load(self.model)
+
+    @property
+    def summary(self) -> str:
+        """Validation errors in one line."""
+        errors = [f"{e:.2f} kcal/mol and {f:.2f} kcal/mol/Å ({source})" for source, (e, f) in self.errors.items()]
+        best = "mean of the members" if self.epoch is None else f"best epoch {self.epoch}"
+        return f"{best}: validation errors of energies and forces {'; '.join(errors)}"
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({self.model}, {self.summary})"
+
+
+def train(settings: Mapping[str, Any], chosen: Sequence[str] = (), say: Say = print) -> TrainedRun:
+    """Train a model, or an ensemble, and write `model.espalike` and all else to the folder `settings["out"]`.
+
+    Args:
+        settings: the settings of `configs/train.yaml`, resolved to plain data (dicts, lists, numbers, text).
+        chosen: dotted paths of the settings that the user chose (`model.width`): with `start`, an error when they
+            differ from the model that training starts from; all other settings of the model are replaced.
+        say: takes messages for the user. In a run of several processes only the first one calls it.
+
+    Returns:
+        The model file, its best epoch and its validation errors.
+
+    Raises:
+        ValueError: when settings and data do not fit together, molecules leak across the split, the folder holds a
+            finished run, something that training computes is not finite, or no validation took place.
+        InterruptedError: when training was told to stop (SIGTERM); the message says how to go on.
+    """
+    for name, least in (("seed", 0), ("ensemble", 1), ("threads", 1)):
+        check_number(name, settings[name], least)
+    if settings["start"]:
+        settings = with_force_field_of(settings["start"], dict(settings), chosen)
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        say = _silent
+    refuse_finished(settings)
+    with _threads(settings["threads"]), _quiet():
+        return _train_ensemble(settings, say) if settings["ensemble"] > 1 else _train_one(settings, say)
+
+
+def refuse_finished(settings: Mapping[str, Any]) -> None:
+    """Refuse to write over a finished run.
+
+    A folder with a model file holds a finished run, unless a checkpoint beside it says that the run was interrupted.
+
+    Raises:
+        ValueError: naming the settings that go on, or write over it.
+    """
+    out = Path(settings["out"])
+    if settings["resume"] not in (True, False, "auto"):
+        raise ValueError(f"resume={settings['resume']}: expected true, false, or auto")
+    if settings["resume"] or settings["overwrite"] or not (out / MODEL).is_file():
+        return
+    if not was_interrupted(out / CHECKPOINT):
+        raise ValueError(
+            f"{out} holds a finished run ({out / MODEL}). Choose another folder with out=DIR, train it further with "
+            "resume=true (and a larger trainer.max_epochs), or replace it with overwrite=true"
+        )
+
+
+def _silent(message: str) -> None:
+    """Takes the messages of the processes that do not speak."""
+
+
+def _train_one(settings: Mapping[str, Any], say: Say) -> TrainedRun:
+    """Train one model."""
+    out, first = Path(settings["out"]), getattr(rank_zero_only, "rank", 0) == 0
+    out.mkdir(parents=True, exist_ok=True)
+    checkpoint, changed = _to_resume(settings)
+    if first:
+        files.write(out / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+    if number := launch.to_start(settings["trainer"]):
+        launch.start(number, out / "config.yaml")
+        return TrainedRun.of(out / MODEL)
+    keep_freed_memory()
+    pl.seed_everything(settings["seed"], workers=True, verbose=False)
+    if changed:
+        say(f"going on from {checkpoint} with other settings: {'; '.join(changed)}")
+    module, training, validation = prepare(settings, say)
+    if first and checkpoint is None:
+        _clear(out)
+    trainer = _trainer(settings, out, training.batch_sampler)
+    try:
+        trainer.fit(module, training, validation, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as stop:  # Lightning exits with status 0 when the process is told to stop
+        raise InterruptedError(f"training was stopped; go on with resume=true out={out}") from stop
+    return _finished(trainer, settings, say)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run left in the folder, TensorBoard's curves included."""
+    for name in _WRITTEN:
+        (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / "tensorboard", ignore_errors=True)
+
+
+def _to_resume(settings: Mapping[str, Any]) -> tuple[str | None, list[str]]:
+    """The checkpoint to go on from, or None, and the settings that differ from the checkpoint's."""
+    resume, checkpoint = settings["resume"], Path(settings["out"]) / CHECKPOINT
+    if resume is True and not checkpoint.is_file():
+        raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")
+    if not resume or not checkpoint.is_file():
+        return None, []
+    return str(checkpoint), changed_settings(checkpoint, settings)
+
+
+def _finished(trainer: pl.Trainer, settings: Mapping[str, Any], say: Say) -> TrainedRun:
+    """Say how training ended, and return the result."""
+    out = Path(settings["out"])
+    by_type = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
+    if by_type[SaveBestModel].best == float("inf"):
+        raise ValueError("no model was written: training ended before the first validation")
+    stopped, patience = by_type[callbacks.EarlyStopping].stopped_epoch, settings["patience"]
+    if 0 < stopped == trainer.current_epoch - 1:
+        say(f"stopped early after epoch {stopped}: no lower validation loss in {patience} validations (patience)")
+    result = TrainedRun.of(out / MODEL)
+    say(result.summary)
+    names = [MODEL, "metrics.csv", "config.yaml", CHECKPOINT]
+    names += ["worst.csv"] * settings["diagnosis"] + ["report.html"] * settings["report"]
+    say("wrote " + ", ".join(str(out / name) for name in names))
+    return result
+
+
+def _train_ensemble(settings: Mapping[str, Any], say: Say) -> TrainedRun:
+    """Train members one after the other, each with its own seed and folder, and write one model of them all."""
+    out, number = Path(settings["out"]), settings["ensemble"]
+    members = [
+        {**settings, "ensemble": 1, "seed": settings["seed"] + n, "out": str(out / f"member-{n + 1}")}
+        for n in range(number)
+    ]
+    for member in members:
+        member["resume"] = "auto" if settings["resume"] else False
+        refuse_finished(member)
+    for n, member in enumerate(members, start=1):
+        say(f"member {n} of {number}")
+        _train_one(member, say)
+    if distributed.is_available() and distributed.is_initialized():  # the rest is for one process
+        distributed.destroy_process_group()
+    if getattr(rank_zero_only, "rank", 0) != 0:
+        return TrainedRun.of(Path(members[0]["out"]) / MODEL)
+    files.write(out / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
+    module, _, validation = prepare(settings, _silent)
+    ensemble = assembled([Path(member["out"]) / MODEL for member in members], dict(settings))
+    validate(ensemble, module, validation)
+    ensemble.save(out / MODEL)
+    result = TrainedRun.of(out / MODEL)
+    say(f"wrote {result.model} of {number} members; {result.summary}")
+    return result
+
+
+def _trainer(settings: Mapping[str, Any], out: Path, sampler: Any) -> pl.Trainer:
+    """Lightning's trainer with the logs, checkpoints and the early stop of a run."""
+    check_number("patience", settings["patience"], 1)
+    check_number("trainer.max_epochs", settings["trainer"].get("max_epochs"), -1)
+    check_number("trainer.gradient_clip_val", settings["trainer"].get("gradient_clip_val"), 0)
+    best = SaveBestModel(out / MODEL)
+    return instantiate(
+        settings["trainer"],
+        default_root_dir=str(out),
+        use_distributed_sampler=False,  # `EpochSampler` deals out an epoch without repetitions
+        enable_model_summary=False,
+        logger=[loggers.TensorBoardLogger(str(out), name="tensorboard", version="", default_hp_metric=False)],
+        callbacks=[
+            StopOnFault(out / CHECKPOINT),
+            *([Diagnosis(out / "worst.csv")] if settings["diagnosis"] else []),
+            best,
+            *([Average(decay=settings["ema"])] if settings["ema"] else []),
+            History(out / "metrics.csv"),
+            SaveResumable(out / CHECKPOINT, sampler, settings["save_every"], settings),
+            Hyperparameters(settings, best),
+            *([WriteReport(out)] if settings["report"] else []),
+            callbacks.EarlyStopping("val/loss", patience=settings["patience"]),
+            callbacks.LearningRateMonitor("epoch"),
+            *([callbacks.RichProgressBar(leave=False)] if settings["trainer"]["enable_progress_bar"] else []),
+        ],
+        _convert_="all",
+    )
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Let torch use this many threads for a while; None changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence Lightning's remarks about the machine and about choices that are made on purpose."""
+    names = ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.callbacks", "lightning_fabric")
+    levels = {name: logging.getLogger(name).level for name in names}
+    with warnings.catch_warnings():
+        for message in (
+            "Experiment logs directory",
+            ".*does not have many workers",
+            ".*treespec, LeafSpec",
+            "The number of training batches",
+            ".*sync_dist=True",  # every process validates on everything
+            ".*dataloader is not resumable",  # its sampler is
+            "Detected call of .lr_scheduler.step",  # in float16 the first step may be left out
+        ):
+            warnings.filterwarnings("ignore", message)
+        try:
+            for name in names:
+                logging.getLogger(name).setLevel(logging.ERROR)
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
