@@ -39,7 +39,7 @@ from torch import Tensor
 
 from espalike.batch import Batch
 from espalike.energy import energy
-from espalike.internal import Stored, measure
+from espalike.internal import Stored, coordinates_at
 from espalike.model import ForceFieldModel, from_config
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm
@@ -106,7 +106,7 @@ class Problem:
         """Measures the coordinates once."""
         model = model.to(batch.xyz.device)  # type: ignore[union-attr]
         with torch.no_grad():
-            stored = measure(model(batch).terms, batch.xyz)  # type: ignore[arg-type]
+            stored = coordinates_at(model(batch).terms, batch.xyz)  # type: ignore[arg-type]
         fast = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
         return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast)
 

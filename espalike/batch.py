@@ -16,7 +16,7 @@ import torch
 from espalike.chem.molecule import Molecule
 from espalike.features import featurize, orbits
 from espalike.geometry import Coordinate
-from espalike.internal import Values
+from espalike.internal import CoordinateValues
 from espalike.topology import enumerate_tuples
 from espalike.tuples import Kind, Moves, Tuples
 
@@ -75,7 +75,7 @@ class Batch(Moves):
     net_charge: torch.Tensor
     tuples: dict[Kind, Tuples]
     orbit: torch.Tensor | None = None
-    coordinates: Mapping[tuple[Kind, Coordinate], Values] | None = None
+    coordinates: Mapping[tuple[Kind, Coordinate], CoordinateValues] | None = None
     xyz: torch.Tensor | None = None
     energy: torch.Tensor | None = None
     forces: torch.Tensor | None = None

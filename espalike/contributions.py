@@ -1,4 +1,4 @@
-"""What each term of a force field contributes to energies and forces."""
+"""The contribution of each term of a force field to energies and forces."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def term_forces(system: MMSystem, xyz: Tensor) -> Tensor:
 
 
 def sums(by_term: Sequence[Tensor], mask: Tensor, forces: Tensor) -> Tensor:
-    """What root mean square contributions need, shape `(terms, 4)`, float64: Σu², number of u, ΣF², number of F.
+    """Sums for root mean square contributions, shape `(terms, 4)`, float64: Σu², number of u, ΣF², number of F.
 
-    An energy u counts relative to its mean over the molecule's conformers, as energies do in training and in scores;
-    a molecule of a single conformer does not count.
+    An energy u is relative to its mean over the molecule's conformers, which is how training and scores treat energies;
+    a molecule with a single conformer is left out.
 
     Args:
         by_term: energies of each term [kcal/mol], each `(K, M)`.
-        mask: which of them are real, shape `(K, M)`.
+        mask: which of them are conformers and no padding, shape `(K, M)`.
         forces: force components of each term [kcal/mol/Å], shape `(terms, ...)`.
     """
     mask = mask & (mask.sum(0) > 1)

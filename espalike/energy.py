@@ -1,4 +1,4 @@
-"""Energy and forces of an `MMSystem`: the one place where terms meet coordinates.
+"""Energy and forces of an `MMSystem` at given coordinates.
 
 Forces are −Bᵀ ∂u/∂q with the Wilson B rows of `espalike.geometry`, so a loss on forces needs no double backward through
 geometry; with the analytic ∂u/∂q of a term it needs no double backward at all. Inside, tuples lead and conformers
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from espalike.internal import Stored, Values, Wanted, measured, wanted
+from espalike.internal import CoordinateValues, InternalCoordinate, Stored, coordinate_values, pooled_coordinates
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm
 
@@ -31,17 +31,19 @@ def _parameters(bound: Bound, dtype: torch.dtype) -> tuple[Tensor, ...]:
 
 
 def _scaled(bound: Bound, u: Tensor) -> Tensor:
-    """Values of each tuple, those of 1-4 pairs scaled."""
+    """Values of each tuple; those of 1-4 pairs are scaled."""
     if bound.tuples.is14 is None:
         return u
     return u * torch.where(bound.tuples.is14, bound.scale14.to(u.dtype), 1.0).unsqueeze(-1)
 
 
 class _Forces(torch.autograd.Function):
-    """−Bᵀ ∂u/∂q, shape `(N, 3, K)`, and how it depends on ∂u/∂q: −B, written out as autograd would copy each part."""
+    """−Bᵀ ∂u/∂q, shape `(N, 3, K)`, with its derivative by ∂u/∂q, −B, written out: autograd would copy each part."""
 
     @staticmethod
-    def forward(ctx, needed: Sequence[Wanted], values: Sequence[Values], x: Tensor, *slopes: Tensor) -> Tensor:
+    def forward(
+        ctx, needed: Sequence[InternalCoordinate], values: Sequence[CoordinateValues], x: Tensor, *slopes: Tensor
+    ) -> Tensor:
         """Forces on the atoms."""
         ctx.needed, ctx.values = needed, values
         force = torch.zeros_like(x, memory_format=torch.contiguous_format)
@@ -56,13 +58,13 @@ class _Forces(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, slope: Tensor):
-        """What a loss on forces says of each ∂u/∂q."""
+        """A loss's derivatives by each ∂u/∂q from those by the forces."""
         slope = slope.contiguous()
         return None, None, None, *(_along(slope, w.idx, v.rows) for w, v in zip(ctx.needed, ctx.values, strict=True))
 
 
 def _along(g: Tensor, idx: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
-    """−B g, shape `(T, K)`: a vector on each atom, seen along the coordinates' rows."""
+    """−B g, shape `(T, K)`: vectors on the atoms projected on the coordinates' rows."""
     *atoms, last = idx.unbind(-1)
     away = g.index_select(0, last)
     return torch.stack([((away - g.index_select(0, i)) * row).sum(1) for i, row in zip(atoms, rows, strict=True)]).sum(
@@ -82,11 +84,11 @@ def energy(
     Args:
         system: parametrized molecules.
         xyz: coordinates [Å], shape `(K, N, 3)`.
-        forces: whether forces are wanted.
+        forces: whether to compute forces.
         create_graph: whether energies and forces will be differentiated by the parameters (training); without
             forces, energies are differentiable whenever gradients are enabled.
         stored: internal coordinates at `xyz` of the system's tuples by kind, as far as they are known; the others are
-            measured.
+            computed.
 
     Returns:
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
@@ -96,13 +98,13 @@ def energy(
     """
     if xyz.ndim != 3 or xyz.shape[1:] != (len(system.numbers), 3):
         raise ValueError(f"coordinates must have shape (K, {len(system.numbers)}, 3); got {tuple(xyz.shape)}")
-    needed, places = wanted(system.terms, len(system.numbers))
+    needed, places = pooled_coordinates(system.terms, len(system.numbers))
     known = [(stored or {}).get((w.kind, w.coordinate)) for w in needed]
     x = xyz.detach().permute(1, 2, 0)
     if not all(known):
         x = x.contiguous()
-    values = [v or measured(w.coordinate, w.idx, x) for v, w in zip(known, needed, strict=True)]
-    slopes: list[Tensor | None] = [None] * len(needed)  # each is some term's
+    values = [v or coordinate_values(w.coordinate, w.idx, x) for v, w in zip(known, needed, strict=True)]
+    slopes: list[Tensor | None] = [None] * len(needed)  # each belongs to a term
     by_term = []
     with torch.set_grad_enabled(torch.is_grad_enabled() and (create_graph or not forces)):
         for bound in system.terms:
@@ -110,8 +112,8 @@ def energy(
             q = tuple(values[n].q if rows is None else values[n].q.index_select(0, rows) for n, rows in where)
             p = _parameters(bound, x.dtype)
             if forces:
-                u, own = bound.term.slopes(q, p)
-                for (n, rows), slope in zip(where, own, strict=True):
+                u, by_coordinate = bound.term.slopes(q, p)
+                for (n, rows), slope in zip(where, by_coordinate, strict=True):
                     slopes[n] = _added(slopes[n], _scaled(bound, slope), rows, values[n].q)
             else:
                 u = bound.term.energy(q, p)
@@ -123,7 +125,7 @@ def energy(
 
 
 def _added(total: Tensor | None, slope: Tensor, rows: Tensor | None, like: Tensor) -> Tensor:
-    """Slopes of one more term added to those of its coordinate's tuples."""
+    """Slopes of one more term, added to those of the tuples of its coordinate."""
     if rows is not None:
         return (torch.zeros_like(like) if total is None else total).index_add(0, rows, slope)
     return slope if total is None else total + slope

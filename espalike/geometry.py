@@ -46,9 +46,14 @@ class Distance:
         return (self.i, self.j)
 
     def __call__(self, xyz: tuple[Tensor, ...], dim: int = -1) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Value, e.g. of shape `(K, T)`, and one B row an atom, each `(K, T, 3)`, from one `(K, T, 3)` an atom.
+        """Value and B rows.
 
-        `dim` is the axis of the three components, if it is not the last.
+        Args:
+            xyz: positions [Å] of each atom, e.g. each of shape `(K, T, 3)`.
+            dim: axis of the three components.
+
+        Returns:
+            Values [Å], e.g. `(K, T)`, and one B row per atom, each of the shape of its positions.
         """
         d = xyz[0] - xyz[1]
         r = _norm(d, dim)
@@ -70,7 +75,7 @@ class Angle:
         return (self.i, self.j, self.k)
 
     def __call__(self, xyz: tuple[Tensor, ...], dim: int = -1) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Value and B rows, shapes as in `Distance`; at exactly 0 or π the rows are zero."""
+        """Value [rad] and B rows; see `Distance`. At exactly 0 or π the rows are zero."""
         u, v = xyz[0] - xyz[1], xyz[2] - xyz[1]
         normal = _cross(u, v, dim)
         size = _norm(normal, dim)
@@ -96,7 +101,7 @@ class Dihedral:
         return (self.i, self.j, self.k, self.l)
 
     def __call__(self, xyz: tuple[Tensor, ...], dim: int = -1) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Value and B rows, shapes as in `Distance`; rows vanish where three atoms are collinear.
+        """Value [rad] and B rows; see `Distance`. Rows vanish where three atoms are collinear.
 
         B rows after A. Blondel, M. Karplus, J. Comput. Chem. 17 (1996) 1132.
         """

@@ -1,7 +1,7 @@
-"""Internal coordinates of a batch with their Wilson B rows: what geometry there is, before any parameter is known.
+"""Internal coordinates of a batch with their Wilson B rows; they need no parameters.
 
-The same atoms' bond length is in a bond, in the couplings of its angles and of its torsions. It is computed once: a
-coordinate that is listed among the bonds, angles or proper torsions is looked up there.
+A bond's length occurs in the bond and in couplings of its angles and torsions. It is computed once: a coordinate that
+is listed among the bonds, angles or proper torsions is looked up there.
 
 Tuples lead and conformers follow, `(T, 3, K)`: gathers and scatters move whole rows, sums over the three components run
 along contiguous memory.
@@ -26,38 +26,44 @@ LENDERS: dict[type, tuple[Kind, Coordinate]] = {
     Angle: (Kind.ANGLE, Angle(0, 1, 2)),
     Dihedral: (Kind.PROPER, Dihedral(0, 1, 2, 3)),
 }
-"""Where coordinates of a type are looked up first."""
+"""Tuples and coordinate among which coordinates of a type are looked up first."""
 
 _MOST_ATOMS = 50_000
-"""Up to so many, four atom indices fit into one 64-bit integer, which sorts faster than rows."""
+"""Up to this number of atoms, four atom indices fit into one 64-bit integer, which sorts faster than rows."""
 
 
 @dataclass(frozen=True, eq=False)
-class Values(Moves):
+class CoordinateValues(Moves):
     """One internal coordinate of many tuples.
 
     Attributes:
-        q: values, shape `(T, K)`.
-        rows: Wilson B rows of all its atoms but the last, each `(T, 3, K)`; the last one's is minus their sum.
+        q: values [Å or rad], shape `(T, K)`.
+        rows: Wilson B rows of all its atoms but the last, each `(T, 3, K)`; the last row is minus their sum.
     """
 
     q: Tensor
     rows: tuple[Tensor, ...]
 
 
-def measured(coordinate: Coordinate, idx: Tensor, x: Tensor) -> Values:
-    """A coordinate of tuples `idx` `(T, n)`, its own atoms, at positions `x` `(N, 3, K)` [Å]."""
+def coordinate_values(coordinate: Coordinate, idx: Tensor, x: Tensor) -> CoordinateValues:
+    """A coordinate's values and B rows.
+
+    Args:
+        coordinate: the coordinate.
+        idx: its atoms, in its order, shape `(T, n)`.
+        x: positions [Å], shape `(N, 3, K)`.
+    """
     q, rows = coordinate(tuple(x.index_select(0, atoms) for atoms in idx.unbind(-1)), dim=1)
-    return Values(q, rows[:-1])
+    return CoordinateValues(q, rows[:-1])
 
 
-Stored = Mapping[tuple[Kind, Coordinate], Values]
-"""Coordinates of all tuples of a kind in a batch, measured before."""
+Stored = Mapping[tuple[Kind, Coordinate], CoordinateValues]
+"""Coordinates of all tuples of a kind in a batch, computed before."""
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """A coordinate that some term needs, of all tuples of a kind.
+class InternalCoordinate:
+    """A coordinate that a term needs, of all tuples of a kind.
 
     Attributes:
         kind: the tuples' kind.
@@ -71,23 +77,25 @@ class Wanted:
 
 
 Place = tuple[int, Tensor | None]
-"""Number of what is wanted, and rows there; None: all of them, in order."""
+"""Position in the list of coordinates, and the rows to take there; None: all rows, in order."""
 
 
-def wanted(terms: Sequence[Bound], n_atoms: int) -> tuple[list[Wanted], dict[tuple[int, Coordinate], Place]]:
-    """What has to be measured for these terms, each tuple once; and where a term finds its coordinates.
+def pooled_coordinates(
+    terms: Sequence[Bound], n_atoms: int
+) -> tuple[list[InternalCoordinate], dict[tuple[int, Coordinate], Place]]:
+    """The coordinates to compute for these terms, each tuple once, and the place of each term's coordinates in them.
 
-    The second is by `(id(tuples.idx), coordinate)`.
+    Places are by `(id(tuples.idx), coordinate)`.
     """
-    needed: list[Wanted] = []
+    needed: list[InternalCoordinate] = []
     places: dict[tuple[int, Coordinate], Place] = {}
     listed = {bound.term.kind: bound.tuples.idx for bound in reversed(terms)}
 
-    def own(kind: Kind, idx: Tensor, coordinate: Coordinate) -> int:
+    def added(kind: Kind, idx: Tensor, coordinate: Coordinate) -> int:
         key = id(idx), coordinate
         if key not in places:
             places[key] = len(needed), None
-            needed.append(Wanted(kind, coordinate, idx[:, coordinate.atoms]))
+            needed.append(InternalCoordinate(kind, coordinate, idx[:, coordinate.atoms]))
         return places[key][0]
 
     for bound in terms:
@@ -99,21 +107,20 @@ def wanted(terms: Sequence[Bound], n_atoms: int) -> tuple[list[Wanted], dict[tup
             if lender is not kind:
                 rows = rows_of(idx[:, coordinate.atoms], listed[lender], n_atoms)
                 if rows is not None:
-                    places[id(idx), coordinate] = own(lender, listed[lender], as_listed), rows
+                    places[id(idx), coordinate] = added(lender, listed[lender], as_listed), rows
                     continue
-            own(kind, idx, coordinate)
+            added(kind, idx, coordinate)
     return needed, places
 
 
-def needs(terms: Sequence[Term]) -> tuple[tuple[Kind, Coordinate], ...]:
-    """What `wanted` will list for these terms, of whatever molecules."""
+def required_coordinates(terms: Sequence[Term]) -> tuple[tuple[Kind, Coordinate], ...]:
+    """Kinds and coordinates that `pooled_coordinates` lists for these terms, whatever the molecules."""
     kinds = {term.kind for term in terms}
-    found = [_lender(term.kind, coordinate, kinds) for term in terms for coordinate in term.coordinates]
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(_lender(term.kind, c, kinds) for term in terms for c in term.coordinates))
 
 
 def _lender(kind: Kind, coordinate: Coordinate, listed: Container[Kind]) -> tuple[Kind, Coordinate]:
-    """Tuples among which a coordinate is looked up, and which of theirs it is; itself where that cannot be."""
+    """The kind of tuples among which a coordinate is looked up, and its name there; itself if it is not listed."""
     lender, as_listed = LENDERS[type(coordinate)]
     if lender in listed and lender is not kind and _is_path(kind, coordinate.atoms):
         return lender, as_listed
@@ -121,7 +128,7 @@ def _lender(kind: Kind, coordinate: Coordinate, listed: Container[Kind]) -> tupl
 
 
 def _is_path(kind: Kind, atoms: tuple[int, ...]) -> bool:
-    """Whether these members of a tuple are bonded one to the next."""
+    """Whether each of these members of a tuple is bonded to the next."""
     if kind is Kind.PAIR:
         return False
     star = kind in (Kind.IMPROPER, Kind.ANGLE_PAIR)  # all bonded to the second atom
@@ -129,7 +136,7 @@ def _is_path(kind: Kind, atoms: tuple[int, ...]) -> bool:
 
 
 def rows_of(tuples: Tensor, listed: Tensor, n_atoms: int) -> Tensor | None:
-    """For each tuple, read in either direction, its row among those listed, shape `(T,)`; None if one is not there."""
+    """For each tuple, read in either direction, its row in `listed`, shape `(T,)`; None if one is not listed."""
     if not len(listed):
         return None if len(tuples) else tuples.new_zeros(0)
     both = torch.cat([listed, tuples])
@@ -143,8 +150,8 @@ def rows_of(tuples: Tensor, listed: Tensor, n_atoms: int) -> Tensor | None:
     return order[place] if bool((known[place] == keys[len(listed) :]).all()) else None
 
 
-def measure(terms: Sequence[Bound], xyz: Tensor, kinds: Collection[Kind] = tuple(Kind)) -> Stored:
-    """What these terms need at coordinates `xyz` `(K, N, 3)` [Å], of tuples of some kinds."""
+def coordinates_at(terms: Sequence[Bound], xyz: Tensor, kinds: Collection[Kind] = tuple(Kind)) -> Stored:
+    """Internal coordinates that these terms need at positions `xyz` `(K, N, 3)` [Å], of tuples of some kinds."""
     x = xyz.permute(1, 2, 0).contiguous()
-    needed, _ = wanted(terms, len(x))
-    return {(w.kind, w.coordinate): measured(w.coordinate, w.idx, x) for w in needed if w.kind in kinds}
+    needed, _ = pooled_coordinates(terms, len(x))
+    return {(w.kind, w.coordinate): coordinate_values(w.coordinate, w.idx, x) for w in needed if w.kind in kinds}

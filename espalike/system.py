@@ -1,4 +1,4 @@
-"""Parametrized molecules, and what is predicted for them. Units: Å, kcal/mol, e, rad.
+"""Parametrized molecules and predictions for them. Units: Å, kcal/mol, e, rad.
 
 Shape letters: `N` atoms of all molecules, `M` molecules, `K` conformers, `T` tuples, `P` parameter columns.
 """
@@ -16,7 +16,7 @@ from espalike.tuples import Moves, Tuples
 
 @dataclass(frozen=True, eq=False)
 class Bound(Moves):
-    """A term with its tuples and the parameter values that belong to them.
+    """A term with its tuples and their parameter values.
 
     Attributes:
         term: the functional form.
@@ -31,7 +31,7 @@ class Bound(Moves):
 
     @property
     def scale14(self) -> torch.Tensor:
-        """Factor on 1-4 pairs of a pair term, a scalar: learned (the column `scale14`) or the term's own."""
+        """Factor on 1-4 pairs of a pair term, a scalar: learned (the column `scale14`) or the term's number."""
         if self.term.params[-1].name == "scale14" and len(self.values):
             return self.values[0, -1]
         return self.values.new_tensor(self.term.scale14, dtype=torch.float64)
@@ -39,7 +39,7 @@ class Bound(Moves):
 
 @dataclass(frozen=True, eq=False)
 class MMSystem(Moves):
-    """Parametrized molecules: all that energy, loss, evaluation and export know.
+    """Parametrized molecules: the input of energy, loss, evaluation and export.
 
     Attributes:
         terms: the bound terms.
@@ -62,7 +62,7 @@ class MMSystem(Moves):
         """The bound term whose class is called `name`.
 
         Raises:
-            KeyError: naming the terms there are.
+            KeyError: naming the system's terms.
         """
         for bound in self.terms:
             if bound.term.name == name:

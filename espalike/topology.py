@@ -6,7 +6,7 @@ Canonical orders, none of which depends on the order in which bonds were given:
 - angle `(i, j, k)`, centre `j` in the middle, `i < k`;
 - proper `(i, j, k, l)` with `j < k` for the central bond; three-rings (`i = l`) are no torsions;
 - improper `(a, centre, b, c)` with `a < b < c`, one row for each carbon, nitrogen or boron with exactly three
-  neighbours. Connectivity alone decides, so that the resonance form drawn does not matter;
+  neighbours. Connectivity alone decides, so the drawn resonance form does not matter;
 - angle pair `(a, centre, shared, b)` with `a < b`: two angles at a centre that share a bond;
 - proper pair `(i, j, k, l, m)` with `j < l`: two propers that share three atoms, not those of a four-ring (`i = m`);
 - pair `(i, j)` with `i < j`, at least three bonds apart by every path.
@@ -101,30 +101,30 @@ def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray) -
     (`[C-]-C=[N+]=N-C` is `C=C-N=N-C`): a linear nitrogen is beside the end of its chain (`C=[N+]=[N-]`).
     """
     n_atoms = len(numbers)
-    here = np.concatenate([bonds[:, 0], bonds[:, 1]])
-    there = np.concatenate([bonds[:, 1], bonds[:, 0]])
+    source = np.concatenate([bonds[:, 0], bonds[:, 1]])
+    target = np.concatenate([bonds[:, 1], bonds[:, 0]])
     order = np.concatenate([orders, orders])
 
     def count(edges: np.ndarray) -> np.ndarray:
-        return np.bincount(here, weights=edges, minlength=n_atoms)
+        return np.bincount(source, weights=edges, minlength=n_atoms)
 
-    valence, degree = count(order), count(here >= 0)
+    valence, degree = count(order), count(source >= 0)
     two = np.isin(numbers, _SP) & (degree == 2)
     ends_cumulene = (degree == 1) | ((numbers == 6) & (degree == 2))
-    allenic = (count(order == 2) == 2) & ((numbers == 6) | (count(ends_cumulene[there]) > 0))
+    allenic = (count(order == 2) == 2) & ((numbers == 6) | (count(ends_cumulene[target]) > 0))
     linear = two & ((count(order == 3) > 0) | allenic)
     carbanion = two & (numbers == 6) & (valence == 3)
     anion = valence == _ANION_VALENCE[np.minimum(numbers, len(_ANION_VALENCE) - 1)]
-    before_anion = (numbers == 6) & (count((order == 1) & anion[there]) > 0)
-    heterocumulene = (numbers == 7) & (count((order == 3) & before_anion[there]) > 0)
-    return (linear & ~heterocumulene) | (carbanion & (count((order == 2) & linear[there]) > 0))
+    before_anion = (numbers == 6) & (count((order == 1) & anion[target]) > 0)
+    heterocumulene = (numbers == 7) & (count((order == 3) & before_anion[target]) > 0)
+    return (linear & ~heterocumulene) | (carbanion & (count((order == 2) & linear[target]) > 0))
 
 
 def _canonical_bonds(n_atoms: int, bonds, orders) -> tuple[np.ndarray, np.ndarray]:
     bonds = np.asarray(bonds, dtype=np.int64).reshape(-1, 2)
     orders = np.asarray(orders, dtype=np.int64).reshape(-1)
     if len(bonds) != len(orders):
-        raise ValueError(f"expected one bond order a bond, got {len(orders)} orders for {len(bonds)} bonds")
+        raise ValueError(f"expected one bond order per bond, got {len(orders)} orders for {len(bonds)} bonds")
     if len(bonds) and (bonds.min() < 0 or bonds.max() >= n_atoms):
         raise ValueError(f"expected bond indices 0…{n_atoms - 1}, got {bonds.min()}…{bonds.max()}")
     bonds = np.sort(bonds, axis=1)
@@ -188,7 +188,7 @@ def _angle_pairs(source, target, starts, degrees) -> np.ndarray:
 
 
 def _proper_pairs(propers, target, starts, degrees, linear) -> np.ndarray:
-    """Each proper, read both ways, continued by a neighbour of its last atom; kept where it reads j < l."""
+    """Each proper, read in both directions, plus a neighbour of its last atom; kept if j < l."""
     both = np.concatenate([propers, propers[:, ::-1]])
     both = both[~linear[both[:, 3]]]
     which, last = _neighbours(both[:, 3], target, starts, degrees)

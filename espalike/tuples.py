@@ -36,7 +36,7 @@ _SIZES = {
 
 
 def _move(value, device, dtype):
-    import torch  # here: an ingest does without
+    import torch  # here, so that an ingest need not import it
 
     if isinstance(value, torch.Tensor):
         return value.to(device=device, dtype=dtype if value.is_floating_point() else None)
@@ -53,7 +53,7 @@ class Moves:
     """Mixin: field-wise `.to(device, dtype)`; `dtype` applies to floating tensors only."""
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Self:
-        """A copy with every tensor moved; fields are found, not listed, so none can be forgotten."""
+        """A copy with every tensor moved, of all fields of the dataclass."""
         return type(self)(**{f.name: _move(getattr(self, f.name), device, dtype) for f in dataclasses.fields(self)})  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Units: the one place where conversion factors live.
+"""Units and conversion factors.
 
 Internal units everywhere in espalike: length Å, energy kcal/mol, charge e, angle rad, mass dalton.
 Constants are CODATA 2018, as used by OpenMM and QCElemental.

@@ -8,7 +8,7 @@ from espalike.batch import batch_of
 from espalike.chem import embed, from_smiles
 from espalike.energy import energy
 from espalike.geometry import Angle, Dihedral, Distance
-from espalike.internal import rows_of, wanted
+from espalike.internal import pooled_coordinates, rows_of
 from espalike.system import Bound, MMSystem
 from espalike.tuples import Kind
 from tests.nn.common import F64, model
@@ -79,7 +79,7 @@ class TestPooling:
 def test_each_coordinate_is_computed_once():
     """Class II uses a bond's length in up to seven terms: it is measured once, among the bonds."""
     system, xyz = system_of("class2")
-    needed, places = wanted(system.terms, xyz.shape[1])
+    needed, places = pooled_coordinates(system.terms, xyz.shape[1])
     assert [(w.kind, type(w.coordinate)) for w in needed if w.kind is not Kind.IMPROPER] == [
         (Kind.BOND, Distance),
         (Kind.ANGLE, Angle),

@@ -20,7 +20,7 @@ from espalike.batch import featurized
 from espalike.data.columns import Column, MappedColumn, code_digest, ranges, write_whole
 from espalike.data.dataset import StoreDataset
 from espalike.geometry import Coordinate
-from espalike.internal import Values, measured, needs
+from espalike.internal import CoordinateValues, coordinate_values, required_coordinates
 from espalike.terms.base import Term
 from espalike.tuples import Kind
 
@@ -83,7 +83,7 @@ class Coordinates:
             raise ValueError(f"data.coordinates={form!r}: expected {', '.join(FORMS)}")
         if form == "computed":
             return None
-        needed = tuple(need for need in needs(terms) if form == "stored" or need[0] is not Kind.PAIR)
+        needed = tuple(need for need in required_coordinates(terms) if form == "stored" or need[0] is not Kind.PAIR)
         folder = folder or default_folder()
         path = folder / f"{_name(dataset, needed, dtype)}.npy"
         counts = path.with_suffix(".tuples.npy")
@@ -102,7 +102,7 @@ class Coordinates:
         """Size of the file's numbers [byte]."""
         return self.column.files[0].nbytes
 
-    def batch(self, entries: np.ndarray, chosen: np.ndarray) -> dict[tuple[Kind, Coordinate], Values]:
+    def batch(self, entries: np.ndarray, chosen: np.ndarray) -> dict[tuple[Kind, Coordinate], CoordinateValues]:
         """Coordinates of conformers `chosen` `(K, M)` of entries `(M,)`, as the tuples of a batch come."""
         widths = self.tuples[entries] * np.array([_columns(c) for _, c in self.needed])
         found = {}
@@ -113,7 +113,7 @@ class Coordinates:
             flat = torch.from_numpy(np.ascontiguousarray(self.column.gather(entries, width, index).T))
             parts = flat.view(-1, _columns(coordinate), len(chosen))
             rows = tuple(parts[:, start : start + 3] for start in range(1, parts.shape[1], 3))
-            found[kind, coordinate] = Values(parts[:, 0], rows)
+            found[kind, coordinate] = CoordinateValues(parts[:, 0], rows)
         return found
 
 
@@ -167,7 +167,7 @@ def _of_entry(dataset: StoreDataset, entry: int, needed: Needed) -> Iterator[np.
     x = torch.from_numpy(np.array(item.xyz)).double().permute(1, 2, 0).contiguous()
     for kind, coordinate in needed:
         idx = torch.from_numpy(item.graph.tuples[kind].astype(np.int64))[:, list(coordinate.atoms)]
-        values = measured(coordinate, idx, x)
+        values = coordinate_values(coordinate, idx, x)
         parts = torch.cat([values.q.unsqueeze(1), *values.rows], 1)  # (T, columns, C)
         yield parts.permute(2, 0, 1).reshape(x.shape[2], -1).numpy()
 
