@@ -90,11 +90,13 @@ class Output:
         folder: where files are written.
         formats: file formats.
         mixed: how atoms of a van der Waals form of its own meet other force fields', for `ffxml`.
+        torsions: how cosine series become OpenMM forces, for `system`.
     """
 
     folder: Path
     formats: tuple[str, ...]
     mixed: str | None
+    torsions: str = "native"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,6 +119,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("lj",),
         help="for ffxml of a model whose van der Waals form is not Lennard-Jones: how its atoms meet those of other "
         "force fields (lj: by Lennard-Jones with its sigma and epsilon); without it, mixed systems are refused",
+    )
+    parser.add_argument(
+        "--torsions",
+        choices=("native", "custom"),
+        default="native",
+        help="for system: torsions as rows of a PeriodicTorsionForce (native), or as polynomials in cos(phi) of a "
+        "CustomTorsionForce, which is faster on a CPU (custom)",
     )
     parser.add_argument(
         "--charges",
@@ -144,7 +153,7 @@ def run(args: argparse.Namespace) -> int:
     model = models.load(name).double()
     entries = list(_read(args.inputs, args.smiles))
     charges = _charge_source(args.charges, model, len(entries))
-    output = Output(Path(args.out), tuple(formats), args.mixed)
+    output = Output(Path(args.out), tuple(formats), args.mixed, args.torsions)
     output.folder.mkdir(parents=True, exist_ok=True)
     one = functools.partial(_one, model=model, model_name=str(name), charges=charges, output=output)
     results = _all(entries, one, args.debug)
@@ -309,7 +318,8 @@ def _one(
         format = export.FORMATS[name]
         path = output.folder / f"{result.name}{format.endings[0]}"
         mixed = output.mixed if name == "ffxml" else None
-        export.write(system, path, name, info=info, xyz=entry.xyz, mixed=mixed)
+        torsions = output.torsions if name == "system" else "native"
+        export.write(system, path, name, info=info, xyz=entry.xyz, mixed=mixed, torsions=torsions)
         result.files += [str(file) for file in format.paths(path)]
 
 

@@ -114,6 +114,15 @@ def test_smiles_to_system_and_ffxml(call, tmp_path):
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_torsions_are_native_unless_custom_ones_are_asked_for(call, tmp_path):
+    for option, name in (((), "PeriodicTorsionForce"), (("--torsions", "custom"), "CustomTorsionForce")):
+        status, _, files, _, _ = call("CCO", "--format", "system,ffxml", *option)
+        assert (status, files) == (0, ["molecule.system.xml", "molecule.xml"])
+        system = openmm.XmlSerializer.deserialize((tmp_path / "out" / "molecule.system.xml").read_text())
+        assert {type(f).__name__ for f in system.getForces()} >= {name, "HarmonicBondForce", "NonbondedForce"}
+        assert ("CustomTorsionForce" in {type(f).__name__ for f in system.getForces()}) == bool(option)
+
+
 def test_several_files_a_format_hold_the_input_s_coordinates(call, tmp_path):
     (tmp_path / "lig.sdf").write_text(geometry("CCO", "ethanol"))
     status, report, files, out, _ = call("lig.sdf", "O", "--format", "gromacs,amber")
