@@ -1,36 +1,44 @@
-"""Terms that training cannot change are computed once and taken off the labels.
+"""Terms that training cannot change: their energies and forces are computed once and subtracted from the labels.
 
-With the encoder and the heads of some terms frozen (`start=MODEL freeze=[encoder,pair]`), the energies and forces of
-these terms are numbers a conformer, whatever is learned. What is left for the other terms is as exact as before, and a
-step no longer passes over the nonbonded pairs, which are most of its cost.
+With the encoder and the heads of some terms frozen (`start=MODEL freeze=[encoder,pair]`), these terms' energies and
+forces are constant for each conformer. The other terms are trained on the difference, which gives the same gradients,
+and a step no longer computes the nonbonded pairs, which are most of its cost.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
 
+from espalike import batch as graphs
+from espalike import energy as energies
+from espalike import features, files, geometry, internal, topology
 from espalike.data.batches import Batches
-from espalike.data.columns import MappedColumn, code_digest, write_whole
-from espalike.data.coordinates import default_folder
+from espalike.data.columns import MappedColumn
 from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Picks
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
+from espalike.nn import links, orbits
 from espalike.system import MMSystem, Prediction
+from espalike.terms import primitives
 
 _MOST = 2**18
-"""Conformers × tuples that are computed at once, some 200 bytes of memory each."""
+"""Most conformers × tuples that are computed at once: 200 bytes of memory each."""
+_MODULES = (sys.modules[__name__], graphs, energies, features, geometry, internal, topology, links, orbits, primitives)
+"""Modules that decide the value of a folded label, beside those of the model's parts."""
 
 
 def constant_terms(model: ForceFieldModel) -> tuple[str, ...]:
-    """Names of the terms whose parameters no training step changes: frozen, and at every level of theory the same."""
+    """Names of the terms whose parameters training cannot change: frozen, and equal at all levels of theory."""
     if any(p.requires_grad for p in model.encoder.parameters()):
         return ()
     frozen: set[str] = set()
@@ -41,7 +49,7 @@ def constant_terms(model: ForceFieldModel) -> tuple[str, ...]:
 
 
 def _stays(model: ForceFieldModel, name: str) -> bool:
-    """Whether a term on frozen weights has no parameter from elsewhere that may move."""
+    """Whether no parameter of a term with a frozen head depends on anything that is trained."""
     (term,) = (term for term in model.terms if term.name == name)
     if any(p.borrows is not None or (p.shifts and len(model.levels) > 1) for p in term.params):
         return False
@@ -50,23 +58,30 @@ def _stays(model: ForceFieldModel, name: str) -> bool:
 
 
 def only(system: MMSystem, names: Iterable[str]) -> MMSystem:
-    """The terms of these names."""
+    """The part of a system that has these terms."""
     chosen = set(names)
     return MMSystem(tuple(b for b in system.terms if b.term.name in chosen), system.numbers, system.mol)
 
 
 def without(system: MMSystem, names: Iterable[str]) -> MMSystem:
-    """The other terms."""
+    """The part of a system that has all terms but these."""
     return only(system, {b.term.name for b in system.terms} - set(names))
 
 
 def with_zeros(prediction: Prediction, system: MMSystem, names: Iterable[str]) -> Prediction:
-    """A prediction by some terms of a system, with zero as the energies of the others, which are in the labels."""
+    """A prediction of all terms but `names`, completed by zero energies of these."""
     left_out = set(names)
-    found = iter(prediction.by_term)
+    by_term = iter(prediction.by_term)
     zero = torch.zeros_like(prediction.energy)
-    parts = tuple(zero if b.term.name in left_out else next(found) for b in system.terms)
+    parts = tuple(zero if b.term.name in left_out else next(by_term) for b in system.terms)
     return replace(prediction, by_term=parts)
+
+
+def _modules_of(model: ForceFieldModel) -> list[ModuleType]:
+    """The modules of the classes that a model's network and terms are made of, base classes included."""
+    classes = [base for part in (*model.modules(), *model.terms) for base in type(part).__mro__]
+    names = sorted({each.__module__ for each in classes})
+    return [sys.modules[name] for name in names if hasattr(sys.modules[name], "__file__")]
 
 
 def folded_labels(
@@ -76,27 +91,27 @@ def folded_labels(
     folder: Path | None = None,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
 ) -> dict[str, MappedColumn]:
-    """Energies and forces of a data set less those of constant terms, mapped from a file that is made if need be.
+    """Energies and forces of a data set without those of constant terms, mapped from files.
 
-    Computed and subtracted in float64. The file's name says of which data, weights and terms it is.
+    Computed and subtracted in float64, unless the files exist. The files' names are a digest of the data, the frozen
+    weights, the terms and the code.
 
     Args:
         dataset: the entries.
         model: the model.
         names: those of `constant_terms`.
-        folder: where the files are; None = the user's cache.
+        folder: of the files; None for the user's cache.
         progress: wraps the iteration over entries.
 
     Returns:
-        Columns `energy` [kcal/mol] and `forces` [kcal/mol/Å], for `Batches` to take instead of the stores'.
+        Columns `energy` [kcal/mol] and `forces` [kcal/mol/Å] that replace the stores' in `Batches`.
 
     Raises:
-        ValueError: naming an entry at which a constant term is not finite.
+        ValueError: naming an entry for which a constant term is not finite.
     """
-    folder = folder or default_folder()
-    digest = hashlib.sha256(
-        repr([code_digest(), [s.hash for s in dataset.stores], names]).encode() + dataset.refs.tobytes()
-    )
+    folder = folder or files.cache_folder("labels")
+    code = files.digest_of(*_MODULES, *_modules_of(model))
+    digest = hashlib.sha256(repr([code, [s.hash for s in dataset.stores], names]).encode() + dataset.refs.tobytes())
     for name, weight in sorted(model.named_parameters()):
         if not weight.requires_grad:
             digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())
@@ -106,7 +121,8 @@ def folded_labels(
         double, batches = copy.deepcopy(model).double().eval(), Batches(dataset, torch.float64)
         parts = [_rest(batches, double, names, entry) for entry in progress(range(len(dataset)))]
         for name, values in zip(paths, zip(*parts, strict=True), strict=True):
-            write_whole(paths[name], np.concatenate(values))
+            with files.replacing(paths[name]) as temporary, open(temporary, "wb") as file:
+                np.save(file, np.concatenate(values))
     sizes = {"energy": dataset.counts, "forces": 3 * dataset.counts * dataset.atoms}
     return {name: MappedColumn(path, np.cumsum(sizes[name]) - sizes[name]) for name, path in paths.items()}
 
@@ -115,7 +131,7 @@ def folded_labels(
 def _rest(
     batches: Batches, model: ForceFieldModel, names: tuple[str, ...], entry: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Energies `(C,)` and forces `(C × A × 3,)` of an entry that the constant terms leave to the others, float64."""
+    """An entry's energies `(C,)` and forces `(C × A × 3,)` without those of the constant terms, in float64."""
     item, count = batches.dataset[entry], int(batches.dataset.counts[entry])
     batch = batches.__getitems__(Picks(np.array([entry]), np.array([count]), np.arange(count)))
     assert batch.xyz is not None
@@ -128,7 +144,7 @@ def _rest(
     if wrong.any():
         raise ValueError(
             f"{batches.dataset.name_of(entry)}: conformer {int(np.argmax(wrong))} has no finite energy or forces of "
-            f"{', '.join(names)}: look at its geometry, or leave the entry out"
+            f"{', '.join(names)}: check its geometry, or remove the entry"
         )
-    known = np.full_like(forces, np.nan) if item.forces is None else np.asarray(item.forces, np.float64)
-    return np.asarray(item.energy, np.float64) - constant, (known - forces).reshape(-1)
+    label = np.full_like(forces, np.nan) if item.forces is None else np.asarray(item.forces, np.float64)
+    return np.asarray(item.energy, np.float64) - constant, (label - forces).reshape(-1)

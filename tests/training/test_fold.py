@@ -70,7 +70,7 @@ def test_a_geometry_without_finite_energies_is_named(dataset, tmp_path, monkeypa
         folded_labels(dataset, made, PAIRS, tmp_path)
 
 
-def test_labels_are_made_once_and_named_after_what_they_are_of(dataset, tmp_path):  # noqa: F811
+def test_labels_are_computed_once_and_again_for_other_weights_and_code(dataset, tmp_path, monkeypatch):  # noqa: F811
     made, calls = frozen(["encoder", "pair"]), []
 
     def counted(entries):
@@ -84,3 +84,6 @@ def test_labels_are_made_once_and_named_after_what_they_are_of(dataset, tmp_path
         made.heads[-1].head.atom.weight.add_(0.1)  # charges
     assert folded_labels(dataset, made, PAIRS, tmp_path, counted)["energy"].path != first["energy"].path
     assert len(calls) == 2
+    monkeypatch.setattr("espalike.training.fold.files.digest_of", lambda *modules: "other code")
+    folded_labels(dataset, made, PAIRS, tmp_path, counted)
+    assert len(calls) == 3
