@@ -1,4 +1,4 @@
-"""Ensembles: models trained from different seeds become one file, with figures of their own."""
+"""Ensembles: models trained with different seeds, written as one model file with its own figures."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def assembled(files: Sequence[Path], training: dict[str, Any]) -> Ensemble:
     """The ensemble of trained models.
 
     Args:
-        files: model files of runs that differ in their seed only.
-        training: the configuration.
+        files: model files of runs that differ only in their seed.
+        training: the settings of the run.
     """
     members = [load(file) for file in files]
     ensemble = Ensemble(members)
@@ -28,34 +28,34 @@ def assembled(files: Sequence[Path], training: dict[str, Any]) -> Ensemble:
     assert first is not None
     each = [{"seed": training["seed"] + i, **m.provenance.figures} for i, m in enumerate(members) if m.provenance]
     notes = {**first.notes, "training": training, "members": each}
-    notes.pop("epoch", None)  # each has its own
+    notes.pop("epoch", None)  # each member has its own
     ensemble.provenance = replace(first, figures={}, notes=notes)
     return ensemble
 
 
 def validate(ensemble: Ensemble, module: TrainingModule, batches: DataLoader) -> None:
-    """Add to an ensemble's figures its validation errors and how far its members lie apart.
+    """Add the validation errors and the spread of an ensemble to its figures.
 
     Args:
         ensemble: the ensemble.
-        module: that of one of its members, whose model the ensemble replaces.
-        batches: of validation.
+        module: the training module of a member; the ensemble takes the place of its model.
+        batches: validation batches.
     """
     assert ensemble.provenance is not None
     module.model = ensemble
     trainer = pl.Trainer(
         logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, devices=1
     )
-    (found,) = trainer.validate(module, batches, verbose=False)
+    (metrics,) = trainer.validate(module, batches, verbose=False)
     ensemble.to("cpu")
     ensemble.provenance.figures["validation"] = {
-        name: round(value, 4) for name, value in found.items() if name == "val/loss" or name.endswith("_rmse")
+        name: round(value, 4) for name, value in metrics.items() if name == "val/loss" or name.endswith("_rmse")
     }
     ensemble.provenance.figures["spread"] = spread_over(ensemble, batches)
 
 
 def spread_over(ensemble: Ensemble, batches: Iterable[Batch]) -> dict[str, float]:
-    """Root mean square over batches of the standard deviation of each parameter, `HarmonicBond.k`, in its unit."""
+    """Standard deviation of each parameter (`HarmonicBond.k`) over the members: its root mean square over batches."""
     sums: dict[str, list[float]] = {}
     for batch in batches:
         for bound in ensemble.deviation(replace(batch, level=None)).terms:

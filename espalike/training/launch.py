@@ -1,4 +1,4 @@
-"""Several processes on this machine, started by torch's `torchrun`."""
+"""Several training processes on this machine, started with torch's `torchrun`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 
 def to_start(trainer: dict[str, Any]) -> int:
-    """Processes that are still to be started for a trainer; 0 where this is one of them, or needs no other."""
+    """Number of processes to start for a trainer; 0 when this is one of them, or the only one."""
     if trainer.get("strategy") != "ddp" or "LOCAL_RANK" in os.environ or SLURMEnvironment.detect():
         return 0
     devices = trainer["devices"]
@@ -21,14 +21,14 @@ def to_start(trainer: dict[str, Any]) -> int:
 
 
 def start(number: int, config: Path) -> None:
-    """Run `espalike train` with a configuration in several processes of this machine, until all have ended.
+    """Run `espalike train` with a configuration in several processes on this machine and wait until all have ended.
 
     Args:
-        number: of processes.
-        config: the YAML file.
+        number: number of processes.
+        config: the YAML file with the settings.
 
     Raises:
-        RuntimeError: when one fails; it has said why.
+        RuntimeError: when a process fails; it has printed the reason.
     """
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -46,4 +46,4 @@ def start(number: int, config: Path) -> None:
     try:
         elastic_launch(how, sys.executable)(*command)
     except ChildFailedError as error:
-        raise RuntimeError(f"one of {number} processes failed; what it said is above") from error
+        raise RuntimeError(f"one of {number} processes failed; its message is above") from error

@@ -1,4 +1,4 @@
-"""Lightning's view of training: batches in, losses out; everything else is Lightning's."""
+"""The training module: losses of a batch, validation errors, optimizer and checkpoints, for Lightning's trainer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from espalike.training.processes import Means
 from espalike.training.schedules import warmup_cosine
 
 _MOST_ROWS = 2**16
-"""Conformers × atoms that validation computes at once; some 2 kB of memory each."""
+"""Most conformers × atoms that validation computes at once: 2 kB of memory each."""
 
 
 def sliced_energy(system: MMSystem, xyz: Tensor) -> Prediction:
-    """Energies and forces of any number of conformers, not differentiable, in bounded memory; `xyz` is `(K, N, 3)`."""
+    """Energies and forces of any number of conformers `xyz (K, N, 3)` [Å] in bounded memory, not differentiable."""
     most = max(1, _MOST_ROWS // xyz.shape[1])
     parts = [energy(system, part) for part in xyz.split(most)]
     if len(parts) == 1:
@@ -38,12 +38,12 @@ def sliced_energy(system: MMSystem, xyz: Tensor) -> Prediction:
 
 
 def _named(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Losses by the names they are logged under."""
+    """Losses by the names under which they are logged."""
     return {"loss": total, **{f"{name}_loss": value for name, value in losses.items()}}
 
 
 def _physics(batch: Batch) -> torch.autocast:
-    """Where mixed precision ends: energies, forces and losses are computed in the precision of the coordinates."""
+    """A context without mixed precision: energies, forces and losses have the precision of the coordinates."""
     return torch.autocast(batch.x.device.type, enabled=False)
 
 
@@ -55,11 +55,12 @@ class TrainingModule(pl.LightningModule):
         objective: the loss.
         optimizer: makes an optimizer from parameters, e.g. a `functools.partial` of `torch.optim.Adam`.
         sources: names of the data sources, in the order of `Batch.source`.
-        schedule: learning rate over training, one of `espalike.training.schedules`.
-        folded: names of terms that the labels of training batches are already without, see `espalike.training.fold`.
+        schedule: learning rate over training, a function of `espalike.training.schedules`.
+        folded: names of the terms that are subtracted from the labels of training batches, see
+            `espalike.training.fold`.
 
     Attributes:
-        means: losses of the epoch so far, of training (`train`) and validation (`val`).
+        means: mean losses of the current epoch, of training (`train`) and validation (`val`).
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class TrainingModule(pl.LightningModule):
         self._steps = 1
 
     def predict(self, batch: Batch, training: bool = True) -> tuple[MMSystem, Prediction]:
-        """Parameters, energies and forces of a batch; in training, what the loss needs of them is differentiable."""
+        """Parameters, energies and forces of a batch; differentiable in training."""
         assert batch.xyz is not None
         system = self.model(batch)
         with _physics(batch):
@@ -102,21 +103,22 @@ class TrainingModule(pl.LightningModule):
     def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, MMSystem, Prediction]:
         system, prediction = self.predict(batch, training)
         losses = self.losses(system, prediction, batch)
+        # validation takes the final weights of the losses, so that its losses can be compared
         return losses, self.objective.total(losses, self.progress() if training else 1.0), system, prediction
 
     def progress(self) -> float:
-        """Share of training that is done; validation takes the weights of the end, so that its loss is one measure."""
+        """Share of training that is done, from 0 to 1."""
         return min(self.global_step / self._steps, 1.0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Loss of one batch; whether it is finite is the callback `StopOnFault`'s question."""
+        """Loss of one batch; the callback `StopOnFault` checks that it is finite."""
         losses, total, *_ = self._step(batch, training=True)
         self.means["train"].add(_named(total, losses))
         self.log("loss", total, prog_bar=True, logger=False)
         return total
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        """Losses and, per source, squared errors of one batch; what was predicted goes to the callbacks."""
+        """Losses and, per source, squared errors of one batch; the prediction is returned for the callbacks."""
         losses, total, system, prediction = self._step(batch, training=False)
         self.means["val"].add(_named(total, losses), batch.n_mols)
         self._add_errors(batch, prediction)
@@ -141,7 +143,7 @@ class TrainingModule(pl.LightningModule):
                 total[1] += chosen.numel()
 
     def on_validation_epoch_end(self) -> None:
-        """Log losses and, per source, root mean square errors: energy [kcal/mol], forces [kcal/mol/Å]."""
+        """Log losses and, per source, root mean square errors of energies [kcal/mol] and forces [kcal/mol/Å]."""
         for name, value in self.means["val"].pop().items():
             self.log(f"val/{name}", value, prog_bar=name == "loss")
         for (source, quantity), (square, count) in self._sums.items():
@@ -150,31 +152,31 @@ class TrainingModule(pl.LightningModule):
         self._sums = {}
 
     def configure_optimizers(self) -> Any:
-        """Optimizer and its learning rate over all steps."""
+        """The optimizer, and its learning rate over all steps."""
         optimizer = self.make_optimizer(self.model.parameters())
         steps = self._steps = max(int(self.trainer.estimated_stepping_batches), 1)
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, steps)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the means of an epoch that is not over, and what the model was made for."""
+        """Keep the means of an unfinished epoch, and the model's levels of theory."""
         checkpoint["means"] = {stage: means.state() for stage, means in self.means.items()}
         checkpoint["levels"] = list(self.model.levels)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with them.
+        """Restore the means.
 
         Raises:
-            ValueError: when the data is of other levels of theory.
+            ValueError: when the data has other levels of theory than the checkpoint's model.
         """
-        own, other = list(self.model.levels), checkpoint.get("levels", list(self.model.levels))
-        if own != other:
+        levels, before = list(self.model.levels), checkpoint.get("levels", list(self.model.levels))
+        if levels != before:
             raise ValueError(
-                f"the checkpoint's model is of levels of theory {', '.join(other)}, the data of {', '.join(own)}: give "
+                f"the checkpoint's model has levels of theory {', '.join(before)}, the data {', '.join(levels)}: give "
                 "the same data.stores and data.level, or begin another run with start=OUT/model.espalike out=ANOTHER"
             )
         for stage, state in checkpoint.get("means", {}).items():
             self.means[stage].restore(state)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Batches move field by field."""
+        """Move a batch field by field."""
         return batch.to(device)

@@ -1,6 +1,7 @@
-"""The losses that an `Objective` weights: dimensionless numbers from a parametrized batch and what is known of it.
+"""Losses: dimensionless numbers from a prediction and the labels of a batch.
 
-Each is a `shared_mean`, whatever the batch holds: where it lacks a reference, another process' batch may have some.
+Each is a `shared_mean`, even when the batch lacks the reference: the batch of another process may have it.
+`factors (M,)` are factors on molecules, from their data sources.
 """
 
 from __future__ import annotations
@@ -18,22 +19,22 @@ from espalike.tuples import Kind
 from espalike.units import BOLTZMANN, COULOMB
 
 _TINY = 1e-12
-"""Below this a positive parameter is zero."""
+"""A positive parameter below this counts as zero."""
 _NEAREST, _FARTHEST = 0.02, 0.5
-"""Norms of displacements [Å] that tell a Hessian: beyond, forces in single precision do not, or are not harmonic."""
+"""Range of displacements [Å] for Hessians: smaller ones are lost in single precision, larger ones not harmonic."""
 
 
 def centred(energy: Tensor, mask: Tensor) -> Tensor:
-    """Energies minus each molecule's mean over its real conformers, shape `(K, M)`; zero where masked."""
+    """Energies `(K, M)` relative to the mean over each molecule's conformers; zero where `mask` is false."""
     count = mask.sum(0).clamp_min(1)
     mean = torch.where(mask, energy, 0.0).sum(0) / count
     return torch.where(mask, energy - mean, 0.0)
 
 
 def energy_loss(energy: Tensor, batch: Batch, factors: Tensor, scale: float) -> Tensor:
-    """Mean squared error of energies about their molecule's mean, in units of `scale` [kcal/mol].
+    """Mean squared error of energies relative to their molecule's mean, in units of `scale` [kcal/mol].
 
-    `energy` is the prediction [kcal/mol], `(K, M)`; `factors` are on molecules, `(M,)`, here and below.
+    `energy` is the prediction [kcal/mol], shape `(K, M)`.
     """
     assert batch.energy is not None
     assert batch.mask is not None
@@ -49,16 +50,16 @@ def force_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: flo
     assert prediction.forces is not None
     known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
     error = torch.where(known, prediction.forces - batch.forces, 0.0)
-    each = error.square().sum((0, 2)) / scale**2  # of each atom: factors are few, components are many
-    return shared_ratio((each * factors[batch.mol]).sum(), known.sum())
+    of_atoms = error.square().sum((0, 2)) / scale**2  # sum first: there are fewer factors than components
+    return shared_ratio((of_atoms * factors[batch.mol]).sum(), known.sum())
 
 
 def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: float, scale: float) -> Tensor:
     """Mean over torsion drives of the Boltzmann-weighted mean squared error along the profile.
 
-    Points are weighted by exp(−ΔE/kT) of their reference energy above the lowest, and predicted and reference
-    energies are aligned by their weighted means: what matters is the wells and the ways between them, not the summits.
-    `temperature` in K, `scale` in kcal/mol.
+    Points are weighted by exp(−ΔE/kT), with ΔE the reference energy above the lowest one. Predicted and reference
+    energies are aligned by their weighted means. So minima and the paths between them count more than maxima.
+    `energy` is the prediction [kcal/mol], shape `(K, M)`; `temperature` in K, `scale` in kcal/mol.
     """
     assert batch.energy is not None
     assert batch.mask is not None
@@ -66,7 +67,7 @@ def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: flo
     known = batch.mask & batch.energy.isfinite() & batch.scan
     reference = torch.where(known, batch.energy, 0.0)
     weights = torch.softmax(torch.where(known, -reference / (BOLTZMANN * temperature), -torch.inf), dim=0)
-    weights = torch.where(known, weights, 0.0)  # a molecule of which nothing is known has a softmax of NaN
+    weights = torch.where(known, weights, 0.0)  # the softmax of a molecule without known energies is NaN
     error = torch.where(known, energy - reference, 0.0)
     error = error - (weights * error).sum(0)
     return shared_mean(factors * (weights * (error / scale) ** 2).sum(0), known.any(0))
@@ -75,8 +76,9 @@ def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: flo
 def hessian_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of the Hessian along displacements, in units of `scale` [kcal/mol/Å²].
 
-    Geometries of an entry that lie within 0.02 to 0.5 Å of their mean (norm over all atoms) are displacements from it:
-    (F − F̄)/|x − x̄| is −H d̂, the Hessian times the direction. Sums over atoms, means over displacements.
+    Geometries of an entry within 0.02 to 0.5 Å of their mean (norm over all atoms) count as displacements from it:
+    (F − F̄)/|x − x̄| is −H d̂, the Hessian times the direction. The error is summed over atoms and averaged over
+    displacements.
     """
     assert batch.xyz is not None
     assert batch.forces is not None
@@ -102,7 +104,7 @@ def _per_molecule(values: Tensor, batch: Batch) -> Tensor:
 
 
 def charges_of(system: MMSystem) -> Tensor | None:
-    """Partial charges [e], shape `(N,)`, or None where the force field has none."""
+    """Partial charges [e], shape `(N,)`; None when the force field has none."""
     for bound in system.terms:
         if bound.term.params[0].link == "charge":
             return bound.values[:, 0]
@@ -135,7 +137,7 @@ def dipole_loss(charges: Tensor, batch: Batch, factors: Tensor, scale: float) ->
 def potentials(charges: Tensor, batch: Batch) -> Tensor:
     """Electrostatic potential of partial charges at the batch's points [kcal/mol/e], shape `(G,)`.
 
-    V(p) = Σ qᵢ / (4 π ε₀ |p − xᵢ|) over the atoms of the point's molecule.
+    V(p) = Σ qᵢ / (4 π ε₀ |p − xᵢ|), summed over the atoms of the point's molecule.
     """
     assert batch.xyz is not None
     if batch.esp is None:
@@ -162,7 +164,7 @@ def esp_loss(charges: Tensor, batch: Batch, factors: Tensor, scale: float) -> Te
 
 
 def lennard_jones(system: MMSystem) -> Bound | None:
-    """The Lennard-Jones term, or None."""
+    """The Lennard-Jones term; None when the force field has none."""
     names = ("sigma", "epsilon")
     return next((b for b in system.terms if tuple(p.name for p in b.term.params) == names), None)
 
@@ -172,17 +174,17 @@ def lj_loss(values: Tensor, batch: Batch, sigma_scale: float, depth_scale: float
     assert batch.ref_lj is not None
     known = batch.ref_lj.isfinite().all(-1)
     sigma, epsilon = torch.where(known.unsqueeze(-1), batch.ref_lj, 1.0).unbind(-1)
-    size = (values[:, 0] - sigma) / sigma_scale * (epsilon > 0.0)  # no well has no size
+    size = (values[:, 0] - sigma) / sigma_scale * (epsilon > 0.0)  # without a well, σ means nothing
     depth = (values[:, 1].sqrt() - epsilon.sqrt()) / depth_scale
     return shared_mean(size**2 + depth**2, known)
 
 
 def squares(system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], scale: Callable[[Param], float]) -> Tensor:
-    """Sum of squares, in units of a scale, of the chosen parameters, averaged over tuples; impropers do not count."""
+    """Squares of the chosen parameters in units of a scale, summed, averaged over tuples; impropers do not count."""
     total = zero
     for bound in system.terms:
         columns = [c for c, p in enumerate(bound.term.params) if chosen(p)]
-        if columns and bound.term.kind is not Kind.IMPROPER:  # also without such tuples: other processes have some
+        if columns and bound.term.kind is not Kind.IMPROPER:  # even without tuples: other processes may have some
             scales = zero.new_tensor([scale(bound.term.params[c]) for c in columns])
             values = ((bound.values[:, columns] / scales) ** 2).sum(-1)
             total = total + shared_mean(values, torch.ones_like(values, dtype=torch.bool))
@@ -192,14 +194,16 @@ def squares(system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], sca
 def pull_loss(system: MMSystem, start: MMSystem, charge_scale: float) -> Tensor:
     """Squared distance of parameters from those of another system with the same terms and tuples.
 
-    In units of each parameter's spread (`Param.std`; relative for positive parameters, `charge_scale` [e] for
-    charges), summed over a term's parameters, averaged over its tuples, summed over terms.
+    Distances are in units of each parameter's spread (`Param.std`; relative for positive parameters, `charge_scale` [e]
+    for charges), summed over a term's parameters, averaged over its tuples, and summed over terms.
     """
     losses = []
-    for own, other in zip(system.terms, start.terms, strict=True):
+    for bound, first in zip(system.terms, start.terms, strict=True):
         columns = []
-        for param, value, before in zip(own.term.params, own.values.unbind(-1), other.values.unbind(-1), strict=True):
-            if param.link == "positive":  # a mean of zero stays zero
+        for param, value, before in zip(
+            bound.term.params, bound.values.unbind(-1), first.values.unbind(-1), strict=True
+        ):
+            if param.link == "positive":  # compare logarithms; zeros stay equal
                 columns.append((value.clamp_min(_TINY).log() - before.to(value).clamp_min(_TINY).log()) / param.std)
             else:
                 columns.append((value - before.to(value)) / (charge_scale if param.link == "charge" else param.std))

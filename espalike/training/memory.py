@@ -1,4 +1,4 @@
-"""How the C library treats memory that torch frees between two operations of a training step."""
+"""A setting of the C library that makes training steps on a CPU faster."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import ctypes
 import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_LARGEST = 32 * 2**20  # above it, glibc refuses the second
+_LARGEST = 32 * 2**20  # the largest _M_MMAP_THRESHOLD that glibc accepts
 
 
 def keep_freed_memory() -> bool:
-    """Have freed memory kept for the next allocation instead of given back to the system; for this whole process.
+    """Let the C library keep freed memory for the next allocation, for the rest of this process.
 
-    A step allocates and frees some hundred arrays of a megabyte. By default glibc returns each to the system, which
-    clears every page when it is touched again: up to a third of the time of a step. Costs the peak of a step in memory
-    that stays with the process.
+    A step allocates and frees about a hundred arrays of a megabyte. By default glibc returns each to the system, which
+    clears every page when it is used again: up to a third of the time of a step. The process then keeps the peak memory
+    of a step.
 
     Returns:
-        Whether it could be done: on Linux with glibc.
+        Whether the setting was changed; only Linux with glibc has it.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

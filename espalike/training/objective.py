@@ -1,4 +1,4 @@
-"""What training minimises: separately weighted losses, each divided by its unit's natural scale."""
+"""The objective of training: a weighted sum of losses, each divided by the scale of its unit."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from espalike.training import losses as parts
 from espalike.training.losses import centred as centred
 
 BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp")
-"""Losses that a source may have factors on."""
+"""Losses that may have a factor for each data source."""
 LOSSES = (*BY_SOURCE, "charge", "lj", "torsion", "coupling", "pull")
-"""Losses that an `Objective` weights."""
+"""Losses that an `Objective` has a weight for."""
 
 
 @dataclass(frozen=True)
 class Scales:
-    """Errors that count as one: what makes losses of different units comparable.
+    """Errors that count as one, to compare losses of different units.
 
     Attributes:
         energy: [kcal/mol].
         forces: [kcal/mol/Å].
         charge: [e].
         sigma: [Å].
-        sqrt_epsilon: square root of a well depth [(kcal/mol)^½], which is what mixes.
+        sqrt_epsilon: square root of a well depth [(kcal/mol)^½], the quantity that combining rules use.
         torsion: torsion coefficient [kcal/mol].
         dipole: component of a dipole moment [e Å].
         esp: electrostatic potential [kcal/mol/e].
-        hessian: Hessian times a direction [kcal/mol/Å²].
+        hessian: Hessian times a unit vector [kcal/mol/Å²].
+
+    Raises:
+        ValueError: when a scale is not a positive number.
     """
 
     energy: float = 1.0
@@ -56,12 +59,12 @@ class Scales:
 
 @dataclass(frozen=True)
 class Objective:
-    """Weighted sum of mean squared errors and of what keeps parameters where they should be.
+    """Weighted sum of mean squared errors and of regularizing losses.
 
     A loss of weight zero is not computed.
 
     Attributes:
-        energy: weight of energies, centred per molecule.
+        energy: weight of energies, relative to each molecule's mean.
         forces: weight of forces.
         hessian: weight of the Hessian along small displacements; see `losses.hessian_loss`.
         profile: weight of torsion drives, their points Boltzmann-weighted; they count in `energy` as well.
@@ -73,14 +76,15 @@ class Objective:
         coupling: weight of the squares of couplings, in units of their spread.
         pull: weight of the squared distance from the parameters of the model that training starts from, in units of
             their spread.
-        temperature: of the Boltzmann weights of torsion drives [K].
+        temperature: temperature of the Boltzmann weights of torsion drives [K].
         scales: errors that count as one.
-        sources: factors on losses of a source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise. See `BY_SOURCE`.
-        schedules: factors on a weight over training, as points `(share of training done, factor)` that are joined by
-            straight lines, e.g. `{"forces": [[0, 0.1], [0.5, 1]]}`; 1 otherwise.
+        sources: factors on the losses of a data source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise. See `BY_SOURCE`.
+        schedules: factors on a weight over training, as points `(share of training done, factor)` joined by straight
+            lines, e.g. `{"forces": [[0, 0.1], [0.5, 1]]}`; 1 otherwise.
 
     Raises:
-        ValueError: when no weight is positive, a schedule is of no loss, or its points are not in order within 0 to 1.
+        ValueError: when a weight is negative, all weights are zero, a schedule names an unknown loss, or the points of
+            a schedule are not in order within 0 to 1.
     """
 
     energy: float = 1.0
@@ -106,7 +110,7 @@ class Objective:
             raise ValueError(f"objective: all weights are zero; one of {', '.join(LOSSES)} must be positive")
         unknown = sorted(set(self.schedules) - set(LOSSES))
         if unknown:
-            raise ValueError(f"objective.schedules names {', '.join(unknown)}; losses: {', '.join(LOSSES)}")
+            raise ValueError(f"objective.schedules: unknown {', '.join(unknown)}; losses are {', '.join(LOSSES)}")
         for name, points in self.schedules.items():
             done = [point[0] for point in points if len(point) == 2]
             if not points or len(done) < len(points) or done != sorted(done) or done[0] < 0.0 or done[-1] > 1.0:
@@ -116,20 +120,20 @@ class Objective:
                 )
 
     def weight(self, name: str, progress: float = 1.0) -> float:
-        """Weight of a loss when a share of training, `progress`, is done."""
+        """Weight of a loss when the share `progress` of training is done."""
         points = self.schedules.get(name)
         factor = np.interp(progress, [p for p, _ in points], [f for _, f in points]) if points else 1.0
         return float(getattr(self, name) * factor)
 
     def source_factors(self, sources: Sequence[str]) -> Tensor:
-        """Factors on the losses of `BY_SOURCE` by source index, shape `(S, 6)`.
+        """Factors on the losses of `BY_SOURCE` by index of the source, shape `(S, 6)`.
 
         Raises:
-            ValueError: when a factor is given for a source that the data does not hold, or for another loss.
+            ValueError: when a factor is given for a source that the data does not have, or for another loss.
         """
         unknown = sorted(set(self.sources) - set(sources))
         if unknown:
-            raise ValueError(f"objective.sources names {', '.join(unknown)}; the data holds {', '.join(sources)}")
+            raise ValueError(f"objective.sources: unknown {', '.join(unknown)}; the data has {', '.join(sources)}")
         for source, factors in self.sources.items():
             if set(factors) - set(BY_SOURCE):
                 raise ValueError(f"objective.sources.{source} takes {', '.join(BY_SOURCE)}; got {', '.join(factors)}")
@@ -143,16 +147,17 @@ class Objective:
         factors: Tensor,
         start: MMSystem | None = None,
     ) -> dict[str, Tensor]:
-        """Unweighted, dimensionless losses of a batch with labels, without those of weight zero.
+        """Unweighted, dimensionless losses of a labelled batch, without those of weight zero.
 
-        A loss is zero where the batch has no such reference; one of which the force field knows nothing is left out.
+        A loss is zero when the batch lacks such references. A loss on parameters that the force field does not have is
+        left out.
 
         Args:
             system: the parameters.
             prediction: energies and forces.
             batch: the labels.
-            factors: those of `source_factors`.
-            start: parameters of the same molecules in the model that training starts from, where `pull` is not zero.
+            factors: the result of `source_factors`.
+            start: the same molecules with the parameters of the model that training starts from; needed for `pull`.
         """
         assert batch.source is not None
         factor = dict(zip(BY_SOURCE, factors.to(prediction.energy)[batch.source].unbind(-1), strict=True))
@@ -182,5 +187,5 @@ class Objective:
         return {name: loss() for name, loss in losses.items() if getattr(self, name)}
 
     def total(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
-        """The weighted sum when a share of training, `progress`, is done."""
+        """The weighted sum of losses when the share `progress` of training is done."""
         return torch.stack([self.weight(name, progress) * loss for name, loss in losses.items()]).sum()

@@ -1,4 +1,4 @@
-"""Means over the batches of all processes: what makes the gradients of several processes those of one."""
+"""Means over the batches of all processes: they make the gradients of several processes equal those of one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def summed(values: Tensor) -> Tensor:
 
 
 def gathered(what: Any) -> list[Any]:
-    """What every process calls this with, in the order of their ranks."""
+    """The arguments of all processes, in the order of their ranks. Every process must call this equally often."""
     if n_processes() == 1:
         return [what]
     everyones: list[Any] = [None] * n_processes()
@@ -47,24 +47,25 @@ def gathered(what: Any) -> list[Any]:
 
 
 def shared_mean(values: Tensor, where: Tensor) -> Tensor:
-    """A process' share of the mean of `values` where a condition holds, over the batches of all processes.
+    """This process's share of the mean of `values` where a condition holds, over the batches of all processes.
 
-    DDP averages gradients over processes. The share is this process' sum, divided by the count of *all* processes,
-    times their number; so the average of the shares, and of their gradients, is the global mean exactly, however
-    unequal the counts are. In one process it is the mean itself. Zero when the condition holds nowhere.
+    DDP averages gradients over processes. The share is this process's sum, divided by the count of *all* processes and
+    multiplied by the number of processes. So the average of the shares, and of their gradients, is exactly the global
+    mean, however unequal the counts are. In one process it is the mean itself. It is zero when the condition holds
+    nowhere.
 
-    Every process must call this for the same losses in the same order, whatever its own batch holds: a condition on
-    the data in front of a call would leave the others waiting.
+    Every process must call this for the same losses in the same order, whatever its batch contains: if one skipped a
+    call, the others would wait for ever.
 
     Args:
         values: any shape.
-        where: bool, of the same shape.
+        where: bool, same shape.
     """
     return shared_ratio(torch.where(where, values, 0.0).sum(), where.sum())
 
 
 def shared_ratio(total: Tensor, count: Tensor) -> Tensor:
-    """The same of a sum over this process' batch and of how many values it holds."""
+    """`shared_mean` of a sum over this process's batch and the number of its values."""
     return total * n_processes() / summed(count).clamp_min(1)
 
 
@@ -75,28 +76,28 @@ class Means:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str, ...], Tensor] = {}  # by names that come together: their sums, and of the weights
+        self._sums: dict[tuple[str, ...], Tensor] = {}  # weighted sums of numbers added together, and sum of weights
 
     def add(self, values: Mapping[str, Tensor], weight: float = 1.0) -> None:
-        """Numbers of one step. Those of losses are the shares of `shared_mean`, so processes weigh the same."""
+        """Add the numbers of one step. Losses are shares of `shared_mean`: all processes have the same weight."""
         row = torch.stack([value.detach().double() for value in values.values()])
         row = torch.cat([row * weight, row.new_tensor([weight])])
         names = tuple(values)
         self._sums[names] = self._sums[names].to(row) + row if names in self._sums else row
 
     def pop(self) -> dict[str, float]:
-        """The means; after that, an epoch begins anew."""
+        """Return the means and begin a new epoch."""
         sums, self._sums = self._sums, {}
-        found: dict[str, float] = {}
+        means: dict[str, float] = {}
         for names, total in sums.items():
             row = summed(total)
-            found |= zip(names, (row[:-1] / row[-1]).tolist(), strict=True)
-        return found
+            means |= zip(names, (row[:-1] / row[-1]).tolist(), strict=True)
+        return means
 
     def state(self) -> list[tuple[list[str], Tensor]]:
-        """What a checkpoint needs; of several processes their mean, since a checkpoint is one for all."""
+        """The sums for a checkpoint; the mean over processes, since all processes restore the same checkpoint."""
         return [(list(names), summed(row) / n_processes()) for names, row in self._sums.items()]
 
     def restore(self, state: list[tuple[list[str], Tensor]]) -> None:
-        """Go on from `state`."""
+        """Continue from a `state`."""
         self._sums = {tuple(names): row for names, row in state}

@@ -179,12 +179,11 @@ def _to_resume(settings: Mapping[str, Any]) -> tuple[str | None, list[str]]:
 def _finished(trainer: pl.Trainer, settings: Mapping[str, Any], say: Say) -> TrainedRun:
     """Say how training ended, and return the result."""
     out = Path(settings["out"])
-    by_type = {type(callback): callback for callback in trainer.callbacks}  # type: ignore[attr-defined]
-    if by_type[SaveBestModel].best == float("inf"):
+    if not (out / MODEL).is_file():
         raise ValueError("no model was written: training ended before the first validation")
-    stopped, patience = by_type[callbacks.EarlyStopping].stopped_epoch, settings["patience"]
+    stopped, patience = trainer.early_stopping_callback.stopped_epoch, settings["patience"]  # type: ignore[union-attr]
     if 0 < stopped == trainer.current_epoch - 1:
-        say(f"stopped early after epoch {stopped}: no lower validation loss in {patience} validations (patience)")
+        say(f"stopped early after epoch {stopped}: no lower validation loss in patience={patience} validations")
     result = TrainedRun.of(out / MODEL)
     say(result.summary)
     names = [MODEL, "metrics.csv", "config.yaml", CHECKPOINT]

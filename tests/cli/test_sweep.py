@@ -124,7 +124,7 @@ def launched(tmp_path, *settings):
 @pytest.mark.filterwarnings("ignore")
 def test_training_side_by_side_by_joblib(tmp_path):
     rows = launched(tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "optimizer.lr=1e-3,4e-3")
-    assert [row["optimizer.lr"] for row in rows] == ["1e-3", "4e-3"]
+    assert [float(row["optimizer.lr"]) for row in rows] == [1e-3, 4e-3]
     assert rows[0]["value"] != rows[1]["value"]
 
 

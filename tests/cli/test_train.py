@@ -216,7 +216,7 @@ def test_the_model_of_an_older_run_does_not_pass_for_this_ones(store, tmp_path, 
 def test_the_end_says_which_epoch_was_best_and_its_errors(store, tmp_path, capfd):
     assert train(store, tmp_path, "optimizer.lr=0", "trainer.max_epochs=9", "patience=2") == 0
     told = capfd.readouterr().out
-    assert "stopped early after epoch 2: no lower validation loss in 2 validations" in told
+    assert "stopped early after epoch 2: no lower validation loss in patience=2 validations" in told
     row = rows_with(tmp_path, "val/loss")[0]
     energy, forces = (float(row[f"val/made-MMFF94/{quantity}_rmse"]) for quantity in ("energy", "forces"))
     errors = f"{energy:.2f} kcal/mol and {forces:.2f} kcal/mol/Å (made-MMFF94)"

@@ -158,14 +158,15 @@ def test_espalike_train_in_two_processes(tmp_path):
     assert done.stdout.count("training and") == done.stdout.count("wrote ") == 1
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["2", "4"]  # 63 entries, two times 16 a step
+    assert [row["step"] for row in rows] == ["4", "8"]  # 115 entries, two times 16 per step
     assert (tmp_path / "run" / "model.espalike").is_file()
     more = program(tmp_path, "ema=0.9", "resume=true", "trainer.max_epochs=3")
     assert more.returncode == 0, more.stderr
-    failed = program(tmp_path, "data.level=nowhere")
+    failed = program(tmp_path, "data.level=nowhere", "overwrite=true")
     assert failed.returncode == 2
     assert "no store holds level of theory 'nowhere'" in failed.stderr
     assert "one of 2 processes failed" in failed.stderr
+    assert (tmp_path / "run" / "model.espalike").is_file()  # nothing is removed before the new run has begun
 
 
 @pytest.mark.slow

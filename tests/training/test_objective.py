@@ -132,7 +132,7 @@ def test_a_loss_of_weight_zero_is_left_out_and_some_weight_is_needed(setup):
     ],
 )
 def test_schedules_that_make_no_sense_are_refused(schedules):
-    with pytest.raises(ValueError, match=r"objective\.schedules.*(losses: energy|expected points)"):
+    with pytest.raises(ValueError, match=r"objective\.schedules.*(unknown .*; losses are energy|expected points)"):
         Objective(schedules=schedules)
 
 
@@ -147,7 +147,7 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
-        ({"x": {"energy": 1}}, "the data holds a, b"),
+        ({"x": {"energy": 1}}, "unknown x; the data has a, b"),
         ({"a": {"E": 1}}, "takes energy, forces, hessian, profile, dipole, esp; got E"),
     ],
 )

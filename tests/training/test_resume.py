@@ -306,7 +306,7 @@ def test_data_of_another_level_is_for_another_run(store, tmp_path, monkeypatch, 
     other = [replace(r, conformers=replace(r.conformers, level="MP2")) for r in other]
     write_store(tmp_path / "mp2", other, manifest={"licence": "CC0", "origin": "test", "command": "test"})
     assert train(f"{store},{tmp_path / 'mp2'}", tmp_path) == 2
-    assert "levels of theory HF, the data of HF, MP2: give the same" in capfd.readouterr().err
+    assert "levels of theory HF, the data HF, MP2: give the same" in capfd.readouterr().err
 
 
 def test_what_is_no_checkpoint_is_said_to_be_none(store, tmp_path, monkeypatch, capfd):
