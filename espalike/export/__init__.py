@@ -1,4 +1,4 @@
-"""Parametrized molecules out of the house: `to_openmm` for a system in memory, `write` for files."""
+"""Export of parametrized molecules: `to_openmm` makes a system in memory, `write` writes files."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: one or several files a molecule.
+    """A file format: one or several files per molecule.
 
     Attributes:
-        endings: endings of its files; the first names the file that `write` is given.
+        endings: endings of its files.
         module: module with `texts(system, index, info, xyz) -> dict[str, str]`, ending to text. Where a text names a
             sibling file, it holds `parts.STEM`, which `write` replaces.
     """

@@ -20,18 +20,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.export.engine import (
-    ACROSS,
-    ANGLE,
-    BOND,
-    CHARGES,
-    IMPROPER,
-    PROPER,
-    VAN_DER_WAALS,
-    Cell,
-    Engine,
-    has_charges,
-)
+from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.parts import (
     Nonbonded,
     Single,
@@ -42,7 +31,8 @@ from espalike.export.parts import (
     one_line,
 )
 from espalike.system import MMSystem
-from espalike.terms.primitives import Charges, Fourier, Harmonic, TwelveSix
+from espalike.terms.fourier import Fourier
+from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.units import COULOMB
 
 Row = tuple[tuple[int, ...], tuple[float, ...]]
@@ -57,20 +47,20 @@ _COLUMNS = {
     "CHARMM_UREY_BRADLEY": ("FORCE_CONSTANT", "EQUIL_VALUE"),
     "DIHEDRAL": ("FORCE_CONSTANT", "PERIODICITY", "PHASE"),
 }
-_HARMONIC = {BOND: "BOND", ANGLE: "ANGLE", ACROSS: "CHARMM_UREY_BRADLEY"}
+_HARMONIC = {Place.BOND: "BOND", Place.ANGLE: "ANGLE", Place.ACROSS: "CHARMM_UREY_BRADLEY"}
 ENGINE = Engine(
     "amber",
     {(place, Harmonic): Cell(flag) for place, flag in _HARMONIC.items()}
     | {
-        (PROPER, Fourier): Cell("DIHEDRAL"),
-        (IMPROPER, Fourier): Cell("DIHEDRAL"),
-        (VAN_DER_WAALS, TwelveSix): Cell("LENNARD_JONES; any mixing"),
-        (CHARGES, Charges): Cell("CHARGE", None, has_charges),
+        (Place.PROPER, Fourier): Cell("DIHEDRAL"),
+        (Place.IMPROPER, Fourier): Cell("DIHEDRAL"),
+        (Place.VAN_DER_WAALS, TwelveSix): Cell("LENNARD_JONES; any mixing"),
+        (Place.CHARGES, Charges): Cell("CHARGE", has_charges),
     },
 )
 _RADII = {1: 1.2, 6: 1.7, 7: 1.55, 8: 1.5, 9: 1.5, 14: 2.1, 15: 1.85, 16: 1.8, 17: 1.7}
 _SCREEN = {1: 0.85, 6: 0.72, 7: 0.79, 8: 0.85, 9: 0.88, 15: 0.86, 16: 0.96}
-"""Amber's "bondi" radii [Å] and screening for implicit solvent; its programs want them in any file. Else 1.5, 0.8."""
+"""Amber's "bondi" radii [Å] and screening for implicit solvent, which every file must have; else 1.5 and 0.8."""
 _SMALLEST_SCALE = 1e-12
 """1-4 factors stand in the file as divisors; a factor of 0 becomes this one."""
 
@@ -121,9 +111,9 @@ def _harmonic(single: Single) -> dict[str, list[Row]]:
         if isinstance(part.primitive, Harmonic):
             name, ends = _HARMONIC[part.place], part.coordinates[0].atoms
             for atoms, values in zip(part.atoms, part.rows(0.5 * part.primitive.k, part.primitive.q0), strict=True):
-                written = tuple(atoms[a] + 1 if part.place == ACROSS else 3 * atoms[a] for a in ends)
+                written = tuple(atoms[a] + 1 if part.place == Place.ACROSS else 3 * atoms[a] for a in ends)
                 rows[name].append((written, values))
-    rows["BOND"] += [((3 * i, 3 * j), (0.0, 1.0)) for i, j in single.bonds_without(BOND)]
+    rows["BOND"] += [((3 * i, 3 * j), (0.0, 1.0)) for i, j in single.bonds_without(Place.BOND)]
     return rows
 
 
@@ -135,7 +125,7 @@ def _dihedrals(single: Single) -> list[Row]:
     for part in single.parts:
         if not isinstance(part.primitive, Fourier):
             continue
-        improper = part.place == IMPROPER
+        improper = part.place == Place.IMPROPER
         for atoms, series in zip(part.atoms, part.series(), strict=True):
             for dihedral, (n, phase, k) in itertools.product(part.coordinates, series):
                 four = tuple(atoms[a] for a in dihedral.atoms)
@@ -225,7 +215,7 @@ def _parameters(kinds: dict[str, list[tuple[float, ...]]], pairs: Nonbonded, cha
 
 
 def _lists(molecule: Molecule, rows: dict[str, list[Row]], kinds: dict[str, list], charmm: bool) -> list[Section]:
-    """Atoms and parameter number of every row; Amber keeps those with a hydrogen apart."""
+    """Atoms and parameter number of every row; Amber lists those with a hydrogen separately."""
     sections: list[Section] = []
     for name in ("BOND", "ANGLE", "DIHEDRAL"):
         number = {parameters: n for n, parameters in enumerate(kinds[name], 1)}

@@ -1,10 +1,10 @@
 """Energies over several internal coordinates, with distances and angles written out in Cartesian coordinates.
 
 In a `CustomCompoundBondForce` each of OpenMM's functions `distance` and `angle` is a call in each of the derivatives by
-the atoms' coordinates. Written out, they are compiled with the rest of the expression and cost a fraction; what several
-couplings of a tuple have in common is computed once. A dihedral stays `dihedral`: written out, its derivatives make
-expressions that take OpenMM many seconds to compile. Names: `r_12` distance, `t_123` angle, `d_1234` dihedral; `x_12` a
-component of the vector between two atoms, `x_12c23` of a cross product, `o_12_23` a dot product.
+the atoms' coordinates. Written out, they are compiled with the rest of the expression and cost much less; parts that
+several couplings of a tuple have in common are computed once. A dihedral stays `dihedral`: written out, its derivatives
+make expressions that take OpenMM many seconds to compile. Names: `r_12` distance, `t_123` angle, `d_1234` dihedral;
+`x_12` a component of the vector between two atoms, `x_12c23` of a cross product, `o_12_23` a dot product.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Cartesian:
 
     def _name(self, name: str, text) -> str:
         if name not in self._definitions:
-            made = text()  # what it needs is defined first
+            made = text()  # defines the names in it first
             self._definitions[name] = made
         return name
 

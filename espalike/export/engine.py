@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
 
 import torch
 
@@ -21,29 +21,53 @@ from espalike.terms.torsion import PeriodicImproper, WilsonImproper
 from espalike.terms.van_der_waals import MIXING
 from espalike.tuples import Kind
 
-BOND, ANGLE, ACROSS, PROPER, IMPROPER, WILSON = "bond", "angle", "1-3 distance", "proper", "improper", "out of plane"
-VAN_DER_WAALS, CHARGES, OTHER = "van der Waals", "charges", "anything else"
+
+class Place(StrEnum):
+    """What a primitive acts on."""
+
+    BOND = "bond"
+    ANGLE = "angle"
+    ACROSS = "1-3 distance"
+    PROPER = "proper"
+    IMPROPER = "improper"
+    WILSON = "out of plane"
+    BOND_BOND = "bond-bond"
+    BOND_ANGLE = "first bond-angle"
+    ANGLE_BOND = "second bond-angle"
+    ANGLE_ANGLE = "angle-angle"
+    BOND_BOND_13 = "bond-bond of a torsion"
+    MIDDLE_BOND_TORSION = "middle bond-torsion"
+    FIRST_BOND_TORSION = "first bond-torsion"
+    LAST_BOND_TORSION = "last bond-torsion"
+    FIRST_ANGLE_TORSION = "first angle-torsion"
+    SECOND_ANGLE_TORSION = "second angle-torsion"
+    ANGLE_ANGLE_TORSION = "angle-angle-torsion"
+    VAN_DER_WAALS = "van der Waals"
+    CHARGES = "charges"
+    OTHER = "anything else"
+
+
 _R1, _R2, _R3 = Distance(0, 1), Distance(1, 2), Distance(2, 3)
 _T1, _T2, _PHI = Angle(0, 1, 2), Angle(1, 2, 3), Dihedral(0, 1, 2, 3)
 
-PLACES: dict[str, tuple[Kind, tuple[Coordinate, ...]]] = {
-    BOND: (Kind.BOND, (_R1,)),
-    ANGLE: (Kind.ANGLE, (_T1,)),
-    ACROSS: (Kind.ANGLE, (Distance(0, 2),)),
-    PROPER: (Kind.PROPER, (_PHI,)),
-    IMPROPER: (Kind.IMPROPER, PeriodicImproper.coordinates),
-    WILSON: (Kind.IMPROPER, WilsonImproper.coordinates),
-    "bond-bond": (Kind.ANGLE, (_R1, _R2)),
-    "first bond-angle": (Kind.ANGLE, (_R1, _T1)),
-    "second bond-angle": (Kind.ANGLE, (_R2, _T1)),
-    "angle-angle": (Kind.ANGLE_PAIR, (Angle(0, 1, 2), Angle(2, 1, 3))),
-    "bond-bond of a torsion": (Kind.PROPER, (_R1, _R3)),
-    "middle bond-torsion": (Kind.PROPER, (_R2, _PHI)),
-    "first bond-torsion": (Kind.PROPER, (_R1, _PHI)),
-    "last bond-torsion": (Kind.PROPER, (_R3, _PHI)),
-    "first angle-torsion": (Kind.PROPER, (_T1, _PHI)),
-    "second angle-torsion": (Kind.PROPER, (_T2, _PHI)),
-    "angle-angle-torsion": (Kind.PROPER, (_T1, _T2, _PHI)),
+PLACES: dict[Place, tuple[Kind, tuple[Coordinate, ...]]] = {
+    Place.BOND: (Kind.BOND, (_R1,)),
+    Place.ANGLE: (Kind.ANGLE, (_T1,)),
+    Place.ACROSS: (Kind.ANGLE, (Distance(0, 2),)),
+    Place.PROPER: (Kind.PROPER, (_PHI,)),
+    Place.IMPROPER: (Kind.IMPROPER, PeriodicImproper.coordinates),
+    Place.WILSON: (Kind.IMPROPER, WilsonImproper.coordinates),
+    Place.BOND_BOND: (Kind.ANGLE, (_R1, _R2)),
+    Place.BOND_ANGLE: (Kind.ANGLE, (_R1, _T1)),
+    Place.ANGLE_BOND: (Kind.ANGLE, (_R2, _T1)),
+    Place.ANGLE_ANGLE: (Kind.ANGLE_PAIR, (Angle(0, 1, 2), Angle(2, 1, 3))),
+    Place.BOND_BOND_13: (Kind.PROPER, (_R1, _R3)),
+    Place.MIDDLE_BOND_TORSION: (Kind.PROPER, (_R2, _PHI)),
+    Place.FIRST_BOND_TORSION: (Kind.PROPER, (_R1, _PHI)),
+    Place.LAST_BOND_TORSION: (Kind.PROPER, (_R3, _PHI)),
+    Place.FIRST_ANGLE_TORSION: (Kind.PROPER, (_T1, _PHI)),
+    Place.SECOND_ANGLE_TORSION: (Kind.PROPER, (_T2, _PHI)),
+    Place.ANGLE_ANGLE_TORSION: (Kind.PROPER, (_T1, _T2, _PHI)),
 }
 """Places of bonded primitives: the kind of tuple, and the coordinates in the order of the primitive."""
 _NAMES = {key: name for name, key in PLACES.items()}
@@ -54,11 +78,11 @@ def coordinates_of(term: Term, primitive: Primitive) -> tuple[Coordinate, ...]:
     return tuple(term.coordinates[i] for i in primitive.indices)
 
 
-def place_of(term: Term, primitive: Primitive) -> str:
-    """The place of one of a term's primitives; `OTHER` where it has no name."""
+def place_of(term: Term, primitive: Primitive) -> Place:
+    """The place of one of a term's primitives; `Place.OTHER` where it has no name."""
     if isinstance(term, PairTerm):
-        return CHARGES if isinstance(primitive, Charges) else VAN_DER_WAALS
-    return _NAMES.get((term.kind, coordinates_of(term, primitive)), OTHER)
+        return Place.CHARGES if isinstance(primitive, Charges) else Place.VAN_DER_WAALS
+    return _NAMES.get((term.kind, coordinates_of(term, primitive)), Place.OTHER)
 
 
 def shapes(term: Term) -> tuple[Primitive, ...]:
@@ -104,12 +128,10 @@ class Cell:
 
     Attributes:
         label: what the engine calls it, and its limits.
-        translate: the engine's columns from a primitive; what it returns is the exporter's business.
         fits: whether a primitive of a term is within the limits.
     """
 
     label: str
-    translate: Callable[..., Any] | None = None
     fits: Callable[[Term, Primitive], bool] = always
 
 
@@ -125,18 +147,18 @@ class Engine:
     """
 
     name: str
-    cells: Mapping[tuple[str, type[Primitive]], Cell]
+    cells: Mapping[tuple[Place, type[Primitive]], Cell]
     fallback: Cell | None = None
-    once: frozenset[str] = frozenset({VAN_DER_WAALS, CHARGES})
+    once: frozenset[Place] = frozenset({Place.VAN_DER_WAALS, Place.CHARGES})
 
-    def cell(self, place: str, primitive: type[Primitive]) -> Cell | None:
+    def cell(self, place: Place, primitive: type[Primitive]) -> Cell | None:
         """The cell of a primitive in a place, None if the format has none."""
         return self.cells.get((place, primitive), self.fallback)
 
     def refused(self, terms: Sequence[Term]) -> list[str]:
         """The terms that the format cannot express, each once, by name."""
         refused: list[Term] = []
-        holders: dict[str, list[Term]] = {}
+        holders: dict[Place, list[Term]] = {}
         for term in terms:
             primitives = shapes(term)
             if isinstance(term, PairTerm) and len(primitives) != 1:
@@ -162,9 +184,9 @@ def _called(term: Term) -> str:
 
 def table(engines: Sequence[Engine]) -> list[list[str]]:
     """Rows of the table primitives × formats, its head first."""
-    keys: set[tuple[str, type[Primitive]]] = {(VAN_DER_WAALS, Expression), (OTHER, Expression)}
+    keys: set[tuple[Place, type[Primitive]]] = {(Place.VAN_DER_WAALS, Expression), (Place.OTHER, Expression)}
     keys |= {key for engine in engines for key in engine.cells}
-    order = [*PLACES, VAN_DER_WAALS, CHARGES, OTHER]
+    order = list(Place)
     rows = [["acts on", "primitive", *(engine.name for engine in engines)]]
     for place, primitive in sorted(keys, key=lambda key: (order.index(key[0]), key[1].__name__)):
         cells = [engine.cell(place, primitive) for engine in engines]

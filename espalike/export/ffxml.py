@@ -25,24 +25,28 @@ import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
-from espalike.export.engine import ACROSS, ANGLE, BOND, IMPROPER, PROPER, VAN_DER_WAALS, Cell, Engine, has_expression
+from espalike.export.engine import Cell, Engine, Place, has_expression
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
 from espalike.export.parts import ExportError, Part, Single, atom_names, facts, select
 from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, bonded, cells
 from espalike.geometry import Distance
 from espalike.system import MMSystem
-from espalike.terms.primitives import Fourier, Harmonic
+from espalike.terms.fourier import Fourier
+from espalike.terms.primitives import Harmonic
 
 if TYPE_CHECKING:
     import openmm.app
 
-_SCRIPTED = Cell("script", None, has_expression)
+_SCRIPTED = Cell("script", has_expression)
 ENGINE = Engine(
-    "ffxml", cells("{} tag", "script") | {(ACROSS, Harmonic): _SCRIPTED}, _SCRIPTED, frozenset({VAN_DER_WAALS})
+    "ffxml",
+    cells("{} tag", "script") | {(Place.ACROSS, Harmonic): _SCRIPTED},
+    _SCRIPTED,
+    frozenset({Place.VAN_DER_WAALS}),
 )
 _HARMONIC = {
-    BOND: ("HarmonicBondForce", "Bond", "length", BOND_K, LENGTH),
-    ANGLE: ("HarmonicAngleForce", "Angle", "angle", ENERGY, 1.0),
+    Place.BOND: ("HarmonicBondForce", "Bond", "length", BOND_K, LENGTH),
+    Place.ANGLE: ("HarmonicAngleForce", "Angle", "angle", ENERGY, 1.0),
 }
 """Tag of the force and of a row, name of the equilibrium value, and factors on k and on it."""
 
@@ -138,7 +142,7 @@ def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
     tagged: set[str] = set()
     for number in dict.fromkeys(part.number for part in single.parts):
         mine = [part for part in single.parts if part.number == number]
-        for place in (BOND, ANGLE):
+        for place in (Place.BOND, Place.ANGLE):
             here = [part for part in mine if part.place == place]
             if here and place not in tagged:
                 tagged.add(place)
@@ -147,7 +151,7 @@ def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
                     mine.remove(here[0])
                 _harmonic(root, here, types)
         for part in mine:
-            if isinstance(part.primitive, Fourier) and part.place in (PROPER, IMPROPER):
+            if isinstance(part.primitive, Fourier) and part.place in (Place.PROPER, Place.IMPROPER):
                 _check(part, single.molecule)
                 torsions.append(part)
             else:
@@ -163,7 +167,7 @@ def _check(part: Part, molecule: Molecule) -> None:
     seen = set()
     for atoms in part.atoms:
         centred = [(atoms[1], a) for a in (atoms[0], *atoms[2:])]
-        links = centred if part.place == IMPROPER else list(itertools.pairwise(atoms))
+        links = centred if part.place == Place.IMPROPER else list(itertools.pairwise(atoms))
         if any((min(link), max(link)) not in bonds for link in links):
             raise ExportError(
                 f"{molecule.name}: {part.term.name} has a row for atoms {atoms}, which are not bonded in that "
@@ -217,7 +221,7 @@ def _torsions(force: ET.Element, parts: list[Part], types: list[str]) -> None:
     merged: dict[tuple[str, tuple[int, ...]], list[tuple[int, float, float]]] = {}
     for part in parts:
         for atoms, row in zip(part.atoms, part.series(), strict=True):
-            if part.place == IMPROPER:  # centre first; OpenMM adds the three cyclic orders of the others
+            if part.place == Place.IMPROPER:  # centre first; OpenMM adds the three cyclic orders of the others
                 key = ("Improper", (atoms[1], atoms[0], *atoms[2:]))
             else:
                 key = ("Proper", min(atoms, atoms[::-1]))

@@ -1,9 +1,9 @@
-"""The fixed part of `<Script>` in exported files: adds to a system what OpenMM's force-field files have no tag for.
+"""The fixed part of `<Script>` in exported files: adds forces for which OpenMM's force-field files have no tag.
 
 OpenMM runs the text at the end of `ForceField.createSystem`, where `sys` is the system made so far, `data` knows its
 atoms, their types and bonds, and `self` is the ForceField. Below it stands a table of one molecule's parameters, in
-OpenMM's units, and the call `espalike_apply(sys, data, self, espalike_table)`. It stands alone: it needs OpenMM and
-nothing else. `to_openmm` uses the same lines.
+OpenMM's units, and the call `espalike_apply(sys, data, self, espalike_table)`. It needs only OpenMM. `to_openmm` uses
+the same functions.
 """
 
 import openmm
@@ -28,26 +28,26 @@ def espalike_apply(sys, data, field, table):
 def espalike_copies(data, table):
     """Atom indices of each copy of the molecule, in the order of the table's atoms."""
     position = {kind: number for number, kind in enumerate(table["types"])}
-    found: dict = {}
+    by_residue: dict = {}
     for atom in data.atoms:
         if data.atomType[atom] in position:
-            found.setdefault(atom.residue, {})[position[data.atomType[atom]]] = atom.index
+            by_residue.setdefault(atom.residue, {})[position[data.atomType[atom]]] = atom.index
     for bond in data.bonds:  # a molecule may lie in several residues
-        first, second = (found.get(data.atoms[a].residue) for a in (bond.atom1, bond.atom2))
+        first, second = (by_residue.get(data.atoms[a].residue) for a in (bond.atom1, bond.atom2))
         if first is not None and second is not None and first is not second:
             first.update(second)
-            for residue in [r for r, atoms in found.items() if atoms is second]:
-                found[residue] = first
-    copies = {id(atoms): atoms for atoms in found.values()}
+            for residue in [r for r, atoms in by_residue.items() if atoms is second]:
+                by_residue[residue] = first
+    copies = {id(atoms): atoms for atoms in by_residue.values()}
     for atoms in copies.values():
         if len(atoms) != len(position):
-            there = sorted(atoms.values())
-            raise ValueError(f"{table['molecule']}: expected {len(position)} atoms, found {len(atoms)}: {there}")
+            present = sorted(atoms.values())
+            raise ValueError(f"{table['molecule']}: expected {len(position)} atoms, found {len(atoms)}: {present}")
     return [[atoms[n] for n in range(len(position))] for atoms in copies.values()]
 
 
 def espalike_extend(sys, recipe, copies):
-    """Add rows to the force of that class, name and energy, which is made if it is not there; the force."""
+    """Add rows to the force of that class, name and energy, made if the system has none; returns the force."""
     kind = getattr(openmm, recipe["force"])
     custom = recipe["energy"] != ""
     add = {"Bond": "addBond", "Angle": "addAngle", "Torsion": "addTorsion"}[
@@ -80,7 +80,7 @@ def espalike_extend(sys, recipe, copies):
 
 
 def espalike_exceptions(sys, rows, copies):
-    """Give 1-4 pairs this molecule's own charge product, sigma and epsilon; the tag could hold one scale for all."""
+    """Give 1-4 pairs this molecule's charge product, sigma and epsilon; the tag holds one scale for all molecules."""
     nonbonded = espalike_nonbonded(sys)
     index = {}
     for number in range(nonbonded.getNumExceptions()):
@@ -100,11 +100,12 @@ def espalike_nonbonded(sys):
 def espalike_vdw(sys, data, field, table, copies):
     """The van der Waals form, a CustomNonbondedForce between atoms that have it.
 
-    Atoms that have it share an atom class. Beside atoms with Lennard-Jones from elsewhere, the file must have said how
-    they meet: `lj` leaves Lennard-Jones 12-6 to the NonbondedForce and takes it back between atoms that have the form.
+    Atoms that have it share an atom class. For systems with Lennard-Jones atoms of other force fields, the file must
+    say how the two interact: `lj` leaves Lennard-Jones 12-6 to the NonbondedForce and subtracts it between atoms that
+    have the form.
     """
     vdw, nonbonded = table["vdw"], espalike_nonbonded(sys)
-    own, foreign = espalike_sides(data, field, nonbonded, vdw)
+    inside, foreign = espalike_sides(data, field, nonbonded, vdw)
     if foreign and vdw["mixed"] != "lj":
         atom = foreign[0]
         raise ValueError(
@@ -121,8 +122,8 @@ def espalike_vdw(sys, data, field, table, copies):
     if force is None:
         excluded = [nonbonded.getExceptionParameters(n)[:2] for n in range(nonbonded.getNumExceptions())]
         force = espalike_pair_force(vdw, energy, sys.getNumParticles(), excluded)
-        if len(own) < sys.getNumParticles():
-            force.addInteractionGroup(own, own)
+        if len(inside) < sys.getNumParticles():
+            force.addInteractionGroup(inside, inside)
         espalike_cutoff(force, nonbonded)
         sys.addForce(force)
     for copy in copies:
@@ -135,14 +136,14 @@ def espalike_vdw(sys, data, field, table, copies):
 
 def espalike_sides(data, field, nonbonded, vdw):
     """Indices of the atoms that have the form, and the atoms that do not and have a van der Waals interaction."""
-    own, foreign = [], []
+    inside, foreign = [], []
     for atom in data.atoms:
         group = field._atomTypes[data.atomType[atom]].atomClass
         if group == vdw["class"]:
-            own.append(atom.index)
+            inside.append(atom.index)
         elif group.startswith("espalike-") or nonbonded.getParticleParameters(atom.index)[2]._value != 0.0:
             foreign.append(atom)
-    return own, foreign
+    return inside, foreign
 
 
 def espalike_find_pair_force(sys, vdw, energy):
@@ -168,7 +169,7 @@ def espalike_pair_force(vdw, energy, n_particles, excluded):
 
 
 def espalike_cutoff(force, nonbonded):
-    """Cutoff, switch and long-range correction as in the NonbondedForce."""
+    """Copy cutoff, switch and long-range correction from the NonbondedForce."""
     method = nonbonded.getNonbondedMethod()
     if method not in (nonbonded.NoCutoff, nonbonded.CutoffNonPeriodic):
         method = nonbonded.CutoffPeriodic

@@ -2,33 +2,23 @@
 
 Forms after the GROMACS 2022 reference manual, section "Interaction function and force fields" and the table of the
 topology file (https://manual.gromacs.org/2022/reference-manual). The text is written here and not by ParmEd, whose
-writer rounds parameters to a few decimals: every number is written in full.
+writer rounds parameters to a few decimals; here every number is written in full.
 
 The `.itp` can be included in another topology: its types belong to this molecule alone, and `[ defaults ]` are those of
-the Amber force fields. The combining rule is the topology's: that of the `.top` written here. GROMACS wants all atom
-types before any molecule, so the file is included twice: the first time it gives its types, the second its molecule.
+the Amber force fields. The combining rule is the topology's: that of the `.top` written here. GROMACS requires all atom
+types before any molecule, so the file is included twice: the first time for its types, the second for its molecule.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.export.engine import (
-    ACROSS,
-    ANGLE,
-    BOND,
-    CHARGES,
-    IMPROPER,
-    PROPER,
-    VAN_DER_WAALS,
-    Cell,
-    Engine,
-    has_charges,
-)
+from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.ffxml import fingerprint
 from espalike.export.parts import (
     STEM,
@@ -46,17 +36,8 @@ from espalike.export.parts import (
 from espalike.system import MMSystem
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
-from espalike.terms.primitives import (
-    Charges,
-    CosineHarmonic,
-    Coupling,
-    Fourier,
-    Harmonic,
-    Morse,
-    Polynomial,
-    Primitive,
-    TwelveSix,
-)
+from espalike.terms.fourier import Coupling, Fourier
+from espalike.terms.primitives import Charges, CosineHarmonic, Harmonic, Morse, Polynomial, Primitive, TwelveSix
 from espalike.units import convert
 
 LENGTH = convert(1.0, "angstrom", "nm")
@@ -70,7 +51,7 @@ Row = tuple[tuple[int, ...], int, tuple[float, ...]]
 """Atoms from 0, GROMACS's function number, parameters in GROMACS's units."""
 
 
-def _cubic(term: Term, primitive: Primitive) -> bool:
+def _is_cubic(term: Term, primitive: Primitive) -> bool:
     return isinstance(primitive, Polynomial) and primitive.c4 is None
 
 
@@ -89,26 +70,26 @@ def _bond_bond(p: Coupling) -> tuple:
     return p.q0[0] * LENGTH, p.q0[1] * LENGTH, p.k[0] * BOND_K
 
 
-_FUNCTION = {
-    (BOND, Harmonic): ("bonds", 1, lambda p: (p.q0 * LENGTH, p.k * BOND_K)),
-    (BOND, Polynomial): ("bonds", 4, _cubic_bond),
-    (BOND, Morse): ("bonds", 3, lambda p: (p.q0 * LENGTH, p.depth * ENERGY, p.a / LENGTH)),
-    (ANGLE, Harmonic): ("angles", 1, lambda p: (p.q0 * DEGREE, p.k * ENERGY)),
-    (ANGLE, CosineHarmonic): ("angles", 2, lambda p: (p.q0 * DEGREE, p.k * ENERGY)),
-    (ANGLE, Polynomial): ("angles", 6, _quartic_angle),
-    ("bond-bond", Coupling): ("angles", 3, _bond_bond),
-    (ACROSS, Harmonic): ("angles", 5, lambda p: (0.0, 0.0, p.q0 * LENGTH, p.k * BOND_K)),  # and no harmonic angle
-    (PROPER, Fourier): ("dihedrals", 9, None),
-    (IMPROPER, Fourier): ("dihedrals", 4, None),  # the form of function 9; GROMACS reports the two apart
+_FUNCTION: dict[tuple[Place, type[Primitive]], tuple[str, int, Callable[[Any], tuple] | None]] = {
+    (Place.BOND, Harmonic): ("bonds", 1, lambda p: (p.q0 * LENGTH, p.k * BOND_K)),
+    (Place.BOND, Polynomial): ("bonds", 4, _cubic_bond),
+    (Place.BOND, Morse): ("bonds", 3, lambda p: (p.q0 * LENGTH, p.depth * ENERGY, p.a / LENGTH)),
+    (Place.ANGLE, Harmonic): ("angles", 1, lambda p: (p.q0 * DEGREE, p.k * ENERGY)),
+    (Place.ANGLE, CosineHarmonic): ("angles", 2, lambda p: (p.q0 * DEGREE, p.k * ENERGY)),
+    (Place.ANGLE, Polynomial): ("angles", 6, _quartic_angle),
+    (Place.BOND_BOND, Coupling): ("angles", 3, _bond_bond),
+    (Place.ACROSS, Harmonic): ("angles", 5, lambda p: (0.0, 0.0, p.q0 * LENGTH, p.k * BOND_K)),  # and no harmonic angle
+    (Place.PROPER, Fourier): ("dihedrals", 9, None),
+    (Place.IMPROPER, Fourier): ("dihedrals", 4, None),  # the form of function 9; GROMACS reports the two apart
 }
 """Section, function number, and columns of parameters."""
 ENGINE = Engine(
     "gromacs",
-    {key: Cell(f"{section} {number}", columns) for key, (section, number, columns) in _FUNCTION.items()}
+    {key: Cell(f"{section} {number}") for key, (section, number, _) in _FUNCTION.items()}
     | {
-        (BOND, Polynomial): Cell("bonds 4, up to the cube", _cubic_bond, _cubic),
-        (VAN_DER_WAALS, TwelveSix): Cell("atomtypes, pairs; any mixing"),
-        (CHARGES, Charges): Cell("atoms, pairs", None, has_charges),
+        (Place.BOND, Polynomial): Cell("bonds 4, up to the cube", _is_cubic),
+        (Place.VAN_DER_WAALS, TwelveSix): Cell("atomtypes, pairs; any mixing"),
+        (Place.CHARGES, Charges): Cell("atoms, pairs", has_charges),
     },
 )
 

@@ -1,9 +1,9 @@
 """An `MMSystem` as LAMMPS files: a data file (`.lmp`) with all parameters, and the input script (`.in`) that reads it.
 
 Formats: https://docs.lammps.org/read_data.html and the pages of the styles; units `real` (Å, kcal/mol, degrees, fs).
-Packages MOLECULE, and CLASS2 where the force field has class II terms, are all that LAMMPS must be built with. A type
-is a set of coefficients; several interactions may act on the same atoms, so a term that no single style has is a sum
-of rows of several. The bonded styles are in `espalike.export.lammps_styles`.
+LAMMPS must be built with the package MOLECULE, and CLASS2 where the force field has class II terms. A type is a set of
+coefficients; several interactions may act on the same atoms, so a term may be a sum of rows of several styles. The
+bonded styles are in `espalike.export.lammps_styles`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from espalike.export.engine import CHARGES, VAN_DER_WAALS, Cell, Engine, has_charges, rule_of
+from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
 from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded
 from espalike.export.parts import STEM, Single, coordinates, facts
 from espalike.system import MMSystem
@@ -23,7 +23,7 @@ from espalike.units import COULOMB
 QQR2E = 332.06371
 """LAMMPS's Coulomb constant in units `real` [kcal/mol Å e⁻²] (src/update.cpp)."""
 CUTOFF = 10_000.0
-"""Cut-off [Å] that no molecule reaches."""
+"""Cut-off [Å] beyond the size of any molecule."""
 _MIX = {"lorentz-berthelot": "arithmetic", "geometric": "geometric", "waldman-hagler": "sixthpower"}
 
 
@@ -35,8 +35,8 @@ ENGINE = Engine(
     "lammps",
     CELLS
     | {
-        (VAN_DER_WAALS, TwelveSix): Cell("lj/cut; the three mixing rules", None, _is_mixed),
-        (CHARGES, Charges): Cell("coul/cut", None, has_charges),
+        (Place.VAN_DER_WAALS, TwelveSix): Cell("lj/cut; the three mixing rules", _is_mixed),
+        (Place.CHARGES, Charges): Cell("coul/cut", has_charges),
     },
 )
 _MARGIN = 5.0

@@ -9,22 +9,15 @@ sections of `class2`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from espalike.export.engine import ACROSS, ANGLE, BOND, IMPROPER, PROPER, WILSON, Cell
+from espalike.export.engine import Cell, Place
 from espalike.export.parts import Part, Series, Single
 from espalike.terms.base import Term
-from espalike.terms.primitives import (
-    CosineHarmonic,
-    Coupling,
-    Fourier,
-    Harmonic,
-    Morse,
-    OutOfPlane,
-    Polynomial,
-    Primitive,
-)
+from espalike.terms.fourier import Coupling, Fourier
+from espalike.terms.primitives import CosineHarmonic, Harmonic, Morse, OutOfPlane, Polynomial, Primitive
 from espalike.units import convert
 
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -68,26 +61,26 @@ class Row:
 
 
 DEGREE = convert(1.0, "radian", "degree")
-_PLAIN = {
-    (BOND, Harmonic): ("harmonic", lambda p: (p.k / 2, p.q0)),
-    (BOND, Morse): ("morse", lambda p: (p.depth, p.a, p.q0)),
-    (BOND, Polynomial): ("class2", lambda p: (p.q0, *(p.powers.get(n, 0.0) for n in (2, 3, 4)))),
-    (ANGLE, Harmonic): ("harmonic", lambda p: (p.k / 2, p.q0 * DEGREE)),
-    (ANGLE, CosineHarmonic): ("cosine/squared", lambda p: (p.k / 2, p.q0 * DEGREE)),
-    (ACROSS, Harmonic): ("charmm", lambda p: (0.0, 90.0, p.k / 2, p.q0)),
+_PLAIN: dict[tuple[Place, type[Primitive]], tuple[str, Callable[[Any], tuple]]] = {
+    (Place.BOND, Harmonic): ("harmonic", lambda p: (p.k / 2, p.q0)),
+    (Place.BOND, Morse): ("morse", lambda p: (p.depth, p.a, p.q0)),
+    (Place.BOND, Polynomial): ("class2", lambda p: (p.q0, *(p.powers.get(n, 0.0) for n in (2, 3, 4)))),
+    (Place.ANGLE, Harmonic): ("harmonic", lambda p: (p.k / 2, p.q0 * DEGREE)),
+    (Place.ANGLE, CosineHarmonic): ("cosine/squared", lambda p: (p.k / 2, p.q0 * DEGREE)),
+    (Place.ACROSS, Harmonic): ("charmm", lambda p: (0.0, 90.0, p.k / 2, p.q0)),
 }
 """Style and coefficients of primitives that are one row each."""
 _COUPLINGS = {
-    "bond-bond": ("Angle", "M", "r1 r2"),
-    "first bond-angle": ("Angle", "N1", "r1 θ"),
-    "second bond-angle": ("Angle", "N2", "r2 θ"),
-    "middle bond-torsion": ("Dihedral", "A", "r2"),
-    "first bond-torsion": ("Dihedral", "B", "r1"),
-    "last bond-torsion": ("Dihedral", "C", "r3"),
-    "first angle-torsion": ("Dihedral", "D", "θ1"),
-    "second angle-torsion": ("Dihedral", "E", "θ2"),
-    "angle-angle-torsion": ("Dihedral", "M", "θ1 θ2"),
-    "bond-bond of a torsion": ("Dihedral", "N", "r1 r3"),
+    Place.BOND_BOND: ("Angle", "M", "r1 r2"),
+    Place.BOND_ANGLE: ("Angle", "N1", "r1 θ"),
+    Place.ANGLE_BOND: ("Angle", "N2", "r2 θ"),
+    Place.MIDDLE_BOND_TORSION: ("Dihedral", "A", "r2"),
+    Place.FIRST_BOND_TORSION: ("Dihedral", "B", "r1"),
+    Place.LAST_BOND_TORSION: ("Dihedral", "C", "r3"),
+    Place.FIRST_ANGLE_TORSION: ("Dihedral", "D", "θ1"),
+    Place.SECOND_ANGLE_TORSION: ("Dihedral", "E", "θ2"),
+    Place.ANGLE_ANGLE_TORSION: ("Dihedral", "M", "θ1 θ2"),
+    Place.BOND_BOND_13: ("Dihedral", "N", "r1 r3"),
 }
 """Category of `class2`, its letter for the coupling constant (a series: A1, A2, A3) and for the equilibrium values."""
 _SERIES = "ABCDE"
@@ -98,22 +91,22 @@ def _is_class2(term: Term, primitive: Primitive) -> bool:
     return isinstance(primitive, Coupling) and set(primitive.n) <= ({1, 2, 3} if len(primitive.q) == 1 else {1})
 
 
-CELLS: dict[tuple[str, type[Primitive]], Cell] = {
-    **{key: Cell(f"{'bond' if key[0] == BOND else 'angle'} {style}") for key, (style, _) in _PLAIN.items()},
-    (ANGLE, Polynomial): Cell("angle class2"),
-    (PROPER, Fourier): Cell("dihedral charmm"),
-    (IMPROPER, Fourier): Cell("dihedral charmm"),
-    (WILSON, OutOfPlane): Cell("improper class2"),
-    **{(place, Coupling): Cell(f"{kind.lower()} class2", None, _is_class2) for place, (kind, *_) in _COUPLINGS.items()},
-    ("angle-angle", Coupling): Cell("improper class2", None, _is_class2),
+CELLS: dict[tuple[Place, type[Primitive]], Cell] = {
+    **{key: Cell(f"{'bond' if key[0] == Place.BOND else 'angle'} {style}") for key, (style, _) in _PLAIN.items()},
+    (Place.ANGLE, Polynomial): Cell("angle class2"),
+    (Place.PROPER, Fourier): Cell("dihedral charmm"),
+    (Place.IMPROPER, Fourier): Cell("dihedral charmm"),
+    (Place.WILSON, OutOfPlane): Cell("improper class2"),
+    **{(place, Coupling): Cell(f"{kind.lower()} class2", _is_class2) for place, (kind, *_) in _COUPLINGS.items()},
+    (Place.ANGLE_ANGLE, Coupling): Cell("improper class2", _is_class2),
 }
 
 
 def bonded(single: Single) -> dict[str, list[Row]]:
     """All bonded interactions of a molecule, by LAMMPS's category."""
-    bonds = [row for part in single.parts if part.place == BOND for row in _plain(part)]
+    bonds = [row for part in single.parts if part.place == Place.BOND for row in _plain(part)]
     # exclusions follow from bonds
-    bonds += [Row("harmonic", bond, ((0.0, 1.0),)) for bond in single.bonds_without(BOND)]
+    bonds += [Row("harmonic", bond, ((0.0, 1.0),)) for bond in single.bonds_without(Place.BOND)]
     return {
         "Bond": bonds,
         "Angle": [*_angles(single.parts), *_class2_angles(single.parts)],
@@ -130,7 +123,11 @@ def _plain(part: Part) -> list[Row]:
 
 def _angles(parts: Sequence[Part]) -> list[Row]:
     """Angles without couplings; a harmonic angle and a Urey–Bradley distance across it are one row of `charmm`."""
-    mine = [part for part in parts if part.place in (ANGLE, ACROSS) and (part.place, type(part.primitive)) in _PLAIN]
+    mine = [
+        part
+        for part in parts
+        if part.place in (Place.ANGLE, Place.ACROSS) and (part.place, type(part.primitive)) in _PLAIN
+    ]
     rows = [row for part in mine for row in _plain(part)]
     across = {row.atoms: row for row in rows if row.style == "charmm"}
     merged, used = [], set()
@@ -217,7 +214,7 @@ def _class2_angles(parts: Sequence[Part]) -> list[Row]:
     rows = _Class2()
     for part in parts:
         p = part.primitive
-        if isinstance(p, Polynomial) and part.place == ANGLE:
+        if isinstance(p, Polynomial) and part.place == Place.ANGLE:
             columns = part.rows(p.q0, *(p.powers.get(n, 0.0) for n in (2, 3, 4)))
             for atoms, (zero, *k) in zip(part.atoms, columns, strict=True):
                 rows.add(atoms, {"θ": zero}, dict(zip(("K2", "K3", "K4"), k, strict=True)))
@@ -249,7 +246,7 @@ def _class2_impropers(parts: Sequence[Part]) -> list[Row]:
             for (a, j, b, c), (k,) in zip(part.atoms, part.rows(p.k / 2), strict=True):
                 i, m, n = sorted((a, b, c))
                 rows.add((i, j, m, n), {}, {"K": k})
-        elif part.place == "angle-angle" and isinstance(p, Coupling):
+        elif part.place == Place.ANGLE_ANGLE and isinstance(p, Coupling):
             for (a, j, shared, b), (k, ta, tb) in zip(part.atoms, part.rows(*p.k, *p.q0), strict=True):
                 i, m, n = outer = sorted((a, shared, b))
                 names = {(i, m): "θ1", (i, n): "θ2", (m, n): "θ3"}

@@ -1,11 +1,11 @@
-"""An `MMSystem` as SMIRNOFF XML: one fully tagged SMIRKS a parameter, each of which says the whole molecule.
+"""An `MMSystem` as SMIRNOFF XML: one fully tagged SMIRKS per parameter, which describes the whole molecule.
 
-Format: https://openforcefield.github.io/standards/standards/smirnoff/. So the file touches no other molecule, and may
-be loaded after another force field, e.g. `ForceField("openff-2.2.1.offxml", "ligand.offxml")`: it wins for its own
-molecule, since every bond, angle, torsion and trigonal centre of it is listed, those without a term with k = 0.
+Format: https://openforcefield.github.io/standards/standards/smirnoff/. The file matches no other molecule, and may be
+loaded after another force field, e.g. `ForceField("openff-2.2.1.offxml", "ligand.offxml")`: it takes precedence for its
+molecule, since it lists every bond, angle, torsion and trigonal centre, with k = 0 where there is no term.
 
-SMIRNOFF tells atoms apart by the graph alone. Atoms that the graph cannot tell apart get one parameter; a graph network
-gives them one, too, but given charges may differ between them, and then there is no such file.
+SMIRNOFF distinguishes atoms by the graph alone. Atoms that the graph cannot distinguish get one parameter, which is
+what a graph network gives them. Given charges may differ between them; then the format cannot express them.
 """
 
 from __future__ import annotations
@@ -17,23 +17,13 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
-from espalike.export.engine import (
-    ANGLE,
-    BOND,
-    CHARGES,
-    IMPROPER,
-    PROPER,
-    VAN_DER_WAALS,
-    Cell,
-    Engine,
-    has_charges,
-    rule_of,
-)
+from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
 from espalike.export.parts import ExportError, Series, Single, facts
 from espalike.export.smirks import WholeMolecule, elements
 from espalike.system import MMSystem
 from espalike.terms.base import Term
-from espalike.terms.primitives import Charges, Fourier, Harmonic, Primitive, TwelveSix
+from espalike.terms.fourier import Fourier
+from espalike.terms.primitives import Charges, Harmonic, Primitive, TwelveSix
 from espalike.topology import Topology
 from espalike.tuples import Kind
 from espalike.units import convert
@@ -41,7 +31,7 @@ from espalike.units import convert
 LENGTH, DEGREE, CHARGE = " * angstrom ** 1", " * degree ** 1", " * elementary_charge ** 1"
 ENERGY = " * kilocalorie_per_mole ** 1"
 TOLERANCE = 1e-4
-"""Parameters of equivalent atoms may differ by rounding: so much, relative or [kcal/mol, e, Å, rad]."""
+"""Largest difference of parameters of equivalent atoms by rounding, relative or [kcal/mol, e, Å, rad]."""
 
 _BOND_ORDERS = {"fractional_bondorder_method": "AM1-Wiberg", "fractional_bondorder_interpolation": "linear"}
 _FOURIER = {"potential": "k*(1+cos(periodicity*theta-phase))", "default_idivf": "auto"}
@@ -73,14 +63,14 @@ def _is_lorentz_berthelot(term: Term, primitive: Primitive) -> bool:
 ENGINE = Engine(
     "offxml",
     {
-        (BOND, Harmonic): Cell("Bonds, one per bond"),
-        (ANGLE, Harmonic): Cell("Angles, one per angle"),
-        (PROPER, Fourier): Cell("ProperTorsions"),
-        (IMPROPER, Fourier): Cell("ImproperTorsions"),
-        (VAN_DER_WAALS, TwelveSix): Cell("vdW, Lorentz–Berthelot", None, _is_lorentz_berthelot),
-        (CHARGES, Charges): Cell("LibraryCharges", None, has_charges),
+        (Place.BOND, Harmonic): Cell("Bonds, one per bond"),
+        (Place.ANGLE, Harmonic): Cell("Angles, one per angle"),
+        (Place.PROPER, Fourier): Cell("ProperTorsions"),
+        (Place.IMPROPER, Fourier): Cell("ImproperTorsions"),
+        (Place.VAN_DER_WAALS, TwelveSix): Cell("vdW, Lorentz–Berthelot", _is_lorentz_berthelot),
+        (Place.CHARGES, Charges): Cell("LibraryCharges", has_charges),
     },
-    once=frozenset({BOND, ANGLE, VAN_DER_WAALS, CHARGES}),
+    once=frozenset({Place.BOND, Place.ANGLE, Place.VAN_DER_WAALS, Place.CHARGES}),
 )
 
 
@@ -90,7 +80,7 @@ def texts(
     info: Mapping[str, str] | None = None,
     xyz: np.ndarray | None = None,
 ) -> dict[str, str]:
-    """The files of one molecule, ending to text; coordinates play no part."""
+    """The file of one molecule, ending to text; coordinates are not used."""
     return {".offxml": to_offxml(system, index, info)}
 
 
@@ -113,13 +103,13 @@ def to_offxml(system: MMSystem, index: int | None = None, info: Mapping[str, str
     lines = [f"    {key}: {re.sub('-(?=-)', '- ', text)}" for key, text in facts(molecule, info).items()]
     root.append(ET.Comment("\n".join(["", *lines, "  "])))
     bonds = ET.SubElement(root, "Bonds", {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS})
-    _harmonic(bonds, single, patterns, BOND, graph.bonds.tolist())
+    _harmonic(bonds, single, patterns, Place.BOND, graph.bonds.tolist())
     angles = ET.SubElement(root, "Angles", {"version": "0.3", "potential": "harmonic"})
-    _harmonic(angles, single, patterns, ANGLE, graph.angles.tolist())
+    _harmonic(angles, single, patterns, Place.ANGLE, graph.angles.tolist())
     propers = ET.SubElement(root, "ProperTorsions", {"version": "0.4", **_FOURIER, **_BOND_ORDERS})
-    _torsions(propers, single, patterns, PROPER, _paths_of_four(graph))
+    _torsions(propers, single, patterns, Place.PROPER, _paths_of_four(graph))
     impropers = ET.SubElement(root, "ImproperTorsions", {"version": "0.3", **_FOURIER})
-    _torsions(impropers, single, patterns, IMPROPER, graph.impropers.tolist())
+    _torsions(impropers, single, patterns, Place.IMPROPER, graph.impropers.tolist())
     _nonbonded(root, single, patterns)
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
@@ -135,7 +125,7 @@ def _key(kind: Kind, atoms: Iterable[int]) -> _Atoms:
 
 
 def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms, np.ndarray]):
-    """Tuples grouped by what one SMIRKS matches: `(SMIRKS, tuples of the group, their mean value)`.
+    """Tuples grouped by the SMIRKS that matches them: `(SMIRKS, tuples of the group, their mean value)`.
 
     Raises:
         ExportError: where values within a group differ.
@@ -171,9 +161,9 @@ def _rows(
         ET.SubElement(section, tag, head | columns(members[0], mean))
 
 
-def _harmonic(section: ET.Element, single: Single, patterns: WholeMolecule, place: str, tuples) -> None:
+def _harmonic(section: ET.Element, single: Single, patterns: WholeMolecule, place: Place, tuples) -> None:
     """Bonds or angles ½ k (q − q₀)²."""
-    kind = Kind.BOND if place == BOND else Kind.ANGLE
+    kind = Kind.BOND if place == Place.BOND else Kind.ANGLE
     values = {_key(kind, atoms): np.array([0.0, 1.0]) for atoms in tuples}  # k = 0 where there is no term
     seen = set()
     for part in single.parts:
@@ -203,12 +193,12 @@ def _degrees(angle: float) -> str:
     return f"{convert(angle, 'radian', 'degree')!r}{DEGREE}"
 
 
-def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, place: str, tuples) -> None:
+def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, place: Place, tuples) -> None:
     """Fourier series; rows on the same atoms are added up, since SMIRNOFF uses the last match only.
 
     The toolkit requires a row for each proper torsion, also about linear centres, where there is no term.
     """
-    kind = Kind.PROPER if place == PROPER else Kind.IMPROPER
+    kind = Kind.PROPER if place == Place.PROPER else Kind.IMPROPER
     rows: dict[_Atoms, Series] = {_key(kind, atoms): [] for atoms in tuples}
     for part in single.parts:
         if part.place == place:

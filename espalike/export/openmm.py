@@ -15,7 +15,7 @@ from espalike.system import Bound, MMSystem
 if TYPE_CHECKING:
     import openmm
 
-ENGINE = Engine("system", cells("{}", "custom force"), Cell("custom force", None, has_expression), frozenset())
+ENGINE = Engine("system", cells("{}", "custom force"), Cell("custom force", has_expression), frozenset())
 
 
 def to_openmm(

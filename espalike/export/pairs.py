@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from espalike.export.cartesian import LENGTH
-from espalike.export.engine import CHARGES, place_of, rule_of, shapes
+from espalike.export.engine import Place, place_of, rule_of, shapes
 from espalike.export.parts import ExportError, Nonbonded, Single, pair_scales
 from espalike.export.recipes import ENERGY, Recipe, in_kj
 from espalike.system import Bound
@@ -34,7 +34,7 @@ def split(terms: Sequence[Bound]) -> tuple[Bound | None, Bound | None, list[Boun
     """The 12-6 and the Coulomb term that go into `NonbondedForce`, and the other pair terms."""
     pairs = [bound for bound in terms if isinstance(bound.term, PairTerm)]
     lj = next((b for b in pairs if is_native_lj(b)), None)
-    coulomb = next((b for b in pairs if place_of(b.term, shapes(b.term)[0]) == CHARGES), None)
+    coulomb = next((b for b in pairs if place_of(b.term, shapes(b.term)[0]) == Place.CHARGES), None)
     return lj, coulomb, [b for b in pairs if b is not lj and b is not coulomb]
 
 

@@ -12,14 +12,15 @@ import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
-from espalike.export.engine import CHARGES, VAN_DER_WAALS, Engine, coordinates_of, place_of, rule_of, shapes
+from espalike.export.engine import Engine, Place, coordinates_of, place_of, rule_of, shapes
 from espalike.geometry import Coordinate
 from espalike.model import fit_to_formal
 from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
+from espalike.terms.fourier import Fourier
 from espalike.terms.lennard_jones import LennardJones
-from espalike.terms.primitives import Fourier, Primitive, TwelveSix, Value
+from espalike.terms.primitives import Primitive, TwelveSix, Value
 from espalike.topology import Topology, enumerate_tuples
 from espalike.tuples import Tuples
 
@@ -92,7 +93,7 @@ class Part:
 
     number: int
     bound: Bound
-    place: str
+    place: Place
     coordinates: tuple[Coordinate, ...]
     atoms: list[Atoms]
     primitive: Primitive
@@ -168,7 +169,7 @@ class Single:
         """The pair terms."""
         return [bound for bound in self.system.terms if isinstance(bound.term, PairTerm)]
 
-    def bonds_without(self, place: str) -> list[Atoms]:
+    def bonds_without(self, place: Place) -> list[Atoms]:
         """Bonds on which no primitive acts in a place, in the order of the molecule."""
         listed = {frozenset(atoms) for part in self.parts if part.place == place for atoms in part.atoms}
         return [(i, j) for i, j in self.molecule.bonds.tolist() if frozenset((i, j)) not in listed]
@@ -198,7 +199,7 @@ class Single:
         """
         self.check_pairs()
         place = {place_of(b.term, shapes(b.term)[0]): b for b in self.pair_terms}
-        return Nonbonded(place.get(VAN_DER_WAALS), place.get(CHARGES), self.molecule.n_atoms)
+        return Nonbonded(place.get(Place.VAN_DER_WAALS), place.get(Place.CHARGES), self.molecule.n_atoms)
 
 
 def bonded_parts(terms: Sequence[Bound]) -> tuple[Part, ...]:

@@ -14,21 +14,11 @@ from typing import Any
 import torch
 
 from espalike.export.cartesian import LENGTH, Cartesian
-from espalike.export.engine import (
-    ACROSS,
-    ANGLE,
-    BOND,
-    CHARGES,
-    IMPROPER,
-    PROPER,
-    VAN_DER_WAALS,
-    Cell,
-    has_charges,
-    has_expression,
-)
+from espalike.export.engine import Cell, Place, has_charges, has_expression
 from espalike.export.parts import Part
 from espalike.geometry import Angle, Dihedral, Distance
-from espalike.terms.primitives import Charges, Fourier, Harmonic, Primitive, TwelveSix, Value, chebyshev
+from espalike.terms.fourier import Fourier, chebyshev
+from espalike.terms.primitives import Charges, Harmonic, Primitive, TwelveSix, Value
 from espalike.units import convert
 
 Recipe = dict[str, Any]
@@ -67,23 +57,23 @@ _ONE_COORDINATE = {
 """Custom force for primitives of one coordinate, its name for the coordinate, and the factor to the term's unit."""
 
 
-def cells(native: str, custom: str) -> dict[tuple[str, type[Primitive]], Cell]:
+def cells(native: str, custom: str) -> dict[tuple[Place, type[Primitive]], Cell]:
     """The table of a format that OpenMM reads; 12-6 pairs of another mixing rule are custom.
 
     Args:
         native: label of OpenMM's force whose name replaces `{}`.
         custom: label of custom forces.
     """
-    table: dict[tuple[str, type[Primitive]], Cell] = {
-        (BOND, Harmonic): Cell(native.format("HarmonicBondForce")),
-        (ANGLE, Harmonic): Cell(native.format("HarmonicAngleForce")),
-        (ACROSS, Harmonic): Cell(native.format("HarmonicBondForce")),
-        (PROPER, Fourier): Cell(native.format("PeriodicTorsionForce")),
-        (IMPROPER, Fourier): Cell(native.format("PeriodicTorsionForce")),
+    table: dict[tuple[Place, type[Primitive]], Cell] = {
+        (Place.BOND, Harmonic): Cell(native.format("HarmonicBondForce")),
+        (Place.ANGLE, Harmonic): Cell(native.format("HarmonicAngleForce")),
+        (Place.ACROSS, Harmonic): Cell(native.format("HarmonicBondForce")),
+        (Place.PROPER, Fourier): Cell(native.format("PeriodicTorsionForce")),
+        (Place.IMPROPER, Fourier): Cell(native.format("PeriodicTorsionForce")),
     }
     pairs = native.format("NonbondedForce")
-    table[VAN_DER_WAALS, TwelveSix] = Cell(f"{pairs}; other mixing: {custom}", None, has_expression)
-    table[CHARGES, Charges] = Cell(pairs, None, has_charges)
+    table[Place.VAN_DER_WAALS, TwelveSix] = Cell(f"{pairs}; other mixing: {custom}", has_expression)
+    table[Place.CHARGES, Charges] = Cell(pairs, has_charges)
     return table
 
 

@@ -1,8 +1,8 @@
-"""SMIRKS that match one molecule as a whole, whichever resonance form of it is drawn.
+"""SMIRKS that match one whole molecule, in any of its resonance forms.
 
 An atom is its element, number of neighbours and of hydrogens; bonds are of any order and there are no formal charges.
 Every atom that has two or more neighbours beside its hydrogens stands in the pattern; the others (hydrogens, terminal
-groups) are counted at their neighbour instead, unless they are tagged. So the pattern says the whole graph, and still
+groups) are counted at their neighbour instead, unless they are tagged. So the pattern describes the whole graph, but
 matches a molecule only as often as its skeleton is symmetric, not once for each order of the hydrogens.
 """
 
@@ -29,7 +29,7 @@ class WholeMolecule:
         self._mol = to_rdkit(molecule)
         self._neighbours = [[n.GetIdx() for n in atom.GetNeighbors()] for atom in self._mol.GetAtoms()]
         hydrogen = molecule.numbers == 1
-        leaf = [sum(not hydrogen[n] for n in near) == 1 for near in self._neighbours]  # hydrogens are leaves, too
+        leaf = [sum(not hydrogen[n] for n in near) == 1 for near in self._neighbours]  # hydrogens are leaves too
         self._skeleton = {a for a, ends in enumerate(leaf) if not ends}
         if not self._skeleton:  # at most two atoms that are not hydrogen
             self._skeleton = set((~hydrogen).nonzero()[0].tolist()) or set(range(molecule.n_atoms))
@@ -70,18 +70,18 @@ class WholeMolecule:
         """Atoms that the tags match, in the order of the tags: all images under the symmetry of the graph.
 
         Raises:
-            ExportError: for a graph so symmetric that matching it would never end.
+            ExportError: for a graph with too many symmetries to match.
         """
         query = Chem.MolFromSmarts(smirks)
         tagged = {a.GetAtomMapNum(): a.GetIdx() for a in query.GetAtoms() if a.GetAtomMapNum()}
         columns = [tagged[n] for n in sorted(tagged)]
-        found = self._mol.GetSubstructMatches(query, uniquify=False, maxMatches=_MAX_MATCHES)
-        if len(found) == _MAX_MATCHES:
+        matches = self._mol.GetSubstructMatches(query, uniquify=False, maxMatches=_MAX_MATCHES)
+        if len(matches) == _MAX_MATCHES:
             raise ExportError(
                 f"{self.molecule.name}: format 'offxml' cannot express a molecule that is symmetric in more than "
                 f"{_MAX_MATCHES} ways; formats 'system' and 'ffxml' can"
             )
-        return {tuple(match[c] for c in columns) for match in found}
+        return {tuple(match[c] for c in columns) for match in matches}
 
 
 def elements(molecule: Molecule, atoms: tuple[int, ...]) -> str:

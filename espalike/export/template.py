@@ -17,7 +17,6 @@ import inspect
 import io
 import json
 import logging
-import os
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ import numpy as np
 from espalike import chem
 from espalike.chem.molecule import Molecule
 from espalike.export.pairs import MIXED
+from espalike.files import write
 from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
 
 if TYPE_CHECKING:
@@ -37,11 +37,13 @@ if TYPE_CHECKING:
     from rdkit import Chem
 
 _LOG = logging.getLogger(__name__)
+_PACKAGES = ("chem", "export", "nn", "terms")
+"""Packages whose code parameters and files depend on, beside the modules of espalike itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ligand:
-    """A molecule the generator knows.
+    """A molecule that the generator knows.
 
     Attributes:
         molecule: its graph.
@@ -58,22 +60,22 @@ class EspalikeTemplateGenerator:
     """Residue templates from a model, for `openmm.app.ForceField.registerTemplateGenerator(generator.generator)`.
 
     Args:
-        molecules: what residues may be: one molecule, several, or none yet. A molecule is an espalike, OpenFF or RDKit
-            one, a SMILES, or a file of molecules.
+        molecules: molecules that residues may be: one, several, or none yet. A molecule is an espalike, OpenFF or RDKit
+            molecule, a SMILES, or a file of molecules.
         model: name of a shipped model, a model file, or a model.
         cache: directory that keeps templates between runs, in files named by hashes of model and molecule.
         charges: `given` uses the non-zero charges that come with a molecule (OpenFF `partial_charges`, charges of an
             SDF or MOL2) and the model's where there are none; `model` always the model's; or numbers [e], one array
-            for one molecule, for several a list of an array or None (the model's) each. `ligands` tells what is used.
+            for one molecule, a list with an array or None (the model's) per molecule for several. `ligands` has them.
         mixed: how pairs with atoms of other force fields are treated where the van der Waals form is not
             Lennard-Jones; see `espalike.export.ffxml.to_ffxml`.
 
     Attributes:
         hits: templates that came from the cache.
-        misses: templates that the model had to make.
+        misses: templates that the model made.
 
     Raises:
-        FileNotFoundError, ModelFileError: for a model that is not there or not readable.
+        FileNotFoundError, ModelFileError: for a model that does not exist or is not readable.
         ValueError: for molecules or charges that do not fit, or an unknown `mixed`.
     """
 
@@ -104,20 +106,20 @@ class EspalikeTemplateGenerator:
 
     @property
     def ligands(self) -> tuple[Ligand, ...]:
-        """The molecules known, with the charges they get."""
+        """The known molecules, with their charges."""
         return tuple(self._ligands)
 
     def add_molecules(self, molecules: Any, charges: str | Sequence[Any] | np.ndarray = "given") -> None:
-        """Let residues be these molecules, too; both arguments as for the constructor.
+        """Let residues be these molecules, too; for the arguments see the class.
 
-        A molecule that is known already, or a stereoisomer of it (parameters do not depend on it), is left out.
+        A molecule that is already known, or a stereoisomer of it (parameters do not depend on it), is left out.
 
         Raises:
             ValueError: (also ChemistryError, DomainError) when a molecule cannot be used, charges do not fit it, or
                 OpenMM could not tell it from one that is known and gets other charges.
         """
-        found = [item for given in _several(molecules) for item in _molecules(given)]
-        for ligand in _with_charges(found, charges):
+        read = [item for given in _several(molecules) for item in _molecules(given)]
+        for ligand in _with_charges(read, charges):
             if self.model.domain.elements:
                 for remark in self.model.domain.check(ligand.molecule):
                     _LOG.warning("%s: %s", ligand.molecule.name, remark)
@@ -134,7 +136,7 @@ class EspalikeTemplateGenerator:
                 )
 
     def generator(self, forcefield: openmm.app.ForceField, residue: openmm.app.topology.Residue) -> bool:
-        """What OpenMM calls for a residue it has no template for.
+        """Called by OpenMM for a residue without a template.
 
         Returns:
             Whether the residue is one of the molecules; if so, its template and parameters were added to `forcefield`.
@@ -147,7 +149,7 @@ class EspalikeTemplateGenerator:
         return True
 
     def ffxml(self, ligand: Ligand) -> str:
-        """The ForceField XML of one of `ligands`, from the cache where it is there."""
+        """The ForceField XML of one of `ligands`, from the cache if it has it."""
         name = f"{self._model_hash}-{_hash_of_ligand(ligand, self.mixed)}.xml"
         if name not in self._texts:
             self._texts[name] = self._cached(name) or self._made(ligand, name)
@@ -167,7 +169,7 @@ class EspalikeTemplateGenerator:
         try:
             ET.fromstring(text)
         except ET.ParseError as error:
-            _LOG.warning("%s is damaged (%s); it is made anew", path, error)
+            _LOG.warning("%s is damaged (%s); it is made again", path, error)
             return None
         self.hits += 1
         return text
@@ -180,9 +182,7 @@ class EspalikeTemplateGenerator:
         text = to_ffxml(self.model.parametrize(ligand.molecule, ligand.charges), info=info, mixed=self.mixed)
         if self.cache is not None:
             self.cache.mkdir(parents=True, exist_ok=True)
-            temporary = self.cache / f".{name}.{os.getpid()}.tmp"
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, self.cache / name)
+            write(self.cache / name, text)
         return text
 
 
@@ -196,7 +196,7 @@ def _several(molecules: Any) -> list[Any]:
 
 
 def _molecules(given: Any) -> list[tuple[Molecule, np.ndarray | None, str]]:
-    """The molecules of one argument, with the charges that come with them and where those stand."""
+    """The molecules of one argument, with their charges, if any, and where these come from."""
     from rdkit import Chem
 
     if isinstance(given, Molecule):
@@ -218,19 +218,19 @@ def _molecules(given: Any) -> list[tuple[Molecule, np.ndarray | None, str]]:
     return [(chem.from_openff(given), values, "partial_charges of the OpenFF molecule")]
 
 
-def _with_charges(found: list[tuple[Molecule, np.ndarray | None, str]], charges: Any) -> list[Ligand]:
+def _with_charges(molecules: list[tuple[Molecule, np.ndarray | None, str]], charges: Any) -> list[Ligand]:
     if isinstance(charges, str):
         if charges not in ("given", "model"):
             raise ValueError(f"charges={charges!r}: expected 'given', 'model' or numbers")
-        own = [values if charges == "given" else None for _, values, _ in found]
+        given = [values if charges == "given" else None for _, values, _ in molecules]
         # zeros are how a toolkit says that a molecule has no charges
-        own = [None if values is None or not np.any(values) else values for values in own]
-        return [_ligand(m, values, source) for (m, _, source), values in zip(found, own, strict=True)]
-    if len(found) == 1 and len(charges) and charges[0] is not None and np.ndim(charges[0]) == 0:
+        given = [None if values is None or not np.any(values) else values for values in given]
+        return [_ligand(m, values, source) for (m, _, source), values in zip(molecules, given, strict=True)]
+    if len(molecules) == 1 and len(charges) and charges[0] is not None and np.ndim(charges[0]) == 0:
         charges = [charges]
-    if len(charges) != len(found):
-        raise ValueError(f"charges for {len(charges)} molecules were given, but there are {len(found)}")
-    return [_ligand(m, values, "the charges argument") for (m, _, _), values in zip(found, charges, strict=True)]
+    if len(charges) != len(molecules):
+        raise ValueError(f"charges for {len(charges)} molecules were given, but there are {len(molecules)}")
+    return [_ligand(m, values, "the charges argument") for (m, _, _), values in zip(molecules, charges, strict=True)]
 
 
 def _ligand(molecule: Molecule, charges: Any, source: str) -> Ligand:
@@ -245,7 +245,7 @@ def _ligand(molecule: Molecule, charges: Any, source: str) -> Ligand:
 def _interchangeable(known: Ligand, other: Ligand) -> bool:
     """Whether two molecules of the same elements and bonds get the same parameters.
 
-    With the same net charge they are the same up to stereochemistry and resonance, of which parameters know nothing;
+    With the same net charge they are the same up to stereochemistry and resonance, on which parameters do not depend;
     given charges must be equal in the same atom order.
     """
     if known.molecule.net_charge != other.molecule.net_charge:
@@ -273,7 +273,7 @@ def _skeleton(numbers: list[int], bonds: list[list[int]]) -> Chem.Mol:
 
 
 def _skeleton_of_residue(residue: openmm.app.topology.Residue) -> Chem.Mol | None:
-    """None for a residue that is no whole molecule of elements: bonded to another, or with virtual sites."""
+    """Elements and bonds of a residue; None for a part of a molecule, or a residue with virtual sites."""
     atoms = list(residue.atoms())
     if any(atom.element is None for atom in atoms) or any(True for _ in residue.external_bonds()):
         return None
@@ -292,14 +292,16 @@ def _isomorphic(first: Chem.Mol, second: Chem.Mol) -> bool:
 
 
 def _hash_of_model(model: ForceFieldModel) -> str:
-    """By weights, configuration and code: whatever changes parameters or how they are written changes it."""
+    """Hash of weights, configuration and the code that computes parameters and writes them."""
     digest = hashlib.sha256(repr([model.terms, model.levels]).encode())
     if model.provenance is not None:
         digest.update(json.dumps(model.provenance.config, sort_keys=True, default=repr).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
     plugins = {inspect.getsourcefile(type(term)) or "" for term in model.terms}
-    sources = {str(path) for path in Path(str(files("espalike"))).rglob("*.py")} | (plugins - {""})
+    package = Path(str(files("espalike")))
+    code = [*package.glob("*.py"), *(path for name in _PACKAGES for path in (package / name).glob("*.py"))]
+    sources = {str(path) for path in code} | (plugins - {""})
     for path in sorted(sources):
         digest.update(Path(path).read_bytes())
     return digest.hexdigest()[:16]

@@ -10,7 +10,8 @@ from torch import Tensor
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms import priors
 from espalike.terms.base import REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Term, swapping
-from espalike.terms.primitives import Coupling, Primitive
+from espalike.terms.fourier import Coupling
+from espalike.terms.primitives import Primitive
 from espalike.tuples import Kind
 
 STRETCH, STRETCH_2 = "kcal/mol/angstrom", "kcal/mol/angstrom**2"

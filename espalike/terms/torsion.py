@@ -8,7 +8,8 @@ from torch import Tensor
 
 from espalike.geometry import Angle, Dihedral
 from espalike.terms.base import OUTER_3, REVERSAL_4, Param, Term
-from espalike.terms.primitives import Fourier, OutOfPlane, Primitive
+from espalike.terms.fourier import Fourier
+from espalike.terms.primitives import OutOfPlane, Primitive
 from espalike.tuples import Kind
 
 PERIODS = (1, 2, 3, 4, 5, 6)

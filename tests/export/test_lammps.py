@@ -11,21 +11,21 @@ from espalike.terms.cross import BondAngle, BondBond
 from espalike.tuples import Tuples
 from tests.export.cases import ASPIRIN, case, field_model, only, perturbed, reference, with_term
 from tests.export.programs import lammps_script, lammps_tables, needs
-from tests.export.test_forms import run
+from tests.export.test_forms import assert_exact
 
 pytestmark = needs("LAMMPS")
 
 
 def test_torsions_of_any_phase(tmp_path):
     _, xyz, system = case(ASPIRIN)
-    run("LAMMPS", only(system, system.bound("PeriodicProperPhase")), xyz, tmp_path)
+    assert_exact("LAMMPS", only(system, system.bound("PeriodicProperPhase")), xyz, tmp_path)
 
 
 def test_couplings_that_disagree_about_bond_lengths_are_rows_of_their_own(tmp_path):
     molecule, xyz, stretch = with_term(BondBond(), ASPIRIN, seed=1)
     bend = with_term(BondAngle(), ASPIRIN, seed=2)[2]
     both = MMSystem((*stretch.terms, *bend.terms), stretch.numbers, stretch.mol, (molecule,))
-    run("LAMMPS", both, xyz, tmp_path)
+    assert_exact("LAMMPS", both, xyz, tmp_path)
 
 
 def test_the_written_files_run_as_they_are(tmp_path):

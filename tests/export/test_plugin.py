@@ -12,7 +12,7 @@ from espalike import export
 from espalike.cli.main import main
 from tests.export.cases import geometry
 from tests.export.programs import PROGRAMS, needs
-from tests.export.test_forms import run
+from tests.export.test_forms import assert_exact
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 FORMS = '''
@@ -105,7 +105,7 @@ def test_trained_forms_of_a_plugin_are_exact_in_every_engine_that_has_them(field
     if PROGRAMS[name].format in refused:
         assert "cannot express CubicBond, QuarticAngle; formats that can" in refused[PROGRAMS[name].format]
         return
-    run(name, model.parametrize(molecule), xyz, tmp_path)
+    assert_exact(name, model.parametrize(molecule), xyz, tmp_path)
 
 
 def test_a_subclass_with_other_priors_is_native_in_openmm(trained):
