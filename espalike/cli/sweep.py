@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from espalike import files
+from espalike.training.tables import write_rows
 
 _RESULT = "run.json"
 
@@ -61,10 +61,7 @@ class Table(Callback):
         """
         out = Path(config.hydra.sweep.dir)
         rows = ranked([json.loads(path.read_text()) for path in out.glob(f"*/{_RESULT}")])
-        with files.replacing(out / "sweep.csv") as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_rows(out / "sweep.csv", rows)
         if any(row["rank"] for row in rows):
             _show(rows)
         print(f"wrote {out / 'sweep.csv'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,18 +49,17 @@ def run(cfg: DictConfig) -> int:
 
 
 def objective(out: str | Path) -> float:
-    """The lowest validation loss of a run; of an ensemble, the mean of the members'. What sweeps minimise."""
+    """The lowest validation loss of a run, or the mean over the members of an ensemble; sweeps minimise it."""
+    from espalike.training.tables import read_rows
+
     folder = Path(out)
     tables = [folder / "metrics.csv"] if (folder / "metrics.csv").is_file() else folder.glob("member-*/metrics.csv")
-    lowest = []
-    for table in tables:
-        with open(table, newline="") as file:
-            lowest.append(min(float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]))
+    lowest = [min(float(row["val/loss"]) for row in read_rows(table) if row["val/loss"]) for table in tables]
     return sum(lowest) / len(lowest)
 
 
 def _chosen() -> list[str]:
-    """Dotted paths of the settings on the command line; none where there is no command line."""
+    """Dotted paths of the settings on the command line, if there is one."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.override_parser.overrides_parser import OverridesParser
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
-from espalike import files
 from espalike.bounds import check_number
 from espalike.training.lightning import TrainingModule
+from espalike.training.tables import write_rows
 
 
 class SaveBestModel(pl.Callback):
@@ -109,12 +108,12 @@ class History(pl.Callback):
         """Add a row and write the file."""
         assert isinstance(module, TrainingModule)
         train = {f"train/{name}": value for name, value in module.means["train"].pop().items()}
-        module.log_dict(train)  # for other loggers
+        module.log_dict(train)  # for TensorBoard
         rate = trainer.optimizers[0].param_groups[0]["lr"]
         row = {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": rate, **train, **self._validation}
         self._rows, self._validation = [*self._rows, row], {}
         if trainer.is_global_zero:
-            _write_table(self.path, self._rows)
+            write_rows(self.path, self._rows)
 
     def state_dict(self) -> dict[str, Any]:
         """All rows so far."""
@@ -123,13 +122,6 @@ class History(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the rows of a run that is resumed."""
         self._rows, self._validation = list(state_dict["rows"]), dict(state_dict["validation"])
-
-
-def _write_table(path: Path, rows: list[dict[str, float]]) -> None:
-    with files.replacing(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 class Hyperparameters(pl.Callback):

@@ -1,9 +1,7 @@
-"""What can be seen of a run while it trains: faults that stop it, gradients by head, terms, the worst molecules."""
+"""Callbacks that watch a run: they stop it at numbers that are not finite, log gradients and terms, list molecules."""
 
 from __future__ import annotations
 
-import csv
-import os
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,10 +23,10 @@ from espalike.training.faults import find_fault
 from espalike.training.lightning import TrainingModule
 from espalike.training.losses import centred
 from espalike.training.processes import gathered, n_processes
+from espalike.training.tables import read_rows, write_rows
 
 _FRAMES, _EVERY = 2, 4
-"""Forces by term, the dearest of it all, are those of so many conformers an entry in every so many-th batch."""
-_COLUMNS = ("epoch", "rank", "entry", "smiles", "source", "conformers", "energy_rmse", "forces_rmse")
+"""Forces of each term are expensive: computed for `_FRAMES` conformers per entry, in one of `_EVERY` batches."""
 
 
 class NotFinite(ValueError):
@@ -36,15 +34,15 @@ class NotFinite(ValueError):
 
 
 def entries_of(loader: Any) -> Any:
-    """The `StoreDataset` that a loader's batches are made of."""
+    """The `StoreDataset` of a loader."""
     data = getattr(loader, "dataset", None)
     return getattr(data, "dataset", data)
 
 
 def _scaled(trainer: pl.Trainer) -> bool:
-    """Whether gradients may be infinite because the loss was multiplied, lest they vanish in float16.
+    """Whether the loss is multiplied by a scale, so that gradients do not vanish in float16.
 
-    Such a step is left out and the scale lowered. At a scale of one they are infinite of themselves.
+    Then infinite gradients are no fault: the trainer skips the step and reduces the scale.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return scaler is not None and scaler.get_scale() > 1.0
@@ -55,17 +53,17 @@ def _gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
 
 
 class StopOnFault(pl.Callback):
-    """Stops the run before a step that is not finite, and says where that begins: molecule, term, stage.
+    """Stops the run before a step that is not finite, with a message about molecule, term and stage.
 
-    The weights, and every checkpoint, are those before the step.
+    The weights and the checkpoint remain those before the step.
 
     Args:
-        checkpoint: the file that a run is resumed from.
+        checkpoint: the checkpoint, for the message.
     """
 
     def __init__(self, checkpoint: Path):
         self.checkpoint = checkpoint
-        self._batches: list[tuple[int, Batch]] = []  # since the last step: several where gradients are accumulated
+        self._batches: list[tuple[int, Batch]] = []  # since the last step; several when gradients are accumulated
         self._losses: list[Tensor] = []
         self._weights: list[torch.nn.Parameter] = []
         self._message: str | None = None
@@ -126,7 +124,7 @@ class StopOnFault(pl.Callback):
 def _described(
     trainer: pl.Trainer, module: TrainingModule, loader: Any, number: int, batch: Any, training: bool = True
 ) -> str | None:
-    """What is not finite in a batch of a loader, in words; None when all of it is finite."""
+    """A message about the fault in a batch of a loader; None when all numbers are finite."""
     precision, picks = trainer.precision_plugin.forward_context, _picks(loader, number)
     if picks is not None:
         parts = picks.split(np.ones(len(picks), int))
@@ -140,17 +138,17 @@ def _described(
 
 
 def _picks(loader: Any, number: int) -> Picks | None:
-    """The entries and conformers of a loader's batch in this epoch; None where the loader has batches ready-made."""
+    """Entries and conformers of a loader's batch in this epoch; None when the loader does not draw from a data set."""
     sampler = getattr(loader, "batch_sampler", None)
     if not isinstance(sampler, EpochSampler | WholeEntries):
         return None
-    epoch, done = getattr(sampler, "start", (None, 0))  # of a resumed epoch the sampler leaves out the first batches
-    left_out = done if epoch == getattr(sampler, "epoch", -1) else 0
-    return next(islice(sampler, number - left_out, None))
+    epoch, done = getattr(sampler, "start", (None, 0))  # in a resumed epoch, the sampler skips the first batches
+    skipped = done if epoch == getattr(sampler, "epoch", -1) else 0
+    return next(islice(sampler, number - skipped, None))
 
 
 def heads(model: ForceFieldModel) -> dict[str, list[torch.nn.Parameter]]:
-    """Weights by what they are part of: `encoder`, each head by its terms, each universal parameter."""
+    """Weights by part of the model: `encoder`, each head (named by its terms), each universal parameter."""
     parts = {"encoder": list(model.encoder.parameters())}
     parts |= {name: list(head.parameters()) for name, head in zip(model.heads.names, model.heads, strict=True)}
     parts |= {name: [parameter] for name, parameter in model.heads.named_parameters(recurse=False)}
@@ -158,16 +156,16 @@ def heads(model: ForceFieldModel) -> dict[str, list[torch.nn.Parameter]]:
 
 
 class Diagnosis(pl.Callback):
-    """Logs what each part of the model does, and lists the worst molecules of each validation.
+    """Logs gradients of heads and contributions of terms, and lists the worst molecules of each validation.
 
-    Every epoch `metrics.csv` gets `train/grad/HEAD`, the mean norm of the gradients of its weights before clipping, and
-    `val/term/TERM/energy_rms` [kcal/mol] and `val/term/TERM/forces_rms` [kcal/mol/Å]: the root mean square of what a
-    term contributes to energy differences between conformers and to forces; the latter are sampled, on two conformers
-    of each entry of every fourth batch.
+    For each epoch, `metrics.csv` has `train/grad/HEAD`, the mean norm of the gradients of a head's weights before
+    clipping, and `val/term/TERM/energy_rms` [kcal/mol] and `val/term/TERM/forces_rms` [kcal/mol/Å]: the root mean
+    square contribution of a term to energy differences between conformers and to forces. Forces are sampled: two
+    conformers of each entry in every fourth batch.
 
     Args:
-        worst: file that the worst molecules are listed in.
-        count: how many.
+        worst: the file with the worst molecules.
+        count: number of molecules per validation.
     """
 
     def __init__(self, worst: Path, count: int = 10):
@@ -210,34 +208,30 @@ class Diagnosis(pl.Callback):
         self._terms, self._entries = None, []
 
     def _list_worst(self, trainer: pl.Trainer, module: TrainingModule, entries: np.ndarray) -> None:
-        """Write the rows of this epoch behind those of the epochs before it; `entries` as of `entry_errors`."""
+        """Append the rows of this epoch to those of earlier epochs; `entries` are `entry_errors`."""
         scales = module.objective.scales
-        badness = np.nansum((entries[:, 3:] / [scales.energy, scales.forces]) ** 2, axis=1)
+        errors = np.nansum((entries[:, 3:] / [scales.energy, scales.forces]) ** 2, axis=1)
         data = entries_of(trainer.val_dataloaders)
-        rows = [row for row in _rows(self.worst) if int(row["epoch"]) < trainer.current_epoch]
-        for rank, position in enumerate(np.argsort(-badness, kind="stable")[: self.count], start=1):
+        rows = [row for row in read_rows(self.worst) if int(row["epoch"]) < trainer.current_epoch]
+        for rank, position in enumerate(np.argsort(-errors, kind="stable")[: self.count], start=1):
             entry, source, conformers = entries[position, :3].astype(int).tolist()
-            errors = ["" if np.isnan(error) else f"{error:.4f}" for error in entries[position, 3:]]
-            values = (trainer.current_epoch, rank, data.name_of(entry), plain_smiles(data.molecule(entry)))
-            row = (*values, module.sources[source], conformers, *errors)
-            rows.append(dict(zip(_COLUMNS, map(str, row), strict=True)))
-        temporary = self.worst.with_suffix(".tmp")
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _COLUMNS)
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self.worst)
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+            energy, forces = ("" if np.isnan(error) else f"{error:.4f}" for error in entries[position, 3:])
+            row = {
+                "epoch": trainer.current_epoch,
+                "rank": rank,
+                "entry": data.name_of(entry),
+                "smiles": plain_smiles(data.molecule(entry)),
+                "source": module.sources[source],
+                "conformers": conformers,
+                "energy_rmse": energy,
+                "forces_rmse": forces,
+            }
+            rows.append({name: str(value) for name, value in row.items()})
+        write_rows(self.worst, rows)
 
 
 def _frames(batch: Batch) -> Tensor:
-    """Some real geometries of each molecule, evenly spaced in its conformers [Å], shape `(_FRAMES, N, 3)`."""
+    """Some conformers of each molecule, evenly spaced in their order [Å], shape `(_FRAMES, N, 3)`; none is masked."""
     assert batch.xyz is not None
     assert batch.mask is not None
     counts, atoms = batch.mask.sum(0)[batch.mol], torch.arange(len(batch.mol), device=batch.mol.device)
@@ -245,9 +239,10 @@ def _frames(batch: Batch) -> Tensor:
 
 
 def entry_errors(batch: Batch, prediction: Prediction) -> Tensor:
-    """Of each molecule: entry, source, conformers, RMSE of energies [kcal/mol] and of forces [kcal/mol/Å], `(M, 5)`.
+    """Errors of each molecule, shape `(M, 5)`, float64.
 
-    NaN where there is nothing to compare.
+    The columns are the entry, the index of its source, the number of conformers, and the root mean square errors of
+    energies [kcal/mol] and of forces [kcal/mol/Å], which are NaN without labels.
     """
     assert batch.energy is not None
     assert batch.forces is not None

@@ -1,12 +1,10 @@
-"""A training run on one page: an HTML file that needs nothing else, no network and no script."""
+"""The report of a training run: one HTML page, without scripts or files beside it."""
 
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import math
-import os
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -16,14 +14,16 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from espalike import files
 from espalike.batch import batch_of
 from espalike.chem.molecule import Molecule
 from espalike.chem.picture import drawing
 from espalike.model import ForceFieldModel, load
 from espalike.training.diagnosis import entries_of
+from espalike.training.tables import read_rows
 
 _MOLECULES = 500
-"""Most molecules whose parameters are shown."""
+"""Most molecules in the histograms of parameters."""
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ccc }
@@ -36,37 +36,37 @@ _Rows = list[dict[str, str]]
 
 
 class WriteReport(pl.Callback):
-    """Writes the report when training ends, about the molecules of the training set.
+    """Writes the report when training ends.
 
     Args:
-        out: the run's directory.
+        out: the run's folder.
     """
 
     def __init__(self, out: Path):
         self.out = out
 
     def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write it, if there is a model to report on."""
+        """Write the report, unless no model was written."""
         if trainer.is_global_zero and (self.out / "model.espalike").is_file():
             data = entries_of(trainer.train_dataloader)
             write_report(self.out, [data.molecule(i) for i in data.distinct()[:_MOLECULES]])
 
 
 def write_report(out: Path, molecules: Sequence[Molecule]) -> Path:
-    """Write `report.html` beside what training wrote, replacing it in one step.
+    """Write `report.html` to the folder of a run.
 
     Args:
-        out: a run's directory: `model.espalike`, `metrics.csv`, `config.yaml`, and `worst.csv` where it was asked for.
-        molecules: whose parameters are shown.
+        out: the folder, with `model.espalike`, `metrics.csv`, `config.yaml`, and `worst.csv` if there is one.
+        molecules: molecules for the histograms of parameters.
 
     Returns:
         The file.
     """
-    model, metrics = load(out / "model.espalike"), _rows(out / "metrics.csv")
+    model, metrics = load(out / "model.espalike"), read_rows(out / "metrics.csv")
     best = str(model.provenance.notes["epoch"]) if model.provenance else ""
     at_best = next((row for row in metrics if row["epoch"] == best), metrics[-1])
     diagnosed = any(name.startswith("val/term/") for name in metrics[0])
-    worst = [row for row in _rows(out / "worst.csv") if diagnosed and row["epoch"] == best]
+    worst = [row for row in read_rows(out / "worst.csv") if diagnosed and row["epoch"] == best]
     parts = [
         f"<h1>{escape(str(out))}</h1>",
         _summary(model, metrics, at_best),
@@ -81,17 +81,8 @@ def write_report(out: Path, molecules: Sequence[Molecule]) -> Path:
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(out.name)}</title>"
         f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
-    path, temporary = out / "report.html", out / "report.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
-    return path
-
-
-def _rows(path: Path) -> _Rows:
-    if not path.is_file():
-        return []
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    files.write(out / "report.html", page)
+    return out / "report.html"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -108,7 +99,7 @@ def _number(text: str | None) -> str:
 def _summary(model: ForceFieldModel, metrics: _Rows, at_best: dict[str, str]) -> str:
     count = sum(p.numel() for p in model.parameters())
     sentence = (
-        f"<p>{len(metrics)} epochs; the model is that of epoch {escape(at_best['epoch'])}, the best on validation. "
+        f"<p>{len(metrics)} epochs; the model is from epoch {escape(at_best['epoch'])}, the best on validation. "
         f"{count:,} weights; terms: {escape(', '.join(map(str, model.terms)))}.</p>"
     )
     sources = sorted({name.split("/")[1] for name in at_best if name.endswith("_rmse")})
@@ -138,7 +129,7 @@ def _gradients(names: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def _label(name: str) -> str:
-    """A column of `metrics.csv` as legends call it."""
+    """The name of a column of `metrics.csv` in a legend."""
     for prefix in ("train/grad/", "val/term/"):
         name = name.removeprefix(prefix)
     for suffix in ("/energy_rmse", "/forces_rmse", "/energy_rms", "/forces_rms", "_loss"):
@@ -147,7 +138,7 @@ def _label(name: str) -> str:
 
 
 def _curves(metrics: _Rows, choose: Callable[[list[str]], list[tuple[str, list[str]]]]) -> str:
-    """Columns against epochs, in the panels that `choose` makes of their names."""
+    """Plots of columns against epochs; `choose` returns panels (title, columns) from the names of all columns."""
     from matplotlib.figure import Figure
 
     panels = [(title, chosen) for title, chosen in choose(list(metrics[0])) if chosen]
@@ -158,7 +149,7 @@ def _curves(metrics: _Rows, choose: Callable[[list[str]], list[tuple[str, list[s
         axes = figure.add_subplot(math.ceil(len(panels) / 2), min(len(panels), 2), position)
         for name in names:
             pairs = [(int(row["epoch"]), float(row[name])) for row in metrics if row.get(name)]
-            if any(value for _, value in pairs):  # a loss of nothing is zero throughout
+            if any(value for _, value in pairs):  # a loss without labels is always zero
                 axes.plot(*zip(*pairs, strict=True), label=_label(name), marker="." if len(pairs) < 20 else None)
         axes.set(xlabel="epoch", ylabel=title, yscale="log")
         axes.legend(fontsize=7)
@@ -197,7 +188,7 @@ def _cards(worst: _Rows) -> str:
 
 @torch.no_grad()
 def _histograms(model: ForceFieldModel, molecules: Sequence[Molecule]) -> str:
-    """Distribution of every parameter of every term over molecules."""
+    """Histograms of all parameters over molecules."""
     from matplotlib.figure import Figure
 
     system = model(batch_of(molecules, next(model.parameters()).dtype))
@@ -215,7 +206,9 @@ def _histograms(model: ForceFieldModel, molecules: Sequence[Molecule]) -> str:
         axes.set_title(title, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.set_yscale("log")
-        axes.minorticks_off()  # many ticks are what makes drawing slow
+        axes.minorticks_off()  # many ticks make drawing slow
         axes.locator_params(axis="x", nbins=4)
         axes.yaxis.set_major_formatter("{x:g}")
-    return f"<p>Of {len(molecules)} molecules; counts are of atoms, bonds, angles and torsions.</p>" + _image(figure)
+    return f"<p>Of {len(molecules)} molecules; the vertical axis counts atoms, bonds, angles or torsions.</p>" + _image(
+        figure
+    )

@@ -1,4 +1,4 @@
-"""Checkpoints from which a killed run goes on exactly, and the end of a SLURM job's time."""
+"""Checkpoints: a killed run that is resumed gives the same result; a SLURM job is requeued when its time is over."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ from espalike.training.processes import summed
 
 
 class Resumed(Protocol):
-    """A sampler that can begin an epoch in its middle."""
+    """A sampler that can start in the middle of an epoch."""
 
     start: tuple[int, int]
-    """An epoch, and how many batches of each process are left out of it."""
+    """An epoch, and the number of batches of each process that are skipped in it."""
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw this epoch from now on."""
+        """Begin an epoch."""
 
 
 class OutOfTime(RuntimeError):
-    """The job's time is over; it was put back into the queue."""
+    """The time of the job is over; the job was requeued."""
 
 
 class SaveResumable(Checkpoint):
-    """Writes a checkpoint between two steps: after each epoch, every so many steps, at the end, and when told to stop.
+    """Writes a checkpoint between two steps: after each epoch, every `every` steps, at the end, and on SIGTERM.
 
-    At the start of a step all that belongs to the step before is over: optimizer, average, validation, the end of an
-    epoch, callbacks, learning rate. (`ModelCheckpoint` writes amid these; a resumed run lacks what comes after it.)
+    When a step starts, everything that belongs to the step before has been done: optimizer, average, validation, end of
+    the epoch, callbacks, learning rate. (`ModelCheckpoint` writes between these; a resumed run would lack the rest.)
 
-    In a SLURM job, SIGUSR1 (`sbatch --signal=USR1@120`) ends the step, writes the checkpoint, and requeues the job.
+    In a SLURM job, SIGUSR1 (`sbatch --signal=USR1@120`) ends the step, writes the checkpoint and requeues the job.
 
     Args:
-        path: the file; written under another name first, by Lightning.
-        sampler: whose position is kept.
-        every: steps between checkpoints, None for one an epoch.
-        settings: of the run, plain data that is kept.
+        path: the file; Lightning writes it under another name first.
+        sampler: its position is kept in the checkpoint.
+        every: steps between checkpoints, None for one per epoch.
+        settings: the settings of the run, kept in the checkpoint.
+
+    Raises:
+        ValueError: when `every` is less than 1.
     """
 
     def __init__(
@@ -53,11 +56,11 @@ class SaveResumable(Checkpoint):
         if every is not None and every < 1:
             raise ValueError(f"save_every={every}: expected at least 1, or null for one checkpoint per epoch")
         self.path, self.sampler, self.every, self.settings = path, sampler, every, dict(settings or {})
-        self._position, self._saved = (0, 0), -1  # before the first step too: there is always something to go back to
+        self._position, self._saved = (0, 0), -1  # the first checkpoint comes before the first step
         self._out_of_time = self._ended = False
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        """Listen to SLURM. Lightning's own handler would write its checkpoint in the middle of a step."""
+        """Handle SLURM's signal. Lightning's own handler would write its checkpoint in the middle of a step."""
         if "SLURM_JOB_ID" in os.environ:
             signal.signal(signal.SIGUSR1, self._warned)
 
@@ -65,7 +68,7 @@ class SaveResumable(Checkpoint):
         self._out_of_time = True
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Write when it is due."""
+        """Write a checkpoint when it is due, or when the time of the job is over."""
         step = trainer.global_step
         stop = "SLURM_JOB_ID" in os.environ and bool(
             summed(torch.tensor(int(self._out_of_time), device=module.device)) > 0
@@ -79,16 +82,16 @@ class SaveResumable(Checkpoint):
             raise OutOfTime(f"the SLURM job's time is over; it was requeued and goes on from {self.path}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Forget that the run was resumed: Lightning leaves out the step of a plateau schedule in a resumed epoch."""
+        """Clear Lightning's flag for a resumed run, which would skip the step of a plateau schedule."""
         trainer.fit_loop._restarting = False
 
     def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write, so that a finished run can be made longer."""
+        """Write a last checkpoint, from which a finished run can be continued."""
         self._ended = True
         self._save(trainer, 0)
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        """Write when Lightning ended a step because of SIGTERM; after other exceptions a step may be half done."""
+        """Write after SIGTERM, when Lightning has ended the step; after other exceptions a step may be half done."""
         if isinstance(exception, SIGTERMException) and trainer.world_size == 1:
             progress = trainer.fit_loop.epoch_loop.batch_progress
             self._save(trainer, 0 if progress.is_last_batch else progress.current.completed)
@@ -102,63 +105,68 @@ class SaveResumable(Checkpoint):
         checkpoint["settings"], checkpoint["ended"] = self.settings, self._ended
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch and batches of it that are done, and the step."""
+        """Epoch, its number of finished batches, and the step."""
         return {"position": self._position, "saved": self._saved}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on behind them."""
+        """Continue after them."""
         self._saved = state_dict["saved"]
         self.sampler.start = tuple(state_dict["position"])
-        self.sampler.set_epoch(self.sampler.start[0])  # worker processes draw before Lightning says which epoch it is
+        self.sampler.set_epoch(self.sampler.start[0])  # worker processes draw before Lightning sets the epoch
 
 
 _CARRIED = ("start", "forcefield", "conv", "model", "optimizer", "schedule", "ema")
-"""Settings that a checkpoint decides: its weights, and what optimizer, learning rate and average have become."""
+"""Settings that cannot change: weights, optimizer, learning rate and average come from the checkpoint."""
 _OF_A_CALL = ("resume", "overwrite", "out")
 _ABSENT = object()
 
 
 def was_interrupted(checkpoint: Path) -> bool:
-    """Whether a file is the checkpoint of a run that has not ended; False where that cannot be known."""
-    try:
-        content = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
-        return False
-    return isinstance(content, dict) and content.get("ended") is False
+    """Whether a file is the checkpoint of a run that has not ended; False when that is unknown."""
+    content = _loaded(checkpoint)
+    return content is not None and content.get("ended") is False
 
 
 def changed_settings(checkpoint: Path, settings: Mapping[str, Any]) -> list[str]:
-    """How the settings of a run differ from those of its checkpoint, each as `trainer.max_epochs: 4 (was 2)`.
+    """The settings that differ from those of a checkpoint, each as `trainer.max_epochs: 4 (was 2)`.
 
     Raises:
-        ValueError: when the file is damaged or no checkpoint, or when a setting differs that it decides.
+        ValueError: when the file is damaged or not a checkpoint, or when a setting of `_CARRIED` differs.
     """
-    try:
-        found = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError) as error:  # all of them with words for programmers
+    content = _loaded(checkpoint)
+    if content is None:
         raise ValueError(
-            f"{checkpoint} is damaged, or no checkpoint; start without resume, or begin another run from the best "
+            f"{checkpoint} is damaged, or not a checkpoint; start without resume, or begin another run from the best "
             "model so far: start=OUT/model.espalike out=ANOTHER"
-        ) from error
-    if not isinstance(found, dict) or "state_dict" not in found:
-        raise ValueError(f"{checkpoint} is no checkpoint of `espalike train`; start without resume")
-    before = found.get("settings")
-    if not before:  # of an earlier version
+        )
+    if "state_dict" not in content:
+        raise ValueError(f"{checkpoint} is not a checkpoint of `espalike train`; start without resume")
+    saved = content.get("settings")
+    if not saved:  # a checkpoint of an earlier version
         return []
-    own, other = (dict(_leaves({k: v for k, v in side.items() if k not in _OF_A_CALL})) for side in (settings, before))
-    names = [name for name in {**own, **other} if own.get(name, _ABSENT) != other.get(name, _ABSENT)]
-    said = {name: f"{name}: {own.get(name, 'not set')} (was {other.get(name, 'not set')})" for name in names}
-    if fixed := [text for name, text in said.items() if name.split(".")[0] in _CARRIED]:
+    now, before = (dict(_leaves({k: v for k, v in side.items() if k not in _OF_A_CALL})) for side in (settings, saved))
+    names = [name for name in {**now, **before} if now.get(name, _ABSENT) != before.get(name, _ABSENT)]
+    changes = {name: f"{name}: {now.get(name, 'not set')} (was {before.get(name, 'not set')})" for name in names}
+    if fixed := [text for name, text in changes.items() if name.split(".")[0] in _CARRIED]:
         raise ValueError(
-            f"a resumed run goes on with the model, optimizer, schedule and average of {checkpoint}; these settings "
-            f"differ: {'; '.join(fixed)}. Leave them as they were, or begin another run from what was learned: "
+            f"a resumed run continues with the model, optimizer, schedule and average of {checkpoint}; these settings "
+            f"differ: {'; '.join(fixed)}. Leave them as they were, or begin another run from the trained model: "
             "start=OUT/model.espalike out=ANOTHER"
         )
-    return list(said.values())
+    return list(changes.values())
+
+
+def _loaded(checkpoint: Path) -> dict[str, Any] | None:
+    """The content of a checkpoint; None when the file is missing, damaged or something else."""
+    try:
+        content = torch.load(checkpoint, weights_only=True, map_location="cpu")
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Settings by dotted path."""
+    """Settings and their dotted paths."""
     if not isinstance(settings, Mapping) or not settings:
         yield path, settings
         return
@@ -167,7 +175,7 @@ def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _job() -> str:
-    """What `scontrol` calls this job."""
+    """The number of this job for `scontrol`."""
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ["SLURM_JOB_ID"]

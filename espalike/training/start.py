@@ -1,4 +1,4 @@
-"""Training that goes on from a model: its force field and weights, what stays frozen, where all of it comes from."""
+"""Training that starts from a model: its force field and weights, frozen parts, and provenance."""
 
 from __future__ import annotations
 
@@ -13,63 +13,65 @@ from espalike.model import ChemicalDomain, ForceFieldModel, Provenance, find, fr
 from espalike.nn.build import resolve
 
 ENCODER = "encoder"
-"""What `freeze` calls the message passing; anything else names terms."""
+"""The name of the message passing for `freeze`; all other names are terms."""
 
 
-def with_force_field_of(name: str, plain: dict[str, Any], asked: Sequence[str] = ()) -> dict[str, Any]:
-    """The configuration of a run with force field and network of a model in place of its own.
+def with_force_field_of(name: str, settings: dict[str, Any], chosen: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings of a run with the force field and the network of a model.
 
     Args:
         name: a shipped model or a model file.
-        plain: the configuration.
-        asked: dotted paths of the settings in it that the user gave: `forcefield`, `model.width`, …
+        settings: the settings of the run.
+        chosen: dotted paths of the settings that the user chose: `forcefield`, `model.width`, …
 
     Raises:
-        ValueError: when one of these is of force field or network, and not what the model has.
+        ValueError: when the user chose a force field or network that differs from the model's.
     """
     provenance = _provenance(load(name))
     terms = {str(number): term for number, term in enumerate(provenance.config["terms"])}
     network = {key: v for key, v in provenance.config.items() if key not in ("terms", "conv", "levels")}
     form = {"name": provenance.notes.get("forcefield", ""), "term": terms}
-    taken = {**plain, "forcefield": form, "conv": provenance.config["conv"], "model": network}
-    wrong = [path for path in asked if path.split(".")[0] in ("forcefield", "conv", "model")]
-    said = list(dict.fromkeys(difference for path in wrong for difference in _differences(path, plain, taken)))
-    if said:
+    result = {**settings, "forcefield": form, "conv": provenance.config["conv"], "model": network}
+    paths = [path for path in chosen if path.split(".")[0] in ("forcefield", "conv", "model")]
+    differences = dict.fromkeys(text for path in paths for text in _differences(path, settings, result))
+    if differences:
         raise ValueError(
-            f"start={name} brings its own force field and network, which are not as asked for: {'; '.join(said)}. "
-            "Leave these settings out, or train without start"
+            f"start={name} has its own force field and network, which differ from these settings: "
+            f"{'; '.join(differences)}. Leave these settings out, or train without start"
         )
-    return taken
+    return result
 
 
 def _differences(path: str, given: dict[str, Any], taken: dict[str, Any]) -> list[str]:
-    """In words, what configuration `taken` has instead of what `path` chose in `given`."""
+    """How `taken` differs, in words, from the setting or group of settings `path` in `given`."""
     parts = path.split(".")
     if parts[:2] == ["forcefield", "term"] and len(parts) > 3 and parts[2] in given["forcefield"]["term"]:
         parts[2] = _class_name(given["forcefield"]["term"][parts[2]])
-    elif parts[0] == "forcefield":  # whole forms and terms, added, replaced or taken away: the list of them counts
+    elif parts[0] == "forcefield":  # terms were added, replaced or removed: compare all of them
         parts = ["forcefield", "term"]
-    chosen, own, other = ".".join(parts), _settings(given), _settings(taken)
-    said = []
-    for part, name in dict.fromkeys(leaf for leaf in (*own, *other) if f"{'.'.join(leaf)}.".startswith(f"{chosen}.")):
-        has, wanted = (side.get((part, "_target_"), "").rpartition(".")[2] for side in (other, own))
-        if has != wanted:
-            said.append(f"it has {has}, not {wanted}" if has and wanted else f"it has {has or f'no {wanted}'}")
-        elif own.get((part, name)) != other.get((part, name)):
-            said.append(f"its {part}.{name} is {other.get((part, name))}, not {own.get((part, name))}")
-    return said
+    prefix, before, after = ".".join(parts), _settings(given), _settings(taken)
+    differences = []
+    for part, name in dict.fromkeys(key for key in (*before, *after) if f"{'.'.join(key)}.".startswith(f"{prefix}.")):
+        has, expected = (side.get((part, "_target_"), "").rpartition(".")[2] for side in (after, before))
+        if has != expected:
+            differences.append(
+                f"it has {has}, not {expected}" if has and expected else f"it has {has or f'no {expected}'}"
+            )
+        elif before.get((part, name)) != after.get((part, name)):
+            differences.append(f"its {part}.{name} is {after.get((part, name))}, not {before.get((part, name))}")
+    return differences
 
 
-def _settings(plain: dict[str, Any]) -> dict[tuple[str, str], Any]:
+def _settings(settings: dict[str, Any]) -> dict[tuple[str, str], Any]:
     """Settings of force field and network by part and name, with the defaults of their constructors."""
-    parts = {f"forcefield.term.{_class_name(term)}": term for term in plain["forcefield"]["term"].values()}
-    parts |= {"conv": plain["conv"], "model": {"_target_": "espalike.model.ForceFieldModel", **plain["model"]}}
-    found: dict[tuple[str, str], Any] = {}
-    for name, own in parts.items():
-        parameters = inspect.signature(resolve(own["_target_"])).parameters.values()
+    parts = {f"forcefield.term.{_class_name(term)}": term for term in settings["forcefield"]["term"].values()}
+    parts |= {"conv": settings["conv"], "model": {"_target_": "espalike.model.ForceFieldModel", **settings["model"]}}
+    values: dict[tuple[str, str], Any] = {}
+    for name, part in parts.items():
+        parameters = inspect.signature(resolve(part["_target_"])).parameters.values()
         defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
-        found |= {(name, key): value for key, value in {**defaults, **own}.items()}
-    return found
+        values |= {(name, key): value for key, value in {**defaults, **part}.items()}
+    return values
 
 
 def _class_name(settings: dict[str, Any]) -> str:
@@ -82,28 +84,28 @@ def _provenance(model: ForceFieldModel) -> Provenance:
 
 
 def copied(start: ForceFieldModel, levels: Sequence[str]) -> ForceFieldModel:
-    """A model with the weights of another, for training on other levels of theory.
+    """A model with the weights of `start`, for training on these levels of theory.
 
-    The target's parameters are the other's. A level that both know keeps its shift; one that is new begins untrained.
+    Shifts of levels that both models have are kept; those of new levels begin untrained.
     """
     model = from_config({**_provenance(start).config, "levels": list(levels)})
-    own, state = model.state_dict(), start.state_dict()
-    for key in own:
+    weights, before = model.state_dict(), start.state_dict()
+    for key in weights:
         match = re.fullmatch(r"(heads\.\d+\.shift\.)(\d+)(\..*)", key)
         if match is None:
-            own[key] = state[key]
+            weights[key] = before[key]
         elif levels[int(match[2]) + 1] in start.levels[1:]:
             number = start.levels.index(levels[int(match[2]) + 1]) - 1
-            own[key] = state[f"{match[1]}{number}{match[3]}"]
-    model.load_state_dict(own)
+            weights[key] = before[f"{match[1]}{number}{match[3]}"]
+    model.load_state_dict(weights)
     return model
 
 
 def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
     """Exclude parts of a model from training.
 
-    The weights stay as they are. Parameters of a frozen term stay exactly as they are where the encoder is frozen too;
-    otherwise they follow what the encoder makes of an atom.
+    Their weights do not change. The parameters of a frozen term do not change either if the encoder is frozen, too;
+    otherwise they follow the encoder's representation of the atoms.
 
     Args:
         model: the model.
@@ -111,8 +113,8 @@ def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
             `improper`, `pair`, …).
 
     Raises:
-        ValueError: when the model has no such part, a term shares its head with one that is not frozen, or nothing is
-            left to train.
+        ValueError: when the model has no such part, a frozen term shares its head with one that is not frozen, or
+            nothing is left to train.
     """
     names = [names] if isinstance(names, str) else names
     frozen = {term.name for term in model.terms if {term.name, term.kind.value} & set(names)}
@@ -137,29 +139,29 @@ def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
 
 
 def add_history(model: ForceFieldModel, start: ForceFieldModel, name: str) -> None:
-    """Add to a model's provenance what the model it starts from has seen.
+    """Add the domain, the data and the split of the model that training starts from to a model's provenance.
 
     Args:
-        model: the model, with the provenance of the run alone.
-        start: what it starts from.
-        name: what the user calls that.
+        model: the model, whose provenance is that of this run.
+        start: the model that training starts from.
+        name: its shipped name or file.
     """
-    own, before = _provenance(model), _provenance(start)
-    low, high = zip(own.domain.charges, before.domain.charges, strict=True)
-    own.domain = ChemicalDomain(
-        tuple(sorted({*own.domain.elements, *before.domain.elements})),
-        tuple(sorted({*own.domain.environments, *before.domain.environments})),
+    now, before = _provenance(model), _provenance(start)
+    low, high = zip(now.domain.charges, before.domain.charges, strict=True)
+    now.domain = ChemicalDomain(
+        tuple(sorted({*now.domain.elements, *before.domain.elements})),
+        tuple(sorted({*now.domain.environments, *before.domain.environments})),
         (min(low), max(high)),
     )
-    known = {store["hash"] for store in own.data}
-    own.data = own.data + [store for store in before.data if store["hash"] not in known]
-    trained = {*own.split.get("train", ()), *before.split.get("train", ())}
-    val = {*own.split.get("val", ()), *before.split.get("val", ())} - trained
-    own.split = {"train": sorted(trained), "val": sorted(val)}
+    known = {store["hash"] for store in now.data}
+    now.data = now.data + [store for store in before.data if store["hash"] not in known]
+    trained = {*now.split.get("train", ()), *before.split.get("train", ())}
+    val = {*now.split.get("val", ()), *before.split.get("val", ())} - trained
+    now.split = {"train": sorted(trained), "val": sorted(val)}
     digest = hashlib.sha256(Path(find(name)).read_bytes()).hexdigest()
-    own.notes["start"] = {"model": str(name), "sha256": digest}
+    now.notes["start"] = {"model": str(name), "sha256": digest}
 
 
 def seen_before(start: ForceFieldModel, keys: Sequence[str]) -> int:
-    """How many connectivity keys a model was trained on."""
+    """The number of these connectivity keys that a model was trained on."""
     return len(set(keys) & set(_provenance(start).split.get("train", ())))

@@ -131,7 +131,7 @@ def test_fine_tuning_begins_where_the_model_stands(store, general, tmp_path):
 def test_a_choice_is_not_replaced_in_silence(store, general, tmp_path, capfd, choice, said):
     settings = [f"start={general}", f"data.stores=[{store}]", f"out={tmp_path}", "data.level=MMFF94"]
     assert train("experiment=finetune", *settings, choice) == 2
-    assert f"not as asked for: {said} Leave these settings out" in capfd.readouterr().err
+    assert f"differ from these settings: {said} Leave these settings out" in capfd.readouterr().err
 
 
 def test_a_pull_needs_a_model(store, tmp_path, capfd):

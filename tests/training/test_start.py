@@ -180,4 +180,4 @@ def test_asking_for_what_the_model_has_is_no_contradiction(saved):
 def test_a_choice_that_the_model_contradicts_is_refused(saved, asked, change, said):
     with pytest.raises(ValueError, match=r"start=.* Leave these settings out, or train without start") as error:
         with_force_field_of(saved, configured() | change, [asked, "seed"])
-    assert f"not as asked for: {said}" in str(error.value)
+    assert f"differ from these settings: {said}" in str(error.value)
