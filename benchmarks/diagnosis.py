@@ -1,12 +1,12 @@
-"""What diagnosis costs: python benchmarks/diagnosis.py [--rounds 9] [--json FILE]
+"""The cost of diagnosis: python benchmarks/diagnosis.py [--rounds 9] [--json FILE]
 
-Processor time of one thread, in the middle of the rounds; 32 drug-like molecules (43 atoms on average) with 32
-geometries each, single precision, a network of about 0.5 million weights, class I.
+Processor time of one thread, median over rounds; 32 drug-like molecules (43 atoms on average) with 32 geometries each,
+single precision, a network of about 0.5 million weights, class I.
 
-  stop       what watches every step for numbers that are not finite, as a share of the step
-  gradients  norms by head, as a share of the step
-  terms      contributions by term and errors by molecule, as a share of the validation step
-  epoch      all of it as a share of an epoch in which one conformer in ten is validated on
+  stop       check of every step for numbers that are not finite, as a share of the step
+  gradients  gradient norms of heads, as a share of the step
+  terms      contributions of terms and errors of molecules, as a share of the validation step
+  epoch      all of these as a share of an epoch in which one conformer in ten is validated on
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ def seconds(of: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def round_of(module: TrainingModule, optimizer: torch.optim.Optimizer, batch: Any, stop: Any, diagnosis: Any) -> dict:
-    """Times of a training and a validation step, with what is done beside them [s]."""
-    nothing: Any = None  # the trainer: asked only where something is wrong
+    """Times of a training and a validation step and of their diagnosis [s]."""
+    trainer: Any = SimpleNamespace(precision_plugin=None)  # more is needed only when a number is not finite
 
     def step() -> torch.Tensor:
         optimizer.zero_grad()
@@ -49,22 +50,22 @@ def round_of(module: TrainingModule, optimizer: torch.optim.Optimizer, batch: An
         return loss
 
     def watch(loss: torch.Tensor) -> None:
-        stop.on_train_batch_start(nothing, module, batch, 0)
-        stop.on_before_backward(nothing, module, loss)
-        stop.on_before_optimizer_step(nothing, module, optimizer)
+        stop.on_train_batch_start(trainer, module, batch, 0)
+        stop.on_before_backward(trainer, module, loss)
+        stop.on_before_optimizer_step(trainer, module, optimizer)
 
-    found = {}
-    found["step"], loss = seconds(step)
-    found["stop"], _ = seconds(lambda: watch(loss))
-    found["gradients"], _ = seconds(lambda: diagnosis.on_before_optimizer_step(nothing, module, optimizer))
+    times = {}
+    times["step"], loss = seconds(step)
+    times["stop"], _ = seconds(lambda: watch(loss))
+    times["gradients"], _ = seconds(lambda: diagnosis.on_before_optimizer_step(trainer, module, optimizer))
     with torch.no_grad():
-        found["validation"], outputs = seconds(lambda: module.validation_step(batch, 0))
-        four = range(4)  # batches; forces by term are looked at in one of them
-        found["terms"], _ = seconds(
-            lambda: [diagnosis.on_validation_batch_end(nothing, module, outputs, batch, i) for i in four]
+        times["validation"], outputs = seconds(lambda: module.validation_step(batch, 0))
+        four = range(4)  # batches; forces of terms are computed for one of them
+        times["terms"], _ = seconds(
+            lambda: [diagnosis.on_validation_batch_end(trainer, module, outputs, batch, i) for i in four]
         )
-        found["terms"] /= len(four)
-    return found
+        times["terms"] /= len(four)
+    return times
 
 
 def main() -> None:

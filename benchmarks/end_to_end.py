@@ -1,11 +1,11 @@
-"""Minutes of training to the accuracy of an earlier version of this program, for that version and the present one.
+"""Minutes of training until the accuracy of an earlier version is reached, for that version and the present one.
 
 python benchmarks/end_to_end.py --before REVISION [--after SETTINGS] [--seeds 0,1,2] [--json FILE] [SETTINGS]
 
-The earlier version is taken from git and installed into a folder of its own; dependencies are those of this
-environment. For each seed both train on the same data with the same SETTINGS (hydra overrides; `experiment=quickstart`
-unless told), one after the other on one thread. The accuracy to reach is the earlier version's lowest validation loss.
-Time counts from the start of the command, installation apart.
+The earlier version is taken from git and installed into a temporary folder, with the dependencies of this environment.
+For each seed, both train on the same data with the same SETTINGS (hydra overrides; default `experiment=quickstart`),
+one after the other on one thread. The accuracy to reach is the earlier version's lowest validation loss. Time is counted
+from the start of the command, without the installation.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRAIN = "import sys; from espalike.cli.main import main; sys.exit(main(['train',
 
 
 def installed(revision: str, home: Path) -> Path:
-    """The folder that holds the package as it was at a revision."""
+    """A folder with the package at a revision."""
     source, site = home / "source", home / "site"
     source.mkdir()
     archive = subprocess.run(["git", "-C", str(ROOT), "archive", revision], check=True, capture_output=True).stdout
@@ -40,7 +40,7 @@ def installed(revision: str, home: Path) -> Path:
 
 
 def losses(folder: Path) -> list[tuple[float, float]]:
-    """When (seconds since 1970) and what the validation loss was, in the order of epochs."""
+    """Time (seconds since 1970) and validation loss of each epoch."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder / "tensorboard"))
@@ -49,7 +49,7 @@ def losses(folder: Path) -> list[tuple[float, float]]:
 
 
 def trained(site: Path, out: Path, settings: list[str]) -> dict[str, Any]:
-    """One training: minutes and loss after each epoch, minutes in all."""
+    """Train once; minutes and loss after each epoch, and minutes of the whole run."""
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     begin = time.time()
     with Path(f"{out}.log").open("w") as log:
@@ -64,15 +64,15 @@ def trained(site: Path, out: Path, settings: list[str]) -> dict[str, Any]:
 
 
 def minutes_to(run: dict[str, Any], loss: float) -> float | None:
-    """Minutes until the validation loss is at or below a value; None where it never is."""
+    """Minutes until the validation loss is at or below a value; None when it never is."""
     return next((m for m, value in zip(run["minutes"], run["loss"], strict=True) if value <= loss), None)
 
 
 def main() -> None:
-    """Run, print a table, write JSON."""
+    """Train, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--before", required=True, metavar="REVISION")
-    parser.add_argument("--after", default="", metavar="SETTINGS", help="for the present version only")
+    parser.add_argument("--after", default="", metavar="SETTINGS", help="settings for the present version only")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--json", type=Path)
     parser.add_argument("settings", nargs="*", default=["experiment=quickstart"])

@@ -1,18 +1,18 @@
-"""What a training step costs: the fast paths against double backward through positions, interleaved in one run.
+"""The cost of a training step: the fast paths compared with double backward through positions, in one run.
 
 python benchmarks/train_step.py [--forcefield class1] [--threads 1,2] [--rounds 15] [--scaling] [--json FILE]
 
-A step is network, energies and forces, loss, backward, Adam; 32 drug-like molecules (43 atoms on average) with 32
-geometries each, single precision. Every path takes the same network and the same batch; paths take turns in rounds, and
-a ratio is the median over rounds of the ratio within the round.
+A step is network, energies and forces, loss, backward pass and Adam, for 32 drug-like molecules (43 atoms on average)
+with 32 geometries each, in single precision. All paths use the same network and the same batch. They take turns in
+rounds; a ratio is the median over rounds of the ratio within a round.
 
   double backward   energies from positions, forces by autograd with a graph, the loss differentiated through both
   computed          internal coordinates and Wilson B rows computed in the step, closed-form slopes
-  stored            internal coordinates and B rows lie beside the data
+  stored            internal coordinates and B rows computed beforehand
 
-`folded`: the nonbonded terms are frozen and their energies and forces taken off the labels beforehand, which is how the
-peers train. `all learned`: everything is in every step. The bandwidth floor is the time it takes to read the stored
-coordinates once.
+`folded`: the nonbonded terms are frozen, and their energies and forces were subtracted from the labels, which is how
+comparable programs train. `all learned`: every term is computed in every step. The bandwidth floor is the time to read
+the stored coordinates once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
-import os
 import statistics
 import sys
 import time
@@ -37,6 +36,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from espalike import files
 from espalike.batch import Batch
 from espalike.energy import energy
 from espalike.internal import Stored, coordinates_at
@@ -52,8 +52,8 @@ CONFORMERS = 32
 
 
 def double_backward(system: MMSystem, xyz: Tensor) -> Prediction:
-    """Energies, and forces by autograd through positions, both with a graph: the plain way, each tuple once."""
-    x = xyz.permute(1, 2, 0).contiguous().requires_grad_()  # as the fast paths have it
+    """Energies, and forces by autograd through positions, both with a graph; each tuple is computed once."""
+    x = xyz.permute(1, 2, 0).contiguous().requires_grad_()  # the layout of the fast paths
     by_term = []
     for bound in system.terms:
         idx, values = bound.tuples.idx, bound.values.to(xyz.dtype)
@@ -72,7 +72,7 @@ def double_backward(system: MMSystem, xyz: Tensor) -> Prediction:
 
 
 def network(forcefield: str, width: int, folded: bool) -> ForceFieldModel:
-    """An untrained model of a force field of `configs/forcefield/`; folded: without its nonbonded terms."""
+    """An untrained model of a force field of `configs/forcefield/`; without its nonbonded terms when `folded`."""
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
 
@@ -103,7 +103,7 @@ class Problem:
 
     @staticmethod
     def of(model: ForceFieldModel, batch: Batch) -> Problem:
-        """Measures the coordinates once."""
+        """Computes the coordinates once."""
         model = model.to(batch.xyz.device)  # type: ignore[union-attr]
         with torch.no_grad():
             stored = coordinates_at(model(batch).terms, batch.xyz)  # type: ignore[arg-type]
@@ -119,37 +119,37 @@ class Problem:
         return energy(system, self.batch.xyz, create_graph=True, stored=stored)
 
     def differentiate(self, path: str, system: MMSystem) -> None:
-        """The loss and all its gradients."""
-        found = self.predicted(path, system)
+        """Compute the loss and all its gradients."""
+        prediction = self.predicted(path, system)
         factors = self.loss.source_factors(("made up",))
-        self.loss.total(self.loss.losses(system, found, self.batch, factors)).backward()
+        self.loss.total(self.loss.losses(system, prediction, self.batch, factors)).backward()
 
     def step(self, path: str) -> None:
-        """A whole training step."""
+        """Do a whole training step."""
         self.optimizer.zero_grad(set_to_none=True)
         self.differentiate(path, self.model(self.batch))
         self.optimizer.step()
 
     def parameters(self) -> MMSystem:
-        """The model's output cut off from the network, to differentiate by."""
+        """The model's output, detached from the network, to compute gradients with respect to it."""
         with torch.no_grad():
             system = self.model(self.batch)
         terms = tuple(Bound(b.term, b.tuples, b.values.requires_grad_()) for b in system.terms)
         return MMSystem(terms, system.numbers, system.mol)
 
     def nbytes(self) -> int:
-        """Size of the stored coordinates."""
+        """Size of the stored coordinates in bytes."""
         return sum(t.nbytes for v in self.stored.values() for t in (v.q, *v.rows))
 
     def read(self) -> None:
-        """Touch every stored number once."""
+        """Read every stored number once."""
         for values in self.stored.values():
             for tensor in (values.q, *values.rows):
                 tensor.sum()
 
 
 def timed(work: Callable[[], None], device: str) -> float:
-    """Seconds."""
+    """Seconds that some work takes."""
     start = time.perf_counter()
     work()
     if device != "cpu":
@@ -164,36 +164,36 @@ def compare(problem: Problem, paths: list[str], rounds: int, device: str) -> dic
     for path in paths:
         jobs["step", path] = lambda path=path: problem.step(path)
         jobs["energy", path] = lambda path=path: problem.differentiate(path, system)
-    for work in jobs.values():  # memory is allocated, kernels are compiled
+    for work in jobs.values():  # allocate memory, compile kernels
         timed(work, device)
         timed(work, device)
     seconds: dict[tuple[str, str], list[float]] = {job: [] for job in jobs}
     for n in range(rounds):
         for job in list(jobs) if n % 2 else list(jobs)[::-1]:
             seconds[job].append(timed(jobs[job], device))
-    found: dict[str, dict[str, float]] = {}
+    table: dict[str, dict[str, float]] = {}
     for path in paths:
         row = {"step_ms": 1e3 * statistics.median(seconds["step", path])}
         row["energy_ms"] = 1e3 * statistics.median(seconds["energy", path])
         for part in ("step", "energy"):
             pairs = zip(seconds[part, PATHS[0]], seconds[part, path], strict=True)
-            row[f"{part}_ratio"] = statistics.median(plain / own for plain, own in pairs)
+            row[f"{part}_ratio"] = statistics.median(reference / time for reference, time in pairs)
         pairs = zip(seconds["energy", path], seconds["floor", ""], strict=True)
-        row["energy_vs_floor"] = statistics.median(own / floor for own, floor in pairs)
-        found[path] = row
-    found["floor"] = {"ms": 1e3 * statistics.median(seconds["floor", ""]), "megabytes": problem.nbytes() / 1e6}
-    return found
+        row["energy_vs_floor"] = statistics.median(time / floor for time, floor in pairs)
+        table[path] = row
+    table["floor"] = {"ms": 1e3 * statistics.median(seconds["floor", ""]), "megabytes": problem.nbytes() / 1e6}
+    return table
 
 
 def peak(work: Callable[[], None]) -> float | None:
-    """Bytes by which the process grows at most while it works; None where the system does not say."""
+    """Largest growth of the process in bytes during some work; None when the system does not report it."""
     status, refs = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
     def read(name: str) -> int:
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(name)) * 1024
 
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what is kept of earlier work would be used again and not count
+        ctypes.CDLL(None).malloc_trim(0)  # memory kept from earlier work would be used again and not counted
         refs.write_text("5")
         before = read("VmRSS")
         work()
@@ -203,7 +203,7 @@ def peak(work: Callable[[], None]) -> float | None:
 
 
 def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
-    """Cost of a step against sizes, one varied at a time."""
+    """Cost of a step for several sizes, one varied at a time."""
     rows = []
     usual = {"molecules": 32, "conformers": CONFORMERS, "width": arguments.width}
     variations = [("conformers", n, fast) for n in (8, 32, 128)]
@@ -213,7 +213,7 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
         sizes = {**usual, **({"molecules": 1, "conformers": 4} if name == "atoms" else {name: value})}
         smiles: Sequence[str] = MOLECULES[: sizes["molecules"]]
         if name == "atoms":
-            smiles = ["C" * (value // 3)]  # an alkane has three atoms a carbon
+            smiles = ["C" * (value // 3)]  # an alkane has three atoms per carbon
         geometry = stretched if name == "atoms" else embedded
         batch = labelled(smiles, sizes["conformers"], torch.float32, arguments.device, geometry)
         model = network(arguments.forcefield, sizes["width"], folded=True)
@@ -241,7 +241,7 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All measurements; what `--json` writes."""
+    """All measurements, as `--json` writes them."""
     fast, smiles = PATHS[-1], MOLECULES[: arguments.molecules]
     batch = labelled(smiles, CONFORMERS, torch.float32, arguments.device)
     many = CONFORMERS * arguments.molecules
@@ -280,7 +280,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    """One table of the paths, and one of the scaling where it was asked for."""
+    """Print a table of the paths and, with `--scaling`, one of the sizes."""
     about = result["about"]
     many = about["molecules"] * about["conformers"]
     title = (
@@ -291,22 +291,22 @@ def show(result: dict[str, Any], console: Console) -> None:
     for heading in ("step [ms]", "conformers/s", "ratio", "energy part [ms]", "ratio", "/ floor"):
         table.add_column(heading, justify="right")
     for threads, settings in result["tables"].items():
-        for setting, measured in settings.items():
-            for path, row in measured["paths"].items():
+        for setting, result_of in settings.items():
+            for path, row in result_of["paths"].items():
                 if path == "floor":
                     continue
                 cells = [f"{row['step_ms']:.1f}", f"{1e3 * many / row['step_ms']:,.0f}", f"{row['step_ratio']:.2f}"]
                 cells += [f"{row['energy_ms']:.1f}", f"{row['energy_ratio']:.2f}", f"{row['energy_vs_floor']:.1f}"]
-                table.add_row(threads, setting, f"{measured['parameters']:,}", path, *cells)
-            floor = measured["paths"]["floor"]
-            note = f"{floor['megabytes']:.1f} MB, {1e3 * floor['megabytes'] / many:.1f} kB a conformer"
+                table.add_row(threads, setting, f"{result_of['parameters']:,}", path, *cells)
+            floor = result_of["paths"]["floor"]
+            note = f"{floor['megabytes']:.1f} MB, {1e3 * floor['megabytes'] / many:.1f} kB per conformer"
             table.add_row(threads, setting, "", f"floor: {note}", "", "", "", f"{floor['ms']:.2f}", "", "1.0")
             table.add_section()
     console.print(table)
     if not result["scaling"]:
         return
     table = Table("varied", title="a step, folded")
-    for heading in ("to", "path", "atoms", "step [ms]", "energy part [ms]", "conformers/s", "peak kB a conformer"):
+    for heading in ("to", "path", "atoms", "step [ms]", "energy part [ms]", "conformers/s", "peak kB per conformer"):
         table.add_column(heading, justify="right")
     for row in result["scaling"]:
         memory = row["kilobytes_per_conformer"]
@@ -317,26 +317,24 @@ def show(result: dict[str, Any], console: Console) -> None:
 
 
 def main() -> int:
-    """Read the command line, measure, print and write."""
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--forcefield", default="class1", help="of configs/forcefield")
+    parser.add_argument("--forcefield", default="class1", help="a force field of configs/forcefield")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, comma separated")
-    parser.add_argument("--width", type=int, default=128, help="of the network; 128 gives about 0.5 M parameters")
+    parser.add_argument("--width", type=int, default=128, help="width of the network; 128 gives about 0.5 M parameters")
     parser.add_argument("--molecules", type=int, default=len(MOLECULES))
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--scaling", action="store_true", help="also the cost against sizes")
+    parser.add_argument("--scaling", action="store_true", help="also measure the cost for several sizes")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--json", metavar="FILE", help="write everything measured")
     arguments = parser.parse_args()
-    keep_freed_memory()  # as in training
+    keep_freed_memory()  # training does so, too
     result = run(arguments)
     show(result, Console(width=max(Console().width, 130)))
     if arguments.json:
         path = Path(arguments.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        files.write(path, json.dumps(result, indent=1) + "\n")
         print(f"wrote {path}")
     return 0
 
