@@ -4,8 +4,8 @@ python benchmarks/end_to_end.py --before REVISION [--after SETTINGS] [--seeds 0,
 
 The earlier version is taken from git and installed into a temporary folder, with the dependencies of this environment.
 For each seed, both train on the same data with the same SETTINGS (hydra overrides; default `experiment=quickstart`),
-one after the other on one thread. The accuracy to reach is the earlier version's lowest validation loss. Time is counted
-from the start of the command, without the installation.
+one after the other on one thread. The accuracy to reach is the earlier version's lowest validation loss. Time is
+counted from the start of the command, without the installation.
 """
 
 from __future__ import annotations
