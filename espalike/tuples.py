@@ -1,4 +1,4 @@
-"""Tuples of atoms and their kinds, and what the dataclasses of tensors share."""
+"""Tuples of atoms and their kinds, and the base class of the dataclasses of tensors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Kind(Enum):
-    """What a tuple of atoms is; the value is its name in tables and files."""
+    """Kind of a tuple of atoms; the value is its name in tables and files."""
 
     ATOM = "atom"
     BOND = "bond"

@@ -44,8 +44,8 @@ def test_root_mean_squares_equal_numpys():
     mask = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]], dtype=bool)  # the third has one conformer
     u[:, ~mask] = np.nan  # whatever stands there does not count
     first = sums([torch.from_numpy(x) for x in u], torch.from_numpy(mask), torch.from_numpy(f))
-    found = root_mean_squares(first + first)
+    actual = root_mean_squares(first + first)
     for t in range(2):
         squares = np.concatenate([(u[t, mask[:, m], m] - u[t, mask[:, m], m].mean()) ** 2 for m in range(2)])
         expected = [squares.mean() ** 0.5, (f[t] ** 2).mean() ** 0.5]
-        np.testing.assert_allclose(found[t].numpy(), expected, rtol=1e-12)
+        np.testing.assert_allclose(actual[t].numpy(), expected, rtol=1e-12)

@@ -41,8 +41,10 @@ def plainly(system, xyz):
     return by_term, -gradient.transpose(0, 1)
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * max(1.0, float(expected.detach().abs().max())))
+def close(actual, expected):
+    torch.testing.assert_close(
+        actual, expected, rtol=1e-10, atol=1e-10 * max(1.0, float(expected.detach().abs().max()))
+    )
 
 
 @pytest.mark.parametrize("name", ["class1", "class2", "max"])
@@ -50,20 +52,20 @@ class TestPooling:
     def test_energies_and_forces(self, name):
         system, xyz = system_of(name)
         by_term, forces = plainly(system, xyz)
-        found = energy(system, xyz)
-        for bound, one, expected in zip(system.terms, found.by_term, by_term, strict=True):
+        actual = energy(system, xyz)
+        for bound, one, expected in zip(system.terms, actual.by_term, by_term, strict=True):
             assert expected.detach().abs().max() > 1e-3, bound.term
             close(one, expected.detach())
-        close(found.energy, torch.stack(by_term).sum(0).detach())
-        close(found.forces, forces.detach())
+        close(actual.energy, torch.stack(by_term).sum(0).detach())
+        close(actual.forces, forces.detach())
 
     def test_parameter_gradients_of_a_loss_on_energies_and_forces(self, name):
         system, xyz = system_of(name)
         rows = [bound.values for bound in system.terms]
         by_term, forces = plainly(system, xyz)
         expected = torch.autograd.grad((torch.stack(by_term).sum(0) ** 2).sum() + (forces**2).sum(), rows)
-        found = energy(system, xyz, create_graph=True)
-        slopes = torch.autograd.grad((found.energy**2).sum() + (found.forces**2).sum(), rows)
+        actual = energy(system, xyz, create_graph=True)
+        slopes = torch.autograd.grad((actual.energy**2).sum() + (actual.forces**2).sum(), rows)
         for one, other in zip(slopes, expected, strict=True):
             assert other.abs().max() > 0
             close(one, other)
@@ -71,13 +73,13 @@ class TestPooling:
     def test_energies_without_forces(self, name):
         system, xyz = system_of(name)
         with torch.no_grad():
-            found = energy(system, xyz, forces=False)
-        assert found.forces is None
-        close(found.energy, energy(system, xyz).energy)
+            actual = energy(system, xyz, forces=False)
+        assert actual.forces is None
+        close(actual.energy, energy(system, xyz).energy)
 
 
 def test_each_coordinate_is_computed_once():
-    """Class II uses a bond's length in up to seven terms: it is measured once, among the bonds."""
+    """Class II uses a bond's length in up to seven terms: it is computed once, among the bonds."""
     system, xyz = system_of("class2")
     needed, places = pooled_coordinates(system.terms, xyz.shape[1])
     assert [(w.kind, type(w.coordinate)) for w in needed if w.kind is not Kind.IMPROPER] == [
@@ -89,10 +91,10 @@ def test_each_coordinate_is_computed_once():
     assert len(places) > 2 * len(needed)
     for bound in system.terms:
         for coordinate in bound.term.coordinates:
-            own = bound.tuples.idx[:, coordinate.atoms]
+            atoms = bound.tuples.idx[:, coordinate.atoms]
             pool, rows = places[id(bound.tuples.idx), coordinate]
-            found = needed[pool].idx if rows is None else needed[pool].idx[rows]
-            assert ((found == own).all(-1) | (found == own.flip(1)).all(-1)).all()
+            actual = needed[pool].idx if rows is None else needed[pool].idx[rows]
+            assert ((actual == atoms).all(-1) | (actual == atoms.flip(1)).all(-1)).all()
 
 
 @pytest.mark.parametrize("n_atoms", [6, 100_000])

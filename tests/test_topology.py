@@ -23,8 +23,8 @@ def rows(array):
 
 def matches(mol, smarts):
     """All substructure matches, each direction, as a set."""
-    found = mol.GetSubstructMatches(Chem.MolFromSmarts(smarts), uniquify=False, maxMatches=10**6)
-    return {tuple(match) for match in found}
+    actual = mol.GetSubstructMatches(Chem.MolFromSmarts(smarts), uniquify=False, maxMatches=10**6)
+    return {tuple(match) for match in actual}
 
 
 @pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)

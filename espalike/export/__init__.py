@@ -62,7 +62,7 @@ FORMATS: dict[str, Format] = {
 
 
 def _engine(format: str) -> Engine:
-    """What a format can express."""
+    """The table of a format."""
     return importlib.import_module(FORMATS[format].module).ENGINE
 
 

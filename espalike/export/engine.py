@@ -86,7 +86,7 @@ def place_of(term: Term, primitive: Primitive) -> Place:
 
 
 def shapes(term: Term) -> tuple[Primitive, ...]:
-    """The primitives of a term with all parameters 1: what they are does not depend on the values."""
+    """The primitives of a term, with all parameters 1: their types and places do not depend on the values."""
     if isinstance(term, PairTerm):
         columns = [[torch.ones(1, dtype=torch.float64) for _ in range(term.n_combined)] for _ in range(2)]
         return term.primitives(term.combine(tuple(columns[0]), tuple(columns[1])))
@@ -142,7 +142,7 @@ class Engine:
     Attributes:
         name: the format.
         cells: its table.
-        fallback: what becomes of primitives that are not in the table; None: they are refused.
+        fallback: cell of primitives that are not in the table; None: they are refused.
         once: places that at most one primitive may have.
     """
 

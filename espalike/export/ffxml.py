@@ -65,7 +65,7 @@ def to_topology(molecule: Molecule, residue: str = "LIG") -> openmm.app.Topology
 
 
 def fingerprint(system: MMSystem, index: int | None = None) -> str:
-    """Hash of a molecule's mapped SMILES and all its parameters: what its atom types and template are named by."""
+    """Hash of a molecule's mapped SMILES and all its parameters, the name of its atom types and template."""
     one = select(system, index)
     digest = hashlib.sha256(one.molecules[0].smiles.encode())
     for bound in one.terms:

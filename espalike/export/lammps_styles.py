@@ -56,7 +56,7 @@ class Row:
 
     @property
     def type(self) -> tuple[str, tuple[_Numbers, ...]]:
-        """What makes the LAMMPS type."""
+        """Style and coefficients, which identify a LAMMPS type."""
         return self.style, self.parts
 
 

@@ -305,7 +305,7 @@ def coordinates(molecule: Molecule, xyz: np.ndarray | None) -> np.ndarray:
 
 
 def facts(molecule: Molecule, info: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Provenance that every file states: program, molecule, formal charge, and what the caller adds."""
+    """Provenance that every file states: program, molecule, formal charge, and `info`."""
     from importlib.metadata import version
 
     source = {"Source": f"espalike {version('espalike')}", "Molecule": molecule.name, "SMILES": molecule.smiles}

@@ -1,4 +1,14 @@
-"""What a functional form is: parameters with units, internal coordinates, symmetry, energy, engine expression."""
+"""Functional forms: parameters with units, internal coordinates, symmetry, and the primitives that they are sums of.
+
+A new form is a subclass of `Term`, in a plug-in or here:
+
+    class CubicBond(HarmonicBond):
+        params = (*HarmonicBond.params, Param("g", "kcal/mol/angstrom**3", mean=-700.0, std=100.0, link="free"))
+
+        def primitives(self, p):
+            k, r0, g = p
+            return (Polynomial(0, r0, 0.5 * k, g),)
+"""
 
 from __future__ import annotations
 
@@ -20,12 +30,12 @@ Prior = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Borrow:
-    """A parameter that is another term's: class II couplings use the equilibrium values of the bonds and angles.
+    """A parameter taken from another term: class II couplings use the equilibrium values of the bonds and angles.
 
     Attributes:
-        kind: tuples the lender belongs to.
-        name: the lender's parameter.
-        atoms: where the lender's tuple sits in this one.
+        kind: kind of tuples of the other term.
+        name: name of its parameter.
+        atoms: positions of its atoms in this term's tuple.
     """
 
     kind: Kind
@@ -38,13 +48,13 @@ class Param:
     """One parameter of a term.
 
     Attributes:
-        name: as it stands in the expression.
+        name: its name, which an expression uses.
         unit: unit string of `espalike.units`; internal units are used throughout.
-        mean: value an untrained model gives, a number or a prior by element and degree.
+        mean: value that an untrained model gives: a number, or a prior by element and degree.
         std: spread around it [unit].
         link: how raw network output becomes a value: `positive`, `free`, `range(lo,hi)`; see `espalike.nn.links`.
         shifts: whether another level of theory may shift it in training (equilibrium geometry); dropped at inference.
-        borrows: whose value it takes where the force field has such a term; otherwise it is learned like any other.
+        borrows: the parameter whose value it takes if the force field has that term; otherwise it is learned.
         universal: one learned value for the whole force field instead of one per tuple.
     """
 
@@ -86,7 +96,7 @@ def swapping(ops: tuple[Op, ...], columns: tuple[int, ...]) -> tuple[Op, ...]:
 
 
 def is_group(ops: tuple[Op, ...], n_columns: int) -> bool:
-    """Whether operations, acting on atoms and signed columns together, form a group."""
+    """Whether operations on atoms and signed columns form a group."""
     identity = tuple(range(n_columns))
 
     def full(op: Op):
@@ -163,7 +173,7 @@ class Term(ABC):
             p: parameters by column, of any one shape; those of a pair term are combined already.
         """
         names = [param.name for param in self.params] if self.kind is self.param_kind else []
-        values = dict(zip(names, p, strict=bool(names)))  # those of pairs are what `combining` defines
+        values = dict(zip(names, p, strict=bool(names)))  # `combining` defines those of pairs
         return (Expression(self.q_names, lambda q: self.energy(q, p), self.expression, values),)
 
     def energy(self, q: tuple[Tensor, ...], p: tuple[Tensor, ...]) -> Tensor:
@@ -210,7 +220,7 @@ class PairTerm(Term):
 
     Attributes:
         combining: pair parameters from those of the two atoms, which carry the suffixes 1 and 2, in OpenMM's syntax.
-        usual14: factor that learning starts from.
+        usual14: initial value of a learned factor.
     """
 
     kind = Kind.PAIR

@@ -7,7 +7,7 @@ from espalike.terms.base import PairTerm, Param
 from espalike.terms.primitives import Charges, Primitive
 
 CHARGES = ("equilibration", "increments", "input")
-"""Charge models: equilibration of learned electronegativities, learned bond-charge increments, or charges given."""
+"""Charge models: equilibration of learned electronegativities, learned bond-charge increments, or given charges."""
 
 
 class Coulomb(PairTerm):
@@ -18,7 +18,7 @@ class Coulomb(PairTerm):
         charges: where a model takes the charges from, one of `CHARGES`; see `espalike.nn.charges`.
 
     Raises:
-        ValueError: for an unknown charge model, naming those there are.
+        ValueError: for an unknown charge model, naming the known ones.
     """
 
     coordinates = (Distance(0, 1),)

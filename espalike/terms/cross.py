@@ -100,7 +100,7 @@ class BondBond13(Term):
 
 
 class MiddleBondTorsion(Term):
-    """(r − r₀) Σₙ fₙ cos nφ, n = 1, 2, 3: a torsion with the bond it turns about."""
+    """(r − r₀) Σₙ fₙ cos nφ, n = 1, 2, 3: a torsion with its middle bond."""
 
     kind = Kind.PROPER
     coordinates = (Distance(1, 2), Dihedral(0, 1, 2, 3))

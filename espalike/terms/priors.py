@@ -1,4 +1,4 @@
-"""Expected parameter values from elements and neighbour counts alone: what an untrained model starts from."""
+"""Expected parameter values from elements and neighbour counts alone, the values of an untrained model."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ BOND_CENTRES = (0.4, 3.2)
 """Fixed centres of a linear mixture of bonds [Å], below and above every bond length."""
 ANGLE_CENTRES = (0.6, 3.141592653589793)
 """Fixed centres of a linear mixture of angles [rad]."""
-_BOND_K, _ANGLE_K = 700.0, 110.0  # what the two force constants of a mixture sum to
+_BOND_K, _ANGLE_K = 700.0, 110.0  # sums of the two force constants of a mixture
 
 
 def _share(value: Tensor, centres: tuple[float, float]) -> Tensor:

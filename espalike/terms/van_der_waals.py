@@ -1,4 +1,4 @@
-"""What van der Waals forms share: the size and depth of an atom's well, and how those of two atoms are combined."""
+"""Parameters of all van der Waals forms, the size and depth of an atom's well, and their combining rules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espalike.terms.base import PairTerm, Param
 SIGMA = Param("sigma", "angstrom", mean=priors.lj_sigma, std=0.2, link="positive")
 EPSILON = Param("epsilon", "kcal/mol", mean=priors.lj_epsilon, std=0.7, link="positive")
 RMIN = 2.0 ** (1.0 / 6.0)
-"""Distance of the minimum over sigma in every form: sigma means what it means in Lennard-Jones."""
+"""Distance of the minimum over sigma in every form, with the meaning that sigma has in Lennard-Jones."""
 
 _Rule = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -54,14 +54,14 @@ Waldman–Hagler: M. Waldman, A. T. Hagler, J. Comput. Chem. 14 (1993) 1077.
 
 
 class VanDerWaals(PairTerm):
-    """A van der Waals form: sigma and epsilon first, then whatever else the form has, averaged over the two atoms.
+    """A van der Waals form: sigma and epsilon first, then further parameters, which are averaged over the two atoms.
 
     Args:
         scale14: factor on pairs three bonds apart (Amber's ½), or `"learned"`.
         mixing: combining rule of sigma and epsilon, one of `MIXING`.
 
     Raises:
-        ValueError: for an unknown combining rule, naming those there are.
+        ValueError: for an unknown combining rule, naming the known ones.
     """
 
     coordinates = (Distance(0, 1),)

@@ -187,23 +187,23 @@ def _column(param: Param, rows: int, near: dict, molecule: Molecule, rng: np.ran
 
 def reference(system: MMSystem, xyz: np.ndarray) -> tuple[float, np.ndarray]:
     """Energy [kcal/mol] and forces [kcal/mol/Å] by torch."""
-    found = energy(system, torch.from_numpy(xyz)[None])
-    return found.energy.item(), found.forces[0].numpy()
+    actual = energy(system, torch.from_numpy(xyz)[None])
+    return actual.energy.item(), actual.forces[0].numpy()
 
 
 def by_term(system: MMSystem, xyz: np.ndarray) -> dict[str, float]:
     """Our energies [kcal/mol], one per term, those of one name added."""
-    found: dict[str, float] = {}
+    actual: dict[str, float] = {}
     prediction = energy(system, torch.from_numpy(xyz)[None], forces=False)
     for bound, u in zip(system.terms, prediction.by_term, strict=True):
-        found[bound.term.name] = found.get(bound.term.name, 0.0) + u.item()
-    return found
+        actual[bound.term.name] = actual.get(bound.term.name, 0.0) + u.item()
+    return actual
 
 
-def agree(found, expected) -> None:
+def agree(actual, expected) -> None:
     """Energies and forces are equal; the size of the largest force says what rounding is."""
-    assert found[0] == pytest.approx(expected[0], rel=1e-9, abs=1e-9)
-    np.testing.assert_allclose(found[1], expected[1], rtol=1e-9, atol=1e-10 * max(100.0, np.abs(expected[1]).max()))
+    assert actual[0] == pytest.approx(expected[0], rel=1e-9, abs=1e-9)
+    np.testing.assert_allclose(actual[1], expected[1], rtol=1e-9, atol=1e-10 * max(100.0, np.abs(expected[1]).max()))
 
 
 def evaluate(system: openmm.System, xyz: np.ndarray) -> tuple[float, np.ndarray]:

@@ -124,8 +124,8 @@ def lammps(system: MMSystem, xyz: np.ndarray, folder: Path) -> Outcome:
     dump = "write_dump all custom forces.txt id fx fy fz modify sort id format float %.15g"
     output = lammps_script(f"{(folder / 'm.in').read_text()}\n{dump}\n", folder)
     assert not [line for line in output.splitlines() if "WARNING" in line and "No fixes defined" not in line]
-    found = lammps_tables(output)[0]
-    return {**found, "total": found["PotEng"]}, np.loadtxt(folder / "forces.txt", skiprows=9, ndmin=2)[:, 1:]
+    actual = lammps_tables(output)[0]
+    return {**actual, "total": actual["PotEng"]}, np.loadtxt(folder / "forces.txt", skiprows=9, ndmin=2)[:, 1:]
 
 
 def gromacs(program: str) -> Callable[[MMSystem, np.ndarray, Path], Outcome]:
@@ -161,10 +161,10 @@ def gromacs_point(program: str, folder: Path, cutoff: float) -> dict[str, float]
             names.append(line.split('"')[1])
         elif not line.startswith(("#", "@")):
             values = [float(v) / KJ_PER_KCAL for v in line.split()[1:]]
-    found = dict(zip(names, values, strict=True))
+    actual = dict(zip(names, values, strict=True))
     for name in ("LJ", "Coulomb"):
-        found[name] = found.get(f"{name} (SR)", 0.0) + found.get(f"{name}-14", 0.0)
-    return {**found, "total": found["Potential"]}
+        actual[name] = actual.get(f"{name} (SR)", 0.0) + actual.get(f"{name}-14", 0.0)
+    return {**actual, "total": actual["Potential"]}
 
 
 def sander(system: MMSystem, xyz: np.ndarray, folder: Path) -> Outcome:
@@ -176,11 +176,11 @@ def sander(system: MMSystem, xyz: np.ndarray, folder: Path) -> Outcome:
     text = (folder / "m.out").read_text() if (folder / "m.out").exists() else ""
     assert done.returncode == 0, text[-2000:] + done.stdout + done.stderr
     first = text.partition("NSTEP")[2].partition("NSTEP")[0]
-    found = {name.strip(): float(u) for name, u in re.findall(r"([A-Z1][-A-Z0-9 ]*?) *= *(-?\d+\.\d{4})", first)}
-    assert {"BOND", "ANGLE", "DIHED", "VDWAALS", "EEL", "1-4 VDW", "1-4 EEL"} <= set(found), first
-    total = sum(found.values())
-    found |= {"LJ": found["VDWAALS"] + found["1-4 VDW"], "Coulomb": found["EEL"] + found["1-4 EEL"]}
-    return {**found, "total": total}, None
+    actual = {name.strip(): float(u) for name, u in re.findall(r"([A-Z1][-A-Z0-9 ]*?) *= *(-?\d+\.\d{4})", first)}
+    assert {"BOND", "ANGLE", "DIHED", "VDWAALS", "EEL", "1-4 VDW", "1-4 EEL"} <= set(actual), first
+    total = sum(actual.values())
+    actual |= {"LJ": actual["VDWAALS"] + actual["1-4 VDW"], "Coulomb": actual["EEL"] + actual["1-4 EEL"]}
+    return {**actual, "total": total}, None
 
 
 DIHEDRALS = (

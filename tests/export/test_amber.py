@@ -38,8 +38,8 @@ def test_parmed_reads_urey_bradley_terms(tmp_path):
     path = export.write(system, tmp_path / "m.prmtop", xyz=xyz)
     parm = parmed.load_file(str(path), xyz=str(tmp_path / "m.inpcrd"))
     assert len(parm.urey_bradleys) == len(system.bound("UreyBradley").tuples.idx)
-    found = sum(row.energy() for row in parm.urey_bradleys)
-    assert math.isclose(found, by_term(system, xyz)["UreyBradley"], abs_tol=1e-5)
+    actual = sum(row.energy() for row in parm.urey_bradleys)
+    assert math.isclose(actual, by_term(system, xyz)["UreyBradley"], abs_tol=1e-5)
 
 
 def test_names_masses_and_provenance(tmp_path):

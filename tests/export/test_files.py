@@ -72,8 +72,8 @@ def test_terms_without_a_native_force_go_out_as_custom_forces(term):
     extended = plus(system, random_values(system, term))
     expected = energy(extended, torch.from_numpy(xyz)[None])
     for built in (export.to_openmm(extended), from_ffxml(extended, molecule)):
-        found, forces = evaluate(built, xyz)
-        assert found == pytest.approx(expected.energy.item(), rel=1e-10)
+        actual, forces = evaluate(built, xyz)
+        assert actual == pytest.approx(expected.energy.item(), rel=1e-10)
         np.testing.assert_allclose(forces, expected.forces[0], rtol=1e-9, atol=1e-8)
 
 
@@ -90,12 +90,12 @@ def test_written_files_round_trip_to_full_precision(tmp_path):
     molecule, xyz, system = case(NICOTINE)
     expected = energy(system, torch.from_numpy(xyz)[None]).energy.item()
     path = export.write(system, tmp_path / "n.system.xml", info={"model": "a -- b", "charges": "model"})
-    found = openmm.XmlSerializer.deserialize(path.read_text())
-    assert evaluate(found, xyz)[0] == pytest.approx(expected, rel=1e-12)
+    actual = openmm.XmlSerializer.deserialize(path.read_text())
+    assert evaluate(actual, xyz)[0] == pytest.approx(expected, rel=1e-12)
     assert "charges: model" in path.read_text()
     path = export.write(system, tmp_path / "n.xml", "ffxml", info={"model": "a -- b", "charges": "model"})
-    found = app.ForceField(str(path)).createSystem(export.to_topology(molecule))
-    assert evaluate(found, xyz)[0] == pytest.approx(expected, rel=1e-12)
+    actual = app.ForceField(str(path)).createSystem(export.to_topology(molecule))
+    assert evaluate(actual, xyz)[0] == pytest.approx(expected, rel=1e-12)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["n.system.xml", "n.xml"]
 
 
@@ -147,9 +147,9 @@ def test_refusals_need_only_the_terms():
         "amber": "format 'amber' cannot express MorseBond; formats that can express this force field: system, ffxml, "
         "lammps, gromacs"
     }
-    found = export.refusals([MorseBond(), DoubleExponential()], ["amber", "gromacs"])
-    assert found["amber"].startswith("format 'amber' cannot express MorseBond, DoubleExponential; formats that can")
-    assert found["gromacs"].endswith("express this force field: system, ffxml")
+    actual = export.refusals([MorseBond(), DoubleExponential()], ["amber", "gromacs"])
+    assert actual["amber"].startswith("format 'amber' cannot express MorseBond, DoubleExponential; formats that can")
+    assert actual["gromacs"].endswith("express this force field: system, ffxml")
     with pytest.raises(ValueError, match="unknown format 'pdb'"):
         export.refusals([], ["pdb"])
 
@@ -192,8 +192,8 @@ def test_given_charges_land_on_their_own_atoms():
         given += (molecule.net_charge - given.sum()) / molecule.n_atoms
         built = from_ffxml(model().parametrize(molecule, charges=given), molecule)
         (force,) = (f for f in built.getForces() if isinstance(f, openmm.NonbondedForce))
-        found = [force.getParticleParameters(i)[0]._value for i in range(molecule.n_atoms)]
-        np.testing.assert_allclose(found, given, atol=1e-12)
+        actual = [force.getParticleParameters(i)[0]._value for i in range(molecule.n_atoms)]
+        np.testing.assert_allclose(actual, given, atol=1e-12)
 
 
 def test_parameters_that_are_not_numbers_are_refused():
@@ -241,10 +241,10 @@ def test_names_are_unique_to_the_atom_and_to_the_molecule():
     ]
     assert not kinds[0] & kinds[1]
     molecule = case(ASPIRIN)[0]
-    own = model().parametrize(molecule)
-    given = model().parametrize(molecule, charges=own.bound("Coulomb").values[:, 0].numpy()[::-1].copy())
-    assert fingerprint(own) != fingerprint(given)
-    assert fingerprint(own) == fingerprint(model().parametrize(molecule))
+    plain = model().parametrize(molecule)
+    given = model().parametrize(molecule, charges=plain.bound("Coulomb").values[:, 0].numpy()[::-1].copy())
+    assert fingerprint(plain) != fingerprint(given)
+    assert fingerprint(plain) == fingerprint(model().parametrize(molecule))
 
 
 def merged(*molecules) -> app.Topology:
@@ -295,7 +295,7 @@ def test_renamed_terms_are_not_mistaken_for_known_ones():
     """A subclass may change the form, so only the class itself is native."""
 
     class Screened(Coulomb):
-        """A form of its own."""
+        """A form of its plain."""
 
         expression = f"{COULOMB!r}*qq*exp(-0.3*r)/r"
 

@@ -102,20 +102,20 @@ FORMS = [*TERMS, *OURS]
 def assert_exact(name: str, system: MMSystem, xyz: np.ndarray, folder: Path) -> None:
     """The program's energies are ours: in total, by the parts that it prints, and the forces if it gives them."""
     program = PROGRAMS[name]
-    found, forces = program.run(system, xyz, folder)
+    actual, forces = program.run(system, xyz, folder)
     expected, ours = reference(system, xyz), by_term(system, xyz)
     if name == "sander":
         ours |= {n: clipped(system, xyz, n) for n in ours if n in ("HarmonicAngle", "LinearMixtureAngle")}
     total = sum(ours.values())
-    assert found["total"] == pytest.approx(total, rel=1e-8, abs=program.tolerance)
+    assert actual["total"] == pytest.approx(total, rel=1e-8, abs=program.tolerance)
     place = {bound.term.name: place_of(bound.term, shapes(bound.term)[0]) for bound in system.terms}
-    parts = {key.replace(" ", "-"): u for key, u in found.items()}
+    parts = {key.replace(" ", "-"): u for key, u in actual.items()}
     for columns, places in program.parts:
         theirs = sum(parts.get(column, 0.0) for column in columns.split())
         mine = sum(u for term, u in ours.items() if place[term] in places)
         assert theirs == pytest.approx(mine, rel=1e-8, abs=program.tolerance), columns
     if forces is not None:
-        agree((found["total"] if name != "LAMMPS" else expected[0], forces), expected)
+        agree((actual["total"] if name != "LAMMPS" else expected[0], forces), expected)
 
 
 def clipped(system: MMSystem, xyz: np.ndarray, name: str) -> float:
@@ -270,8 +270,8 @@ def test_two_terms_on_the_same_atoms(name, tmp_path):
     for term in ("HarmonicBond", "HarmonicAngle", "PeriodicProper"):
         system = plus(system, system.bound(term))
     if name == "sander":
-        ours, (found, _) = sum(by_term(system, xyz).values()), PROGRAMS[name].run(system, xyz, tmp_path)
-        assert found["total"] == pytest.approx(ours, abs=1e-3)
+        ours, (actual, _) = sum(by_term(system, xyz).values()), PROGRAMS[name].run(system, xyz, tmp_path)
+        assert actual["total"] == pytest.approx(ours, abs=1e-3)
     else:
         assert_exact(name, system, xyz, tmp_path)
 
@@ -309,8 +309,8 @@ def test_force_groups_split_the_energy_by_term(field):
     }
     groups = {force.getForceGroup(): force.getName() for force in reversed(built.getForces())}
     for group, names in groups.items():
-        found = context.getState(energy=True, groups={group}).getPotentialEnergy()._value / 4.184
-        assert found == pytest.approx(sum(split.pop(name) for name in names.split("+")), rel=1e-9)
+        actual = context.getState(energy=True, groups={group}).getPotentialEnergy()._value / 4.184
+        assert actual == pytest.approx(sum(split.pop(name) for name in names.split("+")), rel=1e-9)
     assert not split
 
 

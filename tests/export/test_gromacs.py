@@ -38,8 +38,8 @@ def test_two_molecules_in_one_topology(program, tmp_path):
     includes = "\n".join(f'#include "{name}.itp"' for name in "abab")
     (tmp_path / "m.top").write_text(f"{head}\n{includes}\n[ system ]\ntwo\n[ molecules ]\n{names[0]} 1\n{names[1]} 1\n")
     (tmp_path / "m.gro").write_text("\n".join(["two", str(len(atoms)), *atoms, "8.0 8.0 8.0", ""]))
-    found = gromacs_point(program, tmp_path, 2.0)["total"]
-    assert math.isclose(found, expected, abs_tol=PROGRAMS[program].tolerance)
+    actual = gromacs_point(program, tmp_path, 2.0)["total"]
+    assert math.isclose(actual, expected, abs_tol=PROGRAMS[program].tolerance)
 
 
 def test_files_name_each_other_and_keep_the_given_coordinates(tmp_path):
@@ -52,8 +52,8 @@ def test_files_name_each_other_and_keep_the_given_coordinates(tmp_path):
     assert path.read_text().count('#include "lig.and.itp"\n') == 2
     assert "; Model: a ; b\n" in (tmp_path / "lig.and.itp").read_text()
     lines = (tmp_path / "lig.and.gro").read_text().splitlines()[2:-1]
-    found = np.array([[float(line[20 + 12 * n : 32 + 12 * n]) for n in range(3)] for line in lines])
-    np.testing.assert_allclose(found * convert(1.0, "nm", "angstrom"), xyz, atol=1e-7)
+    actual = np.array([[float(line[20 + 12 * n : 32 + 12 * n]) for n in range(3)] for line in lines])
+    np.testing.assert_allclose(actual * convert(1.0, "nm", "angstrom"), xyz, atol=1e-7)
     assert [line[10:15].strip().rstrip("0123456789") for line in lines] == [
         app.Element.getByAtomicNumber(int(z)).symbol for z in molecule.numbers
     ]

@@ -128,8 +128,8 @@ def test_several_molecules_of_one_model_in_one_system(form):
     for (_, x1, s1), (_, x2, s2) in itertools.combinations(parts, 2):
         r = distances(x1, x2)
         expected += coulomb(atoms_of(s1), atoms_of(s2), r) + own_form(s1, s2, r)
-    found = evaluate(built, np.concatenate([x for _, x, _ in parts]))[0]
-    assert found == pytest.approx(expected, rel=1e-9)
+    actual = evaluate(built, np.concatenate([x for _, x, _ in parts]))[0]
+    assert actual == pytest.approx(expected, rel=1e-9)
     names = [force.getName() for force in built.getForces()]
     assert len(names) == len(set(names))  # one force of a kind, however many files
 
@@ -138,47 +138,47 @@ def test_several_molecules_of_one_model_in_one_system(form):
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_mixed_systems_by_hand(form, order):
     """Two molecules of the form, one of Lennard-Jones from another model, three waters: a sum over all pairs."""
-    own, other = pair_model(form), pair_model("lj")
+    ours, other = pair_model(form), pair_model("lj")
     parts = [
-        placed(PARACETAMOL, own),
-        placed(GLYCOL, own, (6.0, 2.0, 1.0)),
+        placed(PARACETAMOL, ours),
+        placed(GLYCOL, ours, (6.0, 2.0, 1.0)),
         placed(PYRIDINIUM, other, (1.0, 6.5, -1.0)),
     ]
     field = field_of(*(parts[i][2] for i in order), mixed="lj", amber=True)
     waters = [WATER + np.array(at) for at in ((0.0, 0.0, 5.0), (3.0, 3.0, 5.5), (6.0, 0.0, -4.0))]
     built = field.createSystem(topology_of(*(m for m, _, _ in parts), waters=3), rigidWater=False)
-    found = evaluate(built, np.concatenate([*(x for _, x, _ in parts), *waters]))[0]
+    actual = evaluate(built, np.concatenate([*(x for _, x, _ in parts), *waters]))[0]
 
     bodies = [(atoms_of(s), x, s) for _, x, s in parts] + [(TIP3P, x, None) for x in waters]
     lone = app.ForceField(*AMBER).createSystem(topology_of(waters=1), rigidWater=False)
     expected = sum(reference(s, x)[0] if s else evaluate(lone, x)[0] for _, x, s in bodies)
     for (a, x1, s1), (b, x2, s2) in itertools.combinations(bodies, 2):
         r = distances(x1, x2)
-        both = s1 is not None and s2 is not None and own.terms[0] is s1.terms[0].term is s2.terms[0].term
+        both = s1 is not None and s2 is not None and ours.terms[0] is s1.terms[0].term is s2.terms[0].term
         expected += coulomb(a, b, r) + (own_form(s1, s2, r) if both else lennard_jones(a, b, r))
-    assert found == pytest.approx(expected, rel=1e-9)
+    assert actual == pytest.approx(expected, rel=1e-9)
 
 
 def test_mixed_systems_without_an_answer_are_an_error():
-    own, other = placed(PARACETAMOL, pair_model("dexp")), placed(GLYCOL, pair_model("lj"))
+    ours, other = placed(PARACETAMOL, pair_model("dexp")), placed(GLYCOL, pair_model("lj"))
     message = (
         "DoubleExponential has no rule for pairs with atoms of another force field.*Write the file anew with mixed"
     )
     for field, topology in (
-        (field_of(own[2], amber=True), topology_of(own[0], waters=1)),
-        (field_of(own[2], other[2]), topology_of(own[0], other[0])),
-        (field_of(other[2], own[2]), topology_of(own[0], other[0])),
+        (field_of(ours[2], amber=True), topology_of(ours[0], waters=1)),
+        (field_of(ours[2], other[2]), topology_of(ours[0], other[0])),
+        (field_of(other[2], ours[2]), topology_of(ours[0], other[0])),
     ):
         with pytest.raises(ValueError, match=message):
             field.createSystem(topology)
     facts = [
-        {node.attrib["name"]: node.text for node in ET.fromstring(to_ffxml(own[2], mixed=m)).findall("Info/Fact")}
+        {node.attrib["name"]: node.text for node in ET.fromstring(to_ffxml(ours[2], mixed=m)).findall("Info/Fact")}
         for m in (None, "lj")
     ]
     assert "is an error" in facts[0]["MixedPairs"]
     assert "Lennard-Jones 12-6" in facts[1]["MixedPairs"]
     with pytest.raises(ValueError, match="mixed='amber': expected one of None, 'lj'"):
-        to_ffxml(own[2], mixed="amber")
+        to_ffxml(ours[2], mixed="amber")
 
 
 def test_forms_of_different_models_do_not_mix_silently():
@@ -197,8 +197,8 @@ def test_forms_of_different_models_do_not_mix_silently():
         built = field_of(one[2], two[2], mixed="lj").createSystem(topology)
         a, b, r = atoms_of(one[2]), atoms_of(two[2]), distances(one[1], two[1])
         expected = reference(one[2], one[1])[0] + reference(two[2], two[1])[0] + coulomb(a, b, r)
-        found = evaluate(built, np.concatenate([one[1], two[1]]))[0]
-        assert found == pytest.approx(expected + lennard_jones(a, b, r), rel=1e-9)
+        actual = evaluate(built, np.concatenate([one[1], two[1]]))[0]
+        assert actual == pytest.approx(expected + lennard_jones(a, b, r), rel=1e-9)
 
 
 @pytest.mark.parametrize("field", FIELDS)
@@ -286,8 +286,8 @@ def test_cutoffs_and_boxes(form, water):
             expected += lennard_jones(atoms_of(s), TIP3P, np.where(rw < cutoff, rw, 1e6))
     context = openmm.Context(built, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatform("Reference"))
     context.setPositions(xyz / 10.0)
-    found = context.getState(energy=True, groups={1}).getPotentialEnergy() / unit.kilocalories_per_mole
-    assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    actual = context.getState(energy=True, groups={1}).getPotentialEnergy() / unit.kilocalories_per_mole
+    assert actual == pytest.approx(expected, rel=1e-9, abs=1e-9)
     assert expected != 0.0
 
 

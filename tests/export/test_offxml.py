@@ -38,7 +38,7 @@ def field(*sources: str):
 def split(system: openmm.System, molecule: Molecule, xyz: np.ndarray) -> dict[str, float]:
     """Energy [kcal/mol] by term: forces one by one, torsions by whether they follow bonds, charges by switching off."""
     bonds = {frozenset(bond) for bond in molecule.bonds.tolist()}
-    found = {}
+    actual = {}
     for n, force in enumerate(system.getForces()):
         one = copy.deepcopy(system)
         for other in reversed(range(one.getNumForces())):
@@ -51,8 +51,8 @@ def split(system: openmm.System, molecule: Molecule, xyz: np.ndarray) -> dict[st
                 *atoms, period, phase, k = left.getTorsionParameters(i)
                 if all(frozenset(pair) in bonds for pair in itertools.pairwise(atoms)):
                     left.setTorsionParameters(i, *atoms, period, phase, 0.0 * k)
-            found["improper"] = evaluate(one, xyz)[0]
-            found["proper"] = total - found["improper"]
+            actual["improper"] = evaluate(one, xyz)[0]
+            actual["proper"] = total - actual["improper"]
         elif isinstance(left, openmm.NonbondedForce):
             for i in range(left.getNumParticles()):
                 _, sigma, epsilon = left.getParticleParameters(i)
@@ -60,11 +60,11 @@ def split(system: openmm.System, molecule: Molecule, xyz: np.ndarray) -> dict[st
             for i in range(left.getNumExceptions()):
                 a, b, _, sigma, epsilon = left.getExceptionParameters(i)
                 left.setExceptionParameters(i, a, b, 0.0, sigma, epsilon)
-            found["LennardJones"] = evaluate(one, xyz)[0]
-            found["Coulomb"] = total - found["LennardJones"]
+            actual["LennardJones"] = evaluate(one, xyz)[0]
+            actual["Coulomb"] = total - actual["LennardJones"]
         else:
-            found[type(force).__name__.removesuffix("Force")] = total
-    return found
+            actual[type(force).__name__.removesuffix("Force")] = total
+    return actual
 
 
 @pytest.mark.parametrize("smiles", FEW)
@@ -92,9 +92,9 @@ def test_torsions_that_are_a_fourier_series_after_some_algebra():
         Bound(RyckaertBellemans(), plain.tuples, 0.7 - plain.values),
     ):
         one = MMSystem((plain, bound), system.numbers, system.mol, system.molecules)
-        found, expected = evaluate(interchange(field(to_offxml(one)), openff(molecule)), xyz), reference(one, xyz)
-        assert found[0] == pytest.approx(expected[0], rel=1e-9)
-        np.testing.assert_allclose(found[1], expected[1], atol=1e-8)
+        actual, expected = evaluate(interchange(field(to_offxml(one)), openff(molecule)), xyz), reference(one, xyz)
+        assert actual[0] == pytest.approx(expected[0], rel=1e-9)
+        np.testing.assert_allclose(actual[1], expected[1], atol=1e-8)
 
 
 def resonance(name: str) -> None:
@@ -128,8 +128,8 @@ def test_loaded_after_sage_it_wins_for_its_molecule_and_touches_no_other(smiles)
     molecule = chem.from_smiles(smiles)
     system, xyz = with_equal_phases(molecule), perturbed(molecule)
     both, sage = field(SAGE, to_offxml(system)), field(SAGE)
-    found = evaluate(interchange(both, openff(molecule)), xyz)[0]
-    assert found == pytest.approx(reference(system, xyz)[0], rel=1e-8)  # Sage writes 1/1.2 with ten digits
+    actual = evaluate(interchange(both, openff(molecule)), xyz)[0]
+    assert actual == pytest.approx(reference(system, xyz)[0], rel=1e-8)  # Sage writes 1/1.2 with ten digits
     near = chem.from_smiles("NC(=O)C#CCC") if "#" in smiles else chem.from_smiles("CN(CC)C(=N)NC(=N)N")
     topology = openff(near).to_topology()
     for tag in ("Bonds", "Angles", "ProperTorsions", "ImproperTorsions", "vdW"):

@@ -143,14 +143,14 @@ def test_native_forces_equal_the_expression(term):
     _, xyz, system = with_term(term, ASPIRIN)
     parts = [part for part in bonded_parts(select(system).terms) if native_force(part)]
     for part in parts:
-        found = []
+        actual = []
         for recipe in (native([part]), custom(part)):
             built = openmm.System()
             for _ in range(len(system.numbers)):
                 built.addParticle(1.0)
             assert espalike_extend(built, recipe, [list(range(len(system.numbers)))]).getName() == term.name
-            found.append(evaluate(built, xyz))
-        agree(*found)
+            actual.append(evaluate(built, xyz))
+        agree(*actual)
     harmonic_or_periodic = term.name.startswith(("Harmonic", "LinearMixture", "Urey", "Periodic", "Ryckaert"))
     assert bool(parts) == harmonic_or_periodic
 
@@ -208,11 +208,11 @@ def test_rest_values_are_where_the_energy_is_least(term):
     """What constraints are set to."""
     _, _, system = with_term(term, ASPIRIN)
     values = system.terms[0].values
-    found = minimum(list(bonded_parts(system.terms)))
+    actual = minimum(list(bonded_parts(system.terms)))
     names = [p.name for p in term.params]
     if "r0" in names or "theta0" in names:
         expected = values[:, names.index("r0" if "r0" in names else "theta0")]
     else:  # linear mixtures
         low, high = term.centres
         expected = (values[:, 0] * low + values[:, 1] * high) / values.sum(1)
-    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-6)
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-6)

@@ -77,8 +77,8 @@ def test_several_ligands_beside_a_protein_add_their_own_energies(peptide):
         xyz = geometry(molecule)
         modeller.add(to_topology(molecule), (xyz + np.array([n * FAR, 0.0, 0.0])) * unit.angstrom)
         expected += evaluate(to_openmm(model().parametrize(molecule)), xyz)[0]
-    found = evaluate(made.createSystem(modeller.topology), xyz_of(modeller))[0]
-    assert found == pytest.approx(expected, abs=1e-4)  # what is left of the interactions over 10 µm
+    actual = evaluate(made.createSystem(modeller.topology), xyz_of(modeller))[0]
+    assert actual == pytest.approx(expected, abs=1e-4)  # what is left of the interactions over 10 µm
 
 
 def xyz_of(modeller: app.Modeller) -> np.ndarray:
@@ -134,9 +134,9 @@ def test_molecules_of_any_kind(tmp_path):
         for smiles in ("CCO", "CCN"):
             writer.write(chem.to_rdkit(m := chem.from_smiles(smiles), chem.embed(m)[0]))
     given = ["CO", sdf, Chem.AddHs(Chem.MolFromSmiles("CS")), chem.from_smiles("CF"), "CO"]
-    found = EspalikeTemplateGenerator(given, model()).ligands
-    assert [ligand.molecule.n_atoms for ligand in found] == [6, 9, 10, 6, 5]  # methanol once
-    assert {ligand.source for ligand in found} == {"model"}
+    actual = EspalikeTemplateGenerator(given, model()).ligands
+    assert [ligand.molecule.n_atoms for ligand in actual] == [6, 9, 10, 6, 5]  # methanol once
+    assert {ligand.source for ligand in actual} == {"model"}
     with pytest.raises(TypeError, match="got int"):
         EspalikeTemplateGenerator([3], model())
     with pytest.raises(ValueError, match="hydrogens"):
@@ -171,8 +171,8 @@ def test_charges_given_as_an_argument_are_used_and_said():
     )
     system = field(generator).createSystem(to_topology(molecules[0]))
     (nonbonded,) = (f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
-    found = [nonbonded.getParticleParameters(i)[0]._value for i in range(6)]
-    np.testing.assert_allclose(found, values - 0.0005, atol=1e-12)
+    actual = [nonbonded.getParticleParameters(i)[0]._value for i in range(6)]
+    np.testing.assert_allclose(actual, values - 0.0005, atol=1e-12)
     assert generator.ligands[0].source in generator.ffxml(generator.ligands[0])
     assert EspalikeTemplateGenerator("CO", model(), charges=values - 0.0005).ligands[0].charges is not None
     for wrong, message in (
@@ -249,9 +249,9 @@ def test_a_form_other_than_lennard_jones_beside_amber_needs_an_answer(peptide):
     with pytest.raises(ValueError, match="mixed='lj'"):
         field(unanswered, "amber14-all.xml").createSystem(modeller.topology)
     generator = EspalikeTemplateGenerator(molecule, field_model("dexp"), mixed="lj")
-    found = field(generator, "amber14-all.xml").createSystem(modeller.topology)
+    actual = field(generator, "amber14-all.xml").createSystem(modeller.topology)
     text = to_ffxml(field_model("dexp").parametrize(molecule), mixed="lj")
     expected = app.ForceField("amber14-all.xml", io.StringIO(text)).createSystem(modeller.topology)
-    assert evaluate(found, xyz_of(modeller))[0] == pytest.approx(evaluate(expected, xyz_of(modeller))[0], rel=1e-12)
+    assert evaluate(actual, xyz_of(modeller))[0] == pytest.approx(evaluate(expected, xyz_of(modeller))[0], rel=1e-12)
     with pytest.raises(ValueError, match="mixed"):
         EspalikeTemplateGenerator(molecule, field_model("dexp"), mixed="gaff")

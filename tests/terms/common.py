@@ -1,4 +1,4 @@
-"""What the tests of terms share: every term there is, random parameters as a network would give them, geometries."""
+"""Shared by the tests of terms: all terms, random parameters of the size that a network gives, geometries."""
 
 import importlib
 import inspect
@@ -29,7 +29,7 @@ def usable(cls):
 
 
 CLASSES = sorted((cls for cls in subclasses(Term) if usable(cls)), key=lambda cls: cls.__name__)
-"""Every functional form of the package, found and not listed."""
+"""Every functional form of the package, by search, with no list to edit."""
 
 
 def variants(cls):
@@ -99,13 +99,13 @@ def positions(term, seed=0, k=3):
 
 
 def plain_energy(bound, x):
-    """Energy of each tuple, shape `(T, K)`, from positions `(N, K, 3)` by nothing but the term's own functions."""
+    """Energy of each tuple, shape `(T, K)`, from positions `(N, K, 3)` by the term's functions alone."""
     term, idx = bound.term, bound.tuples.idx
     q = tuple(c(tuple(x[idx[:, a]] for a in c.atoms))[0] for c in term.coordinates)
     rows = bound.values
     if isinstance(term, PairTerm):
-        own = rows[:, : len(type(term).params)]
-        p = term.combine(own[idx[:, 0]].unbind(-1), own[idx[:, 1]].unbind(-1))
+        combined = rows[:, : len(type(term).params)]
+        p = term.combine(combined[idx[:, 0]].unbind(-1), combined[idx[:, 1]].unbind(-1))
         learned = len(term.params) > len(type(term).params)
         scale14 = rows[0, -1] if learned else torch.tensor(term.scale14, dtype=F64)
         scale = torch.where(bound.tuples.is14, scale14, 1.0).unsqueeze(-1)

@@ -48,9 +48,9 @@ class TestEveryTerm:
         x = xyz.transpose(0, 1).clone().requires_grad_()
         u = plain_energy(system.terms[0], x)
         (gradient,) = torch.autograd.grad(u.sum(), x)
-        found = energy(system, xyz)
-        torch.testing.assert_close(found.energy[:, 0], u.sum(0), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(found.forces, -gradient.transpose(0, 1), rtol=1e-10, atol=1e-10)
+        actual = energy(system, xyz)
+        torch.testing.assert_close(actual.energy[:, 0], u.sum(0), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(actual.forces, -gradient.transpose(0, 1), rtol=1e-10, atol=1e-10)
 
     def test_gradcheck_in_coordinates_and_parameters(self, term):
         p = values(term, 3, 3)
@@ -75,10 +75,10 @@ class TestEveryTerm:
         for u, slopes in (term.slopes(q, p), Term.slopes(term, q, p)):
             loss = (torch.sin(u) + sum(torch.cos(i + s) for i, s in enumerate(slopes))).sum()
             outcomes.append([u, *slopes, *torch.autograd.grad(loss, p)])
-        for found, expected in zip(*outcomes, strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10 * float(expected.detach().abs().max()))
+        for actual, expected in zip(*outcomes, strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10 * float(expected.detach().abs().max()))
         with torch.no_grad():
-            assert not any(found.requires_grad for found in (term.slopes(q, p)[0], *term.slopes(q, p)[1]))
+            assert not any(actual.requires_grad for actual in (term.slopes(q, p)[0], *term.slopes(q, p)[1]))
 
     def test_a_loss_on_forces_has_exact_parameter_gradients(self, term):
         system, xyz = system_of(term), positions(term, 4)
@@ -112,9 +112,9 @@ class TestEveryTerm:
                 rewritten = Tuples(tuples.idx[:, list(op.atoms)], tuples.mol)
                 written.append(Bound(term, rewritten, bound.values[:, columns] * signs))
         for other in written:
-            found = energy(MMSystem((other,), system.numbers, system.mol), xyz)
-            torch.testing.assert_close(found.energy, reference.energy, rtol=1e-11, atol=1e-11)
-            torch.testing.assert_close(found.forces, reference.forces, rtol=1e-9, atol=1e-9)
+            actual = energy(MMSystem((other,), system.numbers, system.mol), xyz)
+            torch.testing.assert_close(actual.energy, reference.energy, rtol=1e-11, atol=1e-11)
+            torch.testing.assert_close(actual.forces, reference.forces, rtol=1e-9, atol=1e-9)
 
     def test_invariant_under_renumbering_of_atoms(self, term):
         system, xyz = system_of(term), positions(term, 8)
@@ -127,10 +127,10 @@ class TestEveryTerm:
             rows = torch.empty_like(bound.values)
             rows[new] = bound.values
         tuples = Tuples(new[bound.tuples.idx], bound.tuples.mol, bound.tuples.is14)
-        found = energy(MMSystem((Bound(term, tuples, rows),), system.numbers, system.mol), moved)
+        actual = energy(MMSystem((Bound(term, tuples, rows),), system.numbers, system.mol), moved)
         reference = energy(system, xyz)
-        torch.testing.assert_close(found.energy, reference.energy, rtol=1e-11, atol=1e-11)
-        torch.testing.assert_close(found.forces[:, new], reference.forces, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(actual.energy, reference.energy, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(actual.forces[:, new], reference.forces, rtol=1e-9, atol=1e-9)
 
     @pytest.mark.parametrize("shape", ["collinear", "folded", "planar", "coincident"])
     def test_finite_at_singular_geometry(self, term, shape):
@@ -156,10 +156,10 @@ class TestEveryTerm:
         rows = values(term, 4, 9)
         for c, p in enumerate(term.params):
             assert factor(p.unit) == 1.0  # internal units: what is stored is what is computed with
-            there = convert(rows[:, c], p.unit, in_other_units(p.unit))
+            converted = convert(rows[:, c], p.unit, in_other_units(p.unit))
             if in_other_units(p.unit) != p.unit:
-                assert not torch.allclose(there, rows[:, c])
-            back = convert(there, in_other_units(p.unit), p.unit)
+                assert not torch.allclose(converted, rows[:, c])
+            back = convert(converted, in_other_units(p.unit), p.unit)
             torch.testing.assert_close(back, rows[:, c], rtol=1e-14, atol=0)
 
     def test_units_fit_the_energy(self, term, monkeypatch):
@@ -280,5 +280,5 @@ def test_powers_that_a_polynomial_lacks_cost_nothing_and_change_nothing():
         assert "None" not in lacking.expression
         assert lacking.columns().keys() == {"q0", *(f"c{n}" for n, x in enumerate(given, 2) if x is not None)}
         torch.testing.assert_close(lacking.energy(q), whole.energy(q), rtol=1e-14, atol=0)
-        for found, expected in zip(lacking.slopes(q), whole.slopes(q), strict=True):
-            torch.testing.assert_close(found, expected, rtol=1e-14, atol=0)
+        for actual, expected in zip(lacking.slopes(q), whole.slopes(q), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-14, atol=0)

@@ -222,10 +222,10 @@ def scaled(bound, by):
 @pytest.mark.parametrize("term", COUPLINGS, ids=repr)
 def test_couplings_are_bounded(term):
     """Whatever the network says; and an untrained force field has none."""
-    own = [p for p in term.params if not p.borrows]
-    for p in own:
-        found = find(p.link)(torch.tensor([-1e6, 0.0, 1e6], dtype=F64), torch.zeros(3, dtype=F64), p.std)
-        torch.testing.assert_close(found, bound_of(p) * torch.tensor([-1.0, 0.0, 1.0], dtype=F64), atol=1e-9, rtol=0)
+    learned = [p for p in term.params if not p.borrows]
+    for p in learned:
+        actual = find(p.link)(torch.tensor([-1e6, 0.0, 1e6], dtype=F64), torch.zeros(3, dtype=F64), p.std)
+        torch.testing.assert_close(actual, bound_of(p) * torch.tensor([-1.0, 0.0, 1.0], dtype=F64), atol=1e-9, rtol=0)
         assert p.std <= 0.5 * bound_of(p)
 
 

@@ -20,9 +20,9 @@ ANGSTROM = convert(1.0, "nm", "angstrom")
 
 
 def in_kj(expression: str, *definitions: str) -> str:
-    """An expression in kcal/mol, in kJ/mol, with definitions after its own."""
-    value, *own = expression.split(";")
-    return ";".join([f"{KJ_PER_KCAL}*({value})", *own, *definitions])
+    """An expression in kcal/mol, in kJ/mol, with further definitions at the end."""
+    value, *others = expression.split(";")
+    return ";".join([f"{KJ_PER_KCAL}*({value})", *others, *definitions])
 
 
 def primitives(bound):
@@ -34,7 +34,7 @@ def tensors(primitive):
 
 
 def bonded(term, primitive):
-    """A `CustomCompoundBondForce` whose coordinates are OpenMM's own."""
+    """A `CustomCompoundBondForce` whose coordinates are OpenMM's functions."""
     definitions = []
     for name, index in zip(primitive.names, primitive.indices, strict=True):
         coordinate = term.coordinates[index]
@@ -119,10 +119,10 @@ class Engine:
 class TestAgainstOpenMM:
     def test_energy_and_forces(self, term):
         system, xyz = system_of(term, 11), positions(term, 11)
-        found, (energies, forces) = energy(system, xyz), Engine(system.terms[0])(xyz)
+        actual, (energies, forces) = energy(system, xyz), Engine(system.terms[0])(xyz)
         assert np.abs(energies).min() > 1e-4
-        np.testing.assert_allclose(found.energy[:, 0], energies, rtol=1e-9, atol=1e-9)
-        np.testing.assert_allclose(found.forces, forces, rtol=1e-7, atol=1e-8 * np.abs(forces).max())
+        np.testing.assert_allclose(actual.energy[:, 0], energies, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(actual.forces, forces, rtol=1e-7, atol=1e-8 * np.abs(forces).max())
 
     def test_slope_of_the_energy_in_each_parameter(self, term):
         """Autograd in torch, central differences in OpenMM."""
@@ -144,15 +144,15 @@ class TestAgainstOpenMM:
         scale = float(gradient.abs().max())
         for c, p in enumerate(term.params):
             if p.name == "scale14":  # one number for all atoms: its slope is the sum over the column
-                found, expected = gradient[:, c].sum(), slope(c, slice(None))
+                actual, expected = gradient[:, c].sum(), slope(c, slice(None))
             else:
-                found, expected = gradient[:, c], [slope(c, row) for row in range(len(start))]
-            assert found.abs().max() > 0  # every column enters the energy
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-8 * scale)
+                actual, expected = gradient[:, c], [slope(c, row) for row in range(len(start))]
+            assert actual.abs().max() > 0  # every column enters the energy
+            np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-8 * scale)
 
 
 def test_coulomb_constant_of_the_engine():
-    """Two unit charges at 1 Å in OpenMM's own force give our constant."""
+    """Two unit charges at 1 Å in OpenMM's force give our constant."""
     system, force = openmm.System(), openmm.NonbondedForce()
     for _ in range(2):
         system.addParticle(1.0)
@@ -160,5 +160,5 @@ def test_coulomb_constant_of_the_engine():
     system.addForce(force)
     context = openmm.Context(system, openmm.VerletIntegrator(1.0), openmm.Platform.getPlatform("Reference"))
     context.setPositions([[0, 0, 0], [0.1, 0, 0]])
-    found = convert(context.getState(energy=True).getPotentialEnergy()._value, "kJ/mol", "kcal/mol")
-    assert found == pytest.approx(COULOMB, rel=1e-9)
+    actual = convert(context.getState(energy=True).getPotentialEnergy()._value, "kJ/mol", "kcal/mol")
+    assert actual == pytest.approx(COULOMB, rel=1e-9)
