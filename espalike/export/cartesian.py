@@ -32,7 +32,7 @@ class Cartesian:
         return [f"{name}={text}" for name, text in reversed(self._definitions.items())]
 
     def express(self, expression: str, q: str, coordinate: Coordinate) -> str:
-        """The expression with a coordinate's name replaced by the name it is defined under here [Å, rad]."""
+        """The expression with a coordinate's name replaced by the name of its definition [Å, rad]."""
         if not re.search(rf"\b{q}\b", expression):
             return expression
         atoms = "".join(str(a + 1) for a in coordinate.atoms)

@@ -143,13 +143,13 @@ def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
     for number in dict.fromkeys(part.number for part in single.parts):
         mine = [part for part in single.parts if part.number == number]
         for place in (Place.BOND, Place.ANGLE):
-            here = [part for part in mine if part.place == place]
-            if here and place not in tagged:
+            acting = [part for part in mine if part.place == place]
+            if acting and place not in tagged:
                 tagged.add(place)
-                _check(here[0], single.molecule)
-                if len(here) == 1 and isinstance(here[0].primitive, Harmonic):
-                    mine.remove(here[0])
-                _harmonic(root, here, types)
+                _check(acting[0], single.molecule)
+                if len(acting) == 1 and isinstance(acting[0].primitive, Harmonic):
+                    mine.remove(acting[0])
+                _harmonic(root, acting, types)
         for part in mine:
             if isinstance(part.primitive, Fourier) and part.place in (Place.PROPER, Place.IMPROPER):
                 _check(part, single.molecule)

@@ -2,7 +2,7 @@
 
 Format: https://openforcefield.github.io/standards/standards/smirnoff/. The file matches no other molecule, and may be
 loaded after another force field, e.g. `ForceField("openff-2.2.1.offxml", "ligand.offxml")`: it takes precedence for its
-molecule, since it lists every bond, angle, torsion and trigonal centre, with k = 0 where there is no term.
+molecule, since it lists every bond, angle, torsion and trigonal centre, with k = 0 without a term.
 
 SMIRNOFF distinguishes atoms by the graph alone. Atoms that the graph cannot distinguish get one parameter, which is
 what a graph network gives them. Given charges may differ between them; then the format cannot express them.
@@ -51,7 +51,7 @@ _ELECTROSTATICS = {
     "nonperiodic_potential": "Coulomb",
     "exception_potential": "Coulomb",
 }
-"""Versions and attributes are those of OpenFF's own files: the toolkit merges sections only if they agree."""
+"""Versions and attributes are those of OpenFF's files: the toolkit merges sections only if they agree."""
 
 _Atoms = tuple[int, ...]
 
@@ -164,7 +164,7 @@ def _rows(
 def _harmonic(section: ET.Element, single: Single, patterns: WholeMolecule, place: Place, tuples) -> None:
     """Bonds or angles ½ k (q − q₀)²."""
     kind = Kind.BOND if place == Place.BOND else Kind.ANGLE
-    values = {_key(kind, atoms): np.array([0.0, 1.0]) for atoms in tuples}  # k = 0 where there is no term
+    values = {_key(kind, atoms): np.array([0.0, 1.0]) for atoms in tuples}  # k = 0 without a term
     seen = set()
     for part in single.parts:
         if part.place == place and isinstance(part.primitive, Harmonic):
@@ -196,7 +196,7 @@ def _degrees(angle: float) -> str:
 def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, place: Place, tuples) -> None:
     """Fourier series; rows on the same atoms are added up, since SMIRNOFF uses the last match only.
 
-    The toolkit requires a row for each proper torsion, also about linear centres, where there is no term.
+    The toolkit requires a row for each proper torsion, also about linear centres, which have no term.
     """
     kind = Kind.PROPER if place == Place.PROPER else Kind.IMPROPER
     rows: dict[_Atoms, Series] = {_key(kind, atoms): [] for atoms in tuples}

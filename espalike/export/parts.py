@@ -59,7 +59,7 @@ def select(system: MMSystem, index: int | None = None) -> MMSystem:
         raise ExportError(f"the system holds {len(graphs)} molecules; say which one with index= ({names}, …)")
     index = 0 if index is None else index
     if not 0 <= index < len(graphs):
-        raise ExportError(f"there is no molecule {index}; the system holds {len(graphs)}, counted from 0")
+        raise ExportError(f"no molecule {index}: the system holds {len(graphs)} molecules, counted from 0")
     molecule = graphs[index]
     atoms = torch.nonzero(system.mol == index)[:, 0]
     terms = []
@@ -273,7 +273,7 @@ class Nonbonded:
 
     @property
     def rule(self) -> str | None:
-        """Name of the combining rule, None for one of the term's own."""
+        """Name of the combining rule, None for another rule."""
         return "lorentz-berthelot" if self.van_der_waals is None else rule_of(self.van_der_waals.term)
 
     @property

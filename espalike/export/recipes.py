@@ -48,7 +48,7 @@ NATIVE: dict[tuple[type, type[Primitive]], tuple[str, Callable[[Part, Any], list
     (Angle, Harmonic): ("HarmonicAngleForce", lambda part, p: _plain_rows(part, p.q0, p.k * ENERGY)),
     (Dihedral, Fourier): ("PeriodicTorsionForce", lambda part, p: _torsion_rows(part)),
 }
-"""OpenMM's own forces: class, and rows of atoms and values; by the type of coordinate and the primitive."""
+"""OpenMM's native forces: class, and rows of atoms and values; by the type of coordinate and the primitive."""
 _ONE_COORDINATE = {
     Distance: ("CustomBondForce", "r", f"/{LENGTH!r}"),
     Angle: ("CustomAngleForce", "theta", ""),
@@ -78,7 +78,7 @@ def cells(native: str, custom: str) -> dict[tuple[Place, type[Primitive]], Cell]
 
 
 def native_force(part: Part) -> str | None:
-    """OpenMM's own force for a part, or None."""
+    """OpenMM's native force for a part, or None."""
     if len({type(c) for c in part.coordinates}) != 1:
         return None
     force, _ = NATIVE.get((type(part.coordinates[0]), type(part.primitive)), (None, None))

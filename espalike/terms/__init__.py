@@ -1,1 +1,1 @@
-"""Functional forms: one file a family."""
+"""Functional forms: one file per family."""

@@ -60,12 +60,12 @@ def bond_angle(numbers: Tensor, degrees: Tensor) -> Tensor:
 
 
 def lj_sigma(numbers: Tensor, degrees: Tensor) -> Tensor:
-    """Lennard-Jones sigma [Å] by element; monatomic ions have their own."""
+    """Lennard-Jones sigma [Å] by element; monatomic ions have other values."""
     return _lj_table(0).to(numbers.device)[(degrees[:, 0] > 0).long(), numbers[:, 0]]
 
 
 def lj_epsilon(numbers: Tensor, degrees: Tensor) -> Tensor:
-    """Lennard-Jones epsilon [kcal/mol] by element; monatomic ions have their own."""
+    """Lennard-Jones epsilon [kcal/mol] by element; monatomic ions have other values."""
     return _lj_table(1).to(numbers.device)[(degrees[:, 0] > 0).long(), numbers[:, 0]]
 
 

@@ -178,7 +178,7 @@ def _column(param: Param, rows: int, near: dict, molecule: Molecule, rng: np.ran
         charge = rng.normal(0.0, 0.3, rows)
         return charge - charge.mean() + molecule.net_charge / rows
     if param.name in near:
-        return near[param.name] + rng.normal(0.0, 0.05, rows)
+        return np.minimum(near[param.name] + rng.normal(0.0, 0.05, rows), math.pi)  # no angle is larger
     if param.link == "free":
         return rng.normal(0.0, 1.0, rows)
     mean, spread = POSITIVE.get(param.name, (0.1, 0.5))

@@ -209,7 +209,7 @@ def test_one_molecule_out_of_several():
     several = model().parametrize([case(ASPIRIN)[0], first, case("[Na+]")[0]])
     with pytest.raises(ExportError, match="holds 3 molecules; say which one"):
         export.to_openmm(several)
-    with pytest.raises(ExportError, match="no molecule 3"):
+    with pytest.raises(ExportError, match="no molecule 3: the system holds 3 molecules"):
         export.to_openmm(several, 3)
     alone = model().parametrize(first)
     expected = energy(alone, torch.from_numpy(xyz)[None]).energy.item()
