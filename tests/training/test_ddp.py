@@ -12,32 +12,16 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
-from espalike.batch import featurized
-from espalike.chem import embed, from_smiles
+from espalike.chem import from_smiles
 from espalike.data.collate import collate
-from espalike.data.dataset import Item
 from espalike.model import from_config, load
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
 from espalike.training.processes import Means, n_processes, shared_mean, summed
-from tests.training.common import CONFIG
+from tests.training.common import CONFIG, item
 
 SOURCES = ("a", "b")
 COUPLED = {**CONFIG, "terms": [*CONFIG["terms"], {"_target_": "espalike.terms.cross.BondBond"}], "levels": ["A", "B"]}
-
-
-def item(smiles, n, seed, **labels):
-    molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
-    xyz = embed(molecule, n, seed=seed) + 0.05 * rng.standard_normal((n, molecule.n_atoms, 3))
-    fields = {
-        "energy": 3.0 * rng.standard_normal(n),
-        "forces": 20.0 * rng.standard_normal(xyz.shape),
-        "ref_charge": None,
-        "ref_lj": None,
-        "level": 0,
-        "source": 0,
-    }
-    return Item(graph=featurized(molecule), xyz=xyz, **{**fields, **labels})
 
 
 def items():

@@ -11,8 +11,7 @@ from espalike.model import from_config
 from espalike.training.diagnosis import _frames, _picks, entry_errors, heads
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
-from tests.training.common import CONFIG
-from tests.training.test_faults import item
+from tests.training.common import CONFIG, item
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +21,7 @@ def module():
 
 
 def test_errors_of_entries_are_the_evaluators(module):
-    items = [item(0, "CCO", 4), item(1, "CCS", 2), item(2, "c1ccncc1", 3)]
+    items = [item("CCO", 4, 0, entry=10), item("CCS", 2, 1, entry=11), item("c1ccncc1", 3, 2, entry=12)]
     items[1].energy[:] = np.nan
     items[2].forces[:, 0] = np.nan
     batch = collate(items, dtype=torch.float64)
@@ -39,7 +38,7 @@ def test_errors_of_entries_are_the_evaluators(module):
 
 
 def test_frames_are_real_conformers_of_each_molecule():
-    items = [item(0, "CCO", 5), item(1, "O", 1)]
+    items = [item("CCO", 5, 0), item("O", 1, 1)]
     frames = _frames(collate(items, dtype=torch.float64)).numpy()
     np.testing.assert_array_equal(frames[:, :9], items[0].xyz[[0, 2]])
     np.testing.assert_array_equal(frames[:, 9:], items[1].xyz[[0, 0]])

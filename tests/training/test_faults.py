@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.batch import featurized
-from espalike.chem import embed, from_smiles
 from espalike.data.collate import collate
-from espalike.data.dataset import Item
 from espalike.model import from_config
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import Term
@@ -15,24 +12,16 @@ from espalike.terms.bond import HarmonicBond
 from espalike.training.faults import find_fault
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
-from tests.training.common import CONFIG
+from tests.training.common import CONFIG, item
 
 SMILES = ["CCO", "CCS", "c1ccncc1"]
 LONG = 1.7
 """Bonds longer than this [Å] are between carbon and sulphur only."""
 
 
-def item(number, smiles, n=3):
-    molecule, rng = from_smiles(smiles), np.random.default_rng(number)
-    xyz = embed(molecule, n, seed=1) + 0.01 * rng.standard_normal((n, molecule.n_atoms, 3))
-    labels = {"energy": rng.standard_normal(n), "forces": rng.standard_normal(xyz.shape)}
-    none = {"ref_charge": None, "ref_lj": None, "level": 0, "source": 0}
-    return Item(graph=featurized(molecule), xyz=xyz, entry=10 + number, **labels, **none)
-
-
 @pytest.fixture
 def items():
-    return [item(number, smiles) for number, smiles in enumerate(SMILES)]
+    return [item(smiles, seed=number) for number, smiles in enumerate(SMILES)]
 
 
 @pytest.fixture

@@ -4,28 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.batch import featurized
 from espalike.chem import embed, from_smiles
 from espalike.chem.conformers import EspGrid
 from espalike.data.collate import collate
-from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.system import MMSystem
 from espalike.training import losses
 from espalike.training.objective import Objective, Scales
 from espalike.units import BOLTZMANN, KJ_PER_KCAL
+from tests.training import common
 from tests.training.common import CONFIG
 
 F64 = torch.float64
 
 
 def item(smiles, n, seed, **labels):
-    """An entry with made-up energies on embedded geometries."""
-    molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
-    xyz = embed(molecule, n, seed=seed) + 0.05 * rng.standard_normal((n, molecule.n_atoms, 3))
-    fields = {"energy": 2.0 * rng.random(n), "forces": None, "ref_charge": None, "ref_lj": None, "level": 0}
-    return Item(graph=featurized(molecule), source=0, **{"xyz": xyz, **fields, **labels})
+    """An entry with energies within 2 kcal/mol and without forces."""
+    energies = 2.0 * np.random.default_rng(seed).random(n)
+    return common.item(smiles, n, seed, **{"energy": energies, "forces": None, **labels})
 
 
 def potential(xyz, counts, seed):

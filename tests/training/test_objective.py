@@ -4,31 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.batch import featurized
-from espalike.chem import embed, from_smiles
 from espalike.data.collate import collate
-from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.training.objective import Objective, Scales, centred
-from tests.training.common import CONFIG
+from tests.training.common import CONFIG, item
 
 F64 = torch.float64
-
-
-def item(smiles, n, seed, **labels):
-    """An entry with made-up labels on real geometries."""
-    molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
-    xyz = embed(molecule, n, seed=seed) + 0.05 * rng.standard_normal((n, molecule.n_atoms, 3))
-    fields = {
-        "energy": rng.standard_normal(n) - 1e5,
-        "forces": rng.standard_normal(xyz.shape),
-        "ref_charge": None,
-        "ref_lj": None,
-        "level": 0,
-        "source": 0,
-    }
-    return Item(graph=featurized(molecule), xyz=xyz, **{**fields, **labels})
 
 
 @pytest.fixture(scope="module")

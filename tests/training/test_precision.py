@@ -6,30 +6,23 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from espalike.batch import featurized
-from espalike.chem import embed, from_smiles
 from espalike.data.collate import collate
-from espalike.data.dataset import Item
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.training.diagnosis import Diagnosis, NotFinite, StopOnFault
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
-from tests.training.common import CONFIG
+from tests.training.common import CONFIG, item
 
-
-def item(smiles):
-    molecule, rng = from_smiles(smiles), np.random.default_rng(0)
-    xyz = embed(molecule, 3, seed=0) + 0.03 * rng.standard_normal((3, molecule.n_atoms, 3))
-    charge = rng.standard_normal(molecule.n_atoms)
-    return Item(featurized(molecule), xyz, rng.standard_normal(3), rng.standard_normal(xyz.shape), charge, None, 0, 0)
+SIZES = {"CCO": 9, "CC(=O)N": 9, "c1ccncc1": 11}
+"""Molecules and their numbers of atoms."""
 
 
 def stepped(conv, dtype, mixed):
     """System, prediction and gradients of a training step."""
     torch.manual_seed(0)
     module = TrainingModule(from_config({**CONFIG, "conv": conv}).to(dtype), Objective(), torch.optim.Adam, ["a"])
-    batch = collate([item(s) for s in ("CCO", "CC(=O)N", "c1ccncc1")], dtype=dtype)
+    batch = collate([item(s, ref_charge=np.linspace(-0.1, 0.1, n)) for s, n in SIZES.items()], dtype=dtype)
     with torch.autocast("cpu", torch.bfloat16, enabled=mixed):  # what Lightning does for precision=bf16-mixed
         _, total, system, prediction = module._step(batch, training=True)
     total.backward()
