@@ -67,13 +67,13 @@ def test_bespoke_fits_the_scan_and_leaves_nonbonded_parameters_alone(scans, gene
     out = tmp_path / "run"
     settings = ["experiment=bespoke", f"start={general}", f"data.stores=[{scans}]", f"out={out}"]
     assert train(*settings, "trainer.max_epochs=60", "optimizer.lr=1e-2") == 0
-    told = capfd.readouterr().out
-    assert f"from {general}" in told
-    assert "folded" not in told  # profiles are weighted by whole reference energies
+    printed = capfd.readouterr().out
+    assert f"from {general}" in printed
+    assert "folded" not in printed  # profiles are weighted by whole reference energies
     before, after = load(general), load(out / "model.espalike")
     assert profile_error(after, scans) < 0.5 * profile_error(before, scans)
-    own, other = after.parametrize(MOLECULE), before.parametrize(MOLECULE)
-    same = {a.term.name for a, b in zip(own.terms, other.terms, strict=True) if torch.equal(a.values, b.values)}
+    ours, other = after.parametrize(MOLECULE), before.parametrize(MOLECULE)
+    same = {a.term.name for a, b in zip(ours.terms, other.terms, strict=True) if torch.equal(a.values, b.values)}
     assert same - {"PeriodicImproper"} == {"LennardJones", "Coulomb"}  # it has no impropers
     header = describe(out / "model.espalike")
     assert header["notes"]["start"]["model"] == str(general)
@@ -88,10 +88,10 @@ def test_the_pull_holds_parameters_back(scans, general, tmp_path):
         out = tmp_path / f"{pull}"
         settings = ["experiment=bespoke", f"start={general}", f"data.stores=[{scans}]", f"out={out}"]
         assert train(*settings, "trainer.max_epochs=10", "optimizer.lr=1e-2", f"objective.pull={pull}") == 0
-        own, other = (
+        ours, other = (
             load(path).parametrize(MOLECULE).bound("HarmonicAngle") for path in (out / "model.espalike", general)
         )
-        return float((own.values - other.values).abs().mean())
+        return float((ours.values - other.values).abs().mean())
 
     assert distance(1e3) < 0.2 * distance(0.0)
 
@@ -113,14 +113,14 @@ def test_fine_tuning_begins_where_the_model_stands(store, general, tmp_path):
     out = tmp_path / "run"
     settings = [f"start={general}", f"data.stores=[{store}]", f"out={out}", "data.level=MMFF94"]
     assert train("experiment=finetune", *settings, "trainer.max_epochs=1", "optimizer.lr=1e-9") == 0
-    own, other = (load(path).state_dict() for path in (out / "model.espalike", general))
-    assert set(own) == set(other)
-    for name in own:
-        torch.testing.assert_close(own[name], other[name], rtol=0, atol=1e-7)
+    ours, other = (load(path).state_dict() for path in (out / "model.espalike", general))
+    assert set(ours) == set(other)
+    for name in ours:
+        torch.testing.assert_close(ours[name], other[name], rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "message"),
     [
         ("forcefield=morse", "it has no MorseBond; it has HarmonicBond."),
         ("conv=gin", "it has SAGE, not GIN."),
@@ -128,10 +128,10 @@ def test_fine_tuning_begins_where_the_model_stands(store, general, tmp_path):
         ("model.width=64", "its model.width is 16, not 64."),
     ],
 )
-def test_a_choice_is_not_replaced_in_silence(store, general, tmp_path, capfd, choice, said):
+def test_a_chosen_setting_is_not_silently_replaced(store, general, tmp_path, capfd, choice, message):
     settings = [f"start={general}", f"data.stores=[{store}]", f"out={tmp_path}", "data.level=MMFF94"]
     assert train("experiment=finetune", *settings, choice) == 2
-    assert f"differ from these settings: {said} Leave these settings out" in capfd.readouterr().err
+    assert f"differ from these settings: {message} Leave these settings out" in capfd.readouterr().err
 
 
 def test_a_pull_needs_a_model(store, tmp_path, capfd):
@@ -153,8 +153,8 @@ def test_an_ensemble_is_trained_in_one_command(ensemble, store):
     model = load(ensemble / "model.espalike")
     members = [load(ensemble / f"member-{number}" / "model.espalike") for number in (1, 2)]
     molecule = from_smiles("CCN")
-    own, *theirs = (m.parametrize(molecule).bound("HarmonicBond").values for m in (model, *members))
-    torch.testing.assert_close(own, (theirs[0] + theirs[1]) / 2)
+    ours, *theirs = (m.parametrize(molecule).bound("HarmonicBond").values for m in (model, *members))
+    torch.testing.assert_close(ours, (theirs[0] + theirs[1]) / 2)
     assert not torch.equal(*theirs)
     figures = model.provenance.figures
     spread = (theirs[0] - theirs[1]).abs()[:, 0] / 2**0.5
@@ -175,8 +175,8 @@ def test_validation_figures_are_those_of_the_mean(ensemble, store):
         torch.from_numpy(np.array(held.conformers.xyz, np.float64)),
     )
     expected = float(np.sqrt(np.mean((predicted.forces.numpy() - held.conformers.forces) ** 2)))
-    found = load(ensemble / "model.espalike").provenance.figures["validation"]["val/made/forces_rmse"]
-    assert found == pytest.approx(expected, rel=1e-3)
+    result = load(ensemble / "model.espalike").provenance.figures["validation"]["val/made/forces_rmse"]
+    assert result == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
@@ -189,7 +189,7 @@ def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
     settings = [f"data.stores=[{store}]", f"out={ensemble}", *SMALL, "ensemble=2", "trainer.max_epochs=2"]
     assert train(*settings, "resume=true") == 0
     assert (ensemble / "member-1" / "model.espalike").read_bytes() == kept
-    own, other = load(ensemble / "member-2" / "model.espalike"), before
+    ours, other = load(ensemble / "member-2" / "model.espalike"), before
     path = ensemble / "before.espalike"
     path.write_bytes(other)
-    assert all(torch.equal(v, load(path).state_dict()[name]) for name, v in own.state_dict().items())
+    assert all(torch.equal(v, load(path).state_dict()[name]) for name, v in ours.state_dict().items())

@@ -94,7 +94,7 @@ def test_runs_in_other_processes(job, tmp_path, launcher, capfd):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_optuna_looks_where_it_was_good(job, tmp_path):
+def test_optuna_samples_near_good_values(job, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs the extra sweep")
     sweep = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=25", "hydra.sweeper.sampler.seed=0"]
     assert job(*sweep, "x=interval(-20,20)") == 0

@@ -92,7 +92,7 @@ def test_resume_goes_on_and_keeps_the_history(store, tmp_path):
     assert [row["epoch"] for row in rows_with(tmp_path, "val/loss")] == ["0", "1", "2", "3"]
 
 
-def test_a_run_that_is_told_to_stop_does_not_pass_for_finished(store, tmp_path, monkeypatch, capfd):
+def test_a_stopped_run_exits_with_an_error(store, tmp_path, monkeypatch, capfd):
     import pytorch_lightning as pl
 
     def stopped(*args, **kwargs):
@@ -167,7 +167,7 @@ def test_another_level_has_its_own_shift_and_none_at_inference(store, tmp_path):
         (["trainer.gradient_clip_val=-1"], "error: trainer.gradient_clip_val=-1: expected a number, 0 or more"),
     ],
 )
-def test_what_does_not_fit_is_said(store, tmp_path, capfd, overrides, message):
+def test_bad_settings_are_refused_by_name(store, tmp_path, capfd, overrides, message):
     assert train(store, tmp_path, *overrides) == 2
     assert message in capfd.readouterr().err
 
@@ -176,10 +176,10 @@ def test_a_finished_run_is_replaced_only_when_asked_to(store, tmp_path, capfd):
     assert train(store, tmp_path) == 0
     before = (tmp_path / "model.espalike").read_bytes()
     assert train(store, tmp_path, "seed=1") == 2
-    told = capfd.readouterr().err
-    assert f"{tmp_path} holds a finished run" in told
-    assert "resume=true" in told
-    assert "overwrite=true" in told
+    printed = capfd.readouterr().err
+    assert f"{tmp_path} holds a finished run" in printed
+    assert "resume=true" in printed
+    assert "overwrite=true" in printed
     assert (tmp_path / "model.espalike").read_bytes() == before
     assert train(store, tmp_path, "seed=1", "overwrite=true", "diagnosis=false", "trainer.max_epochs=1") == 0
     assert (tmp_path / "model.espalike").read_bytes() != before
@@ -207,7 +207,7 @@ def test_an_interrupted_run_may_be_started_anew(store, tmp_path, monkeypatch):
     assert train(store, tmp_path) == 2
 
 
-def test_the_model_of_an_older_run_does_not_pass_for_this_ones(store, tmp_path, capfd):
+def test_a_model_of_an_earlier_run_is_not_taken_for_the_result(store, tmp_path, capfd):
     (tmp_path / "model.espalike").write_text("of an older run")
     assert train(store, tmp_path, "trainer.max_epochs=0", "overwrite=true") == 2
     assert "no model was written" in capfd.readouterr().err
@@ -215,12 +215,12 @@ def test_the_model_of_an_older_run_does_not_pass_for_this_ones(store, tmp_path, 
 
 def test_the_end_says_which_epoch_was_best_and_its_errors(store, tmp_path, capfd):
     assert train(store, tmp_path, "optimizer.lr=0", "trainer.max_epochs=9", "patience=2") == 0
-    told = capfd.readouterr().out
-    assert "stopped early after epoch 2: no lower validation loss in patience=2 validations" in told
+    printed = capfd.readouterr().out
+    assert "stopped early after epoch 2: no lower validation loss in patience=2 validations" in printed
     row = rows_with(tmp_path, "val/loss")[0]
     energy, forces = (float(row[f"val/made-MMFF94/{quantity}_rmse"]) for quantity in ("energy", "forces"))
     errors = f"{energy:.2f} kcal/mol and {forces:.2f} kcal/mol/Å (made-MMFF94)"
-    assert f"best epoch 0: validation errors of energies and forces {errors}\n" in told
+    assert f"best epoch 0: validation errors of energies and forces {errors}\n" in printed
     assert train(store, tmp_path / "whole") == 0
     assert "stopped early" not in capfd.readouterr().out
 
@@ -236,7 +236,7 @@ def test_tensorboard_has_hyperparameters_and_their_figures(trained):
     assert events.Scalars("best/made-MMFF94/forces_rmse")[-1].value > 0
 
 
-def test_one_thread_unless_told_otherwise_and_only_while_training(store, tmp_path, monkeypatch):
+def test_one_thread_by_default_and_only_while_training(store, tmp_path, monkeypatch):
     import torch
 
     from espalike.training.lightning import TrainingModule
@@ -267,9 +267,9 @@ def test_from_python(store, tmp_path):
     options = [f"data.stores=[{store}]", f"out={tmp_path}", "trainer.max_epochs=1", *SMALL]
     with initialize_config_module("espalike.configs", version_base="1.3"):
         settings = OmegaConf.to_container(compose("train", options), resolve=True)
-    said = []
-    result = train_from_python(settings, say=said.append)
-    assert said[-1].startswith("wrote ")
+    messages = []
+    result = train_from_python(settings, say=messages.append)
+    assert messages[-1].startswith("wrote ")
     assert result.model == tmp_path / "model.espalike"
     assert (result.epoch, list(result.errors)) == (0, ["made-MMFF94"])
     assert repr(result).startswith(f"TrainedRun({result.model}, best epoch 0: validation errors ")

@@ -50,14 +50,14 @@ def trained(store, tmp_path_factory):
 
 def spoilt(number, xyz=None, forces=None):
     """Entries, one of which has coordinates or forces changed by a function."""
-    found = entries()
-    own = found[number].conformers
-    new = {"xyz": own.xyz.copy(), "forces": own.forces.copy()}
+    records = entries()
+    conformers = records[number].conformers
+    new = {"xyz": conformers.xyz.copy(), "forces": conformers.forces.copy()}
     for name, change in (("xyz", xyz), ("forces", forces)):
         if change is not None:
             change(new[name])
-    found[number] = replace(found[number], conformers=replace(own, **new))
-    return found
+    records[number] = replace(records[number], conformers=replace(conformers, **new))
+    return records
 
 
 def onto(xyz):
@@ -83,9 +83,9 @@ def huge(forces):
 def test_a_fault_is_named_and_the_run_can_go_on_without_it(store, tmp_path, capfd, number, change, message):
     write_store(tmp_path / "bad", spoilt(number, **change), manifest=MANIFEST)
     assert train(tmp_path / "bad", tmp_path / "run") == 2
-    told = re.sub("training batch [0-2]", "training batch {n}", capfd.readouterr().err)
-    assert f"epoch 0, {message}" in told
-    assert f"The checkpoint {tmp_path / 'run' / 'last.ckpt'} is from before" in told
+    printed = re.sub("training batch [0-2]", "training batch {n}", capfd.readouterr().err)
+    assert f"epoch 0, {message}" in printed
+    assert f"The checkpoint {tmp_path / 'run' / 'last.ckpt'} is from before" in printed
     if "xyz" in change:
         assert train(store, tmp_path / "run", "resume=true") == 0
         assert [row["epoch"] for row in rows_with(tmp_path / "run", "val/loss")] == ["0", "1"]
@@ -97,9 +97,9 @@ def test_a_fault_in_one_of_two_processes_stops_both_and_is_named(tmp_path, capfd
     write_store(tmp_path / "bad", spoilt(4 if "forces" in change else 2, **change), manifest=MANIFEST)
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     assert train(tmp_path / "bad", tmp_path / "run", *ddp) == 2
-    told = capfd.readouterr().err
+    printed = capfd.readouterr().err
     name = "CS-MMFF94: forces is inf" if "forces" in change else "c1ccncc1-MMFF94: conformer 1"
-    assert told.count(f"first for bad: {name}") == 2  # each process says it, though one alone saw it
+    assert printed.count(f"first for bad: {name}") == 2  # each process says it, though one alone saw it
     assert (tmp_path / "run" / "last.ckpt").is_file()
 
 
@@ -118,9 +118,9 @@ def test_a_weight_that_is_spoilt_stops_the_run_and_leaves_it_as_it_was(store, tm
     with monkeypatch.context() as patch:
         patch.setattr(TrainingModule, "training_step", poisoned)
         assert train(store, tmp_path / "cut", "trainer.max_epochs=3") == 2
-    told = capfd.readouterr().err
-    assert "epoch 1, training batch 2: parameters of HarmonicAngle are not finite, first for mmff: " in told
-    assert "weights that are not finite: heads." in told
+    printed = capfd.readouterr().err
+    assert "epoch 1, training batch 2: parameters of HarmonicAngle are not finite, first for mmff: " in printed
+    assert "weights that are not finite: heads." in printed
     assert train(store, tmp_path / "cut", "trainer.max_epochs=3", "resume=true") == 0
     one, other = (load(tmp_path / name / "model.espalike").state_dict() for name in ("whole", "cut"))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -138,10 +138,10 @@ def test_terms_and_heads_are_logged(trained, store):
     with torch.no_grad():
         system = model(batch)
         for bound in system.terms:
-            found = energy(replace(system, terms=(bound,)), batch.xyz)
-            rms = found.energy.std(0, correction=0).square().mean().sqrt().item()
+            result = energy(replace(system, terms=(bound,)), batch.xyz)
+            rms = result.energy.std(0, correction=0).square().mean().sqrt().item()
             assert float(row[f"val/term/{bound.term.name}/energy_rms"]) == pytest.approx(rms, rel=1e-4, abs=1e-6)
-            rms = found.forces[[0, 2]].square().mean().sqrt().item()  # two of the four geometries
+            rms = result.forces[[0, 2]].square().mean().sqrt().item()  # two of the four geometries
             assert float(row[f"val/term/{bound.term.name}/forces_rms"]) == pytest.approx(rms, rel=1e-4, abs=1e-6)
 
 
@@ -195,8 +195,8 @@ def test_the_report_stands_alone(trained):
         pictures.append(ElementTree.fromstring(b64decode(address.partition(",")[2])))
     assert len(pictures) == 6  # curves, terms, gradients, two molecules, parameters
     assert all(picture.tag.endswith("svg") for picture in pictures)
-    for wanted in ("mmff: CC=O-MMFF94", "epoch 2, the best", "HarmonicAngle", "batch_size: 2", "Of 5 molecules"):
-        assert wanted in page.text
+    for expected_text in ("mmff: CC=O-MMFF94", "epoch 2, the best", "HarmonicAngle", "batch_size: 2", "Of 5 molecules"):
+        assert expected_text in page.text
     (last,) = (row for row in rows_with(trained, "val/loss") if row["epoch"] == "2")
     assert f"{float(last['val/made-MMFF94/energy_rmse']):.3f}" in page.text
 
@@ -219,5 +219,5 @@ def test_parameters_of_the_report_are_the_models(trained, monkeypatch):
         bound.values[:, c] for bound in system.terms for c in range(len(bound.term.params)) if len(bound.values)
     ]
     assert len(drawn) == len(expected)
-    for own, other in zip(drawn, expected, strict=True):
-        np.testing.assert_allclose(own, other.numpy(), rtol=1e-4, atol=1e-5)
+    for ours, other in zip(drawn, expected, strict=True):
+        np.testing.assert_allclose(ours, other.numpy(), rtol=1e-4, atol=1e-5)

@@ -57,13 +57,13 @@ class Stepped(torch.nn.Module):
 
 def gradients(chosen, wrap):
     """Loss and gradients of a batch of these entries."""
-    own = Stepped(module())
+    ours = Stepped(module())
     every = items()
-    wrapped = wrap(own)  # lives until the gradients are there
+    wrapped = wrap(ours)  # lives until the gradients are there
     loss = wrapped(collate([every[i] for i in chosen], dtype=torch.float64))
     loss.backward()
-    assert all(p.grad is not None for p in own.parameters())
-    return loss.detach(), {name: p.grad for name, p in own.named_parameters()}
+    assert all(p.grad is not None for p in ours.parameters())
+    return loss.detach(), {name: p.grad for name, p in ours.named_parameters()}
 
 
 def joined(rank, folder):
@@ -74,8 +74,8 @@ def joined(rank, folder):
 def process(rank, folder):
     """One of two: its gradients by DDP, for each way to share the entries."""
     joined(rank, folder)
-    found = {name: gradients(shares[rank], DistributedDataParallel) for name, shares in SHARES.items()}
-    torch.save(found, folder / f"{rank}.pt")
+    result = {name: gradients(shares[rank], DistributedDataParallel) for name, shares in SHARES.items()}
+    torch.save(result, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -86,12 +86,12 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path):
     loss, whole = gradients([0, 1, 2, 3, 4], lambda module: module)
     assert sum(float(g.abs().sum() > 0) for g in whole.values()) > 0.8 * len(whole)
     for name in SHARES:
-        (first, own), (second, other) = ranks[0][name], ranks[1][name]
+        (first, ours), (second, other) = ranks[0][name], ranks[1][name]
         torch.testing.assert_close((first + second) / 2, loss, rtol=1e-12, atol=0)
         largest = max(float(g.abs().max()) for g in whole.values())
         for parameter, expected in whole.items():
-            assert torch.equal(own[parameter], other[parameter])
-            torch.testing.assert_close(own[parameter], expected, rtol=1e-10, atol=1e-10 * min(largest, 1.0))
+            assert torch.equal(ours[parameter], other[parameter])
+            torch.testing.assert_close(ours[parameter], expected, rtol=1e-10, atol=1e-10 * min(largest, 1.0))
 
 
 def mean_process(rank, folder):
@@ -104,14 +104,14 @@ def mean_process(rank, folder):
     restored.restore(means.state())
     restored.add({"x": torch.tensor(4.0), "y": torch.tensor(0.0)})
     means.add({"x": torch.tensor(4.0), "y": torch.tensor(0.0)})
-    found = {
+    result = {
         "mean": shared_mean(values, where),
         "none": shared_mean(values, torch.zeros(5, dtype=torch.bool)),
         "sum": summed(values[:2] + rank),
         "n": n_processes(),
         "means": [means.pop(), restored.pop(), means.pop()],
     }
-    torch.save(found, folder / f"{rank}.pt")
+    torch.save(result, folder / f"{rank}.pt")
     dist.destroy_process_group()
 
 
@@ -159,9 +159,9 @@ def test_an_ensemble_in_two_processes(tmp_path, by):
     """Started by espalike, and by torchrun as on several machines."""
     done = program(tmp_path, "ensemble=2", "trainer.max_epochs=1", by=(sys.executable, *by))
     assert done.returncode == 0, done.stderr
-    assert [done.stdout.count(told) for told in ("member 1 of 2", "member 2 of 2", "of 2 members;")] == [1, 1, 1]
+    assert [done.stdout.count(text) for text in ("member 1 of 2", "member 2 of 2", "of 2 members;")] == [1, 1, 1]
     models = [load(tmp_path / "run" / name / "model.espalike") for name in ("", "member-1", "member-2")]
     assert [len(model.members) for model in models] == [2, 1, 1]
-    own, one, two = (model.parametrize(from_smiles("CCO")).bound("HarmonicBond").values for model in models)
+    ours, one, two = (model.parametrize(from_smiles("CCO")).bound("HarmonicBond").values for model in models)
     assert not torch.equal(one, two)
-    torch.testing.assert_close(own, (one + two) / 2)
+    torch.testing.assert_close(ours, (one + two) / 2)

@@ -26,15 +26,15 @@ def test_errors_of_entries_are_the_evaluators(module):
     items[2].forces[:, 0] = np.nan
     batch = collate(items, dtype=torch.float64)
     _, prediction = module.predict(batch)
-    found = entry_errors(batch, prediction).detach().numpy()
-    np.testing.assert_array_equal(found[:, :3], [[10, 0, 4], [11, 0, 2], [12, 0, 3]])
-    for m, (entry, own) in enumerate(zip(items, found[:, 3:], strict=True)):
+    result = entry_errors(batch, prediction).detach().numpy()
+    np.testing.assert_array_equal(result[:, :3], [[10, 0, 4], [11, 0, 2], [12, 0, 3]])
+    for m, (entry, ours) in enumerate(zip(items, result[:, 3:], strict=True)):
         n, atoms = len(entry.energy), (batch.mol == m).numpy()
         energies = prediction.energy[:n, m].detach().numpy()
         forces = prediction.forces[:n, atoms].detach().numpy()
         e, f = energy_errors(energies, entry.energy), force_errors(forces, entry.forces)
-        assert own[0] == pytest.approx(np.sqrt((e**2).mean()) if len(e) else np.nan, nan_ok=True)
-        assert own[1] == pytest.approx(np.sqrt((f**2).mean()))
+        assert ours[0] == pytest.approx(np.sqrt((e**2).mean()) if len(e) else np.nan, nan_ok=True)
+        assert ours[1] == pytest.approx(np.sqrt((f**2).mean()))
 
 
 def test_frames_are_real_conformers_of_each_molecule():

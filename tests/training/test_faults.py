@@ -42,7 +42,7 @@ def plant(monkeypatch, extra):
     monkeypatch.setattr(HarmonicBond, "energy", lambda self, q, p: plain(self, q, p) + extra(q[0], p[0]))
 
 
-def test_nothing_is_found_where_nothing_is_wrong(module, items):
+def test_finite_numbers_have_no_fault(module, items):
     assert find_fault(module, alone(items)) is None
 
 
@@ -57,7 +57,7 @@ def test_atoms_on_top_of_each_other(module, items):
     )
 
 
-def test_the_same_in_validation(module, items):
+def test_atoms_on_top_of_each_other_in_validation(module, items):
     items[2].xyz[1, 3] = items[2].xyz[1, 0]
     with torch.no_grad():
         fault = find_fault(module, alone(items), training=False)
@@ -98,7 +98,7 @@ def test_a_weight_of_the_encoder_spoils_all_terms(module, items):
 
 
 @pytest.mark.parametrize(("dtype", "weight"), [(torch.bfloat16, 1.001), (torch.float16, 1e5)])
-def test_what_is_not_finite_in_mixed_precision_only(module, items, dtype, weight):
+def test_faults_in_mixed_precision_only(module, items, dtype, weight):
     """1.001 is 1 in bfloat16, 10⁵ infinite in float16."""
 
     def spoil(encoder, inputs, h):

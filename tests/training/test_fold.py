@@ -47,7 +47,7 @@ def test_loss_and_gradients_are_the_same(dataset, tmp_path, forcefield):  # noqa
         torch.testing.assert_close(other, one, rtol=1e-10, atol=1e-10 * max(1.0, float(one.detach().abs().max())))
 
 
-def test_only_what_cannot_change_is_constant():
+def test_constant_terms():
     from espalike.model import from_config
 
     assert constant_terms(frozen(["pair"])) == ()  # the encoder moves what the heads see

@@ -1,4 +1,4 @@
-"""Losses on charges, torsion drives and the distance from another model, each against a computation of its own."""
+"""Losses on charges, torsion drives and the pull, each compared with an independent computation."""
 
 import numpy as np
 import pytest
@@ -70,16 +70,16 @@ def only(name, batch, model, **settings):
     return objective.losses(system, energy(system, batch.xyz, create_graph=True), batch, factors)
 
 
-def test_dipole_loss_is_numpys_and_knows_what_is_unknown(batch, model, charges):
+def test_dipole_loss_equals_numpys_and_skips_unknown_dipoles(batch, model, charges):
     q, xyz, mol = charges.numpy(), batch.xyz.numpy(), batch.mol.numpy()
     squares = []
     for m, rows in ((0, [0, 2]), (1, [0, 1])):
         for k in rows:
             moment = (q[mol == m, None] * xyz[k, mol == m]).sum(0)
             squares += [*((moment - batch.dipole[k, m].numpy()) / 0.1) ** 2]
-    found = only("dipole", batch, model, scales=Scales(dipole=0.1))
-    assert list(found) == ["dipole"]
-    assert found["dipole"].item() == pytest.approx(np.mean(squares), rel=1e-10)
+    result = only("dipole", batch, model, scales=Scales(dipole=0.1))
+    assert list(result) == ["dipole"]
+    assert result["dipole"].item() == pytest.approx(np.mean(squares), rel=1e-10)
 
 
 def test_dipoles_of_ions_move_with_the_origin_and_others_stay(batch, charges):
@@ -110,13 +110,13 @@ def openmms_potential(charges, xyz, point):
 
 
 def test_potentials_are_openmms(batch, charges):
-    found = losses.potentials(charges, batch)
-    assert len(found) == 4 + 3 + 5
-    for g in range(len(found)):
+    result = losses.potentials(charges, batch)
+    assert len(result) == 4 + 3 + 5
+    for g in range(len(result)):
         k, m = int(batch.esp.conformer[g]), int(batch.esp.mol[g])
         atoms = batch.mol == m
         expected = openmms_potential(charges[atoms].numpy(), batch.xyz[k, atoms].numpy(), batch.esp.points[g].numpy())
-        assert float(found[g]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+        assert float(result[g]) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 def test_esp_loss_is_the_mean_over_points(batch, model, charges):
@@ -124,7 +124,7 @@ def test_esp_loss_is_the_mean_over_points(batch, model, charges):
     assert only("esp", batch, model, scales=Scales(esp=2.0))["esp"].item() == pytest.approx(float(expected), rel=1e-12)
 
 
-def test_where_nothing_is_known_losses_are_zero_and_differentiable(model):
+def test_losses_without_labels_are_zero_and_differentiable(model):
     plain = collate([item("O", 2, 1), item("CO", 2, 2)], dtype=F64)
     for name in ("dipole", "esp", "profile", "hessian"):
         value = only(name, plain, model)[name]
@@ -157,9 +157,11 @@ def test_profiles_are_boltzmann_weighted(batch, model):
         w = np.exp(-(reference - reference.min()) / (BOLTZMANN * 500.0))
         error = predicted[:n, m] - reference
         expected.append(np.average((error - np.average(error, weights=w)) ** 2, weights=w) / 4.0)
-    found = only("profile", batch, model, temperature=500.0, scales=Scales(energy=2.0))["profile"]
-    assert found.item() == pytest.approx(np.mean(expected), rel=1e-10)
-    assert any(g is not None and bool(g.isfinite().all()) and float(g.abs().max()) > 0 for g in gradients(found, model))
+    result = only("profile", batch, model, temperature=500.0, scales=Scales(energy=2.0))["profile"]
+    assert result.item() == pytest.approx(np.mean(expected), rel=1e-10)
+    assert any(
+        g is not None and bool(g.isfinite().all()) and float(g.abs().max()) > 0 for g in gradients(result, model)
+    )
 
 
 def test_hot_profiles_are_energies(model):
@@ -230,6 +232,8 @@ def test_hessian_loss_is_that_of_the_second_derivatives(model):
     difference = hessian(model, molecule, x) - hessian(other, molecule, x)
     along = [difference @ (move / np.linalg.norm(move)).ravel() for move in moves]
     expected = np.mean([(column**2).sum() for column in along]) / 50.0**2
-    found = only("hessian", near, model, scales=Scales(hessian=50.0))["hessian"]
-    assert found.item() == pytest.approx(expected, rel=0.02)
-    assert any(g is not None and bool(g.isfinite().all()) and float(g.abs().max()) > 0 for g in gradients(found, model))
+    result = only("hessian", near, model, scales=Scales(hessian=50.0))["hessian"]
+    assert result.item() == pytest.approx(expected, rel=0.02)
+    assert any(
+        g is not None and bool(g.isfinite().all()) and float(g.abs().max()) > 0 for g in gradients(result, model)
+    )

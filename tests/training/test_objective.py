@@ -56,7 +56,7 @@ def test_losses_equal_numpys(setup):
     assert float(losses["lj"]) == pytest.approx(expected, rel=1e-10)
 
 
-def test_losses_do_not_depend_on_what_a_masked_slot_holds(setup):
+def test_losses_do_not_depend_on_masked_slots(setup):
     batch, system, prediction = setup
     objective = Objective()
     factors = objective.source_factors(["a", "b"])
@@ -113,7 +113,7 @@ def test_a_loss_of_weight_zero_is_left_out_and_some_weight_is_needed(setup):
         {"forces": [[0]]},
     ],
 )
-def test_schedules_that_make_no_sense_are_refused(schedules):
+def test_bad_schedules_are_refused(schedules):
     with pytest.raises(ValueError, match=r"objective\.schedules.*(unknown .*; losses are energy|expected points)"):
         Objective(schedules=schedules)
 
@@ -133,6 +133,6 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
         ({"a": {"E": 1}}, "takes energy, forces, hessian, profile, dipole, esp; got E"),
     ],
 )
-def test_factors_of_what_is_not_there_are_refused(sources, message):
+def test_factors_of_unknown_sources_and_losses_are_refused(sources, message):
     with pytest.raises(ValueError, match=message):
         Objective(sources=sources).source_factors(["a", "b"])

@@ -107,11 +107,11 @@ PARTS = ("state_dict", "current_model_state", "averaging_state", "optimizer_stat
 def assert_same(out, whole):
     for name in ("model.espalike", "metrics.csv"):
         assert (out / name).read_bytes() == (whole / name).read_bytes(), name
-    own, other = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (out, whole))
-    assert own["global_step"] == other["global_step"] == STEPS
-    assert own["epoch"] == other["epoch"]
+    ours, other = (torch.load(folder / "last.ckpt", weights_only=True) for folder in (out, whole))
+    assert ours["global_step"] == other["global_step"] == STEPS
+    assert ours["epoch"] == other["epoch"]
     for part in PARTS:
-        assert equal(own.get(part), other.get(part)), part
+        assert equal(ours.get(part), other.get(part)), part
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +166,7 @@ def test_killed_anywhere_in_a_step(store, whole, tmp_path, place, at):
     ids=["plateau", "worker", "epochs"],
 )
 @pytest.mark.parametrize("at", [4, 6])
-def test_whatever_the_settings(store, whole, tmp_path, options, at):
+def test_killed_and_resumed_with_other_settings(store, whole, tmp_path, options, at):
     killed(store, tmp_path, at, *options)
     assert in_child(lambda: train(store, tmp_path, *options)) == 0
     assert_same(tmp_path, whole(*options))
@@ -200,7 +200,7 @@ def test_a_finished_run_can_be_made_longer(store, tmp_path):
 
 
 @pytest.mark.slow
-def test_told_to_stop_by_sigterm_it_loses_no_step(store, whole, tmp_path):
+def test_sigterm_loses_no_step(store, whole, tmp_path):
     options = ("save_every=null",)
 
     def run():
@@ -223,7 +223,7 @@ def test_told_to_stop_by_sigterm_it_loses_no_step(store, whole, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_slurm_job_whose_time_is_over_is_requeued_and_goes_on(store, tmp_path, monkeypatch):
-    """SLURM's environment of one task, and a `scontrol` that keeps what it is told."""
+    """SLURM's environment of one task, and a `scontrol` that records its arguments."""
     (tmp_path / "bin").mkdir()
     for name in ("scontrol", "srun"):
         (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}.txt\n')
@@ -276,7 +276,7 @@ def test_the_model_is_the_moving_average(store, tmp_path):
         assert torch.equal(last[f"model.{name}"], others[-1][name])  # training goes on from the weights themselves
 
 
-def test_a_setting_that_makes_no_sense_is_refused(store, tmp_path, monkeypatch, capfd):
+def test_bad_settings_of_checkpoints_are_refused(store, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert train(store, tmp_path, "save_every=0") == 2
     assert "expected at least 1" in capfd.readouterr().err
@@ -284,17 +284,17 @@ def test_a_setting_that_makes_no_sense_is_refused(store, tmp_path, monkeypatch, 
     assert "expected true, false, or auto" in capfd.readouterr().err
 
 
-def test_a_resumed_run_says_which_settings_are_others(store, tmp_path, monkeypatch, capfd):
+def test_a_resumed_run_lists_changed_settings(store, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert train(store, tmp_path, "trainer.max_epochs=1") == 0
     capfd.readouterr()
     assert train(store, tmp_path, "optimizer.lr=1", "ema=null", "objective.forces=2") == 2
-    told = capfd.readouterr().err
-    assert "these settings differ: ema: None (was 0.7); optimizer.lr: 1 (was 0.002). Leave them as they were" in told
+    printed = capfd.readouterr().err
+    assert "these settings differ: ema: None (was 0.7); optimizer.lr: 1 (was 0.002). Leave them as they were" in printed
     assert "forces: 1.0" in (tmp_path / "config.yaml").read_text()  # of the run that is there
     assert train(store, tmp_path, "objective.forces=2", "trainer.max_epochs=2") == 0
-    told = capfd.readouterr().out
-    assert "with other settings: objective.forces: 2 (was 1.0); trainer.max_epochs: 2 (was 1)\n" in told
+    printed = capfd.readouterr().out
+    assert "with other settings: objective.forces: 2 (was 1.0); trainer.max_epochs: 2 (was 1)\n" in printed
     assert train(store, tmp_path, "objective.forces=2", "trainer.max_epochs=2") == 0
     assert "other settings" not in capfd.readouterr().out
 
@@ -309,7 +309,7 @@ def test_data_of_another_level_is_for_another_run(store, tmp_path, monkeypatch, 
     assert "levels of theory HF, the data HF, MP2: give the same" in capfd.readouterr().err
 
 
-def test_what_is_no_checkpoint_is_said_to_be_none(store, tmp_path, monkeypatch, capfd):
+def test_damaged_checkpoints_are_refused(store, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert train(store, tmp_path, "trainer.max_epochs=1") == 0
     whole = (tmp_path / "last.ckpt").read_bytes()
@@ -318,7 +318,7 @@ def test_what_is_no_checkpoint_is_said_to_be_none(store, tmp_path, monkeypatch, 
     for content in [*damaged, (tmp_path / "other").read_bytes()]:
         (tmp_path / "last.ckpt").write_bytes(content)
         assert train(store, tmp_path) == 2
-        told = capfd.readouterr().err
-        assert told.startswith("error: last.ckpt ")
-        assert "start" in told
-        assert told.count("\n") == 1
+        printed = capfd.readouterr().err
+        assert printed.startswith("error: last.ckpt ")
+        assert "start" in printed
+        assert printed.count("\n") == 1

@@ -39,11 +39,11 @@ def test_weights_are_taken_over_and_levels_keep_their_shift(batch):
         return values(which, replace(batch, level=torch.full((2,), level)))
 
     for ours, theirs in ((0, 0), (1, 2)):
-        own, other = at(model, ours), at(start, theirs)
-        assert all(torch.equal(own[name], other[name]) for name in own)
-    own, other = at(model, 2)["HarmonicBond"], at(start, 1)["HarmonicBond"]
-    assert not torch.equal(own, other)  # hf is not xtb
-    torch.testing.assert_close(own[:, 0], other[:, 0])  # force constants have no shift
+        after, before = at(model, ours), at(start, theirs)
+        assert all(torch.equal(after[name], before[name]) for name in after)
+    after, before = at(model, 2)["HarmonicBond"], at(start, 1)["HarmonicBond"]
+    assert not torch.equal(after, before)  # hf is not xtb
+    torch.testing.assert_close(after[:, 0], before[:, 0])  # force constants have no shift
 
 
 def trained(model, batch):
@@ -88,7 +88,7 @@ def test_universal_parameters_freeze_with_their_term(batch):
     assert "Coulomb" not in moved(model, batch)
 
 
-def test_what_cannot_be_frozen_is_said():
+def test_parts_that_cannot_be_frozen_are_refused():
     with pytest.raises(ValueError, match=r"the model has no Morse; it has .*HarmonicBond.*bond.*encoder"):
         freeze(made(), ["Morse"])
     with pytest.raises(ValueError, match="leaves nothing to train"):
@@ -122,12 +122,12 @@ def test_the_run_takes_force_field_and_network(tmp_path):
     start.provenance.notes["forcefield"] = "mine"
     start.save(tmp_path / "start.espalike")
     plain = {"forcefield": {"name": "other", "term": {}}, "conv": "gat", "model": {"width": 999}, "seed": 7}
-    found = with_force_field_of(str(tmp_path / "start.espalike"), plain)
-    assert found["model"] == {"width": 16, "layers": 2, "hidden": 16}
-    assert found["conv"] == CONFIG["conv"]
-    assert found["forcefield"]["name"] == "mine"
-    assert list(found["forcefield"]["term"].values()) == CONFIG["terms"]
-    assert found["seed"] == 7
+    result = with_force_field_of(str(tmp_path / "start.espalike"), plain)
+    assert result["model"] == {"width": 16, "layers": 2, "hidden": 16}
+    assert result["conv"] == CONFIG["conv"]
+    assert result["forcefield"]["name"] == "mine"
+    assert list(result["forcefield"]["term"].values()) == CONFIG["terms"]
+    assert result["seed"] == 7
     assert plain["conv"] == "gat"
 
 
@@ -148,7 +148,7 @@ def saved(tmp_path):
     return tmp_path / "start.espalike"
 
 
-def test_the_model_replaces_what_nobody_asked_for(saved):
+def test_settings_that_were_not_chosen_are_replaced(saved):
     plain = configured(width=64, readout="lean") | {"seed": 3}
     del plain["forcefield"]["term"]["coulomb"]
     taken = with_force_field_of(saved, plain, ["seed", "optimizer", "model.layers"])
@@ -157,13 +157,13 @@ def test_the_model_replaces_what_nobody_asked_for(saved):
     assert taken["seed"] == 3
 
 
-def test_asking_for_what_the_model_has_is_no_contradiction(saved):
+def test_chosen_settings_that_equal_the_models_are_accepted(saved):
     asked = ["forcefield", "conv", "model", "model.readout", "forcefield.term.coulomb.scale14"]
     assert with_force_field_of(saved, configured(), asked)["conv"] == CONFIG["conv"]
 
 
 @pytest.mark.parametrize(
-    ("asked", "change", "said"),
+    ("asked", "change", "message"),
     [
         ("model", {"model": {"width": 64, "layers": 2, "hidden": 64}},
          "its model.width is 16, not 64; its model.hidden is 16, not 64"),
@@ -177,7 +177,7 @@ def test_asking_for_what_the_model_has_is_no_contradiction(saved):
          "its forcefield.term.Coulomb.scale14 is 0.8333333333333334, not learned. Leave"),
     ],
 )  # fmt: skip
-def test_a_choice_that_the_model_contradicts_is_refused(saved, asked, change, said):
+def test_chosen_settings_that_differ_from_the_models_are_refused(saved, asked, change, message):
     with pytest.raises(ValueError, match=r"start=.* Leave these settings out, or train without start") as error:
         with_force_field_of(saved, configured() | change, [asked, "seed"])
-    assert f"differ from these settings: {said}" in str(error.value)
+    assert f"differ from these settings: {message}" in str(error.value)

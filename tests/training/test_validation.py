@@ -73,8 +73,8 @@ def test_slices_equal_the_whole(module, monkeypatch):
     torch.testing.assert_close(parts.energy, whole.energy)
     torch.testing.assert_close(parts.forces, whole.forces)
     assert len(parts.by_term) == len(whole.by_term)
-    for own, other in zip(parts.by_term, whole.by_term, strict=True):
-        torch.testing.assert_close(own, other)
+    for ours, other in zip(parts.by_term, whole.by_term, strict=True):
+        torch.testing.assert_close(ours, other)
 
 
 def test_figures_do_not_depend_on_how_entries_are_batched_and_sliced(module, dataset, monkeypatch):
