@@ -1,4 +1,4 @@
-"""Results of a sweep, in whatever processes its runs took place: a ranked table and an exit status."""
+"""Results of a sweep, whose runs may take place in other processes: a ranked table and an exit status."""
 
 from __future__ import annotations
 

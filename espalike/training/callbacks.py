@@ -62,7 +62,7 @@ class Average(EMAWeightAveraging):
     """Lightning's moving average of the weights, in use during validation and while `SaveBestModel` writes.
 
     It must come after the callbacks that use the average. After training, the module keeps the trained weights, so that
-    training can go on from the last checkpoint.
+    training can continue from the last checkpoint.
 
     Args:
         decay: share of the average that is kept at each step, above 0 and below 1 (`ema`).

@@ -99,7 +99,7 @@ class StopOnFault(pl.Callback):
         messages = [each for each in gathered(message) if each] or ["the norm of the gradients overflows"]
         raise NotFinite(
             f"epoch {trainer.current_epoch}, {'; '.join(messages)}\nThe checkpoint {self.checkpoint} is from before: "
-            "correct or remove the data, or lower the learning rate, and go on with resume=true"
+            "correct or remove the data, or lower the learning rate, and continue with resume=true"
         )
 
     def on_validation_batch_end(

@@ -79,7 +79,7 @@ class SaveResumable(Checkpoint):
         if stop:
             if trainer.is_global_zero:
                 subprocess.run(["scontrol", "requeue", _job()], check=True)
-            raise OutOfTime(f"the SLURM job's time is over; it was requeued and goes on from {self.path}")
+            raise OutOfTime(f"the SLURM job's time is over; it was requeued and will continue from {self.path}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Clear Lightning's flag for a resumed run, which would skip the step of a plateau schedule."""

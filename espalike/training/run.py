@@ -97,7 +97,7 @@ def train(settings: Mapping[str, Any], chosen: Sequence[str] = (), say: Say = pr
     Raises:
         ValueError: when settings and data do not fit together, molecules leak across the split, the folder holds a
             finished run, something that training computes is not finite, or no validation took place.
-        InterruptedError: when training was told to stop (SIGTERM); the message says how to go on.
+        InterruptedError: when training is stopped (SIGTERM); the message says how to continue.
     """
     for name, least in (("seed", 0), ("ensemble", 1), ("threads", 1)):
         check_number(name, settings[name], least)
@@ -116,7 +116,7 @@ def refuse_finished(settings: Mapping[str, Any]) -> None:
     A folder with a model file holds a finished run, unless a checkpoint beside it says that the run was interrupted.
 
     Raises:
-        ValueError: naming the settings that go on, or write over it.
+        ValueError: naming the settings that continue or replace it.
     """
     out = Path(settings["out"])
     if settings["resume"] not in (True, False, "auto"):
@@ -131,7 +131,7 @@ def refuse_finished(settings: Mapping[str, Any]) -> None:
 
 
 def _silent(message: str) -> None:
-    """Takes the messages of the processes that do not speak."""
+    """Discard a message: in a run of several processes, only the first one reports."""
 
 
 def _train_one(settings: Mapping[str, Any], say: Say) -> TrainedRun:
@@ -147,15 +147,15 @@ def _train_one(settings: Mapping[str, Any], say: Say) -> TrainedRun:
     keep_freed_memory()
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     if changed:
-        say(f"going on from {checkpoint} with other settings: {'; '.join(changed)}")
+        say(f"continuing from {checkpoint} with other settings: {'; '.join(changed)}")
     module, training, validation = prepare(settings, say)
     if first and checkpoint is None:
         _clear(out)
     trainer = _trainer(settings, out, training.batch_sampler)
     try:
         trainer.fit(module, training, validation, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as stop:  # Lightning exits with status 0 when the process is told to stop
-        raise InterruptedError(f"training was stopped; go on with resume=true out={out}") from stop
+    except SystemExit as stop:  # Lightning exits with status 0 on SIGTERM
+        raise InterruptedError(f"training was stopped; continue with resume=true out={out}") from stop
     return _finished(trainer, settings, say)
 
 
@@ -167,7 +167,7 @@ def _clear(out: Path) -> None:
 
 
 def _to_resume(settings: Mapping[str, Any]) -> tuple[str | None, list[str]]:
-    """The checkpoint to go on from, or None, and the settings that differ from the checkpoint's."""
+    """The checkpoint to continue from, or None, and the settings that differ from the checkpoint's."""
     resume, checkpoint = settings["resume"], Path(settings["out"]) / CHECKPOINT
     if resume is True and not checkpoint.is_file():
         raise ValueError(f"resume=true, but there is no {checkpoint}; start without resume")

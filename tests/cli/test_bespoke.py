@@ -180,7 +180,7 @@ def test_validation_figures_are_those_of_the_mean(ensemble, store):
 
 
 def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
-    """What is finished stays; what is missing is trained."""
+    """Finished members are kept; missing ones are trained."""
     import shutil
 
     kept = (ensemble / "member-1" / "model.espalike").read_bytes()

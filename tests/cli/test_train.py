@@ -100,7 +100,7 @@ def test_a_stopped_run_exits_with_an_error(store, tmp_path, monkeypatch, capfd):
 
     monkeypatch.setattr(pl.Trainer, "fit", stopped)
     assert train(store, tmp_path) == 2
-    assert "training was stopped; go on with resume=true" in capfd.readouterr().err
+    assert "training was stopped; continue with resume=true" in capfd.readouterr().err
 
 
 def test_same_seed_same_weights(store, trained, tmp_path):

@@ -1,4 +1,4 @@
-"""`espalike train` says what is going on: faults by name, terms, gradients, the worst molecules, a report."""
+"""What `espalike train` reports: faults, terms, gradients, the worst molecules, a page."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""Frozen terms taken off the labels: the same loss and the same gradients as with the terms in every step."""
+"""Frozen terms subtracted from the labels: loss and gradients equal those with the terms in every step."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Training that goes on from a model: weights and levels taken over, parts frozen, the past kept."""
+"""Training from a model: its weights and levels of theory, frozen parts, provenance."""
 
 import pytest
 import torch
