@@ -85,16 +85,6 @@ class Fourier(Primitive):
     constant: Tensor | None = None
 
     @property
-    def indices(self) -> tuple[int, ...]:
-        """Positions of its coordinates among `Term.coordinates`."""
-        return self.q
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of its coordinates in `expression`."""
-        return tuple(f"q{i}" for i in range(1, len(self.q) + 1))
-
-    @property
     def is_even(self) -> bool:
         """Whether it is a series of cosines of one dihedral."""
         return len(self.q) == 1 and all(isinstance(phase, float) and phase == 0.0 for phase in self.phase)
@@ -178,8 +168,7 @@ class Coupling(Primitive):
     @property
     def names(self) -> tuple[str, ...]:
         """Names of its coordinates in `expression`."""
-        product = tuple(f"q{i}" for i in range(1, len(self.q) + 1))
-        return product if self.phi is None else (*product, "phi")
+        return super().names if self.phi is None else (*super().names, "phi")
 
     @property
     def expression(self) -> str:

@@ -44,26 +44,25 @@ class Primitive(ABC):
     """A part of a functional form. Subclasses are dataclasses whose fields are coordinates and parameters.
 
     Attributes:
-        indices: positions of its coordinates among `Term.coordinates`.
-        names: names of these coordinates in `expression`.
-        expression: energy [kcal/mol] in OpenMM's syntax, in `names` and the names of `columns()`.
+        q: position of its coordinate among `Term.coordinates`, or positions of several.
     """
+
+    q: int | tuple[int, ...]
 
     @property
     def indices(self) -> tuple[int, ...]:
         """Positions of its coordinates among `Term.coordinates`."""
-        q: int = self.q  # type: ignore[attr-defined]
-        return (q,)
+        return self.q if isinstance(self.q, tuple) else (self.q,)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of its coordinates in `expression`."""
-        return ("q",)
+        """Names of its coordinates in `expression`: q, or q1, q2, …"""
+        return tuple(f"q{n}" for n in range(1, len(self.q) + 1)) if isinstance(self.q, tuple) else ("q",)
 
     @property
     @abstractmethod
     def expression(self) -> str:
-        """Energy [kcal/mol] in OpenMM's syntax."""
+        """Energy [kcal/mol] in OpenMM's syntax, in the `names` of coordinates and of `columns()`."""
 
     @abstractmethod
     def energy(self, q: tuple[Tensor, ...]) -> Tensor:
@@ -228,13 +227,7 @@ class OutOfPlane(Primitive):
     q: tuple[int, ...]
     k: Value
 
-    names = ("ta", "pa", "tb", "pb", "tc", "pc")
-    expression = "k/18*(asin(sin(ta)*sin(pa))+asin(sin(tb)*sin(pb))+asin(sin(tc)*sin(pc)))^2"
-
-    @property
-    def indices(self) -> tuple[int, ...]:
-        """Positions of its coordinates among `Term.coordinates`."""
-        return self.q
+    expression = "k/18*(asin(sin(q1)*sin(q2))+asin(sin(q3)*sin(q4))+asin(sin(q5)*sin(q6)))^2"
 
     def energy(self, q: tuple[Tensor, ...]) -> Tensor:
         """Energies [kcal/mol]."""
