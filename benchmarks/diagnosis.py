@@ -17,7 +17,6 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -76,7 +75,6 @@ def main() -> None:
     warnings.filterwarnings("ignore", ".*self.log.*")
     torch.set_num_threads(1)
     batch = labelled(MOLECULES, CONFORMERS, torch.float32, "cpu")
-    batch = replace(batch, entry=torch.arange(batch.n_mols), scan=torch.zeros(batch.n_mols, dtype=torch.bool))
     module = TrainingModule(network("class1", 128, folded=False), Objective(), torch.optim.Adam, ["all"])
     optimizer = torch.optim.Adam(module.parameters(), 1e-4)
     stop, diagnosis = StopOnFault(Path("last.ckpt")), Diagnosis(Path("worst.csv"))

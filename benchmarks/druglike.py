@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from espalike.batch import Batch, batch_of
+from espalike.batch import LabelledBatch, batch_of
 from espalike.chem import embed, from_smiles
 from espalike.chem.molecule import Molecule
 
@@ -74,7 +73,7 @@ def labelled(
     dtype: torch.dtype,
     device: str,
     geometry: Callable[[Molecule], np.ndarray] = embedded,
-) -> Batch:
+) -> LabelledBatch:
     """A batch of molecules at random geometries around a sane one, with random labels."""
     molecules = [from_smiles(s) for s in smiles]
     rng = np.random.default_rng(0)
@@ -83,16 +82,16 @@ def labelled(
     batch = batch_of(molecules, dtype)
     labels = torch.from_numpy(rng.normal(0.0, 5.0, (conformers, len(molecules))))
     none = torch.zeros(len(molecules), dtype=torch.long)
-    made = replace(
-        batch,
+    made = LabelledBatch(
+        **vars(batch),
         xyz=xyz.to(dtype),
         energy=(labels - labels.mean(0)).to(dtype),
         forces=torch.from_numpy(rng.normal(0.0, 10.0, xyz.shape)).to(dtype),
         mask=torch.ones(conformers, len(molecules), dtype=torch.bool),
-        level=none,
         source=none,
         ref_charge=torch.full((len(start),), torch.nan, dtype=dtype),
         ref_lj=torch.full((len(start), 2), torch.nan, dtype=dtype),
+        scan=none.bool(),
         entry=torch.arange(len(molecules)),
     )
     return made.to(device)

@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from espalike.data.collate import collate
+from espalike.data.batches import Batches
 from espalike.data.dataset import StoreDataset
+from espalike.data.sampler import Picks
 from espalike.data.store import Store
 from espalike.energy import energy
 from espalike.evaluation.metrics import METRICS, energy_errors, estimates, force_errors, pooled, sums
@@ -42,12 +43,13 @@ def score(model: ForceFieldModel, path: str, split: str) -> Sums:
     """`metrics.sums` of every entry, and the molecule it is of."""
     data = StoreDataset([Store.open(path)], split, model.levels)
     found = []
-    for i in range(len(data)):
-        item = data[i]
-        batch = collate([item], dtype=torch.float64)
+    batches = Batches(data, torch.float64)
+    for i, count in enumerate(data.counts.tolist()):
+        batch = batches.__getitems__(Picks(np.array([i]), np.array([count]), np.arange(count)))
         predicted = energy(model(batch), batch.xyz)
         e, f = predicted.energy[:, 0].numpy(), predicted.forces.numpy()
-        found.append(sums(energy_errors(e, item.energy), force_errors(f, item.forces)))
+        known = batch.energy[:, 0].numpy(), batch.forces.numpy()
+        found.append(sums(energy_errors(e, known[0]), force_errors(f, known[1])))
     return np.stack(found), data.keys()
 
 

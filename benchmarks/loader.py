@@ -1,12 +1,9 @@
 """What a batch costs to load: python benchmarks/loader.py [--conformers 20000] [--rounds 5] [--work DIR] [--json FILE]
 
-Batches of the embedded data set, and of a store of drug-like molecules as benchmarks/store.py makes it, are made twice:
-item by item (`collate` of the entries' arrays), and whole, by index arithmetic on the mapped columns (`Batches`). Both
-keep the molecules' graphs and read the same files; the two take turns batch for batch, and the results are compared.
-Times are of the processor, in milliseconds a batch, medians; the ratio is the median over pairs. `plan` is what the
-sampler takes, which comes on top of either; `new molecules` is a whole batch of molecules not met before, whose graphs
-are made. `masked` is the share of slots that hold no conformer, which a step computes in vain, without and with
-`data.bucketed`.
+Makes batches of the embedded data set, and of a store of drug-like molecules as benchmarks/store.py makes it. Times are
+of the processor, in milliseconds per batch, medians over all batches and rounds. `plan` is what the sampler takes on
+top; `new molecules` is a batch whose molecules are all new, so that their graphs are made. `masked` is the
+share of slots that hold no conformer, for which a step computes in vain, without and with `data.bucketed`.
 """
 
 from __future__ import annotations
@@ -23,10 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from store_data import LEVEL, ensure_file
 
-from espalike.batch import featurized
-from espalike.data import dataset as items
 from espalike.data.batches import Batches
-from espalike.data.collate import collate
 from espalike.data.dataset import StoreDataset
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.sampler import EPOCHS, EpochSampler
@@ -36,33 +30,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def synthetic(work: Path, shared: Path, conformers: int) -> Store:
-    """A store of so many conformers of drug-like molecules, all for training; kept in `work`."""
+    """A store of drug-like molecules, all for training; kept in `work`."""
     path = work / f"loader-{conformers}"
     if not (path / "manifest.json").is_file():
         records = Hdf5Reader(ensure_file(work, shared, conformers))
         manifest = {"licence": "CC0-1.0", "origin": "benchmarks/store_data.py", "command": "benchmarks/loader.py"}
         write_store(path, records, manifest=manifest)
     return Store.open(path)
-
-
-def keep_graphs() -> None:
-    """Let the items of a data set share the graphs of equal molecules."""
-    kept: dict = {}
-
-    def known(molecule):
-        if molecule.smiles not in kept:
-            kept[molecule.smiles] = featurized(molecule)
-        return kept[molecule.smiles]
-
-    items.featurized = known  # type: ignore[attr-defined]
-
-
-def same(one, other) -> bool:
-    """Whether two batches hold the same coordinates, labels and bonded tuples."""
-    names = ("x", "edges", "xyz", "energy", "forces", "mask", "level", "source", "entry")
-    pairs = [(getattr(one, name), getattr(other, name)) for name in names]
-    pairs += [(own.idx, other.tuples[kind].idx) for kind, own in one.tuples.items()]
-    return all(torch.equal(a.nan_to_num(1e9), b.nan_to_num(1e9)) for a, b in pairs)
 
 
 def timed(call):
@@ -91,24 +65,13 @@ def measure(store: Store, level: str, rounds: int, batch: int, conformers: int, 
     plan_ms /= len(plan)
     plan = plan[:most]
     first = [timed(lambda picks=picks: batches.__getitems__(picks))[1] for picks in plan]  # graphs are made here
-    item, whole = [], []
-    for r in range(rounds + 1):
-        for picks in plan:
-            one, item_ms = timed(lambda picks=picks: collate([data[pick] for pick in picks]))
-            other, whole_ms = timed(lambda picks=picks: batches.__getitems__(picks))
-            if r == 0:
-                assert same(one, other)
-            else:
-                item.append(item_ms)
-                whole.append(whole_ms)
+    again = [timed(lambda picks=picks: batches.__getitems__(picks))[1] for _ in range(rounds) for picks in plan]
     return {
         "entries": len(data),
         "conformers": int(data.counts.sum()),
         "atoms": float(np.average(data.atoms, weights=data.counts)),
         "conformers_per_batch": statistics.median(int(picks.counts.sum()) for picks in plan),
-        "item_by_item_ms": statistics.median(item),
-        "whole_ms": statistics.median(whole),
-        "ratio": statistics.median(i / w for i, w in zip(item, whole, strict=True)),
+        "batch_ms": statistics.median(again),
         "plan_ms": plan_ms,
         "new_molecules_ms": statistics.median(first[: max(1, len(first) // 4)]),
         "masked": {epoch_of: masked(data, epoch_of, batch, conformers) for epoch_of in EPOCHS},
@@ -117,13 +80,13 @@ def measure(store: Store, level: str, rounds: int, batch: int, conformers: int, 
 
 def show(figures: dict, console: Console) -> None:
     table = Table(title="A batch, milliseconds of the processor")
-    for column in ("store", "atoms", "conformers", "item by item", "whole", "ratio", "new molecules", "plan", "masked"):
+    for column in ("store", "atoms", "conformers", "batch", "new molecules", "plan", "masked"):
         table.add_column(column, justify="left" if column == "store" else "right")
     for name, own in figures.items():
         shares = own["masked"]["entries"]
         table.add_row(
-            name, f"{own['atoms']:.0f}", f"{own['conformers_per_batch']:.0f}", f"{own['item_by_item_ms']:.2f}",
-            f"{own['whole_ms']:.2f}", f"{own['ratio']:.2f}", f"{own['new_molecules_ms']:.1f}", f"{own['plan_ms']:.2f}",
+            name, f"{own['atoms']:.0f}", f"{own['conformers_per_batch']:.0f}", f"{own['batch_ms']:.2f}",
+            f"{own['new_molecules_ms']:.1f}", f"{own['plan_ms']:.2f}",
             f"{shares['plain']:.1%} → {shares['bucketed']:.1%}",
         )  # fmt: skip
     console.print(table)
@@ -144,7 +107,6 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.work.mkdir(parents=True, exist_ok=True)
-    keep_graphs()
     sample = Store.open("sample")
     stores = {
         "embedded": (sample, sample.manifest["levels"][0]),

@@ -37,7 +37,7 @@ from rich.table import Table
 from torch import Tensor
 
 from espalike import files
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.energy import energy
 from espalike.internal import Stored, coordinates_at
 from espalike.model import ForceFieldModel, from_config
@@ -96,23 +96,22 @@ class Problem:
     """A model, a batch and its stored coordinates."""
 
     model: ForceFieldModel
-    batch: Batch
+    batch: LabelledBatch
     stored: Stored
     loss: Objective
     optimizer: torch.optim.Optimizer
 
     @staticmethod
-    def of(model: ForceFieldModel, batch: Batch) -> Problem:
+    def of(model: ForceFieldModel, batch: LabelledBatch) -> Problem:
         """Computes the coordinates once."""
-        model = model.to(batch.xyz.device)  # type: ignore[union-attr]
+        model = model.to(batch.xyz.device)
         with torch.no_grad():
-            stored = coordinates_at(model(batch).terms, batch.xyz)  # type: ignore[arg-type]
+            stored = coordinates_at(model(batch).terms, batch.xyz)
         fast = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
         return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast)
 
     def predicted(self, path: str, system: MMSystem) -> Prediction:
         """Energies and forces with a graph, by one of `PATHS`."""
-        assert self.batch.xyz is not None
         if path == "double backward":
             return double_backward(system, self.batch.xyz)
         stored = None if path == "computed" else self.stored

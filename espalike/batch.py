@@ -1,4 +1,4 @@
-"""Molecules side by side in one batch: graphs, and in training the conformers with their labels.
+"""Molecules side by side in one batch: their graphs, and in training their labelled conformers.
 
 Units: Å, kcal/mol, e, rad. Shape letters: `N` atoms of all molecules, `A` atoms of one, `M` molecules, `K` conformers,
 `T` tuples, `E` directed edges, `F` features.
@@ -6,7 +6,7 @@ Units: Å, kcal/mol, e, rad. Shape letters: `N` atoms of all molecules, `A` atom
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +14,14 @@ import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
-from espalike.features import featurize, orbits
-from espalike.geometry import Coordinate
-from espalike.internal import CoordinateValues
+from espalike.features import featurize
 from espalike.topology import enumerate_tuples
 from espalike.tuples import Kind, Moves, Tuples
 
 
 @dataclass(frozen=True, eq=False)
 class EspPoints(Moves):
-    """Reference electrostatic potentials of a batch's conformers, each at points of its own, side by side.
+    """Reference electrostatic potentials of a batch's conformers; each conformer has its points, all side by side.
 
     Attributes:
         points: [Å], shape `(G, 3)`.
@@ -40,32 +38,16 @@ class EspPoints(Moves):
 
 @dataclass(frozen=True, eq=False)
 class Batch(Moves):
-    """Molecules side by side: atoms flat with an index vector, conformers leading, short molecules masked.
+    """The graphs of molecules side by side: atoms flat with an index vector.
 
     Attributes:
         x: atom features, shape `(N, F)`.
         numbers: atomic numbers, shape `(N,)`, int64.
         edges: directed edges (source, target), both directions of each bond, shape `(2, E)`, int64.
         mol: molecule of each atom, shape `(N,)`, int64, ascending.
-        orbit: of each atom the first one of its molecule that no message passing can tell from it, shape `(N,)`,
-            int64: their parameters are equal; None when not known.
         net_charge: formal net charge [e] of each molecule, shape `(M,)`.
         tuples: tuples by kind.
-        coordinates: internal coordinates at `xyz` that are stored with the data, by kind and coordinate, or None.
-        xyz: coordinates [Å], shape `(K, N, 3)`, or None when only parameters are wanted.
-        energy: reference energies relative to each molecule's mean [kcal/mol], shape `(K, M)`; NaN where unknown.
-        forces: reference forces [kcal/mol/Å], shape `(K, N, 3)`; NaN where unknown.
-        mask: which conformers of which molecules are real, shape `(K, M)`, bool.
         level: index of each molecule's level of theory, shape `(M,)`, int64; 0 is the target level.
-        source: index of each molecule's data source, shape `(M,)`, int64.
-        ref_charge: reference partial charges [e], shape `(N,)`; NaN where unknown.
-        ref_lj: reference Lennard-Jones sigma [Å] and epsilon [kcal/mol], shape `(N, 2)`; NaN where unknown.
-        dipole: reference dipole moments about the origin of `xyz` [e Å], shape `(K, M, 3)`; NaN where unknown; None
-            where no molecule of the batch has any.
-        esp: reference electrostatic potentials, or None where no molecule of the batch has any.
-        scan: which molecules' conformers are a torsion drive, shape `(M,)`, bool.
-        entry: number of each molecule's entry in its `StoreDataset`, whose `name_of` names it, shape `(M,)`, int64;
-            −1 where it comes from none.
     """
 
     x: torch.Tensor
@@ -74,20 +56,7 @@ class Batch(Moves):
     mol: torch.Tensor
     net_charge: torch.Tensor
     tuples: dict[Kind, Tuples]
-    orbit: torch.Tensor | None = None
-    coordinates: Mapping[tuple[Kind, Coordinate], CoordinateValues] | None = None
-    xyz: torch.Tensor | None = None
-    energy: torch.Tensor | None = None
-    forces: torch.Tensor | None = None
-    mask: torch.Tensor | None = None
-    level: torch.Tensor | None = None
-    source: torch.Tensor | None = None
-    ref_charge: torch.Tensor | None = None
-    ref_lj: torch.Tensor | None = None
-    dipole: torch.Tensor | None = None
-    esp: EspPoints | None = None
-    scan: torch.Tensor | None = None
-    entry: torch.Tensor | None = None
+    level: torch.Tensor
 
     @property
     def n_mols(self) -> int:
@@ -96,14 +65,46 @@ class Batch(Moves):
 
 
 @dataclass(frozen=True, eq=False)
+class LabelledBatch(Batch):
+    """A batch for training: conformers lead, and molecules with fewer conformers are masked.
+
+    Attributes:
+        xyz: coordinates [Å], shape `(K, N, 3)`; a masked slot holds the molecule's first geometry.
+        energy: reference energies relative to each molecule's mean [kcal/mol], shape `(K, M)`; NaN where unknown.
+        forces: reference forces [kcal/mol/Å], shape `(K, N, 3)`; NaN where unknown.
+        mask: which conformers of which molecules are real, shape `(K, M)`, bool.
+        source: index of each molecule's data source, shape `(M,)`, int64.
+        ref_charge: reference partial charges [e], shape `(N,)`; NaN where unknown.
+        ref_lj: reference Lennard-Jones sigma [Å] and epsilon [kcal/mol], shape `(N, 2)`; NaN where unknown.
+        scan: which molecules' conformers are a torsion drive, shape `(M,)`, bool.
+        entry: number of each molecule's entry in its `StoreDataset`, whose `name_of` gives its name, shape `(M,)`,
+            int64; −1 where it comes from none.
+        dipole: reference dipole moments about the origin of `xyz` [e Å], shape `(K, M, 3)`; NaN where unknown; None
+            where no molecule of the batch has any.
+        esp: reference electrostatic potentials, or None where no molecule of the batch has any.
+    """
+
+    xyz: torch.Tensor
+    energy: torch.Tensor
+    forces: torch.Tensor
+    mask: torch.Tensor
+    source: torch.Tensor
+    ref_charge: torch.Tensor
+    ref_lj: torch.Tensor
+    scan: torch.Tensor
+    entry: torch.Tensor
+    dipole: torch.Tensor | None = None
+    esp: EspPoints | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """What a batch needs of one molecule, as arrays; integers are as short as the number of atoms allows.
+    """One molecule's graph as arrays; the integer types are as short as the number of atoms allows.
 
     Attributes:
         x: atom features, shape `(A, F)`, float32.
         numbers: atomic numbers, shape `(A,)`.
         edges: directed edges, both directions of each bond, shape `(2, E)`.
-        orbit: of each atom the first one that the network cannot tell from it, shape `(A,)`.
         net_charge: formal net charge [e].
         tuples: atom indices by kind, each `(T, k)`.
         is14: which pairs are exactly three bonds apart, shape `(T,)`.
@@ -112,14 +113,13 @@ class Graph:
     x: np.ndarray
     numbers: np.ndarray
     edges: np.ndarray
-    orbit: np.ndarray
     net_charge: int
     tuples: dict[Kind, np.ndarray]
     is14: np.ndarray
 
 
 def featurized(molecule: Molecule) -> Graph:
-    """Features, edges and tuples of a molecule. Not cached here: `table.GraphTable` keeps those of a data set."""
+    """Features, edges and tuples of a molecule. Nothing is cached here; `data.table.GraphTable` caches a data set's."""
     topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
     index = np.min_scalar_type(-molecule.n_atoms)
     tuples = {
@@ -132,12 +132,10 @@ def featurized(molecule: Molecule) -> Graph:
         Kind.PROPER_PAIR: topology.proper_pairs,
         Kind.PAIR: topology.pairs,
     }
-    x = featurize(molecule, topology)
     return Graph(
-        x=x,
+        x=featurize(molecule, topology),
         numbers=molecule.numbers.astype(np.uint8),
         edges=np.concatenate([molecule.bonds, molecule.bonds[:, ::-1]]).T.astype(index),
-        orbit=orbits(x, molecule.bonds).astype(index),
         net_charge=molecule.net_charge,
         tuples={kind: idx.astype(index) for kind, idx in tuples.items()},
         is14=topology.is14,
@@ -145,7 +143,7 @@ def featurized(molecule: Molecule) -> Graph:
 
 
 def joined(graphs: Sequence[Graph], dtype: torch.dtype) -> dict[str, Any]:
-    """Fields of a `Batch` that need no coordinates, atoms and tuples of all graphs one after the other.
+    """Fields of a `Batch` but `level`: atoms and tuples of all graphs one after the other.
 
     Raises:
         ValueError: when there are no graphs.
@@ -170,18 +168,16 @@ def joined(graphs: Sequence[Graph], dtype: torch.dtype) -> dict[str, Any]:
         "numbers": torch.from_numpy(np.concatenate([g.numbers for g in graphs], dtype=np.int64)),
         "edges": torch.from_numpy(edges),
         "mol": torch.from_numpy(np.repeat(index, sizes)),
-        "orbit": torch.from_numpy(
-            np.concatenate([g.orbit for g in graphs], dtype=np.int64) + np.repeat(offsets, sizes)
-        ),
         "net_charge": torch.tensor([g.net_charge for g in graphs], dtype=dtype),
         "tuples": tuples,
     }
 
 
 def batch_of(molecules: Sequence[Molecule], dtype: torch.dtype = torch.float32) -> Batch:
-    """Batch of molecules without coordinates, for parametrization.
+    """Batch of molecules at the target level of theory, for parametrization.
 
     Raises:
         ValueError: when there are no molecules.
     """
-    return Batch(**joined([featurized(molecule) for molecule in molecules], dtype))
+    fields = joined([featurized(molecule) for molecule in molecules], dtype)
+    return Batch(**fields, level=torch.zeros(len(molecules), dtype=torch.int64))

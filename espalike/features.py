@@ -73,37 +73,6 @@ def featurize(molecule: Molecule, topology: Topology) -> np.ndarray:
     return np.concatenate([np.asarray(c, dtype=np.float32) for c in columns], axis=1)
 
 
-def orbits(x: np.ndarray, bonds: np.ndarray) -> np.ndarray:
-    """Of each atom the first one that no message passing can tell from it, shape `(A,)`, int64.
-
-    Colour refinement (B. Weisfeiler, A. Leman, 1968): atoms with the same features stay together while the colours of
-    their neighbours, counted, are the same too. The hydrogens of a methyl group are one such class.
-
-    Args:
-        x: node features, shape `(A, F)`.
-        bonds: atom index pairs, shape `(B, 2)`.
-    """
-    _, colour = np.unique(x, axis=0, return_inverse=True)
-    colour = colour.reshape(-1)
-    i, j = np.concatenate([bonds, bonds[:, ::-1]]).T
-    while True:
-        sums = np.zeros(len(x), np.uint64)
-        np.add.at(sums, i, _scrambled(colour[j]))  # one number for a multiset: a sum of random numbers of its members
-        _, finer = np.unique(_scrambled(colour) * np.uint64(3) + sums, return_inverse=True)
-        if finer.max() == colour.max():
-            _, first, inverse = np.unique(colour, return_index=True, return_inverse=True)
-            return first[inverse]
-        colour = finer
-
-
-def _scrambled(values: np.ndarray) -> np.ndarray:
-    """A 64-bit hash of each integer (the finalizer of G. Steele's SplitMix64)."""
-    z = (values.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
 def pi_components(molecule: Molecule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """π components of a molecule; see the head of this module.
 

@@ -103,7 +103,7 @@ class ForceFieldModel(nn.Module):
         self.provenance: Provenance | None = None
 
     def forward(self, batch: Batch) -> MMSystem:
-        """Parameters of every molecule in the batch; `batch.level` None means the target level."""
+        """Parameters of every molecule in the batch, at the molecule's level of theory."""
         orbits = self.encoder.orbits(batch)
         h = self.encoder(batch.x, orbits)
         values = self.heads(h, batch, orbits)

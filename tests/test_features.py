@@ -10,7 +10,7 @@ from rdkit import Chem
 
 from espalike import chem
 from espalike.chem.molecule import Molecule
-from espalike.features import ELEMENTS, FEATURES, featurize, orbits, pi_components
+from espalike.features import ELEMENTS, FEATURES, featurize, pi_components
 from espalike.topology import enumerate_tuples
 from tests.molecules import DRUGLIKE, RESONANCE, RESONANCE_PAIRS, SMALL
 
@@ -190,24 +190,3 @@ def test_unknown_element():
     with pytest.raises(ValueError, match=r"C: atom 1 has atomic number 34; supported are \[1, 3, 5"):
         features_of(strange)
     assert len(ELEMENTS) == 18
-
-
-@pytest.mark.parametrize("smiles", DRUGLIKE[:6] + SMALL)
-def test_orbits_are_what_unrolled_neighbourhoods_say(smiles):
-    molecule = chem.from_smiles(smiles)
-    x = features_of(molecule)
-    near = [[] for _ in x]
-    for i, j in molecule.bonds.tolist():
-        near[i].append(j)
-        near[j].append(i)
-    seen = [row.tobytes() for row in x]
-    for _ in range(molecule.n_atoms):  # a label is the whole history of the neighbourhood, however long, by number
-        trees = [(seen[i], tuple(sorted(seen[j] for j in near[i]))) for i in range(len(x))]
-        number = {tree: f"{n:04d}" for n, tree in enumerate(sorted(set(trees)))}
-        seen = [number[tree] for tree in trees]
-    assert orbits(x, molecule.bonds).tolist() == [seen.index(label) for label in seen]
-
-
-def test_orbits_of_a_methyl_group():
-    molecule = chem.from_smiles("CC(=O)[O-]")
-    assert orbits(features_of(molecule), molecule.bonds).tolist() == [0, 1, 2, 2, 4, 4, 4]

@@ -1,4 +1,4 @@
-"""The benchmark of loading runs, compares equal batches, and says what it measured."""
+"""The benchmark of loading runs and writes its figures."""
 
 import json
 import subprocess
@@ -17,8 +17,7 @@ def test_the_table(tmp_path):
     assert set(figures) == {"embedded", "drug-like"}
     assert figures["drug-like"]["conformers"] == 1200
     for own in figures.values():
-        assert own["whole_ms"] > 0.0
-        assert 0.5 < own["ratio"] < 20.0
+        assert 0.0 < own["batch_ms"] < own["new_molecules_ms"] * 1.5
         for shares in own["masked"].values():
             assert 0.0 <= shares["bucketed"] <= shares["plain"] + 0.02
     assert figures["embedded"]["masked"]["entries"]["plain"] > 0.0

@@ -1,4 +1,4 @@
-"""Whole batches from memory-mapped stores by index arithmetic: no loop over molecules, nothing copied on the way."""
+"""Whole batches from memory-mapped stores by index arithmetic, without a loop over molecules."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from espalike.batch import Batch, EspPoints, Graph, featurized
-from espalike.data.collate import relative
+from espalike.batch import EspPoints, Graph, LabelledBatch, featurized
 from espalike.data.columns import Column, MappedColumn, ranges
-from espalike.data.coordinates import Coordinates
 from espalike.data.dataset import PAGES, StoreDataset
 from espalike.data.sampler import Picks
 from espalike.data.table import GraphTable
 
 CACHE = 256 * 2**20
-"""Most bytes of molecular graphs that are kept: some 20,000 molecules of 40 atoms."""
+"""Limit on the memory of cached molecular graphs [byte]: some 20,000 molecules of 40 atoms."""
 
 _COLUMNS = ("xyz", "forces", "energy", "ref_charge", "ref_sigma", "ref_epsilon", "dipole", "esp_count", "esp_points",
             "esp_values")  # fmt: skip
 
 
+def relative(energy: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Energies relative to each molecule's mean over its real conformers, NaN elsewhere; `(K, M)`, float64."""
+    shift = energy - energy[0]  # differences are exact, so that the mean is one of small numbers
+    return np.where(mask, shift - np.where(mask, shift, 0.0).sum(0) / mask.sum(0), np.nan)
+
+
 def loader_of(
     batches: Batches, sampler: Sampler[Picks], workers: int = 0, start: str | None = None
-) -> DataLoader[Batch]:
+) -> DataLoader[LabelledBatch]:
     """Loads the batches that a sampler plans.
 
     Args:
@@ -55,23 +59,22 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
-class Batches(Dataset[Batch]):
-    """Batches of a data set's entries; the same, number by number, as `collate` of the items one by one.
+class Batches(Dataset[LabelledBatch]):
+    """Batches of a data set's entries.
 
-    What is kept in memory is bounded, whatever the stores' size: some numbers an entry, the graphs of as many molecules
-    as `cache` holds, and the part of the files read last. Worker processes each have their own.
+    Memory is bounded, whatever the size of the stores: it holds some numbers per entry, graphs of molecules up to
+    `cache`, and the part of the files that was read last. Each worker process has its own copy.
 
-    Each conformer that is chosen has a slot, a row and a molecule of the batch: `chosen (K, M)` is its number in its
-    entry, `mask (K, M)` whether the slot holds one. Whatever else is stored for each conformer of an entry can be
-    gathered the same way as the coordinates are: a `Column`, places by entry, and `chosen`. Tuples of a kind come
-    molecule by molecule, in the order of `topology.enumerate_tuples`.
+    A chosen conformer fills one slot, a row and a molecule of the batch: `chosen (K, M)` is its number in its entry,
+    `mask (K, M)` says whether the slot is filled. Any column that is stored per conformer can be gathered as the
+    coordinates are, by a `Column` and `chosen`. Tuples of a kind come molecule by molecule, in the order of
+    `topology.enumerate_tuples`.
 
     Args:
         dataset: the entries.
         dtype: of all floating tensors.
-        cache: most bytes of graphs that are kept.
-        coordinates: the entries' stored internal coordinates, or None where they are measured in each step.
-        instead: columns to take instead of the stores' own, by name.
+        cache: limit on the memory of cached graphs [byte].
+        instead: columns that replace the stores' columns, by name.
     """
 
     def __init__(
@@ -79,17 +82,15 @@ class Batches(Dataset[Batch]):
         dataset: StoreDataset,
         dtype: torch.dtype = torch.float32,
         cache: int = CACHE,
-        coordinates: Coordinates | None = None,
         instead: Mapping[str, MappedColumn] | None = None,
     ):
         self.dataset, self.dtype, self.cache = dataset, dtype, cache
-        self.coordinates, self.instead = coordinates, dict(instead or {})
+        self.instead = dict(instead or {})
         self._first = dataset.distinct()
         self.graphs = GraphTable(len(self._first), int(dataset.atoms.max()), cache, self._graph)
 
     def __reduce__(self):
-        own = (self.dataset, self.dtype, self.cache, self.coordinates, self.instead)
-        return Batches, own  # another process maps and fills its own
+        return Batches, (self.dataset, self.dtype, self.cache, self.instead)  # another process maps the files itself
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -99,10 +100,10 @@ class Batches(Dataset[Batch]):
 
     @cached_property
     def _columns(self) -> dict[str, Column | None]:
-        own = {name: Column.of(self.dataset.stores, name, self.dataset.refs) for name in _COLUMNS}
-        return own | {name: column.open() for name, column in self.instead.items()}
+        stored = {name: Column.of(self.dataset.stores, name, self.dataset.refs) for name in _COLUMNS}
+        return stored | {name: column.open() for name, column in self.instead.items()}
 
-    def __getitems__(self, picks: Picks) -> Batch:
+    def __getitems__(self, picks: Picks) -> LabelledBatch:
         """The batch of some conformers of some entries.
 
         Raises:
@@ -115,11 +116,10 @@ class Batches(Dataset[Batch]):
         slot = np.arange(counts.max())[:, None]
         mask = slot < counts
         chosen = picks.conformers[np.cumsum(counts) - counts + np.where(mask, slot, 0)]  # of the entry, (K, M)
-        return Batch(
+        return LabelledBatch(
             **self.graphs.fields(data.molecules[entries], self.dtype),
             **self._per_atom(entries, chosen, mask),
             **self._per_molecule(entries, chosen, mask),
-            coordinates=None if self.coordinates is None else self.coordinates.batch(entries, chosen),
             esp=self._potentials(picks),
             mask=torch.from_numpy(mask),
             level=torch.from_numpy(data.level[entries].astype(np.int64)),
@@ -172,13 +172,13 @@ class Batches(Dataset[Batch]):
         if column is None or not len(mol):
             return None
         entries, chosen, stored = picks.entries[mol], picks.counts[mol], self.dataset.counts[picks.entries[mol]]
-        # how many points each conformer of these entries has, and where they begin among those of its entry
+        # number of points of each conformer of these entries, and where they begin among the points of its entry
         count = column.gather(entries, stored, ranges(np.zeros_like(stored), stored)[None])[0].astype(np.int64)
         first, before = np.cumsum(stored) - stored, np.cumsum(count) - count
         before -= np.repeat(before[first], stored)
-        # the same of the chosen ones
-        own = ranges((np.cumsum(picks.counts) - picks.counts)[mol], chosen)
-        at = np.repeat(first, chosen) + picks.conformers[own]
+        # the same for the chosen conformers
+        places = ranges((np.cumsum(picks.counts) - picks.counts)[mol], chosen)
+        at = np.repeat(first, chosen) + picks.conformers[places]
         count, before = count[at], before[at]
         if not count.any():
             return None

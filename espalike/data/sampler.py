@@ -18,9 +18,8 @@ how it is dealt out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch.distributed
@@ -38,33 +37,19 @@ _ROUNDS = 24
 """Of the shuffle; the order of two is then as likely as the other one to 1e-7, that of many to less than is noticed."""
 
 
-class Pick(NamedTuple):
-    """An index into a `StoreDataset`: an entry and some of its conformers, ascending, shape `(C,)`."""
-
-    entry: int
-    conformers: np.ndarray
-
-
 @dataclass(frozen=True, eq=False)
 class Picks:
-    """What a batch is made of; iterating gives one `Pick` an entry.
+    """The conformers that a batch is made of.
 
     Attributes:
         entries: shape `(M,)`, int64.
-        counts: how many conformers of each, shape `(M,)`, int64.
+        counts: number of conformers of each, shape `(M,)`, int64.
         conformers: their numbers, those of the first entry first, ascending in each, shape `(counts.sum(),)`, int64.
     """
 
     entries: np.ndarray
     counts: np.ndarray
     conformers: np.ndarray
-
-    @staticmethod
-    def of(picks: Sequence[Pick]) -> Picks:
-        """Several as one."""
-        chosen = [pick.conformers for pick in picks]
-        counts = np.array([len(conformers) for conformers in chosen])
-        return Picks(np.array([pick.entry for pick in picks]), counts, np.concatenate(chosen))
 
     def split(self, sizes: np.ndarray) -> Iterator[Picks]:
         """One after the other the next so many entries as each of `sizes` says."""
@@ -76,10 +61,6 @@ class Picks:
 
     def __len__(self) -> int:
         return len(self.entries)
-
-    def __iter__(self) -> Iterator[Pick]:
-        for entry, chosen in zip(self.entries, np.split(self.conformers, np.cumsum(self.counts)[:-1]), strict=True):
-            yield Pick(int(entry), chosen)
 
 
 def mixed(values: np.ndarray) -> np.ndarray:

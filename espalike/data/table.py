@@ -18,7 +18,7 @@ _GROWTH = 1.125
 
 _VALUES = ("numbers", "net_charge", "is14")
 """Parts of a graph that are numbers, one a row."""
-_ATOMS: dict[str, int] = {"orbit": 1, "edges": 2} | {kind.value: kind.size for kind in Kind}
+_ATOMS: dict[str, int] = {"edges": 2} | {kind.value: kind.size for kind in Kind}
 """Parts of a graph that are rows of atom indices, and atoms in a row."""
 _WIDTH = np.array([1] * len(_VALUES) + list(_ATOMS.values()))
 
@@ -100,7 +100,7 @@ class GraphTable:
 
     def _add(self, graph: Graph) -> None:
         values = (graph.numbers, np.array([graph.net_charge]), graph.is14)
-        atoms = (graph.orbit, graph.edges.T, *(graph.tuples[kind] for kind in Kind))
+        atoms = (graph.edges.T, *(graph.tuples[kind] for kind in Kind))
         parts = [np.ravel(part) for part in (*values, *atoms)]
         self._first.add(np.array([[self._words.used, self._x.used]]))
         self._count.add(np.array([[len(part) for part in parts]]) // _WIDTH)
@@ -125,7 +125,6 @@ class GraphTable:
             "numbers": numbers,
             "edges": part["edges"].T.contiguous(),
             "mol": of["numbers"],
-            "orbit": part["orbit"][:, 0],
             "net_charge": net_charge.to(dtype),
             "tuples": {
                 kind: Tuples(part[kind.value], of[kind.value], is14.bool() if kind is Kind.PAIR else None)

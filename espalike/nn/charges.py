@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from espalike.batch import Batch
+from espalike.batch import Batch, LabelledBatch
 from espalike.features import FEATURES
 from espalike.nn.heads import SymmetricHead
 from espalike.nn.orbits import Orbits, distinct
@@ -86,7 +86,7 @@ class GivenCharges(nn.Module):
         Raises:
             ValueError: when conformers are to be scored and an atom has no charge.
         """
-        if batch.ref_charge is None:
+        if not isinstance(batch, LabelledBatch):
             return torch.zeros(len(batch.numbers), 1, dtype=torch.float64, device=h.device)
         if not batch.ref_charge.isfinite().all():
             raise ValueError(

@@ -68,10 +68,9 @@ class Orbits:
         degrees = torch.zeros_like(everyone).index_add(0, target, torch.ones_like(target))
         colour = everyone
         if alike:
-            level = 0 if batch.level is None else batch.level[batch.mol]
             known = torch.cat([batch.x.double().view(torch.int64), torch.stack([batch.numbers, degrees], 1)], 1)
             place = torch.arange(1, known.shape[1] + 1, device=known.device)
-            colour = _scrambled(_scrambled(known + _scrambled(place)).sum(1) + level)
+            colour = _scrambled(_scrambled(known + _scrambled(place)).sum(1) + batch.level[batch.mol])
         entry, of = _classes(colour)
         atom, hops = entry, []
         for _ in range(layers):

@@ -82,7 +82,7 @@ class Readout(nn.ModuleList):
 
     def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> list[Tensor]:
         """Values of each term, shape `(T, P)`, in the order of the terms; `h` are those of the classes of atoms."""
-        level = None if batch.level is None else batch.level[batch.mol[orbits.atom]]
+        level = batch.level[batch.mol[orbits.atom]]
         learned: dict[int, Tensor] = {}
         for number, head in enumerate(self):
             if isinstance(head, TermHead):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.chem.picture import plain_smiles
 from espalike.contributions import root_mean_squares, sums, term_forces
 from espalike.data.sampler import EpochSampler, Picks, WholeEntries
@@ -63,7 +63,9 @@ class StopOnFault(pl.Callback):
 
     def __init__(self, checkpoint: Path):
         self.checkpoint = checkpoint
-        self._batches: list[tuple[int, Batch]] = []  # since the last step; several when gradients are accumulated
+        self._batches: list[
+            tuple[int, LabelledBatch]
+        ] = []  # since the last step; several when gradients are accumulated
         self._losses: list[Tensor] = []
         self._weights: list[torch.nn.Parameter] = []
         self._message: str | None = None
@@ -230,25 +232,18 @@ class Diagnosis(pl.Callback):
         write_rows(self.worst, rows)
 
 
-def _frames(batch: Batch) -> Tensor:
+def _frames(batch: LabelledBatch) -> Tensor:
     """Some conformers of each molecule, evenly spaced in their order [Å], shape `(_FRAMES, N, 3)`; none is masked."""
-    assert batch.xyz is not None
-    assert batch.mask is not None
     counts, atoms = batch.mask.sum(0)[batch.mol], torch.arange(len(batch.mol), device=batch.mol.device)
     return torch.stack([batch.xyz[counts * i // _FRAMES, atoms] for i in range(_FRAMES)])
 
 
-def entry_errors(batch: Batch, prediction: Prediction) -> Tensor:
+def entry_errors(batch: LabelledBatch, prediction: Prediction) -> Tensor:
     """Errors of each molecule, shape `(M, 5)`, float64.
 
     The columns are the entry, the index of its source, the number of conformers, and the root mean square errors of
     energies [kcal/mol] and of forces [kcal/mol/Å], which are NaN without labels.
     """
-    assert batch.energy is not None
-    assert batch.forces is not None
-    assert batch.mask is not None
-    assert batch.source is not None
-    assert batch.entry is not None
     assert prediction.forces is not None
     known = batch.mask & batch.energy.isfinite()
     error = centred(prediction.energy, known) - torch.where(known, batch.energy, 0.0)

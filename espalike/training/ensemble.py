@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.model import Ensemble, load
 from espalike.training.lightning import TrainingModule
 
@@ -54,11 +55,11 @@ def validate(ensemble: Ensemble, module: TrainingModule, batches: DataLoader) ->
     ensemble.provenance.figures["spread"] = spread_over(ensemble, batches)
 
 
-def spread_over(ensemble: Ensemble, batches: Iterable[Batch]) -> dict[str, float]:
+def spread_over(ensemble: Ensemble, batches: Iterable[LabelledBatch]) -> dict[str, float]:
     """Standard deviation of each parameter (`HarmonicBond.k`) over the members: its root mean square over batches."""
     sums: dict[str, list[float]] = {}
     for batch in batches:
-        for bound in ensemble.deviation(replace(batch, level=None)).terms:
+        for bound in ensemble.deviation(replace(batch, level=torch.zeros_like(batch.level))).terms:
             for param, column in zip(bound.term.params, bound.values.double().unbind(-1), strict=True):
                 total = sums.setdefault(f"{bound.term.name}.{param.name}", [0.0, 0.0])
                 total[0] += float(column.square().sum())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.contributions import term_forces
 from espalike.system import Bound, Prediction
 from espalike.training.lightning import TrainingModule
@@ -57,7 +57,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def find_fault(
     module: TrainingModule,
-    molecules: Iterable[tuple[Batch, Sequence[int]]],
+    molecules: Iterable[tuple[LabelledBatch, Sequence[int]]],
     precision: Callable[[], AbstractContextManager] = nullcontext,
     training: bool = True,
 ) -> Fault | None:
@@ -101,13 +101,12 @@ def _fault(stages: Iterable[_Stage]) -> Fault | None:
 
 def _stages(
     module: TrainingModule,
-    batch: Batch,
+    batch: LabelledBatch,
     conformers: Sequence[int],
     precision: Callable[[], AbstractContextManager],
     training: bool,
 ) -> Iterator[_Stage]:
     """All that a step computes for one molecule, stage by stage."""
-    assert batch.xyz is not None
     yield "coordinates", {"": batch.xyz}, lambda _, index: f"atom {index[1]} of conformer {conformers[index[0]]}"
     yield "features", {"": batch.x}, lambda _, index: f"atom {index[0]}"
     with precision():
@@ -149,9 +148,8 @@ def _parameter(bound: Bound, row: int, column: int) -> str:
     return f"{name} at atoms {'-'.join(map(str, atoms))} (counted from 0)"
 
 
-def _closest(batch: Batch, k: int) -> str:
+def _closest(batch: LabelledBatch, k: int) -> str:
     """The two nearest atoms of a geometry, in words."""
-    assert batch.xyz is not None
     xyz = batch.xyz[k].double()
     if len(xyz) < 2:
         return "a single atom"
@@ -161,9 +159,8 @@ def _closest(batch: Batch, k: int) -> str:
     return f"whose nearest atoms, {i} and {j} (counted from 0), are {nearest:.3g} Å apart"
 
 
-def _largest(batch: Batch, prediction: Prediction) -> str:
+def _largest(batch: LabelledBatch, prediction: Prediction) -> str:
     """The largest force components, in words."""
     assert prediction.forces is not None
-    assert batch.forces is not None
     predicted, label = (float(f.detach().nan_to_num(0.0).abs().amax()) for f in (prediction.forces, batch.forces))
     return f"forces there are up to {predicted:.3g} kcal/mol/Å, as predicted, and {label:.3g}, as labelled"

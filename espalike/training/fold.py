@@ -132,9 +132,8 @@ def _rest(
     batches: Batches, model: ForceFieldModel, names: tuple[str, ...], entry: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """An entry's energies `(C,)` and forces `(C × A × 3,)` without those of the constant terms, in float64."""
-    item, count = batches.dataset[entry], int(batches.dataset.counts[entry])
+    stored, count = batches.dataset.record(entry).conformers, int(batches.dataset.counts[entry])
     batch = batches.__getitems__(Picks(np.array([entry]), np.array([count]), np.arange(count)))
-    assert batch.xyz is not None
     system = only(model(batch), names)
     most = max(1, _MOST // max(1, sum(len(b.tuples.idx) for b in system.terms)))
     parts = [energy(system, xyz) for xyz in batch.xyz.split(most)]
@@ -146,5 +145,5 @@ def _rest(
             f"{batches.dataset.name_of(entry)}: conformer {int(np.argmax(wrong))} has no finite energy or forces of "
             f"{', '.join(names)}: check its geometry, or remove the entry"
         )
-    label = np.full_like(forces, np.nan) if item.forces is None else np.asarray(item.forces, np.float64)
-    return np.asarray(item.energy, np.float64) - constant, (label - forces).reshape(-1)
+    label = np.full_like(forces, np.nan) if stored.forces is None else stored.forces
+    return stored.energy - constant, (label - forces).reshape(-1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.system import MMSystem, Prediction
@@ -42,7 +42,7 @@ def _named(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"loss": total, **{f"{name}_loss": value for name, value in losses.items()}}
 
 
-def _physics(batch: Batch) -> torch.autocast:
+def _physics(batch: LabelledBatch) -> torch.autocast:
     """A context without mixed precision: energies, forces and losses have the precision of the coordinates."""
     return torch.autocast(batch.x.device.type, enabled=False)
 
@@ -54,7 +54,7 @@ class TrainingModule(pl.LightningModule):
         model: the model.
         objective: the loss.
         optimizer: makes an optimizer from parameters, e.g. a `functools.partial` of `torch.optim.Adam`.
-        sources: names of the data sources, in the order of `Batch.source`.
+        sources: names of the data sources, in the order of `LabelledBatch.source`.
         schedule: learning rate over training, a function of `espalike.training.schedules`.
         folded: names of the terms that are subtracted from the labels of training batches, see
             `espalike.training.fold`.
@@ -81,26 +81,25 @@ class TrainingModule(pl.LightningModule):
         self._sums: dict[tuple[str, str], list[float]] = {}
         self._steps = 1
 
-    def predict(self, batch: Batch, training: bool = True) -> tuple[MMSystem, Prediction]:
+    def predict(self, batch: LabelledBatch, training: bool = True) -> tuple[MMSystem, Prediction]:
         """Parameters, energies and forces of a batch; differentiable in training."""
-        assert batch.xyz is not None
         system = self.model(batch)
         with _physics(batch):
             if training:
                 learned = without(system, self.folded)
-                prediction = energy(learned, batch.xyz, create_graph=True, stored=batch.coordinates)
+                prediction = energy(learned, batch.xyz, create_graph=True)
                 prediction = with_zeros(prediction, system, self.folded)
             else:
                 prediction = sliced_energy(system, batch.xyz)
         return system, prediction
 
-    def losses(self, system: MMSystem, prediction: Prediction, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, system: MMSystem, prediction: Prediction, batch: LabelledBatch) -> dict[str, Tensor]:
         """Unweighted losses of a batch."""
         start = None if self.start is None else self.start(batch)
         with _physics(batch):
             return self.objective.losses(system, prediction, batch, self.factors, start)
 
-    def _step(self, batch: Batch, training: bool) -> tuple[dict[str, Tensor], Tensor, MMSystem, Prediction]:
+    def _step(self, batch: LabelledBatch, training: bool) -> tuple[dict[str, Tensor], Tensor, MMSystem, Prediction]:
         system, prediction = self.predict(batch, training)
         losses = self.losses(system, prediction, batch)
         # validation takes the final weights of the losses, so that its losses can be compared
@@ -110,25 +109,21 @@ class TrainingModule(pl.LightningModule):
         """Share of training that is done, from 0 to 1."""
         return min(self.global_step / self._steps, 1.0)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Tensor:
         """Loss of one batch; the callback `StopOnFault` checks that it is finite."""
         losses, total, *_ = self._step(batch, training=True)
         self.means["train"].add(_named(total, losses))
         self.log("loss", total, prog_bar=True, logger=False)
         return total
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> dict[str, Any]:
         """Losses and, per source, squared errors of one batch; the prediction is returned for the callbacks."""
         losses, total, system, prediction = self._step(batch, training=False)
         self.means["val"].add(_named(total, losses), batch.n_mols)
         self._add_errors(batch, prediction)
         return {"loss": total, "system": system, "prediction": prediction}
 
-    def _add_errors(self, batch: Batch, prediction: Prediction) -> None:
-        assert batch.energy is not None
-        assert batch.forces is not None
-        assert batch.mask is not None
-        assert batch.source is not None
+    def _add_errors(self, batch: LabelledBatch, prediction: Prediction) -> None:
         assert prediction.forces is not None
         known = batch.mask & batch.energy.isfinite()
         errors = {"energy": (centred(prediction.energy, known) - batch.energy, known, batch.source.expand_as(known))}
@@ -177,6 +172,8 @@ class TrainingModule(pl.LightningModule):
         for stage, state in checkpoint.get("means", {}).items():
             self.means[stage].restore(state)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: LabelledBatch, device: torch.device, dataloader_idx: int
+    ) -> LabelledBatch:
         """Move a batch field by field."""
         return batch.to(device)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import Param
 from espalike.training.processes import shared_mean, shared_ratio
@@ -31,22 +31,18 @@ def centred(energy: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, energy - mean, 0.0)
 
 
-def energy_loss(energy: Tensor, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+def energy_loss(energy: Tensor, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of energies relative to their molecule's mean, in units of `scale` [kcal/mol].
 
     `energy` is the prediction [kcal/mol], shape `(K, M)`.
     """
-    assert batch.energy is not None
-    assert batch.mask is not None
     known = batch.mask & batch.energy.isfinite()
     error = (centred(energy, known) - torch.where(known, batch.energy, 0.0)) / scale
     return shared_mean(error**2 * factors, known)
 
 
-def force_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+def force_loss(prediction: Prediction, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of force components, in units of `scale` [kcal/mol/Å]."""
-    assert batch.forces is not None
-    assert batch.mask is not None
     assert prediction.forces is not None
     known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
     error = torch.where(known, prediction.forces - batch.forces, 0.0)
@@ -54,16 +50,13 @@ def force_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: flo
     return shared_ratio((of_atoms * factors[batch.mol]).sum(), known.sum())
 
 
-def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: float, scale: float) -> Tensor:
+def profile_loss(energy: Tensor, batch: LabelledBatch, factors: Tensor, temperature: float, scale: float) -> Tensor:
     """Mean over torsion drives of the Boltzmann-weighted mean squared error along the profile.
 
     Points are weighted by exp(−ΔE/kT), with ΔE the reference energy above the lowest one. Predicted and reference
     energies are aligned by their weighted means. So minima and the paths between them count more than maxima.
     `energy` is the prediction [kcal/mol], shape `(K, M)`; `temperature` in K, `scale` in kcal/mol.
     """
-    assert batch.energy is not None
-    assert batch.mask is not None
-    assert batch.scan is not None
     known = batch.mask & batch.energy.isfinite() & batch.scan
     reference = torch.where(known, batch.energy, 0.0)
     weights = torch.softmax(torch.where(known, -reference / (BOLTZMANN * temperature), -torch.inf), dim=0)
@@ -73,16 +66,13 @@ def profile_loss(energy: Tensor, batch: Batch, factors: Tensor, temperature: flo
     return shared_mean(factors * (weights * (error / scale) ** 2).sum(0), known.any(0))
 
 
-def hessian_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+def hessian_loss(prediction: Prediction, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of the Hessian along displacements, in units of `scale` [kcal/mol/Å²].
 
     Geometries of an entry within 0.02 to 0.5 Å of their mean (norm over all atoms) count as displacements from it:
     (F − F̄)/|x − x̄| is −H d̂, the Hessian times the direction. The error is summed over atoms and averaged over
     displacements.
     """
-    assert batch.xyz is not None
-    assert batch.forces is not None
-    assert batch.mask is not None
     assert prediction.forces is not None
     unknown = batch.forces.isnan().any(-1).to(batch.xyz.dtype)
     known = batch.mask & (_per_molecule(unknown, batch) == 0.0)
@@ -98,7 +88,7 @@ def hessian_loss(prediction: Prediction, batch: Batch, factors: Tensor, scale: f
     return shared_mean(error / torch.where(near, squares, 1.0) / scale**2 * factors, near)
 
 
-def _per_molecule(values: Tensor, batch: Batch) -> Tensor:
+def _per_molecule(values: Tensor, batch: LabelledBatch) -> Tensor:
     """Sums over the atoms of each molecule, shape `(K, M)`."""
     return values.new_zeros(len(values), batch.n_mols).index_add(1, batch.mol, values)
 
@@ -111,21 +101,19 @@ def charges_of(system: MMSystem) -> Tensor | None:
     return None
 
 
-def charge_loss(charges: Tensor, batch: Batch, scale: float) -> Tensor:
+def charge_loss(charges: Tensor, batch: LabelledBatch, scale: float) -> Tensor:
     """Mean squared error of partial charges, shape `(N,)`, in units of `scale` [e]."""
-    assert batch.ref_charge is not None
     error = (charges.to(batch.ref_charge.dtype) - torch.nan_to_num(batch.ref_charge)) / scale
     return shared_mean(error**2, batch.ref_charge.isfinite())
 
 
-def dipoles(charges: Tensor, batch: Batch) -> Tensor:
+def dipoles(charges: Tensor, batch: LabelledBatch) -> Tensor:
     """Dipole moments Σ qᵢ xᵢ about the origin of the coordinates [e Å], shape `(K, M, 3)`."""
-    assert batch.xyz is not None
     moments = charges.unsqueeze(-1) * batch.xyz.to(charges.dtype)
     return moments.new_zeros(len(batch.xyz), batch.n_mols, 3).index_add(1, batch.mol, moments)
 
 
-def dipole_loss(charges: Tensor, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+def dipole_loss(charges: Tensor, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of the components of dipole moments, in units of `scale` [e Å]."""
     predicted = dipoles(charges, batch)
     reference = torch.full_like(predicted, torch.nan) if batch.dipole is None else batch.dipole.to(predicted)
@@ -134,12 +122,11 @@ def dipole_loss(charges: Tensor, batch: Batch, factors: Tensor, scale: float) ->
     return shared_mean(error**2 * factors.unsqueeze(-1), known)
 
 
-def potentials(charges: Tensor, batch: Batch) -> Tensor:
+def potentials(charges: Tensor, batch: LabelledBatch) -> Tensor:
     """Electrostatic potential of partial charges at the batch's points [kcal/mol/e], shape `(G,)`.
 
     V(p) = Σ qᵢ / (4 π ε₀ |p − xᵢ|), summed over the atoms of the point's molecule.
     """
-    assert batch.xyz is not None
     if batch.esp is None:
         return charges[:0]
     atoms = torch.bincount(batch.mol, minlength=batch.n_mols).cumsum(0).tolist()
@@ -154,7 +141,7 @@ def potentials(charges: Tensor, batch: Batch) -> Tensor:
     return torch.cat(parts)
 
 
-def esp_loss(charges: Tensor, batch: Batch, factors: Tensor, scale: float) -> Tensor:
+def esp_loss(charges: Tensor, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of the electrostatic potential over points, in units of `scale` [kcal/mol/e]."""
     predicted = potentials(charges, batch)
     if batch.esp is None:
@@ -169,9 +156,8 @@ def lennard_jones(system: MMSystem) -> Bound | None:
     return next((b for b in system.terms if tuple(p.name for p in b.term.params) == names), None)
 
 
-def lj_loss(values: Tensor, batch: Batch, sigma_scale: float, depth_scale: float) -> Tensor:
+def lj_loss(values: Tensor, batch: LabelledBatch, sigma_scale: float, depth_scale: float) -> Tensor:
     """Mean squared error of σ [Å] and √ε [(kcal/mol)^½] in units of their scales; `values` are σ and ε, `(N, 2)`."""
-    assert batch.ref_lj is not None
     known = batch.ref_lj.isfinite().all(-1)
     sigma, epsilon = torch.where(known.unsqueeze(-1), batch.ref_lj, 1.0).unbind(-1)
     size = (values[:, 0] - sigma) / sigma_scale * (epsilon > 0.0)  # without a well, σ means nothing

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.bounds import check_number
 from espalike.system import MMSystem, Prediction
 from espalike.training import losses as parts
@@ -143,7 +143,7 @@ class Objective:
         self,
         system: MMSystem,
         prediction: Prediction,
-        batch: Batch,
+        batch: LabelledBatch,
         factors: Tensor,
         start: MMSystem | None = None,
     ) -> dict[str, Tensor]:
@@ -159,7 +159,6 @@ class Objective:
             factors: the result of `source_factors`.
             start: the same molecules with the parameters of the model that training starts from; needed for `pull`.
         """
-        assert batch.source is not None
         factor = dict(zip(BY_SOURCE, factors.to(prediction.energy)[batch.source].unbind(-1), strict=True))
         zero, scales, charges = prediction.energy.new_zeros(()), self.scales, parts.charges_of(system)
         losses: dict[str, Callable[[], Tensor]] = {

@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.progress import track
 from torch.utils.data import DataLoader
 
-from espalike.batch import Batch
+from espalike.batch import LabelledBatch
 from espalike.bounds import check_number
 from espalike.data.batches import Batches, loader_of
-from espalike.data.coordinates import Coordinates
 from espalike.data.dataset import StoreDataset, levels_of
 from espalike.data.sampler import EpochSampler, WholeEntries
 from espalike.data.split import check_leakage, resolve_splits
@@ -29,7 +28,9 @@ Say = Callable[[str], object]
 """Takes messages for the user, for instance `print`."""
 
 
-def prepare(settings: Mapping[str, Any], say: Say) -> tuple[TrainingModule, DataLoader[Batch], DataLoader[Batch]]:
+def prepare(
+    settings: Mapping[str, Any], say: Say
+) -> tuple[TrainingModule, DataLoader[LabelledBatch], DataLoader[LabelledBatch]]:
     """The module to train, and the loaders of training and validation batches.
 
     Args:
@@ -130,7 +131,7 @@ def _module(settings: Mapping[str, Any], model: ForceFieldModel, sources: Sequen
 
 def _training_batches(
     train: StoreDataset, module: TrainingModule, data: Mapping[str, Any], seed: int, say: Say
-) -> DataLoader[Batch]:
+) -> DataLoader[LabelledBatch]:
     """A loader whose sampler deals out the batches of an epoch among the processes."""
     sampler = EpochSampler(
         train.counts,
@@ -143,20 +144,16 @@ def _training_batches(
         bucketed=data["bucketed"],
     )
     model, folded = module.model, module.folded
-    folder = data["coordinates_dir"] and Path(data["coordinates_dir"])
+    folder = data["labels_dir"] and Path(data["labels_dir"])
     progress = partial(track, description="computing", console=Console(stderr=True), transient=True)
-    learned = [term for term in model.terms if term.name not in folded]
-    stored = Coordinates.of(train, learned, data["coordinates"], folder, progress=progress)
-    if stored is not None:
-        say(f"internal coordinates: {stored.nbytes / 1e6:,.1f} MB in {stored.path}")
     labels = folded_labels(train, model, folded, folder, progress) if folded else {}
     if folded:
         say(f"folded into the labels: {', '.join(folded)}")
-    batches = Batches(train, cache=_cache(data), coordinates=stored, instead=labels)
+    batches = Batches(train, cache=_cache(data), instead=labels)
     return loader_of(batches, sampler, data["workers"])
 
 
-def _validation_batches(val: StoreDataset, data: Mapping[str, Any]) -> DataLoader[Batch]:
+def _validation_batches(val: StoreDataset, data: Mapping[str, Any]) -> DataLoader[LabelledBatch]:
     """A loader of all conformers of all entries."""
     entries = WholeEntries(val.counts, val.atoms, data["batch_size"])
     return loader_of(Batches(val, cache=_cache(data)), entries, data["workers"])

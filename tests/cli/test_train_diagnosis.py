@@ -14,12 +14,12 @@ from matplotlib.axes import Axes
 
 from espalike.chem import from_smiles
 from espalike.cli.main import main
-from espalike.data.collate import collate
 from espalike.data.dataset import StoreDataset
 from espalike.data.store import Store, write_store
 from espalike.energy import energy
 from espalike.model import load
 from espalike.training.report import _histograms
+from tests.batches import whole
 from tests.cli.test_train import TRAIN, VAL, record, rows_with
 from tests.cli.test_train import train as train_on
 
@@ -134,7 +134,7 @@ def test_terms_and_heads_are_logged(trained, store):
     assert all(float(row["train/grad/encoder"]) > 0 and float(row["train/grad/PeriodicProper"]) > 0 for row in rows)
     model, row = load(trained / "model.espalike"), rows[-1]
     assert model.provenance.notes["epoch"] == 2  # the figures are those of the model that was kept
-    batch = collate([*StoreDataset([Store.open(store)], "val", ["MMFF94"])])
+    batch = whole(StoreDataset([Store.open(store)], "val", ["MMFF94"]))
     with torch.no_grad():
         system = model(batch)
         for bound in system.terms:

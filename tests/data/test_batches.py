@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from espalike.batch import featurized
 from espalike.chem.conformers import EspGrid
 from espalike.data.batches import Batches, loader_of
-from espalike.data.collate import collate
 from espalike.data.columns import Column, ranges
 from espalike.data.dataset import StoreDataset
-from espalike.data.sampler import Pick, Picks, WholeEntries
+from espalike.data.sampler import Picks, WholeEntries
 from espalike.data.store import Store
+from tests.batches import Pick, collate, expected, item_of, picks_of
 from tests.data.common import assert_same
 
 DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
@@ -92,13 +92,13 @@ def drawn(dataset, seed, size):
 @given(st.integers(0, 2**30), st.integers(1, 12), st.sampled_from([torch.float32, torch.float64]))
 def test_equal_to_item_by_item(dataset, seed, size, dtype):
     picks = drawn(dataset, seed, size)
-    batch = Batches(dataset, dtype).__getitems__(Picks.of(picks))
-    assert_same(batch, collate([dataset[pick] for pick in picks], dtype=dtype))
+    batch = Batches(dataset, dtype).__getitems__(picks_of(picks))
+    assert_same(batch, expected(dataset, picks, dtype))
 
 
 def test_the_labels_are_all_there(dataset):
     batch = Batches(dataset, torch.float64).__getitems__(
-        Picks.of([Pick(i, np.arange(n)) for i, n in enumerate(dataset.counts)])
+        picks_of([Pick(i, np.arange(n)) for i, n in enumerate(dataset.counts)])
     )
     for name in ("xyz", "energy", "forces", "ref_charge", "ref_lj", "dipole"):
         known = getattr(batch, name).isfinite()
@@ -119,7 +119,7 @@ def test_whole_entries(dataset):
     assert torch.cat([batch.entry for batch in batches]).tolist() == list(range(len(dataset)))
     assert torch.cat([batch.mask.sum(0) for batch in batches]).tolist() == dataset.counts.tolist()
     entries = batches[1].entry.tolist()
-    assert_same(batches[1], collate([dataset[i] for i in entries]))
+    assert_same(batches[1], collate([item_of(dataset, i) for i in entries]))
 
 
 def test_no_molecules_are_refused(dataset):
@@ -133,18 +133,18 @@ def test_graphs_are_computed_once_a_molecule(dataset, monkeypatch):
     monkeypatch.setattr("espalike.data.batches.featurized", lambda m: calls.append(m.smiles) or featurized(m))
     batches = Batches(dataset)
     for seed in range(20):
-        batches.__getitems__(Picks.of(drawn(dataset, seed, 8)))
+        batches.__getitems__(picks_of(drawn(dataset, seed, 8)))
     assert len(calls) == len(set(calls)) == len(dataset.distinct()) == len(batches.graphs)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])
 def test_graphs_beyond_the_limit_are_not_kept_and_made_again(dataset, share):
     whole = Batches(dataset)
-    whole.__getitems__(Picks.of(drawn(dataset, 0, 100)))
+    whole.__getitems__(picks_of(drawn(dataset, 0, 100)))
     limit = int(share * whole.graphs.nbytes)
     bounded = Batches(dataset, cache=limit)
     for seed in range(30):
-        picks = Picks.of(drawn(dataset, seed, 3))
+        picks = picks_of(drawn(dataset, seed, 3))
         assert_same(bounded.__getitems__(picks), whole.__getitems__(picks))
         assert bounded.graphs.nbytes <= limit
     assert (len(bounded.graphs) > 0) == (share > 0)
@@ -153,15 +153,15 @@ def test_graphs_beyond_the_limit_are_not_kept_and_made_again(dataset, share):
 
 def test_memory_of_the_table_is_what_it_says(dataset):
     batches = Batches(dataset)
-    batches.__getitems__(Picks.of(drawn(dataset, 0, 100)))
+    batches.__getitems__(picks_of(drawn(dataset, 0, 100)))
     graphs = [featurized(dataset.molecule(i)) for i in dataset.distinct()]
-    arrays = [(g.x, g.numbers, g.edges, g.orbit, g.is14, *g.tuples.values()) for g in graphs]
+    arrays = [(g.x, g.numbers, g.edges, g.is14, *g.tuples.values()) for g in graphs]
     known = sum(array.nbytes for own in arrays for array in own)
     assert 0.8 < batches.graphs.nbytes / (known + 100 * len(graphs)) < 1.2
 
 
 def test_a_copy_in_another_process_is_small_and_gives_the_same(dataset):
-    batches, picks = Batches(dataset), Picks.of(drawn(dataset, 0, 30))
+    batches, picks = Batches(dataset), picks_of(drawn(dataset, 0, 30))
     batch = batches.__getitems__(picks)
     sent = pickle.dumps(batches)
     assert len(sent) < 10_000
@@ -184,7 +184,7 @@ def test_what_was_read_leaves_memory(record_of, store_of, monkeypatch, bounded):
     batches = Batches(StoreDataset([store_of(replace(record, conformers=conformers))], "train", [DFT]))
     before, peak, total = _resident_file_memory(), 0, 0.0
     for start in range(0, len(many), 500):
-        batch = batches.__getitems__(Picks.of([Pick(0, np.arange(start, start + 500))]))
+        batch = batches.__getitems__(picks_of([Pick(0, np.arange(start, start + 500))]))
         total += float(batch.xyz.double().sum())
         peak = max(peak, _resident_file_memory() - before)
     assert total == pytest.approx(many.astype(np.float32).sum(dtype=np.float64))

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from espalike.chem.conformers import EspGrid
-from espalike.data.collate import collate
+from espalike.data.batches import Batches
 from espalike.data.dataset import StoreDataset
-from espalike.data.sampler import Pick
+from tests.batches import Pick, picks_of
 
 DFT = "B3LYP-D3BJ/DZVP"
 SMILES = ["CCO", "O", "CC", "CO"]
@@ -40,11 +40,16 @@ def dataset(records, store_of):
     return StoreDataset([store_of(*records[:2], name="a"), store_of(*records[2:], name="b")], "train", [DFT])
 
 
+def entries(dataset, *numbers):
+    """The batch of all conformers of some entries."""
+    return Batches(dataset).__getitems__(picks_of([Pick(i, np.arange(dataset.counts[i])) for i in numbers]))
+
+
 PICKS = [Pick(3, np.array([0, 1])), Pick(2, np.array([1, 4])), Pick(0, np.array([0, 1, 3])), Pick(1, np.array([2]))]
 
 
 def test_labels_of_the_chosen_conformers(dataset, records):
-    batch = collate([dataset[pick] for pick in PICKS], dtype=torch.float64)
+    batch = Batches(dataset, torch.float64).__getitems__(picks_of(PICKS))
     assert batch.entry.tolist() == [3, 2, 0, 1]
     assert batch.scan.tolist() == [False, True, False, False]
     assert batch.dipole.shape == (3, 4, 3)
@@ -69,24 +74,24 @@ def test_labels_of_the_chosen_conformers(dataset, records):
 
 
 def test_what_no_molecule_has_is_left_out(dataset):
-    batch = collate([dataset[1], dataset[2]])
+    batch = entries(dataset, 1, 2)
     assert batch.dipole is None
     assert batch.esp is None
-    assert collate([dataset[Pick(0, np.array([1]))]]).esp is None  # has none of this conformer
+    assert Batches(dataset).__getitems__(picks_of([Pick(0, np.array([1]))])).esp is None  # has none of this conformer
     assert batch.scan.tolist() == [False, True]
 
 
 def test_entries_are_named(dataset):
-    batch = collate([dataset[i] for i in (2, 0)])
+    batch = entries(dataset, 2, 0)
     assert [dataset.name_of(int(entry)) for entry in batch.entry] == ["b: r2", "a: r0"]
 
 
 def test_labels_move_with_the_batch(dataset):
-    batch = collate([dataset[i] for i in range(4)])
+    batch = entries(dataset, 0, 1, 2, 3)
     moved = batch.to("cpu", torch.float64)
     assert batch.esp.points.dtype == batch.dipole.dtype == torch.float32
     assert moved.esp.points.dtype == moved.esp.values.dtype == moved.dipole.dtype == torch.float64
     assert moved.esp.mol.dtype == torch.int64
     assert moved.scan.dtype == torch.bool
     torch.testing.assert_close(moved.esp.points.float(), batch.esp.points, rtol=0, atol=0)
-    assert collate([dataset[1]]).to("cpu", torch.float64).esp is None
+    assert entries(dataset, 1).to("cpu", torch.float64).esp is None

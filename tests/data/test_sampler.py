@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espalike.data.batches import Batches, loader_of
-from espalike.data.collate import collate
 from espalike.data.dataset import StoreDataset
-from espalike.data.sampler import EpochSampler, Pick, Picks, WholeEntries, mixed, shuffled
+from espalike.data.sampler import EpochSampler, WholeEntries, mixed, shuffled
 from espalike.data.store import Store
+from tests.batches import Pick, each, picks_of
+from tests.batches import expected as plain_batch
 from tests.data.common import assert_same
 
 DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
@@ -41,12 +42,12 @@ def of_ranks(plan, world, epoch=0, **kwargs):
 
 
 def plain(batches):
-    return [[(pick.entry, *pick.conformers.tolist()) for pick in batch] for batch in batches]
+    return [[(pick.entry, *pick.conformers.tolist()) for pick in each(batch)] for batch in batches]
 
 
 def held(ranks):
     """How often an epoch holds each (entry, conformer)."""
-    return Counter((p.entry, c) for own in ranks for batch in own for p in batch for c in p.conformers.tolist())
+    return Counter((p.entry, c) for own in ranks for batch in own for p in each(batch) for c in p.conformers.tolist())
 
 
 @settings(max_examples=50, deadline=None)
@@ -54,14 +55,14 @@ def held(ranks):
 def test_each_conformer_exactly_once_over_all_processes(plan, world, epoch):
     ranks = of_ranks(plan, world, epoch, epoch_of="conformers")
     assert held(ranks) == {(e, c): 1 for e, count in enumerate(plan["counts"]) for c in range(count)}
-    assert all(len(p.conformers) <= (plan["conformers"] or 40) for own in ranks for batch in own for p in batch)
+    assert all(len(p.conformers) <= (plan["conformers"] or 40) for own in ranks for batch in own for p in each(batch))
 
 
 @settings(max_examples=50, deadline=None)
 @given(plans, st.integers(1, 4), st.integers(0, 5))
 def test_each_entry_exactly_once_over_all_processes(plan, world, epoch):
     ranks = of_ranks(plan, world, epoch, epoch_of="entries")
-    picks = [pick for own in ranks for batch in own for pick in batch]
+    picks = [pick for own in ranks for batch in own for pick in each(batch)]
     assert sorted(p.entry for p in picks) == list(range(len(plan["counts"])))
     for pick in picks:
         count = plan["counts"][pick.entry]
@@ -173,12 +174,12 @@ def test_each_batch_has_each_source_where_that_is_wanted(plan, data, world, epoc
     once = of_ranks(plan, world, epoch_of=epoch_of, sources=sources)
     for source in range(3):
         alone, often = (
-            [pick for own in of for batch in own for pick in batch if sources[pick.entry] == source]
+            [pick for own in of for batch in own for pick in each(batch) if sources[pick.entry] == source]
             for of in (once, ranks)
         )
         assert len(often) == max(len(alone), len(batches))
         if len(alone) >= len(batches):
-            assert held([[often]]) == held([[alone]])
+            assert held([[picks_of(often)]]) == held([[picks_of(alone)]])
         else:
             assert {pick.entry for pick in often} == {pick.entry for pick in alone}
 
@@ -186,7 +187,7 @@ def test_each_batch_has_each_source_where_that_is_wanted(plan, data, world, epoc
 def test_a_small_source_comes_again_with_other_conformers():
     counts, sources = np.array([*[30] * 100, 30]), np.array([*[0] * 100, 1])
     batches = list(EpochSampler(counts, 5, 6, "entries", sources=sources, every_source=True))
-    again = [tuple(p.conformers.tolist()) for batch in batches for p in batch if p.entry == 100]
+    again = [tuple(p.conformers.tolist()) for batch in batches for p in each(batch) if p.entry == 100]
     assert len(batches) == len(again) == 25
     assert len(set(again)) > 20
     assert {c for chosen in again for c in chosen} == set(range(30))
@@ -213,10 +214,10 @@ def test_bucketed_batches_mask_little_and_still_mix_sources(epoch_of):
 
 def test_picks_of_several_and_apart_again():
     picks = [Pick(3, np.array([0, 4])), Pick(1, np.array([2])), Pick(3, np.array([1]))]
-    together = Picks.of(picks)
-    assert plain([together]) == plain([picks])
+    together = picks_of(picks)
+    assert [*each(together)][2].conformers.tolist() == [1]
     parts = list(together.split(np.array([1, 2])))
-    assert plain(parts) == plain([picks[:1], picks[1:]])
+    assert plain(parts) == [[(3, 0, 4)], [(1, 2), (3, 1)]]
 
 
 def test_all_conformers_of_an_entry_come_in_turn():
@@ -224,14 +225,14 @@ def test_all_conformers_of_an_entry_come_in_turn():
     seen = set()
     for epoch in range(30):
         sampler.set_epoch(epoch)
-        seen |= {c for batch in sampler for pick in batch if pick.entry == 0 for c in pick.conformers.tolist()}
+        seen |= {c for batch in sampler for pick in each(batch) if pick.entry == 0 for c in pick.conformers.tolist()}
     assert seen == set(range(9))
 
 
 def test_an_entry_of_very_many_conformers_is_spread_over_the_epoch():
     counts = np.array([4000, *[4] * 250])
     batches = list(EpochSampler(counts, 10, 16, "conformers"))
-    with_it = [any(pick.entry == 0 for pick in batch) for batch in batches]
+    with_it = [any(pick.entry == 0 for pick in each(batch)) for batch in batches]
     assert sum(with_it) > 0.9 * len(batches)
     assert sum(len(batch) for batch in EpochSampler(counts, 10, 16, "entries")) == 251
 
@@ -263,7 +264,7 @@ def test_validation_batches_hold_every_entry_once_and_are_bounded(entries, batch
     sampler = WholeEntries(counts, atoms, batch_size, most)
     batches = list(sampler)
     assert len(sampler) == len(batches)
-    assert [(p.entry, p.conformers.tolist()) for batch in batches for p in batch] == [
+    assert [(p.entry, p.conformers.tolist()) for batch in batches for p in each(batch)] == [
         (i, list(range(count))) for i, count in enumerate(counts)
     ]
     for batch in batches:
@@ -333,7 +334,7 @@ def test_loading_gives_each_conformer_once_whoever_loads(shards, workers, start)
             sampler.set_epoch(epoch)
             batches = list(loader)
             for batch, picks in zip(batches, sampler, strict=True):
-                assert_same(batch, collate([dataset[pick] for pick in picks]))
+                assert_same(batch, plain_batch(dataset, list(each(picks))))
             if epoch == 0:
                 found += frames(batches)
     assert found == expected
@@ -350,17 +351,19 @@ def test_batches_mix_sources(shards):
 def test_random_access_to_parts_of_entries(shards):
     """In any order, repeatedly, alone or together: the same numbers as the record's."""
     dataset = StoreDataset(shards, "train", [DFT, XTB])
+    batches = Batches(dataset, torch.float64)
     rng = np.random.default_rng(1)
     for index in rng.integers(len(dataset), size=200).tolist():
         s, i = dataset.refs[index]
         record = shards[s].record(i).conformers
         chosen = np.sort(rng.permutation(len(record.xyz))[: rng.integers(1, 5)])
-        item = dataset[Pick(index, chosen)]
-        np.testing.assert_array_equal(item.xyz, record.xyz[chosen])
-        np.testing.assert_array_equal(item.energy, record.energy[chosen])
-        np.testing.assert_array_equal(item.forces, record.forces[chosen])
-        assert dataset.sources[item.source] == record.source
-        assert dataset.levels[item.level] == record.level
+        batch = batches.__getitems__(picks_of([Pick(index, chosen)]))
+        np.testing.assert_array_equal(batch.xyz, record.xyz[chosen])
+        relative = record.energy[chosen] - record.energy[chosen].mean()
+        np.testing.assert_allclose(batch.energy[:, 0], relative, rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(batch.forces, record.forces[chosen])
+        assert dataset.sources[batch.source[0]] == record.source
+        assert dataset.levels[batch.level[0]] == record.level
 
 
 def _train_rank(rank, folder, paths, queue):

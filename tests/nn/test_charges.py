@@ -1,7 +1,5 @@
 """Charge models: what sums to the formal charge, what increments do, and charges that are given."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from espalike.model import from_config
 from espalike.nn.charges import CHARGE_HEADS
 from espalike.terms.coulomb import CHARGES, Coulomb
 from espalike.tuples import Kind
+from tests.batches import labelled
 from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
 from tests.nn.common import F64, config, model
 
@@ -119,9 +118,9 @@ class TestGiven:
         batch = batch_of([from_smiles("O"), from_smiles("[Na+]")], F64)
         q = torch.tensor([-0.8, 0.4, 0.4, 1.0], dtype=F64)
         with torch.no_grad():
-            found = charges_of(self.made()(dataclasses.replace(batch, ref_charge=q)))
+            found = charges_of(self.made()(labelled(batch, ref_charge=q)))
         assert torch.equal(found, q)
-        missing = dataclasses.replace(batch, ref_charge=torch.full((4,), torch.nan))
+        missing = labelled(batch)
         with pytest.raises(ValueError, match="some molecules come without"):
             self.made()(missing)
 

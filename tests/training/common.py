@@ -4,7 +4,7 @@ import numpy as np
 
 from espalike.batch import featurized
 from espalike.chem import embed, from_smiles
-from espalike.data.dataset import Item
+from tests.batches import Item
 
 
 def _term(name):

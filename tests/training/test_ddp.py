@@ -13,11 +13,11 @@ import torch.multiprocessing as mp
 from torch.nn.parallel import DistributedDataParallel
 
 from espalike.chem import from_smiles
-from espalike.data.collate import collate
 from espalike.model import from_config, load
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
 from espalike.training.processes import Means, n_processes, shared_mean, summed
+from tests.batches import collate
 from tests.training.common import CONFIG, item
 
 SOURCES = ("a", "b")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.data.collate import collate
 from espalike.data.sampler import EpochSampler
 from espalike.evaluation.metrics import energy_errors, force_errors
 from espalike.model import from_config
 from espalike.training.diagnosis import _frames, _picks, entry_errors, heads
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
+from tests.batches import collate
 from tests.training.common import CONFIG, item
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.data.collate import collate
 from espalike.model import from_config
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import Term
@@ -12,6 +11,7 @@ from espalike.terms.bond import HarmonicBond
 from espalike.training.faults import find_fault
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
+from tests.batches import collate
 from tests.training.common import CONFIG, item
 
 SMILES = ["CCO", "CCS", "c1ccncc1"]

@@ -2,17 +2,45 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
 from espalike.data.batches import Batches
+from espalike.data.sampler import Picks
 from espalike.energy import energy
 from espalike.training.fold import constant_terms, folded_labels
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
 from espalike.training.start import freeze
-from tests.data.test_coordinates import dataset, picks  # noqa: F401 - a fixture
 from tests.nn.common import F64, config, loud, model
+
+SMILES = ("CC(=O)Nc1ccccc1", "[Cl-]", "C#CCO", "O", "C1CC1[NH3+]", "CCO")
+COUNTS = (5, 3, 1, 4, 2, 6)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    from espalike.data.dataset import StoreDataset
+    from espalike.data.store import Store, write_store
+    from tests.data.conftest import MANIFEST, build_record
+
+    folder = tmp_path_factory.mktemp("store")
+    records = [
+        build_record(smiles, count, seed=number)
+        for number, (smiles, count) in enumerate(zip(SMILES, COUNTS, strict=True))
+    ]
+    write_store(folder / "s", records, manifest=MANIFEST)
+    store = Store.open(folder / "s")
+    return StoreDataset([store], None, store.manifest["levels"])
+
+
+def picks():
+    """Some conformers of some entries, not in order, one entry twice."""
+    chosen = [(5, [1, 3, 5]), (0, [0, 4]), (1, [2]), (2, [0]), (4, [0, 1]), (5, [0, 2])]
+    entries, parts = zip(*chosen, strict=True)
+    return Picks(np.array(entries), np.array([len(p) for p in parts]), np.concatenate(parts))
+
 
 PAIRS = ("LennardJones", "Coulomb")
 
@@ -28,7 +56,7 @@ def module_of(made, folded=()):
 
 
 @pytest.mark.parametrize("forcefield", ["class1", "class2"])
-def test_loss_and_gradients_are_the_same(dataset, tmp_path, forcefield):  # noqa: F811
+def test_loss_and_gradients_are_the_same(dataset, tmp_path, forcefield):
     made = frozen(["encoder", "pair"], forcefield)
     names = constant_terms(made)
     assert names == PAIRS
@@ -59,7 +87,7 @@ def test_constant_terms():
     assert constant_terms(shifting) == PAIRS  # another level shifts bonds
 
 
-def test_a_geometry_without_finite_energies_is_named(dataset, tmp_path, monkeypatch):  # noqa: F811
+def test_a_geometry_without_finite_energies_is_named(dataset, tmp_path, monkeypatch):
     made = frozen(["encoder", "pair"])
     monkeypatch.setattr(
         "espalike.training.fold.energy", lambda system, xyz: energy(system, torch.where(xyz > 0, 0.0, xyz))
@@ -70,7 +98,7 @@ def test_a_geometry_without_finite_energies_is_named(dataset, tmp_path, monkeypa
         folded_labels(dataset, made, PAIRS, tmp_path)
 
 
-def test_labels_are_computed_once_and_again_for_other_weights_and_code(dataset, tmp_path, monkeypatch):  # noqa: F811
+def test_labels_are_computed_once_and_again_for_other_weights_and_code(dataset, tmp_path, monkeypatch):
     made, calls = frozen(["encoder", "pair"]), []
 
     def counted(entries):

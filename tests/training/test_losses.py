@@ -6,13 +6,13 @@ import torch
 
 from espalike.chem import embed, from_smiles
 from espalike.chem.conformers import EspGrid
-from espalike.data.collate import collate
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.system import MMSystem
 from espalike.training import losses
 from espalike.training.objective import Objective, Scales
 from espalike.units import BOLTZMANN, KJ_PER_KCAL
+from tests.batches import collate
 from tests.training import common
 from tests.training.common import CONFIG
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from espalike.data.collate import collate
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.training.objective import Objective, Scales, centred
+from tests.batches import collate
 from tests.training.common import CONFIG, item
 
 F64 = torch.float64

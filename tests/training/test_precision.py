@@ -6,12 +6,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins import MixedPrecision
 
-from espalike.data.collate import collate
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.training.diagnosis import Diagnosis, NotFinite, StopOnFault
 from espalike.training.lightning import TrainingModule
 from espalike.training.objective import Objective
+from tests.batches import collate
 from tests.training.common import CONFIG, item
 
 SIZES = {"CCO": 9, "CC(=O)N": 9, "c1ccncc1": 11}

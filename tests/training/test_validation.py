@@ -5,12 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from espalike.batch import batch_of
 from espalike.chem import connectivity_key, embed, from_smiles
 from espalike.chem.conformers import Conformers
-from espalike.data.collate import collate
+from espalike.data.batches import Batches, loader_of
 from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import WholeEntries
 from espalike.data.schema import Record
@@ -79,12 +78,14 @@ def test_slices_equal_the_whole(module, monkeypatch):
 
 def test_figures_do_not_depend_on_how_entries_are_batched_and_sliced(module, dataset, monkeypatch):
     """Energies are centred per entry however long it is: pieces centred alone would hide the drift between them."""
-    whole, losses = figures(module, DataLoader(dataset, 4, collate_fn=collate), monkeypatch)
+    whole, losses = figures(
+        module, loader_of(Batches(dataset), WholeEntries(dataset.counts, dataset.atoms, 4)), monkeypatch
+    )
     assert len(losses) == 1
     bounded = WholeEntries(dataset.counts, dataset.atoms, 4, most=500)
     assert [picks.entries.tolist() for picks in bounded] == [[0], [1, 2], [3]]
     monkeypatch.setattr(lightning, "_MOST_ROWS", 450)
-    loader = DataLoader(dataset, batch_sampler=bounded, collate_fn=collate)
+    loader = loader_of(Batches(dataset), bounded)
     pieces, parts = figures(module, loader, monkeypatch)
     assert pieces == pytest.approx(whole, rel=1e-5)
     assert set(whole) == {"val/made-up/energy_rmse", "val/made-up/forces_rmse"}

@@ -1,17 +1,16 @@
 import pickle
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from espalike.batch import batch_of
-from espalike.data.collate import collate
+from espalike.data.batches import Batches
 from espalike.data.dataset import StoreDataset, levels_of
-from espalike.data.sampler import Pick
 from espalike.data.split import LeakageError, resolve_splits
 from espalike.tuples import Kind
+from tests.batches import Pick, picks_of
+from tests.data.common import assert_same
 
 DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
 SMILES = ["CC(=O)Nc1ccccc1", "[Cl-]", "C#CCO", "O", "C1CC1[NH3+]", "[H][H]"]
@@ -31,8 +30,10 @@ def dataset(record_of, store_of):
     return StoreDataset(stores, "train", [DFT, XTB])
 
 
-def items_of(dataset):
-    return [dataset[i] for i in range(len(dataset))]
+def every(dataset, dtype=torch.float64):
+    """All conformers of all entries in one batch."""
+    picks = [Pick(i, np.arange(count)) for i, count in enumerate(dataset.counts)]
+    return Batches(dataset, dtype).__getitems__(picks_of(picks))
 
 
 def test_batch_equals_singles(dataset):
@@ -60,7 +61,7 @@ def test_batch_equals_singles(dataset):
     assert seen == {kind: len(tuples.idx) for kind, tuples in batch.tuples.items()}
     assert offset == len(batch.x)
     assert batch.n_mols == len(molecules)
-    assert batch.xyz is None
+    assert batch.level.tolist() == [0] * len(molecules)
 
 
 def test_edges_go_both_ways_and_give_degrees(molecule_of):
@@ -78,7 +79,7 @@ def test_empty_batch_is_refused():
 
 
 def test_all_conformers_with_masks(dataset):
-    batch = collate(items_of(dataset), dtype=torch.float64)
+    batch = every(dataset)
     k, m = 6, 8
     assert batch.mask.shape == batch.energy.shape == (k, m)
     assert batch.mask.sum(0).tolist() == [1, 2, 3, 4, 5, 6, 5, 3]
@@ -102,7 +103,7 @@ def test_all_conformers_with_masks(dataset):
 
 
 def test_references_or_nan(dataset):
-    batch = collate(items_of(dataset), dtype=torch.float64)
+    batch = every(dataset)
     assert (torch.isfinite(batch.ref_charge) == (batch.mol == 6)).all()
     np.testing.assert_array_equal(batch.ref_charge[batch.mol == 6], dataset.stores[1].record(0).ref_charge)
     assert batch.ref_lj.shape == (len(batch.x), 2)
@@ -113,66 +114,26 @@ def test_energies_are_centred_in_float64_before_the_cast(record_of, store_of):
     """Near −6e5 kcal/mol float32 resolves 0.06; differences must survive to 1e-5."""
     relative = np.array([0.0, 0.01, 0.02, 7.5])
     store = store_of(record_of("CCO", 4, energy=-612345.678 + relative))
-    batch = collate([StoreDataset([store], "train", [DFT])[0]], dtype=torch.float32)
+    batch = every(StoreDataset([store], "train", [DFT]), torch.float32)
     assert batch.energy.dtype == batch.xyz.dtype == batch.x.dtype == torch.float32
     np.testing.assert_allclose(batch.energy[:, 0], relative - relative.mean(), atol=1e-6)
 
 
-def test_centred_over_the_sampled_conformers(dataset):
-    batch = collate(items_of(dataset), conformers=3, rng=np.random.default_rng(0), dtype=torch.float64)
-    assert batch.mask.sum(0).tolist() == [1, 2, 3, 3, 3, 3, 3, 3]
-    sums = torch.where(batch.mask, batch.energy, 0.0).sum(0)[:7]
-    torch.testing.assert_close(sums, torch.zeros(7, dtype=torch.float64), atol=1e-9, rtol=0)
-    assert batch.energy[:, 5].abs().max() > 0.1
-
-
-def test_no_conformer_twice_and_all_in_turn(record_of, store_of):
-    store = store_of(record_of("CO", 9))
-    item = StoreDataset([store], "train", [DFT])[0]
-    rng, seen = np.random.default_rng(5), set()
-    for _ in range(30):
-        batch = collate([item], conformers=4, rng=rng)
-        rows = {tuple(frame.ravel().tolist()) for frame in batch.xyz.numpy()}
-        assert len(rows) == 4
-        seen |= rows
-    assert len(seen) == 9
-
-
 def test_energies_forces_and_geometries_stay_together(record_of, store_of):
     record = record_of("CO", 9)
-    item = StoreDataset([store_of(record)], "train", [DFT])[0]
-    batch = collate([item], conformers=5, rng=np.random.default_rng(1), dtype=torch.float64)
+    dataset = StoreDataset([store_of(record)], "train", [DFT])
+    batch = Batches(dataset, torch.float64).__getitems__(picks_of([Pick(0, np.array([1, 2, 4, 7, 8]))]))
     conf = record.conformers
     pick = [int(np.flatnonzero((conf.xyz == frame).all((1, 2)))[0]) for frame in batch.xyz.numpy()]
+    assert pick == [1, 2, 4, 7, 8]
     np.testing.assert_array_equal(batch.forces, conf.forces[pick])
     np.testing.assert_allclose(batch.energy[:, 0], conf.energy[pick] - conf.energy[pick].mean(), atol=1e-9)
-
-
-def test_an_epoch_holds_each_entry_once_and_mixes_sources(record_of, store_of):
-    a = store_of(*[record_of("CO", 2, seed=i, source="a") for i in range(20)], name="a")
-    b = store_of(*[record_of("CCO", 2, seed=i, source="b") for i in range(20)], name="b")
-    dataset = StoreDataset([a, b], "train", [DFT])
-    torch.manual_seed(0)
-    loader = DataLoader(dataset, batch_size=8, shuffle=True, collate_fn=partial(collate, conformers=2))
-    batches = list(loader)
-    firsts = [tuple(np.round(b.xyz[:, b.mol == m].sum((0, 1)).tolist(), 3)) for b in batches for m in range(b.n_mols)]
-    assert len(firsts) == len(set(firsts)) == 40
-    assert all(set(batch.source.tolist()) == {0, 1} for batch in batches)
 
 
 def test_travels_to_a_worker_as_a_path(dataset):
     sent = pickle.dumps(dataset.stores[0])
     assert len(sent) < 300
     np.testing.assert_array_equal(pickle.loads(sent).array(5, "xyz"), dataset.stores[0].array(5, "xyz"))
-
-
-def test_torch_seed_governs_the_sample(dataset):
-    def frames(seed):
-        torch.manual_seed(seed)
-        return collate(items_of(dataset), conformers=2).xyz
-
-    assert torch.equal(frames(1), frames(1))
-    assert not torch.equal(frames(1), frames(2))
 
 
 def test_levels(record_of, store_of):
@@ -199,31 +160,12 @@ def test_leaking_stores_are_refused_or_resolved(record_of, store_of):
     assert len(StoreDataset(stores, None, [DFT], splits=splits)) == 3
 
 
-def test_a_batch_of_parts_equals_the_parts_alone(dataset):
-    rng = np.random.default_rng(0)
-    picks = [Pick(i, np.sort(rng.permutation(dataset.counts[i])[:3])) for i in (5, 0, 6, 3)]
-    batch = collate([dataset[pick] for pick in picks], dtype=torch.float64)
-    for m, pick in enumerate(picks):
-        single, n, atoms = collate([dataset[pick]], dtype=torch.float64), len(pick.conformers), batch.mol == m
-        assert batch.mask[:, m].sum() == n
-        for name in ("xyz", "forces"):
-            torch.testing.assert_close(
-                getattr(batch, name)[:n, atoms], getattr(single, name), rtol=0, atol=0, equal_nan=True
-            )
-        torch.testing.assert_close(batch.energy[:n, m], single.energy[:, 0], rtol=0, atol=0)
-        assert abs(float(batch.energy[:n, m].sum())) < 1e-9
-        torch.testing.assert_close(batch.ref_charge[atoms], single.ref_charge, rtol=0, atol=0, equal_nan=True)
-
-
 def test_a_copy_in_another_process_is_small_and_gives_the_same(dataset):
-    items_of(dataset)
+    batch = every(dataset)
     sent = pickle.dumps(dataset)
     assert len(sent) < 5000
     copy = pickle.loads(sent)
-    for own, other in zip(items_of(dataset), items_of(copy), strict=True):
-        np.testing.assert_array_equal(own.xyz, other.xyz)
-        np.testing.assert_array_equal(own.graph.x, other.graph.x)
-        assert (own.level, own.source) == (other.level, other.source)
+    assert_same(every(copy), batch)
 
 
 def test_keys_and_distinct_molecules_of_items(dataset):
