@@ -75,7 +75,7 @@ def of_store(name: str) -> dict[str, Any]:
     from espalike.data.store import Store
 
     store = Store.open(name)
-    return {"kind": "store", "path": str(store.path), **store.manifest, **describe(store)}
+    return {"kind": "store", "path": str(store.path), **store.manifest, **store.counts, **describe(store)}
 
 
 def _rejected(name: str, entry: str, as_json: bool) -> int:
@@ -110,7 +110,7 @@ def _print_store(content: dict[str, Any]) -> None:
     plain["data"] = data if isinstance(data, str) else f"{data[0]} and {len(data) - 1} more"
     plain["atoms"] = "{min} to {max} a molecule, median {median:g}".format(**content["atoms"])
     print("\n".join(_lines(plain)))
-    counts = ("molecules", "entries", "conformers")
+    counts = ("molecules", "connectivities", "entries", "conformers")
     _table("splits", ("split", *counts), [(split, *(n[c] for c in counts)) for split, n in content["splits"].items()])
     spread, sources = content["spread"], content["sources"]
     _table(

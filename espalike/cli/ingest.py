@@ -193,10 +193,10 @@ def _show(store, rejected: Mapping[str, int], verb: str = "wrote") -> None:
     from espalike.data.shards import data_files
 
     table = Table(title=f"store {store.path}")
-    for column in ("split", "molecules", "entries", "conformers"):
+    for column in ("split", "molecules", "connectivities", "entries", "conformers"):
         table.add_column(column, justify="left" if column == "split" else "right")
-    for split, counts in store.manifest["splits"].items():
-        table.add_row(split, *(str(counts[key]) for key in ("molecules", "entries", "conformers")))
+    for split, counts in store.counts["splits"].items():
+        table.add_row(split, *(str(counts[key]) for key in ("molecules", "connectivities", "entries", "conformers")))
     console = Console()
     console.print(table)
     if rejected:

@@ -6,8 +6,6 @@ place in its file, whichever piece it belongs to, and one gather a file finds th
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,22 +98,6 @@ class MappedColumn:
         """The column, mapped."""
         values = np.load(self.path, mmap_mode="r", allow_pickle=False)
         return Column((values,), np.zeros(len(self.start), np.int32), self.start)
-
-
-def code_digest() -> str:
-    """SHA-256 over the package's source: what is computed and kept must not outlive a change of how it is computed."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def write_whole(path: Path, array: np.ndarray) -> None:
-    """Write a NumPy file under a temporary name, then rename it."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
 
 
 def _pieces(store: Store, name: str) -> Iterator[pa.ListArray]:

@@ -1,4 +1,4 @@
-"""What a store holds, computed from its columns: sizes, elements, energies and forces, optional columns."""
+"""Contents of a store, computed from its columns: sizes, elements, energies and forces, optional columns."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _elements(store: Store) -> list[str]:
     from rdkit.Chem import GetPeriodicTable
 
     symbol = GetPeriodicTable().GetElementSymbol
-    found = {int(z) for chunk in store.table.column("numbers").chunks for z in np.unique(chunk.flatten().to_numpy())}
-    return [symbol(z) for z in sorted(found)]
+    numbers = {int(z) for chunk in store.table.column("numbers").chunks for z in np.unique(chunk.flatten().to_numpy())}
+    return [symbol(z) for z in sorted(numbers)]
 
 
 def _spread(store: Store) -> dict[str, dict[str, float | None]]:
@@ -54,7 +54,7 @@ def _root(total: float, n: float) -> float | None:
 
 
 def describe(store: Store) -> dict[str, Any]:
-    """Atoms a molecule, elements, energies and forces by source, and how many entries have each optional column."""
+    """Atoms per molecule, elements, energies and forces by source, and the number of entries with each optional column."""
     columns = {}
     for name in _OPTIONAL:
         if name in store.table.column_names:
@@ -69,7 +69,7 @@ def describe(store: Store) -> dict[str, Any]:
 
 
 def rejections(store: Store, name: str | None = None) -> Iterator[Rejected]:
-    """What was left out of a store, or of its entry `name`; nothing where the store keeps no list."""
+    """The rejections of a store, or of its entry `name`; none where the store keeps no list."""
     file = store.manifest.get("rejections")
     if file is not None:
         yield from (line for line in from_lines(store.path / file) if name is None or line.id == name)

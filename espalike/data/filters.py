@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from espalike.data.bonds import FAULTS, bond_faults, describe_fault
+from espalike.chem.bonds import FAULTS, bond_faults, describe_fault
 from espalike.data.schema import Record, RecordError
 from espalike.data.similar import cluster_heads, first_of_each
 
@@ -28,7 +28,7 @@ def below_force_ceiling(record: Record, ceiling: float) -> np.ndarray:
 
 
 def connected_as_drawn(record: Record) -> np.ndarray:
-    """Conformers that have the bonds of the graph and no others, shape `(K,)`; see `espalike.data.bonds`."""
+    """Conformers that have the bonds of the graph and no others, shape `(K,)`; see `espalike.chem.bonds`."""
     return bond_faults(record.molecule, record.conformers.xyz) == 0
 
 

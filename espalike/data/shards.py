@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from espalike import files
 from espalike.data.schema import FORMAT, SCHEMA, UNITS, Record, content_hash, row_digest, to_row
 
 MANIFEST = "manifest.json"
@@ -106,24 +108,46 @@ def map_shard(path: Path) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(str(path), "r")).read_all()
 
 
+def _net_charges(table: pa.Table) -> list[int]:
+    """Net charge of each row."""
+    charges: list[int] = []
+    for chunk in table.column("charges").chunks:
+        total = np.concatenate([[0], np.cumsum(chunk.values.to_numpy(), dtype=np.int64)])
+        offsets = chunk.offsets.to_numpy()
+        charges += (total[offsets[1:]] - total[offsets[:-1]]).tolist()
+    return charges
+
+
 def summarise(tables: Sequence[pa.Table]) -> dict:
-    """Molecules, entries and conformers in all, by split and by source, and the levels of theory."""
-    keys: dict[str, set[str]] = defaultdict(set)
+    """Molecules, connectivities, entries and conformers in all, by split and by source, and the levels of theory.
+
+    The rule for counts: `connectivities` are distinct connectivity keys (first InChIKey block), the unit of splits.
+    `molecules` are distinct pairs of connectivity key and net charge: an acid and its anion are two molecules of one
+    connectivity; stereoisomers, and the same molecule from two sources, are one molecule.
+    """
+    keys: dict[str, set[tuple[str, int]]] = defaultdict(set)
     counts: dict[str, Counter] = defaultdict(Counter)
     sources: dict[str, dict] = {}
     for table in tables:
         columns = [table.column(name).to_pylist() for name in ("key", "split", "source", "level")]
-        sizes = pa.compute.list_value_length(table.column("energy")).to_pylist()
-        for key, split, name, level, n in zip(*columns, sizes, strict=True):
+        sizes = pc.list_value_length(table.column("energy")).to_pylist()
+        for key, split, name, level, charge, n in zip(*columns, _net_charges(table), sizes, strict=True):
             for where in ("all", split or "none"):
                 counts[where].update(entries=1, conformers=n)
-                keys[where].add(key)
+                keys[where].add((key, charge))
             source = sources.setdefault(name, {"entries": 0, "conformers": 0, "levels": []})
             source["entries"] += 1
             source["conformers"] += n
             if level not in source["levels"]:
                 source["levels"] = sorted([*source["levels"], level])
-    totals = {where: {"molecules": len(keys[where]), **counts[where]} for where in counts}
+    totals = {
+        where: {
+            "molecules": len(keys[where]),
+            "connectivities": len({key for key, _ in keys[where]}),
+            **counts[where],
+        }
+        for where in counts
+    }
     return {
         **totals["all"],
         "splits": {split: totals[split] for split in ("train", "val", "test", "none") if split in totals},
@@ -167,8 +191,8 @@ def commit(
     }
     if rejections:
         plan["rejections"] = f"rejected-{plan['hash'][:12]}.jsonl"
-        write_whole(work / "rejected.jsonl", rejections)
-    write_whole(work / _PLAN, (json.dumps(plan, indent=1, ensure_ascii=False) + "\n").encode())
+        files.write(work / "rejected.jsonl", rejections, sync=True)
+    files.write(work / _PLAN, json.dumps(plan, indent=1, ensure_ascii=False) + "\n", sync=True)
     publish(root, work)
 
 
@@ -188,7 +212,7 @@ def publish(root: Path, work: Path) -> None:
         if source.exists():  # else moved before
             os.replace(source, target)
     # a copy takes the manifest's place: the plan stays until the old files are gone too
-    write_whole(root / MANIFEST, (work / _PLAN).read_bytes())
+    files.write(root / MANIFEST, (work / _PLAN).read_bytes(), sync=True)
     kept = {target.name for _, target in moves}
     for pattern in ("entries-*.arrow", "rejected-*.jsonl"):
         for old in root.glob(pattern):
@@ -203,13 +227,3 @@ def data_files(manifest: Mapping) -> list[str]:
     """Names of a store's shards, in order."""
     data = manifest["data"]
     return [data] if isinstance(data, str) else list(data)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """The file with this content, in one step."""
-    temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

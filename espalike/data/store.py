@@ -14,9 +14,12 @@ import shutil
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from html import escape
 from importlib.resources import files
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +27,16 @@ import pyarrow as pa
 from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
 from espalike.data.schema import FORMAT, Record, RecordError, check, check_schema, content_hash, row_digest, to_row
-from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path
+from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
 
 __all__ = ["MANIFEST", "SAMPLE", "Store", "StoreError", "open_stores", "sample_path", "write_store"]
 
 SAMPLE = "sample"
 """Name by which the embedded data set is opened."""
+
+
+COUNTS = ("molecules", "connectivities", "entries", "conformers", "splits")
+"""Counts of a manifest."""
 
 
 def sample_path() -> Path:
@@ -39,7 +46,7 @@ def sample_path() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class _Lists:
-    """One list column of one record batch, as it lies in the file: row `i` is `values[offsets[i]:offsets[i + 1]]`."""
+    """One list column of one record batch, as stored in the file: row `i` is `values[offsets[i]:offsets[i + 1]]`."""
 
     offsets: np.ndarray
     values: np.ndarray
@@ -52,12 +59,22 @@ class _Lists:
 
 
 class Store:
-    """Entries of one store, read from a memory map. Open with `Store.open`.
+    """Entries of one store, read from a memory map. Open it with `Store.open`.
 
     Attributes:
         path: the directory.
-        manifest: what the store holds, where it comes from, its units, what was rejected, its hash.
+        manifest: contents, origin, units, numbers of rejected entries, hash.
         mapped: its files, in which every array of `table` lies.
+
+    Example:
+        >>> store = Store.open("sample")
+        >>> store
+        Store 'sample': 169 molecules, 2625 conformers, B3LYP-D3BJ/DZVP, hash 764df072ff0e
+        >>> record = store.record(0)
+        >>> record.conformers.xyz.shape[1:] == (record.molecule.n_atoms, 3)  # [Å]
+        True
+        >>> len(store.indices("test"))
+        52
     """
 
     def __init__(self, path: Path, manifest: dict, table: pa.Table, mapped: Sequence[mmap.mmap] = ()):
@@ -86,6 +103,38 @@ class Store:
             raise StoreError(f"{root}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again")
         return Store(root, manifest, table, [mapped for _, mapped in shards])
 
+    @cached_property
+    def counts(self) -> dict[str, Any]:
+        """Numbers of molecules, connectivities, entries and conformers, also by split; see `shards.summarise`.
+
+        They are counted here where the manifest is of a version that counted molecules by another rule.
+        """
+        counted = self.manifest if "connectivities" in self.manifest else summarise([self._table])
+        return {name: counted[name] for name in COUNTS}
+
+    def _row(self) -> dict[str, str]:
+        """The store in a line, by column."""
+        return {
+            "molecules": str(self.counts["molecules"]),
+            "conformers": str(self.counts["conformers"]),
+            "levels": ", ".join(self.manifest["levels"]),
+            "hash": self.hash[:12],
+        }
+
+    def __repr__(self) -> str:
+        row = self._row()
+        numbers = f"{row['molecules']} molecules, {row['conformers']} conformers"
+        return f"Store {self.name!r}: {numbers}, {row['levels']}, hash {row['hash']}"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        row = {"store": self.name, **self._row()}
+        head, cells = (
+            "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
+            for tag, texts in (("th", row), ("td", row.values()))
+        )
+        return f"<table><tr>{head}</tr><tr>{cells}</tr></table>"
+
     @property
     def hash(self) -> str:
         """Hash of the content, SHA-256."""
@@ -93,7 +142,7 @@ class Store:
 
     @property
     def name(self) -> str:
-        """What messages call the store: its directory's name."""
+        """Name of the store in messages: its directory's name."""
         return self.path.name
 
     def __len__(self) -> int:
@@ -222,9 +271,9 @@ class Store:
         Raises:
             StoreError: when they differ.
         """
-        found = content_hash([row_digest(to_row(record)) for record in self.records()])
-        if found != self.hash:
-            raise StoreError(f"{self.path}: the content has hash {found[:12]}, {MANIFEST} says {self.hash[:12]}")
+        digest = content_hash([row_digest(to_row(record)) for record in self.records()])
+        if digest != self.hash:
+            raise StoreError(f"{self.path}: the content has hash {digest[:12]}, {MANIFEST} says {self.hash[:12]}")
 
 
 def _open_shard(path: Path) -> tuple[pa.Table, mmap.mmap]:
@@ -265,8 +314,8 @@ def _read_manifest(root: Path) -> dict:
     except (json.JSONDecodeError, UnicodeDecodeError, NotADirectoryError) as error:
         raise StoreError(f"{root}: not a store, {MANIFEST} cannot be read ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
-        raise StoreError(f"{root}: store format {found!r}, this version reads {FORMAT}; ingest the data again")
+        given = manifest.get("format") if isinstance(manifest, dict) else None
+        raise StoreError(f"{root}: store format {given!r}, this version reads {FORMAT}; ingest the data again")
     missing = {"data", "hash", "entries"} - manifest.keys()
     if missing or not data_files(manifest) or any(Path(name).name != name for name in data_files(manifest)):
         raise StoreError(f"{root}: {MANIFEST} is damaged (no {', '.join(sorted(missing)) or 'valid file name'})")
@@ -315,7 +364,7 @@ def write_store(
 
 
 def check_manifest(path: str | os.PathLike, manifest: Mapping) -> None:
-    """Check that the manifest says what nobody can know later.
+    """Check that the manifest gives the licence, the origin and the command.
 
     Raises:
         StoreError: naming what it lacks.

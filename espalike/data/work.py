@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from espalike.data.shards import ShardWriter, StoreError, shard_path, write_whole
+from espalike import files
+from espalike.data.shards import ShardWriter, StoreError, shard_path
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ class Work:
         number = len(self.parts)
         writer.close()
         os.replace(writer.path, shard_path(self.path, number))
-        write_whole(self._lines(number), to_lines(rejected))
-        write_whole(self._sidecar(number), json.dumps(asdict(part)).encode())
+        files.write(self._lines(number), to_lines(rejected), sync=True)
+        files.write(self._sidecar(number), json.dumps(asdict(part)), sync=True)
         self.parts.append(part)
         self.rejected += rejected
 

@@ -5,15 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espalike.data import bonds
-from espalike.data.bonds import FAULTS, bond_faults, describe_fault
+from espalike.chem import bonds
+from espalike.chem.bonds import FAULTS, bond_faults, describe_fault, intact
 from espalike.data.filters import Filters
 from espalike.data.schema import RecordError
 
 
 def fault(molecule, xyz):
-    found = bond_faults(molecule, np.asarray(xyz)[None])[0]
-    return FAULTS[found - 1] if found else None
+    number = bond_faults(molecule, np.asarray(xyz)[None])[0]
+    assert intact(molecule, np.asarray(xyz)) == (number == 0)
+    return FAULTS[number - 1] if number else None
 
 
 def bonded_to(molecule, atom):

@@ -92,7 +92,7 @@ def test_manifest_counts_and_units(record_of, store_of):
     store = store_of(*records(record_of), note="kept")
     m = store.manifest
     assert (m["entries"], m["conformers"], m["molecules"]) == (5, 14, 5)
-    assert m["splits"]["none"] == {"molecules": 1, "entries": 1, "conformers": 5}
+    assert m["splits"]["none"] == {"molecules": 1, "connectivities": 1, "entries": 1, "conformers": 5}
     assert m["sources"]["other"] == {"entries": 1, "conformers": 2, "levels": ["GFN2-xTB"]}
     assert m["levels"] == ["B3LYP-D3BJ/DZVP", "GFN2-xTB"]
     assert m["units"]["forces"] == "kcal/mol/angstrom"

@@ -112,7 +112,7 @@ def test_broken_and_formed_bonds_are_seen():
     stretched[hydrogen] += 3.0
     assert not intact(molecule, stretched)
     transferred = xyz.copy()
-    transferred[hydrogen] = 0.5 * (xyz[0] + xyz[2])  # between the oxygens, still near its own
+    transferred[hydrogen] = 0.6 * xyz[0] + 0.4 * xyz[2]  # between the oxygens, nearer to the other one
     assert not intact(molecule, transferred)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem import from_rdkit
+from espalike.chem.bonds import LONGEST_BOND
 from espalike.chem.molecule import BOND_TYPES, Molecule
-from espalike.data.bonds import LONGEST_BOND
 from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
 

@@ -1,6 +1,7 @@
 """Geometries to label: thermal, distorted, along normal modes, along torsions, conformers."""
 
-from espalike.qm.sampling.base import Geometries, intact, masses, minimised
+from espalike.chem.bonds import intact
+from espalike.qm.sampling.base import Geometries, masses, minimised
 from espalike.qm.sampling.conformers import ETKDG
 from espalike.qm.sampling.constrained import constrained
 from espalike.qm.sampling.disagreement import Disagreement

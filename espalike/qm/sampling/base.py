@@ -10,11 +10,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from espalike.chem import embed
+from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
-
-_BROKEN = 1.5
-_FORMED = 1.2
 
 
 class Geometries(Protocol):
@@ -149,24 +147,6 @@ def masses(molecule: Molecule, hydrogen_mass: float = 1.008) -> np.ndarray:
 
     table = Chem.GetPeriodicTable()
     return np.array([hydrogen_mass if z == 1 else table.GetAtomicWeight(int(z)) for z in molecule.numbers])
-
-
-def intact(molecule: Molecule, xyz: np.ndarray) -> bool:
-    """Whether the bonds of a geometry are those of the graph.
-
-    A bond counts as broken beyond 1.5 times the sum of the covalent radii, and as formed, a proton transfer for
-    instance, when atoms that are not bonded come within 1.2 times that sum.
-    """
-    from rdkit import Chem
-
-    table = Chem.GetPeriodicTable()
-    radius = np.array([table.GetRcovalent(int(z)) for z in molecule.numbers])
-    distance = np.linalg.norm(xyz[:, None] - xyz[None, :], axis=-1)
-    ratio = distance / (radius[:, None] + radius[None, :])
-    bonded = np.zeros(ratio.shape, dtype=bool)
-    bonded[molecule.bonds[:, 0], molecule.bonds[:, 1]] = True
-    apart = np.triu(~(bonded | bonded.T), k=1)
-    return bool((ratio[bonded] < _BROKEN).all() and (ratio[apart] > _FORMED).all())
 
 
 def distinct(points: list[np.ndarray]) -> list[np.ndarray]:

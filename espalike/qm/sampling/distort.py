@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
 from espalike.geometry import Angle, Coordinate, Dihedral, Distance
 from espalike.qm.base import Calculator, CalculatorError
-from espalike.qm.sampling.base import OneEntry, intact, minima, seed_of, stored
+from espalike.qm.sampling.base import OneEntry, minima, seed_of, stored
 from espalike.topology import Topology, enumerate_tuples
 
 # How much a coordinate may miss its target where not all can be met, in rings for instance: Å and rad.

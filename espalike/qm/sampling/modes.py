@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
-from espalike.qm.sampling.base import OneEntry, intact, masses, minima, seed_of, stored
+from espalike.qm.sampling.base import OneEntry, masses, minima, seed_of, stored
 from espalike.units import BOLTZMANN, KJ_PER_KCAL
 
 # √(kcal/mol/Å²/dalton) as a wave number: ω in 1/s over 2 π c, c in cm/s.

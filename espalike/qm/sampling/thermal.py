@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
-from espalike.qm.sampling.base import OneEntry, intact, masses, minima, seed_of, stored
+from espalike.qm.sampling.base import OneEntry, masses, minima, seed_of, stored
 from espalike.units import BOLTZMANN, KJ_PER_KCAL
 
 # Masses are in dalton, times in fs: 1 kcal/mol/Å acting on 1 dalton accelerates by this many Å/fs².

@@ -10,9 +10,10 @@ from itertools import combinations
 
 import numpy as np
 
+from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
-from espalike.qm.sampling.base import intact, minima, seed_of, stored
+from espalike.qm.sampling.base import minima, seed_of, stored
 from espalike.qm.sampling.constrained import constrained
 from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, suffix
 from espalike.units import HARTREE

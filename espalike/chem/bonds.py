@@ -1,7 +1,7 @@
-"""Whether geometries have the bonds of the graph: vectorised over conformers, in single precision.
+"""Whether geometries have the bonds of the graph: the one rule, for sampled geometries and for ingested ones.
 
-Distances are judged against the sum of covalent radii (RDKit's table: Cordero et al., Dalton Trans. 2008, 2832), wide
-enough for hot dynamics.
+Distances are compared with the sum of covalent radii (RDKit's table: Cordero et al., Dalton Trans. 2008, 2832). The
+limits leave room for hot dynamics. All conformers are checked at once, in single precision.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 from espalike.chem.molecule import Molecule
 
 LONGEST_BOND, SHORTEST_BOND, SHORTEST_CONTACT = 1.45, 0.6, 0.9
-"""Limits on distances over the sum of radii: bonded atoms farther and nearer, other atoms at least apart."""
+"""Limits on distances over the sum of radii: the longest and the shortest bond, and the shortest distance of atoms that
+are two bonds apart."""
 NEW_BOND = 1.15
 """Atoms three or more bonds apart that are nearer than this have formed a bond."""
 TRANSFER = 1.25
@@ -23,12 +24,12 @@ TRANSFER = 1.25
 
 BROKEN, FORMED, TRANSFERRED, CLOSE = "broken", "formed", "transferred", "atoms too close"
 FAULTS = (BROKEN, FORMED, TRANSFERRED, CLOSE)
-"""What can be wrong with the bonds of a geometry."""
+"""Faults of a geometry's bonds."""
 
 _MARGIN = 0.1
-"""What single precision may add to a distance at most [Å]."""
+"""Largest error of a distance in single precision [Å]."""
 _BLOCK = 2_000_000
-"""Distances held at a time."""
+"""Number of distances that are held in memory at a time."""
 
 
 @lru_cache(maxsize=1)
@@ -59,7 +60,7 @@ class _Pairs:
 
     @staticmethod
     def of(molecule: Molecule, xyz: np.ndarray | None = None) -> _Pairs:
-        """All pairs; or bonds and those that may be nearer than is allowed in one of the geometries `(K, A, 3)`."""
+        """All pairs; or, with geometries `(K, A, 3)`, bonds and the pairs that may be too near in one of them."""
         radii = _table()[molecule.numbers]
         bonds = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=np.float32)
         bonds[molecule.bonds[:, 0], molecule.bonds[:, 1]] = bonds[molecule.bonds[:, 1], molecule.bonds[:, 0]] = 1.0
@@ -100,31 +101,36 @@ def _blocks(n_pairs: int, k: int) -> Iterator[slice]:
 
 
 def bond_faults(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
-    """What is wrong with the bonds of each geometry: 0 for nothing, else 1 + its place in `FAULTS`; shape `(K,)`.
+    """The fault of each geometry's bonds: 0 for none, else 1 + its place in `FAULTS`; shape `(K,)`.
 
     A geometry with several faults counts as transferred, else broken, else too close, else formed.
     """
-    found = np.zeros(len(xyz), dtype=np.int64)
+    faults = np.zeros(len(xyz), dtype=np.int64)
     suspects = _suspects(_Pairs.of(molecule, xyz), xyz)
     if suspects:
         pairs = _Pairs.of(molecule)
         for k in suspects:
             distance = np.sqrt(_squares(xyz[k : k + 1], pairs.i, pairs.j)[:, 0])
-            found[k] = 1 + FAULTS.index(_fault(pairs, distance))
-    return found
+            faults[k] = 1 + FAULTS.index(_fault(pairs, distance))
+    return faults
+
+
+def intact(molecule: Molecule, xyz: np.ndarray) -> bool:
+    """Whether one geometry `(A, 3)` [Å] has the bonds of the graph and no others."""
+    return not bond_faults(molecule, xyz[None]).any()
 
 
 def _suspects(pairs: _Pairs, xyz: np.ndarray) -> list[int]:
-    """Geometries in which one of the pairs is nearer or farther apart than is allowed."""
-    found: list[int] = []
+    """Geometries with a pair that is too near or too far apart."""
+    suspects: list[int] = []
     low = (pairs.shortest**2).astype(np.float32)
     high = np.where(pairs.bonded, (LONGEST_BOND * pairs.reach) ** 2, np.inf).astype(np.float32)
     for block in _blocks(len(pairs.i), len(xyz)):
         squares = _squares(xyz[block], pairs.i, pairs.j)
         if (squares.min(axis=1) < low).any() or (squares.max(axis=1) > high).any():
             bad = (low > squares.T) | (high < squares.T)
-            found += (block.start + np.flatnonzero(bad.any(axis=1))).tolist()
-    return found
+            suspects += (block.start + np.flatnonzero(bad.any(axis=1))).tolist()
+    return suspects
 
 
 def _fault(pairs: _Pairs, distance: np.ndarray) -> str:
@@ -135,7 +141,7 @@ def _fault(pairs: _Pairs, distance: np.ndarray) -> str:
         lost = np.concatenate([pairs.i[broken], pairs.j[broken]])
         new = ~pairs.bonded & (ratio < TRANSFER) & (np.isin(pairs.i, lost) | np.isin(pairs.j, lost))
         return TRANSFERRED if new.any() else BROKEN
-    return CLOSE if (ratio < SHORTEST_BOND).any() else FORMED  # no bond is that short, so it is no new one
+    return CLOSE if (ratio < SHORTEST_BOND).any() else FORMED  # too short for a new bond
 
 
 def describe_fault(molecule: Molecule, xyz: np.ndarray) -> str:
@@ -147,9 +153,9 @@ def describe_fault(molecule: Molecule, xyz: np.ndarray) -> str:
     too_long = over.max(initial=0.0) > 1.0
     p = int((over if too_long else under).argmax())
     limit = LONGEST_BOND * pairs.reach[p] if too_long else pairs.shortest[p]
-    kind, told = "bonded" if pairs.bonded[p] else "not bonded", "at most" if too_long else "at least"
+    kind, bound = "bonded" if pairs.bonded[p] else "not bonded", "at most" if too_long else "at least"
     names = "-".join(f"{_symbol(molecule.numbers[a])}{a + 1}" for a in (pairs.i[p], pairs.j[p]))
-    return f"{names} ({kind}) is {distance[p]:.2f} Å, expected {told} {limit:.2f} Å"
+    return f"{names} ({kind}) is {distance[p]:.2f} Å, expected {bound} {limit:.2f} Å"
 
 
 def _symbol(number: int) -> str:
