@@ -54,7 +54,7 @@ def _root(total: float, n: float) -> float | None:
 
 
 def describe(store: Store) -> dict[str, Any]:
-    """Atoms per molecule, elements, energies and forces by source, and the number of entries with each optional column."""
+    """Atoms per molecule, elements, energies and forces by source, and numbers of entries with each optional column."""
     columns = {}
     for name in _OPTIONAL:
         if name in store.table.column_names:
