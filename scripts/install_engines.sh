@@ -48,7 +48,8 @@ fi
 
 if ! python -c 'import qcfractal, qcfractalcompute, xtb' 2>/dev/null; then
   echo "installing QCFractal"
-  python -m pip install --quiet --disable-pip-version-check -e '.[fractal-server]' ||
+  # shellcheck disable=SC2086 # '-e .' is two words
+  python -m pip install --quiet --disable-pip-version-check $package'[fractal-server]' ||
     missing+=("QCFractal: pip could not build psycopg2 (it needs libpq-dev and a C compiler), or find xtb")
 fi
 

@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts: makes the virtual environment .venv where there is none, installs the project with
-# everything in it when pyproject.toml has changed since the last time, and activates it. Needs Python 3.11 or newer
-# and pip, nothing else. PYTHON chooses the interpreter, ESPALIKE_VENV the environment's folder.
+# Sourced by the other scripts. Makes the virtual environment .venv if there is none, installs the project with all its
+# extras if pyproject.toml has changed since the last time, and activates the environment. Needs Python 3.11 or newer and
+# pip, nothing else. Variables that change this:
+#   PYTHON            the interpreter
+#   ESPALIKE_VENV     the folder of the environment
+#   ESPALIKE_PACKAGE  what is installed: '-e .' (the default, editable), the path of a wheel, or nothing if empty
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv=${ESPALIKE_VENV:-.venv}
 python=${PYTHON:-$(command -v python3.11 || command -v python3)}
+package=${ESPALIKE_PACKAGE--e .}
 
 if [ ! -x "$venv/bin/python" ]; then
   echo "making the environment $venv with $("$python" --version)"
@@ -16,11 +20,12 @@ fi
 . "$venv/bin/activate"
 
 stamp="$venv/.espalike-$(sha256sum pyproject.toml | cut -c1-16)"
-if [ ! -e "$stamp" ]; then
+if [ -n "$package" ] && [ ! -e "$stamp" ]; then
   echo "installing (several minutes the first time)"
   # torch first and exactly the version asked for: a range pulls gigabytes that a CPU machine does not need
   python -m pip install --quiet --disable-pip-version-check "$(grep -oE 'torch==[0-9.]+' pyproject.toml | head -1)"
-  python -m pip install --quiet --disable-pip-version-check -e '.[all]'
+  # shellcheck disable=SC2086 # '-e .' is two words
+  python -m pip install --quiet --disable-pip-version-check $package'[all]'
   rm -f "$venv"/.espalike-*
   touch "$stamp"
 fi

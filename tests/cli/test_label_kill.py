@@ -25,7 +25,7 @@ def overrides(folder, out, seconds, scans=False):
     parts += ["scan.spacing=120", f"scan.dihedrals={folder}/scans.csv"] if scans else []
     return [
         *(f"input={folder}/some.smi", f"out={out}", f"workers={WORKERS}", "chunk=3", "calculator=mmff94"),
-        *("~calculator.variant", "calculator._target_=tests.cli.counting.CountingCalculator"),
+        *("~calculator.variant", "calculator._target_=counting.CountingCalculator"),
         *(f"+calculator.log={out}.log", f"+calculator.seconds={seconds}", "calculator@sampler.calculator=mmff94"),
         *("sampler=mixed", *(["+sampler@sampler.parts.scan=scan"] if scans else [])),
         *(f"sampler.parts.{part}" for part in parts),
@@ -37,10 +37,9 @@ def command(*settings):
 
 
 def start(arguments):
-    root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}  # counting.py
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(arguments, env=environment, cwd=root, start_new_session=True, **quiet)
+    return subprocess.Popen(arguments, env=environment, start_new_session=True, **quiet)
 
 
 def labels(out):

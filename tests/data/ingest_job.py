@@ -1,4 +1,4 @@
-"""An ingest in a process of its own, to be killed: `python -m tests.data.ingest_job SOURCE OUT SHARD`."""
+"""A small ingest, which tests run as a program and kill: `python ingest_job.py SOURCE OUT SHARD`."""
 
 import sys
 from pathlib import Path

@@ -24,7 +24,6 @@ from espalike.data.store import Store
 from tests.data.conftest import build_molecule
 from tests.data.ingest_job import job
 
-ROOT = Path(__file__).parents[2]
 SMILES = ("CCO", "CO", "CCOC", "CC(=O)N", "C1CCC1", "CC#N", "CS", "CCCl", "OCCO", "CCOCC", "c1ccncc1", "CN")
 
 
@@ -280,8 +279,8 @@ def test_wrong_units_stop_the_ingest_unless_told_otherwise(tmp_path, fault, mess
 
 def killed_after(source, out, seconds):
     """Start an ingest, kill it so many seconds after its work folder is there; whether it was still at it."""
-    command = [sys.executable, "-m", "tests.data.ingest_job", str(source), str(out), "0.01"]
-    process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    command = [sys.executable, str(Path(__file__).parent / "ingest_job.py"), str(source), str(out), "0.01"]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     end = time.monotonic() + 60
     while not list(out.glob(".ingest-*")) and process.poll() is None and time.monotonic() < end:
         time.sleep(0.005)
