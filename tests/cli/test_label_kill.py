@@ -16,6 +16,12 @@ from espalike.data.store import Store
 
 WORKERS = 2
 LABELS = 3 * (8 + 3)  # thermal and distorted frames of three molecules
+FOLDER = Path(__file__).parent  # of counting.py
+
+
+@pytest.fixture(autouse=True)
+def _counting(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
 
 
 def overrides(folder, out, seconds, scans=False):
@@ -37,7 +43,7 @@ def command(*settings):
 
 
 def start(arguments):
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}  # counting.py
+    environment = os.environ | {"PYTHONPATH": str(FOLDER), "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(arguments, env=environment, start_new_session=True, **quiet)
 
