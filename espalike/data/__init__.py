@@ -3,8 +3,8 @@
 The life of a record:
 
 1. A **reader** (`readers/`, one per layout; `readers/base.py` is the contract) turns a file into `Record`s: one
-   molecule, one source, one level of theory, its conformers with energies, forces and other labels, in Å, kcal/mol and e. It
-   converts units at this door and nowhere else. What it cannot read becomes a `RecordError` with a reason, which is
+   molecule, one source, one level of theory, its conformers with energies, forces and other labels, in Å, kcal/mol
+   and e. Units are converted here and nowhere else. What it cannot read becomes a `RecordError` with a reason, which is
    counted and listed; the other records go on.
 2. **Checks** (`schema.check`): shapes agree, numbers are finite, source and level are given.
 3. **Filters** (`filters.py`): elements, charge, broken bonds (`espalike.chem.bonds`), large forces, high energies,
