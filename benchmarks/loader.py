@@ -82,11 +82,11 @@ def show(figures: dict, console: Console) -> None:
     table = Table(title="A batch, milliseconds of the processor")
     for column in ("store", "atoms", "conformers", "batch", "new molecules", "plan", "masked"):
         table.add_column(column, justify="left" if column == "store" else "right")
-    for name, own in figures.items():
-        shares = own["masked"]["entries"]
+    for name, row in figures.items():
+        shares = row["masked"]["entries"]
         table.add_row(
-            name, f"{own['atoms']:.0f}", f"{own['conformers_per_batch']:.0f}", f"{own['batch_ms']:.2f}",
-            f"{own['new_molecules_ms']:.1f}", f"{own['plan_ms']:.2f}",
+            name, f"{row['atoms']:.0f}", f"{row['conformers_per_batch']:.0f}", f"{row['batch_ms']:.2f}",
+            f"{row['new_molecules_ms']:.1f}", f"{row['plan_ms']:.2f}",
             f"{shares['plain']:.1%} → {shares['bucketed']:.1%}",
         )  # fmt: skip
     console.print(table)

@@ -66,8 +66,8 @@ def child(task: str, store: Path, **options: int) -> dict:
 def resident(pid: int | str = "self") -> dict[str, float]:
     """Resident memory [MB]: of the process's own, and of files it has mapped (libraries, the store)."""
     with open(f"/proc/{pid}/status") as status:
-        found = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status if line.startswith("Rss")}
-    return {"anon": found["RssAnon"], "file": found["RssFile"], "all": sum(found.values())}
+        memory = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status if line.startswith("Rss")}
+    return {"anon": memory["RssAnon"], "file": memory["RssFile"], "all": sum(memory.values())}
 
 
 def task_open(store: Path) -> dict:
@@ -140,7 +140,7 @@ def in_memory(path: Path):
 
 
 def batches_of(store, graphs: int):
-    """Training batches of a store, with so many MB of graphs."""
+    """Training batches of a store, with `graphs` MB of cached graphs."""
     from espalike.data.batches import Batches
     from espalike.data.dataset import StoreDataset
 
@@ -203,15 +203,15 @@ def task_speed(store: Path, rounds: int, steps: int, loads: int, batch: int, con
         memory.__getitems__(one)
     result: dict = {"graphs_s": (time.process_time() - start) / 2, "graphs_mb": mapped.graphs.nbytes / 2**20}
     for name, n, use in (("train", steps, trainer_of(batch)), ("load", loads, lambda batch: None)):
-        found: dict[str, list] = {"memory": [], "mapped": []}
+        times: dict[str, list] = {"memory": [], "mapped": []}
         streams = {"memory": iter(loader_of(memory, sampler)), "mapped": iter(loader_of(mapped, sampler))}
         n = min(n, (len(sampler) - 1) // (rounds + 1))
         for r in range(rounds + 1):
             for kind in sorted(streams, reverse=bool(r % 2)):
-                found[kind].append(timed(streams[kind], n, use))
-        result[name] = {kind: rates(own[1:]) for kind, own in found.items()}  # the first round warms up
+                times[kind].append(timed(streams[kind], n, use))
+        result[name] = {kind: rates(rows[1:]) for kind, rows in times.items()}  # the first round warms up
         for clock, column in (("cpu", 0), ("wall", 1)):
-            pairs = zip(found["memory"][1:], found["mapped"][1:], strict=True)
+            pairs = zip(times["memory"][1:], times["mapped"][1:], strict=True)
             ratios = sorted(m[column] / d[column] for m, d in pairs)
             result[name][f"ratio_{clock}"] = {"median": statistics.median(ratios), "all": ratios}
     return result

@@ -1,4 +1,4 @@
-"""The HDF5 file of benchmarks/store.py: as many conformers as wanted, of molecules of 20 to 60 atoms.
+"""The HDF5 file of benchmarks/store.py: any number of conformers, of molecules of 20 to 60 atoms.
 
 Molecules come from the data sets in a folder; without them, from the embedded data set and distance geometry of a few
 drugs. There are some 1,500 of them, and 100 conformers each of 10,000 entries are wanted: so molecules are used again
@@ -49,24 +49,24 @@ def fits(numbers: np.ndarray) -> bool:
 def from_shared(folder: Path) -> list[Source]:
     import h5py
 
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for path in (folder / name for name in SHARED):
         if path.is_file():
             with h5py.File(path) as file:
                 for group in file.values():
                     smiles, numbers = str(group.attrs["smiles"]), group["atomic_numbers"][()]
-                    if fits(numbers) and smiles not in found:
-                        found[smiles] = Source(smiles, numbers, group["coords"][:PER_ENTRY].astype(np.float64))
-    return list(found.values())
+                    if fits(numbers) and smiles not in sources:
+                        sources[smiles] = Source(smiles, numbers, group["coords"][:PER_ENTRY].astype(np.float64))
+    return list(sources.values())
 
 
 def from_package() -> list[Source]:
     from espalike.chem import embed, from_smiles
     from espalike.data.store import Store
 
-    own = [Source(r.molecule.smiles, r.molecule.numbers, r.conformers.xyz) for r in Store.open("sample").records()]
+    sample = [Source(r.molecule.smiles, r.molecule.numbers, r.conformers.xyz) for r in Store.open("sample").records()]
     molecules = [from_smiles(smiles) for smiles in DRUGS]
-    return [s for s in own if fits(s.numbers)] + [Source(m.smiles, m.numbers, embed(m, 5)) for m in molecules]
+    return [s for s in sample if fits(s.numbers)] + [Source(m.smiles, m.numbers, embed(m, 5)) for m in molecules]
 
 
 def free_atoms(numbers: np.ndarray) -> float:

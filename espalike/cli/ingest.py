@@ -29,7 +29,7 @@ READERS
   reference=none|openff   charges (NAGL AM1-BCC) and Lennard-Jones parameters kept as training references;
                           force_field=FILE, workers=N processes, cache=DIR (or null) where they are kept for next time
   against=[DIR,...]       stores: geometries that one of them has at the same level are not stored again
-  audit=error|warn|off    what it means when forces do not fit energies, or energies their atoms: a wrong unit or sign
+  audit=error|warn|off    consequence when forces do not fit energies, or energies their atoms: a wrong unit or sign
   shard=MB                size of the store's files
   force=true              ingest again even if nothing has changed
   origin=, licence=       where the data comes from and its licence, where the file does not say them
@@ -46,11 +46,11 @@ What is left out, and counted by reason (null switches a filter off):
   filters.rmsd=                 geometries nearer to an earlier one of the entry than this, A (0.25 thins conformers)
 `espalike info DIR --rejected [ID]` lists what was left out and why.
 
-Stopped or killed, the same command goes on where it was. Given again when it is through, it does nothing."""
+After a stop, the same command continues. After it has finished, the same command does nothing."""
 
 
 def _readers() -> str:
-    """The layouts there are, wrapped as the help text is."""
+    """The layouts, wrapped like the help text."""
     names = sorted(path.name.removesuffix(".yaml") for path in files("espalike.configs").joinpath("reader").iterdir())
     return textwrap.fill(", ".join(names), 110, initial_indent=" " * 26, subsequent_indent=" " * 26)
 
@@ -113,7 +113,7 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
         if cfg[name] not in allowed:
             raise ValueError(f"{name}={cfg[name]}: expected {' or '.join(allowed)}")
     fractions = dict(cfg.fractions)
-    hash_split("", cfg.seed, fractions)  # a wrong share is told before the work
+    hash_split("", cfg.seed, fractions)  # a wrong share is an error before the work
     reader = instantiate(cfg.reader, _convert_="all")
     given = {key: cfg[key] for key in ("origin", "licence") if cfg[key]}
     split = {"rule": cfg.split, "seed": cfg.seed, "fractions": fractions}
@@ -166,8 +166,8 @@ def _reference(
 
     folder = cache_folder() if cache == "auto" else cache
     one = workers < 2
-    found = References(force_field, cache=folder) if one else PooledReferences(workers, force_field, cache=folder)
-    return found, found.description
+    references = References(force_field, cache=folder) if one else PooledReferences(workers, force_field, cache=folder)
+    return references, references.description
 
 
 def _tell(verdict: Verdict, console) -> None:

@@ -1,6 +1,6 @@
 """Unit sanity: do forces fit energies, and are energies the total energies of these atoms?
 
-Both audits keep a few sums for each source and level while records pass, never the data.
+Both audits keep a few sums per source and level while records pass, and no data.
 
 *Forces.* Between two consecutive geometries that are close, the energy changes by −½(F₁ + F₂)·Δx, up to third order in
 Δx. The slope of ΔE on that, through the origin, is 1; wrong units or signs give another number.
@@ -35,7 +35,7 @@ J. A. Barrientos, A. V. Bunge, At. Data Nucl. Data Tables 53, 113 (1993). Heavie
 CLOSE = 0.2
 """Largest displacement of an atom [Å] between geometries that are compared."""
 LEAST_PAIRS, LEAST_MOLECULES = 20, 3
-"""Fewer pairs of geometries, or molecules, are no ground for a verdict."""
+"""With fewer pairs of geometries, or fewer molecules, there is no verdict."""
 _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
 """Deviation of the slope from 1 that is an error, r² below which there is no verdict, deviation of a ratio from its
 unit's."""
@@ -45,12 +45,12 @@ _FORCE_UNITS = tuple(f"{e}/{length}" for e in _ENERGY_UNITS for length in ("angs
 
 
 class AuditError(ValueError):
-    """Numbers that cannot be in the units they are said to be in."""
+    """Numbers that cannot be in their declared units."""
 
 
 @dataclass
 class Sums:
-    """What is kept of one source and level.
+    """Sums for one source and level.
 
     Attributes:
         pairs: close consecutive geometries.
@@ -92,7 +92,7 @@ class Audit:
     """Sums of both audits by source and level.
 
     Args:
-        state: what `state` gave, to go on from there.
+        state: a result of `state`, to continue from.
     """
 
     def __init__(self, state: Mapping[str, Mapping] | None = None):
@@ -103,7 +103,7 @@ class Audit:
         return {where: copy.deepcopy(vars(sums)) for where, sums in self._sums.items()}
 
     def add(self, record: Record) -> None:
-        """Take a record into the sums."""
+        """Add a record to the sums."""
         conf = record.conformers
         if np.isnan(conf.energy).any():
             return
@@ -113,7 +113,7 @@ class Audit:
         _add_energy(sums, record)
 
     def verdicts(self) -> list[Verdict]:
-        """What can be said so far."""
+        """The verdicts on the records so far."""
         return [
             judge(where, sums) for where, sums in sorted(self._sums.items()) for judge in (_judge_forces, _judge_energy)
         ]
@@ -129,12 +129,12 @@ def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarr
         return
     work = np.einsum("kx,kx->k", (forces[1:] + forces[:-1]).reshape(len(step), -1), step.reshape(len(step), -1))
     expected = -0.5 * work[close]
-    found = (energy[1:] - energy[:-1])[close]
+    change = (energy[1:] - energy[:-1])[close]
     moved = expected != 0.0  # a geometry written twice says nothing
     sums.pairs += int(moved.sum())
     sums.xx += float(expected[moved] @ expected[moved])
-    sums.xy += float(expected[moved] @ found[moved])
-    sums.yy += float(found[moved] @ found[moved])
+    sums.xy += float(expected[moved] @ change[moved])
+    sums.yy += float(change[moved] @ change[moved])
 
 
 def _add_energy(sums: Sums, record: Record) -> None:
@@ -157,7 +157,7 @@ def _add_energy(sums: Sums, record: Record) -> None:
 
 
 def _class(ratio: float) -> str:
-    """What an energy looks like that is `ratio` times what these atoms have."""
+    """Class of an energy that is `ratio` times the sum of the free atoms' energies."""
     if abs(ratio - 1.0) <= _RATIO:
         return "right"
     for true in _ENERGY_UNITS:
@@ -183,7 +183,7 @@ def _judge_forces(where: str, sums: Sums) -> Verdict:
 
 
 def _force_guess(slope: float) -> str:
-    """What may have gone wrong with forces (or lengths or energies) that gives such a slope."""
+    """A wrong unit or sign of forces, lengths or energies that gives such a slope."""
     sign = " and have the opposite sign (gradients are −forces)" if slope < 0 else ""
     if abs(abs(slope) - 1.0) <= _SLOPE:
         return "the forces have the opposite sign: gradients, −forces, were read as forces"
@@ -191,7 +191,7 @@ def _force_guess(slope: float) -> str:
         for true in _FORCE_UNITS:
             if abs(abs(slope) * units.factor(read) / units.factor(true) - 1.0) <= _RATIO:
                 return (
-                    f"so much a wrong unit gives, e.g. forces in {true} read as {read}{sign}; check the units of "
+                    f"a wrong unit gives this number, e.g. forces in {true} read as {read}{sign}; check the units of "
                     "forces, energies and coordinates (reader.units)"
                 )
     return f"the units of forces, energies or coordinates are wrong{sign} (reader.units)"

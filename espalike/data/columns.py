@@ -84,7 +84,7 @@ class Column:
 
 @dataclass(frozen=True, eq=False)
 class MappedColumn:
-    """A column in a NumPy file of its own, one entry's values after the other's; another process gets the path.
+    """A column in its NumPy file, one entry's values after the other's; another process gets the path.
 
     Attributes:
         path: the file.

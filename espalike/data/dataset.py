@@ -126,7 +126,7 @@ class StoreDataset:
         return [key for column in columns for key in column.to_pylist()]
 
     def name_of(self, entry: int) -> str:
-        """What messages call an entry, `store: record id`; `LabelledBatch.entry` holds its number."""
+        """Name of an entry in messages, `store: record id`; `LabelledBatch.entry` holds its number."""
         s, i = self.refs[entry].tolist()
         return f"{self.stores[s].name}: {self.stores[s].text('id')[i].as_py()}"
 

@@ -1,4 +1,4 @@
-"""Filters: which conformers of a record are kept, and why the others are not."""
+"""Filters of records and of their conformers, each with the reason for a rejection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connected_as_drawn(record: Record) -> np.ndarray:
 
 
 def useful(record: Record) -> bool:
-    """Whether the record can teach anything: two energies to compare, forces, or reference parameters."""
+    """Whether a model can learn from the record: two energies to compare, forces, or reference parameters."""
     conf = record.conformers
     energies = int(np.isfinite(conf.energy).sum())
     return energies > 1 or conf.forces is not None or record.ref_charge is not None or record.ref_lj is not None
@@ -45,7 +45,7 @@ def select(record: Record, keep: np.ndarray) -> Record:
 
 
 Bad = list[tuple[str, np.ndarray]]
-"""Reasons, and the conformers `(K,)` that each of them speaks against."""
+"""Reasons, and the conformers `(K,)` that each reason rejects."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Filters:
     """Filters of an ingest, applied in this order; None or false switches one off.
 
     Attributes:
-        elements: symbols of the elements a molecule may have; None = all the program knows.
+        elements: symbols of the elements a molecule may have; None = all supported elements.
         net_charges: net charges [e] a molecule may have; None = all.
         closed_shell: the number of electrons must be even.
         connectivity: bond lengths and contacts must fit the graph.
@@ -158,10 +158,10 @@ _BONDS = "bonds differ from the graph"
 
 
 def _bonds(record: Record, _: float) -> Bad:
-    found = bond_faults(record.molecule, record.conformers.xyz)
-    if not found.any():
+    faults = bond_faults(record.molecule, record.conformers.xyz)
+    if not faults.any():
         return []
-    return [(f"conformer: {_BONDS} ({fault})", found == 1 + i) for i, fault in enumerate(FAULTS)]
+    return [(f"conformer: {_BONDS} ({fault})", faults == 1 + i) for i, fault in enumerate(FAULTS)]
 
 
 def _forces(record: Record, ceiling: float) -> Bad:

@@ -1,8 +1,8 @@
 """The ingest: a reader's entries through filters, duplicates, references, split and audits, into shards of a store.
 
 It works in a folder inside the store's directory, named after the input's content and all settings. A finished shard
-lies there with a sidecar that says how many entries it took to fill it; a killed ingest, started again, goes on behind
-the last one. Where shards end depends on the records alone, so the store is the same as that of an unbroken run.
+has a sidecar with the number of entries it took to fill it; a killed ingest, started again, continues after the last
+one. Where shards end depends on the records alone, so the store is the same as that of an unbroken run.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from espalike.data.store import MANIFEST, Store, check_manifest
 from espalike.data.work import Part, Rejected, Work, only_one, to_lines
 
 PIPELINE = 1
-"""Raised when unchanged input and settings give another store than before."""
+"""Version of the pipeline: increased when unchanged input and settings give a different store."""
 
 Reference = Callable[[Molecule], tuple[np.ndarray, np.ndarray]]
 """Charges [e] `(A,)` and Lennard-Jones sigma [Å], epsilon [kcal/mol] `(A, 2)` of a molecule; a ValueError where it
-has none. It may have a method `ahead(molecule)`, called some records before, to begin the work elsewhere."""
+has none. It may have a method `ahead(molecule)`, called some records earlier, to begin the work in another process."""
 
 NOT_COVERED = "reference: not covered"
 _AHEAD, _AHEAD_BYTES = 256, 64 * 2**20
-"""Records, and bytes of their coordinates, that are read ahead of a reference that is computed elsewhere."""
+"""Records, and bytes of their coordinates, that are read ahead while a reference is computed in another process."""
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of one entry.
+    """Outcome of one entry.
 
     Attributes:
-        record: what is stored of it, or None.
-        rejected: what is not.
+        record: the stored part of it, or None.
+        rejected: the rejected parts.
         fault: whether the entry was bad, as against filtered out.
     """
 
@@ -67,7 +67,7 @@ class Ingest:
     Attributes:
         seen: geometries of earlier records and other stores; None = repeats across records are kept.
         ids: identifiers stored so far.
-        uncovered: SMILES of the molecules without reference so far; each is told once.
+        uncovered: SMILES of the molecules without reference so far; each is reported once.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ def _dropped(record: Record, counts: Mapping[str, int]) -> tuple[Rejected, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """What to ingest, and how.
+    """An ingest: input, settings and output.
 
     Attributes:
         reader: source of the entries (`espalike.data.readers.base.Reader`).
@@ -177,10 +177,10 @@ class Job:
         manifest: at least licence, origin and command.
         reference: charges and Lennard-Jones parameters of a molecule, or None.
         against: stores whose geometries are not stored again.
-        audit: `error`, `warn` or `off`: what a failed audit of units is.
-        shard: size from which on a new file is begun [MB].
-        force: ingest even if the store is there and nothing has changed, from the beginning.
-        progress: wraps the iterator over entries, of which so many are done, to show how far it is.
+        audit: consequence of a failed audit of units: `error`, `warn` or `off`.
+        shard: size above which a new file is begun [MB].
+        force: ingest from the beginning, even if the store exists and nothing has changed.
+        progress: wraps the iterator over entries, to show progress; it also gets the number of entries already done.
     """
 
     reader: Any
@@ -210,7 +210,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What an ingest has done.
+    """Result of an ingest.
 
     Attributes:
         store: the store.
@@ -228,7 +228,7 @@ class Result:
 
 
 def run(job: Job, report: Callable[[str], None] = lambda message: None) -> Result:
-    """Ingest, or go on with an ingest that was cut off.
+    """Ingest, or continue an interrupted ingest.
 
     Args:
         job: what to do.
@@ -236,7 +236,7 @@ def run(job: Job, report: Callable[[str], None] = lambda message: None) -> Resul
 
     Raises:
         StoreError: when the manifest lacks something, no record is left, or another ingest writes to `out` just now.
-        AuditError: when energies or forces cannot be in the units they are said to be in.
+        AuditError: when energies or forces cannot be in their declared units.
     """
     check_manifest(job.out, job.manifest)
     fingerprint = job.fingerprint()
@@ -260,11 +260,11 @@ def _run(job: Job, fingerprint: str, folder: Path, report: Callable[[str], None]
         shutil.rmtree(folder, ignore_errors=True)
     elif planned(folder):
         publish(job.out, folder)
-    found = None if job.force else _stored(job.out, fingerprint)
-    if found is not None:
+    existing = None if job.force else _stored(job.out, fingerprint)
+    if existing is not None:
         shutil.rmtree(folder, ignore_errors=True)
-        verdicts = tuple(Verdict(**verdict) for verdict in found.manifest["audits"])
-        return Result(found, True, 0, found.manifest["ingest"]["faults"], verdicts)
+        verdicts = tuple(Verdict(**verdict) for verdict in existing.manifest["audits"])
+        return Result(existing, True, 0, existing.manifest["ingest"]["faults"], verdicts)
     work = Work(folder)
     resumed = work.last.entries
     end, tail = _write_parts(job, work, report)
@@ -295,7 +295,7 @@ def _stored(out: Path, fingerprint: str) -> Store | None:
 
 
 def _started(job: Job, work: Work) -> Ingest:
-    """The ingest behind the last finished shard, with what it knew there."""
+    """The ingest after the last finished shard, in the state it had there."""
     seen = None
     if job.filters.duplicates is not None:
         seen = Seen()

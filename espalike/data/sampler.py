@@ -1,9 +1,9 @@
-"""What an epoch is made of: which conformers of which entries come together in a batch, and in which process.
+"""The plan of an epoch: which conformers of which entries form a batch, and in which process.
 
 A training epoch is one of two things:
 
-- `entries`: of every entry one random sample of at most `conformers` geometries. A molecule counts as much as another,
-  be it known by ten geometries or by ten thousand frames of dynamics; many geometries are seen over many epochs.
+- `entries`: of every entry one random sample of at most `conformers` geometries. All molecules count the same,
+  whether they have ten geometries or ten thousand frames of dynamics; many geometries are seen over many epochs.
 - `conformers`: every geometry of every entry exactly once, each entry cut into random chunks of at most `conformers`.
   An entry counts by its number of geometries.
 
@@ -29,12 +29,12 @@ from espalike.bounds import check_number
 from espalike.data.columns import ranges
 
 EPOCHS = ("entries", "conformers")
-"""What an epoch may hold once."""
+"""What an epoch holds once."""
 
 _TOGETHER = 16
 """Batches whose conformers are drawn in one go."""
 _ROUNDS = 24
-"""Of the shuffle; the order of two is then as likely as the other one to 1e-7, that of many to less than is noticed."""
+"""Of the shuffle; both orders of two elements are then equally likely to 1e-7."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Picks:
     conformers: np.ndarray
 
     def split(self, sizes: np.ndarray) -> Iterator[Picks]:
-        """One after the other the next so many entries as each of `sizes` says."""
+        """Consecutive parts with `sizes` entries each."""
         ends = np.cumsum(sizes)
         bounds = np.concatenate([[0], np.cumsum(self.counts)])
         for first, last in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
@@ -86,10 +86,10 @@ def shuffled(places: np.ndarray, counts: np.ndarray, size: np.ndarray, key: np.n
     pivots = np.repeat((random[::2] % size.astype(np.uint64)).astype(np.int64), counts, axis=1)
     keys = np.repeat(random[1::2], counts, axis=1)
     size = np.repeat(size, counts)
-    for pivot, own in zip(pivots, keys, strict=True):
+    for pivot, key_of in zip(pivots, keys, strict=True):
         partner = pivot - places
         partner += size * (partner < 0)
-        coin = (own + np.maximum(places, partner).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
+        coin = (key_of + np.maximum(places, partner).astype(np.uint64)) * np.uint64(0xBF58476D1CE4E5B9)
         coin = (coin ^ (coin >> np.uint64(32))) * np.uint64(0x94D049BB133111EB)
         places = np.where(coin >> np.uint64(63), partner, places)
     return places
@@ -120,7 +120,7 @@ class EpochSampler(Sampler[Picks]):
         start: an epoch, and how many batches of each process are left out of it: a run resumed in its middle sets this.
 
     Raises:
-        ValueError: for other words or numbers, or when there is nothing to draw from.
+        ValueError: for unknown words or numbers out of range, or when there are no entries.
     """
 
     def __init__(
@@ -151,8 +151,8 @@ class EpochSampler(Sampler[Picks]):
         # Equal shares rather than full ones and a rest: a rest of one geometry has no energy difference to learn from.
         self._shared = self.counts if epoch_of == "conformers" else np.minimum(self.counts, most)
         self._starts = np.concatenate([[0], np.cumsum(self._parts)])  # number of each entry's first chunk
-        own = np.zeros(len(counts)) if sources is None else sources
-        self._source = np.unique(own, return_inverse=True)[1].repeat(self._parts)  # of each chunk
+        source = np.zeros(len(counts)) if sources is None else sources
+        self._source = np.unique(source, return_inverse=True)[1].repeat(self._parts)  # of each chunk
         if every_source and batch_size <= self._source.max():
             raise ValueError(
                 f"batches of {batch_size} entries cannot have each of {self._source.max() + 1} sources; make "
@@ -181,8 +181,8 @@ class EpochSampler(Sampler[Picks]):
         steps = self._steps(world)
         chunks, bounds = self._dealt(steps, world)
         start = self.start[1] if self.start[0] == self.epoch else 0
-        own = np.arange(rank + start * world, steps * world, world)
-        for some in np.split(own, range(_TOGETHER, len(own), _TOGETHER)):
+        steps_of_rank = np.arange(rank + start * world, steps * world, world)
+        for some in np.split(steps_of_rank, range(_TOGETHER, len(steps_of_rank), _TOGETHER)):
             sizes = bounds[some + 1] - bounds[some]
             yield from self._picks(chunks[ranges(bounds[some], sizes)]).split(sizes)
 
@@ -217,9 +217,9 @@ class EpochSampler(Sampler[Picks]):
         if self.every_source:
             few = np.flatnonzero(np.bincount(self._source) < batches)
             for source in few.tolist():
-                own = np.flatnonzero(self._source == source)
-                again = [n * time + rng.permutation(own) for time in range(1, -(-batches // len(own)))]
-                chunks = np.concatenate([chunks, *again])[: len(chunks) + batches - len(own)]
+                members = np.flatnonzero(self._source == source)
+                again = [n * time + rng.permutation(members) for time in range(1, -(-batches // len(members)))]
+                chunks = np.concatenate([chunks, *again])[: len(chunks) + batches - len(members)]
         order = rng.permutation(len(chunks))
         keys = [self._source[chunks[order] % n]]
         if self.bucketed:

@@ -105,10 +105,10 @@ SCHEMA = pa.schema(
     ],
     metadata={"espalike": f"store format {FORMAT}"},
 )
-"""One row an entry; arrays are flat lists in C order, their shape and unit in the field's metadata."""
+"""One row per entry; arrays are flat lists in C order, their shape and unit in the field's metadata."""
 
 LATER = ("dipole", "esp_points", "esp_values", "esp_count", "dihedral")
-"""Columns that a store may lack; where a row has none of one, its digest is as if there were no such column."""
+"""Columns that a store may lack; a row without a value has the same digest as in a store without the column."""
 
 _NAMES = tuple(SCHEMA.names)
 
@@ -120,22 +120,20 @@ def check_schema(schema: pa.Schema, where: str) -> None:
     """Check that a stored schema has the columns, types and units of this format.
 
     Raises:
-        ValueError: naming the file, the column, what was expected and what was found.
+        ValueError: naming the file, the column, the expected and the actual type or unit.
     """
     for expected in SCHEMA:
         if expected.name not in schema.names:
             if expected.name in LATER:
                 continue
             raise ValueError(f"{where}: column {expected.name!r} is missing; columns found: {', '.join(schema.names)}")
-        found = schema.field(expected.name)
-        if found.type != expected.type:
-            raise ValueError(f"{where}: column {expected.name!r} has type {found.type}, expected {expected.type}")
+        stored = schema.field(expected.name)
+        if stored.type != expected.type:
+            raise ValueError(f"{where}: column {expected.name!r} has type {stored.type}, expected {expected.type}")
         unit = UNITS.get(expected.name)
-        given = (found.metadata or {}).get(b"unit", b"").decode()
+        given = (stored.metadata or {}).get(b"unit", b"").decode()
         if unit and not given:
-            raise ValueError(
-                f"{where}: column {expected.name!r} does not say its unit, expected {unit!r}; ingest the data again"
-            )
+            raise ValueError(f"{where}: column {expected.name!r} has no unit, expected {unit!r}; ingest the data again")
         if unit and given != unit:
             raise ValueError(
                 f"{where}: column {expected.name!r} is in unit {given!r}, expected {unit!r}; ingest the data again"
@@ -159,8 +157,8 @@ def check(record: Record) -> None:
     a, k = mol.n_atoms, len(conf.xyz)
     _expect(bool(name), "no identifier", "a record has no identifier")
     _expect(record.split in ("", *SPLITS), "unknown split", f"{name}: split {record.split!r}; known: {SPLITS}")
-    _expect(bool(conf.level), "level of theory unknown", f"{name}: the level of theory is not said")
-    _expect(bool(conf.source), "source unknown", f"{name}: the source is not said")
+    _expect(bool(conf.level), "level of theory unknown", f"{name}: the level of theory is missing")
+    _expect(bool(conf.source), "source unknown", f"{name}: the source is missing")
     _expect(a > 0 and k > 0, "empty", f"{name}: {a} atoms and {k} conformers")
     shapes = [
         ("charges", mol.charges, (a,)),
@@ -183,9 +181,9 @@ def check(record: Record) -> None:
     for what, array, shape in shapes:
         if array is None:
             continue
-        found = np.shape(array)
-        if found != shape:
-            raise RecordError("shapes disagree", f"{name}: {what} have shape {found}, expected {shape}")
+        actual = np.shape(array)
+        if actual != shape:
+            raise RecordError("shapes disagree", f"{name}: {what} have shape {actual}, expected {shape}")
         if what == "dipoles":
             array = array[~np.isnan(array).all(axis=1)]  # a row of NaN: not known of this geometry
         # NaN for every energy means that the level of theory gives none

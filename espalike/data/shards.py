@@ -1,6 +1,6 @@
-"""Writing a store: shards of rows in a work folder, then one step that puts them in the place of what was there.
+"""Writing a store: shards of rows in a work folder, then one step that replaces the old store.
 
-The work folder lies in the store's directory. `commit` first writes down there what the store shall be, then moves the
+The work folder lies in the store's directory. `commit` first writes the plan of the new store to it, then moves the
 shards and last the manifest; `publish` can be repeated until it is through, so a process killed anywhere in between
 leaves the old store, or one that the next run completes.
 
@@ -171,9 +171,9 @@ def commit(
         root: directory of the store.
         work: folder in it, which holds the shards `shard_path(work, i)`; it is removed.
         digests: row digests of each shard.
-        manifest: what is known of the store besides what can be counted.
-        rejected: counts of what was left out, by reason.
-        rejections: JSON lines of what was left out, kept beside the shards.
+        manifest: entries of the manifest that cannot be counted.
+        rejected: numbers of rejected entries and conformers, by reason.
+        rejections: JSON lines of the rejections, kept beside the shards.
     """
     hashes = [content_hash(list(part)) for part in digests]
     names = [f"entries-{digest[:12]}-{i:05d}.arrow" for i, digest in enumerate(hashes)]

@@ -27,7 +27,7 @@ def _waves() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
-    """Eight numbers of each geometry, the same when like atoms change places, shape `(K, 8)`, float32.
+    """Eight numbers per geometry that do not change when atoms of one element swap places, shape `(K, 8)`, float32.
 
     They are Σ w(Z) cos(k·x + φ) with fixed wave vectors of length 1.5 Å⁻¹.
     """
@@ -107,14 +107,14 @@ class _Index:
 
     def near(self, points: np.ndarray, radius: float) -> np.ndarray:
         """Which points have a neighbour whose numbers all differ by at most `radius`."""
-        found = np.zeros(len(points), dtype=bool)
+        near = np.zeros(len(points), dtype=bool)
         for part in self._parts:
             start = np.searchsorted(part[:, 0], points[:, 0] - radius, "left")
             stop = np.searchsorted(part[:, 0], points[:, 0] + radius, "right")
             for step in range((stop - start).max(initial=0)):  # the windows of all points at once
-                k = np.flatnonzero((start + step < stop) & ~found)
-                found[k] = (np.abs(part[start[k] + step] - points[k]) <= radius).all(axis=1)
-        return found
+                k = np.flatnonzero((start + step < stop) & ~near)
+                near[k] = (np.abs(part[start[k] + step] - points[k]) <= radius).all(axis=1)
+        return near
 
 
 class Seen:
@@ -139,9 +139,9 @@ class Seen:
         index = self._known.get(_identity(numbers, record.key, record.conformers.level))
         if index is None:
             return np.zeros(len(xyz), dtype=bool)
-        found = fingerprints(numbers, xyz)
-        self._last = numbers, xyz, found
-        return index.near(found, reach(len(numbers), self.noise))
+        points = fingerprints(numbers, xyz)
+        self._last = numbers, xyz, points
+        return index.near(points, reach(len(numbers), self.noise))
 
     def add(self, record: Record) -> None:
         """Remember a record's conformers."""
@@ -151,15 +151,15 @@ class Seen:
         self._add(numbers, record.key, record.conformers.level, self._last[2])
 
     def add_table(self, table: pa.Table) -> None:
-        """Remember what rows of a store hold."""
+        """Remember the conformers of a store's rows."""
         for batch in table.to_batches():
             keys, levels = (batch.column(name).to_pylist() for name in ("key", "level"))
             columns = [batch.column(name) for name in ("numbers", "xyz")]
             (atoms, numbers), (starts, xyz) = ((c.offsets.to_numpy(), c.values.to_numpy()) for c in columns)
             for i in range(batch.num_rows):
                 z = numbers[atoms[i] : atoms[i + 1]].astype(np.int64)
-                own = xyz[starts[i] : starts[i + 1]].reshape(-1, len(z), 3)
-                self._add(z, keys[i], levels[i], fingerprints(z, own))
+                geometries = xyz[starts[i] : starts[i + 1]].reshape(-1, len(z), 3)
+                self._add(z, keys[i], levels[i], fingerprints(z, geometries))
 
     def _add(self, numbers: np.ndarray, key: str, level: str, points: np.ndarray) -> None:
         self._known.setdefault(_identity(numbers, key, level), _Index()).add(points)

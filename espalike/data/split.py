@@ -1,7 +1,7 @@
 """Splits by connectivity, and the check that none leaks.
 
 The unit of a split is the connectivity key (first InChIKey block): stereoisomers look the same to a stereo-blind
-network, so they must sit on one side.
+network, so they must be in one split.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def check_leakage(stores: Sequence[Store]) -> None:
         return
     shown = []
     for key, by_split in list(leaks.items())[:5]:
-        where = "; ".join(f"{split}: {found[0][0]}/{found[0][1]}" for split, found in sorted(by_split.items()))
+        where = "; ".join(f"{split}: {entries[0][0]}/{entries[0][1]}" for split, entries in sorted(by_split.items()))
         shown.append(f"  {key} ({where})")
     more = f"\n  and {len(leaks) - 5} more" if len(leaks) > 5 else ""
     raise LeakageError(
@@ -92,5 +92,5 @@ def resolve_splits(stores: Sequence[Store]) -> Resolution:
     for key, by_split in _sides(stores).items():
         target = max(by_split, key=SPLITS.index)
         splits[key] = target
-        moved.update({f"{split} → {target}": len(found) for split, found in by_split.items() if split != target})
+        moved.update({f"{split} → {target}": len(entries) for split, entries in by_split.items() if split != target})
     return Resolution(splits, dict(moved))

@@ -156,12 +156,12 @@ class Store:
         return self._table.column(name).to_pylist()
 
     def text(self, name: str) -> pa.ChunkedArray:
-        """One text column as it lies in the file, without a Python object an entry."""
+        """One text column as stored, without a Python object per entry."""
         return self._table.column(name)
 
     @property
     def table(self) -> pa.Table:
-        """All rows, as they lie in the files."""
+        """All rows, as stored."""
         return self._table
 
     def lengths(self, column: str) -> np.ndarray:
@@ -169,16 +169,13 @@ class Store:
         return np.concatenate([np.diff(batch.column(column).offsets.to_numpy()) for batch in self._batches])
 
     def release(self) -> None:
-        """Take the files out of this process's memory; what is read again, is mapped again.
-
-        Pages that were read stay mapped, and count as memory of the process, until the system runs short of it.
-        """
+        """Release the files' pages, which count as memory of the process once they were read; reading maps them again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             for mapped in self.mapped:
                 mapped.madvise(mmap.MADV_DONTNEED)
 
     def flat(self, i: int, column: str) -> np.ndarray | None:
-        """An entry's array as it lies in the file, flat and read-only, without a copy; None where there is none."""
+        """An entry's array as stored, flat and read-only, without a copy; None where the entry has none."""
         b, row = self._locate(i)
         if (b, column) not in self._lists:
             batch = self._batches[b]
@@ -282,7 +279,7 @@ def _open_shard(path: Path) -> tuple[pa.Table, mmap.mmap]:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
     except FileNotFoundError as error:
-        raise StoreError(f"{path}: {MANIFEST} names it, but it is not there; ingest it again") from error
+        raise StoreError(f"{path}: {MANIFEST} lists this file, but it is missing; ingest the data again") from error
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read, it may be cut short ({error}); ingest it again") from error
     try:
@@ -330,7 +327,7 @@ def write_store(
     rejected: Mapping[str, int] | None = None,
     shard: float = SHARD,
 ) -> Store:
-    """Write records as a store, replacing the one that may be there in one step; nothing is left behind on failure.
+    """Write records as a store, replacing an existing one in one step; a failure leaves nothing behind.
 
     Args:
         path: directory; made when missing, other files in it are left alone.

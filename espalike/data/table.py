@@ -14,10 +14,10 @@ from espalike.features import FEATURES
 from espalike.tuples import Kind, Tuples
 
 _GROWTH = 1.125
-"""What is not used of an array that grew is at most an eighth of it."""
+"""Factor by which an array grows: at most an eighth of it is unused."""
 
 _VALUES = ("numbers", "net_charge", "is14")
-"""Parts of a graph that are numbers, one a row."""
+"""Parts of a graph that are numbers, one per row."""
 _ATOMS: dict[str, int] = {"edges": 2} | {kind.value: kind.size for kind in Kind}
 """Parts of a graph that are rows of atom indices, and atoms in a row."""
 _WIDTH = np.array([1] * len(_VALUES) + list(_ATOMS.values()))
@@ -51,19 +51,19 @@ class _Rows:
 class GraphTable:
     """Graphs of a data set's molecules, up to a limit of memory, and batches of them by index arithmetic.
 
-    Molecules that come when it is full are worked out each time they are wanted: what is kept, stays, which serves
-    epochs in random order no worse than forgetting what was not used for longest.
+    When it is full, the graph of a further molecule is computed each time. What is cached stays: for epochs in random
+    order this is no worse than dropping the least recently used graph.
 
     Args:
         molecules: number of molecules.
         most_atoms: of the largest one.
-        limit: most bytes of graphs that are kept.
+        limit: limit on the memory of cached graphs [byte].
         graph_of: makes the graph of a molecule, by number.
     """
 
     def __init__(self, molecules: int, most_atoms: int, limit: int, graph_of: Callable[[int], Graph]):
         self.limit, self._graph_of = limit, graph_of
-        self._place = np.full(molecules, -1, np.int32)  # row of each molecule, −1: not there
+        self._place = np.full(molecules, -1, np.int32)  # row of each molecule, −1: not cached
         self._words = _Rows(1, np.min_scalar_type(-max(most_atoms, 127)))  # parts, one after the other, as integers
         self._x = _Rows(len(FEATURES), np.float32)
         self._first = _Rows(2, np.int64)  # of a molecule: its first row in the two above
@@ -79,7 +79,7 @@ class GraphTable:
         return sum(rows.nbytes for rows in (self._words, self._x, self._first, self._count))
 
     def fields(self, molecules: np.ndarray, dtype: torch.dtype) -> dict[str, Any]:
-        """Fields of a `Batch` that need no coordinates, atoms and tuples of all molecules one after the other.
+        """Fields of a `Batch` but `level`: atoms and tuples of all molecules one after the other.
 
         Args:
             molecules: their numbers, shape `(M,)`, at least one.
@@ -119,7 +119,7 @@ class GraphTable:
         numbers, net_charge, is14, *atoms = torch.from_numpy(flat).split(words.sum(1).tolist())
         mol = torch.from_numpy(np.repeat(np.tile(np.arange(len(graphs)), len(rows)), rows.ravel()))
         of = dict(zip((*_VALUES, *_ATOMS), mol.split(rows.sum(1).tolist()), strict=True))
-        part = {name: own.view(-1, width) for own, (name, width) in zip(atoms, _ATOMS.items(), strict=True)}
+        part = {name: values.view(-1, width) for values, (name, width) in zip(atoms, _ATOMS.items(), strict=True)}
         return {
             "x": torch.from_numpy(self._x.values.take(ranges(first_x, sizes), axis=0)).to(dtype),
             "numbers": numbers,

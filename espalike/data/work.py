@@ -99,7 +99,7 @@ class Work:
         return ShardWriter(self.path / "shard.tmp")
 
     def finish(self, writer: ShardWriter, rejected: list[Rejected], part: Part) -> None:
-        """Finish a shard; the sidecar comes last, so a shard without one is not there."""
+        """Finish a shard; the sidecar comes last, so a shard without one does not count."""
         number = len(self.parts)
         writer.close()
         os.replace(writer.path, shard_path(self.path, number))

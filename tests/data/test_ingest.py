@@ -208,7 +208,7 @@ def test_a_damaged_store_is_made_again(source, whole, tmp_path):
     out = tmp_path / "store"
     shutil.copytree(whole.path, out)
     (out / whole.manifest["data"][3]).unlink()
-    with pytest.raises(StoreError, match="names it, but it is not there"):
+    with pytest.raises(StoreError, match="lists this file, but it is missing"):
         Store.open(out)
     assert not run(job(source, out)).unchanged
     assert content(out) == content(whole.path)

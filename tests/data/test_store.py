@@ -183,7 +183,7 @@ def test_missing_or_other_unit_is_an_error_that_names_the_column(record_of, stor
     store = store_of(record_of("CO"))
     i = SCHEMA.get_field_index(column)
     rewrite(store, SCHEMA.set(i, SCHEMA.field(i).remove_metadata()))
-    with pytest.raises(StoreError, match=f"'{column}' does not say its unit"):
+    with pytest.raises(StoreError, match=f"'{column}' has no unit"):
         Store.open(store.path)
     rewrite(store, SCHEMA.set(i, SCHEMA.field(i).with_metadata({"unit": "furlong"})))
     with pytest.raises(StoreError, match=f"'{column}' is in unit 'furlong'"):
