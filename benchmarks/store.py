@@ -1,12 +1,12 @@
 """What a large store costs: python benchmarks/store.py [--conformers 1000000] [--work DIR] [--json FILE] [--clean]
 
-Makes an HDF5 file of so many conformers, ingests it with `espalike ingest`, and trains from the store. Prints a table:
+Makes an HDF5 file, ingests it with `espalike ingest`, and trains from the store. Prints a table:
 ingest on one core, time to open, resident memory of `espalike train`, training throughput from the mapped store against
 the same data held in memory, loading alone, and loading by worker processes.
 
-benchmarks/store_data.py says what is in the file: real molecules and geometries, displaced; labels that mean nothing.
+benchmarks/store_data.py describes the file: real molecules and displaced geometries with random labels.
 
-Times are of the processor and of the clock: on a machine that does other things too, the first is the steadier one.
+Times are of the processor and of the clock: on a busy machine, the first varies less.
 Mapped and in-memory training take turns, batch for batch the same; the ratio is the median over rounds.
 The file and the store stay in --work and are used again; the ingest is done anew each time unless --keep-store.
 """
@@ -55,7 +55,7 @@ def ingest(file: Path, store: Path) -> dict[str, float]:
 
 
 def child(task: str, store: Path, **options: int) -> dict:
-    """Result of one of the functions below, run in a process of its own."""
+    """Result of one of the functions below, run in a separate process."""
     command = [sys.executable, __file__, "--task", task, "--work", str(store), "--options", json.dumps(options)]
     done = subprocess.run(command, env=one_thread(), stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:

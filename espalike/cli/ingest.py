@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
 _HELP = """usage: espalike ingest reader=NAME reader.path=FILE out=DIR [key=value ...]
 
-Reads a QM data set, checks and filters every entry, counts what is rejected and why, and writes a store.
+Reads a QM data set, checks and filters every entry, counts rejections by reason, and writes a store.
 
   espalike ingest reader=hdf5 reader.path=torsiondrives.h5 out=store/td reference=openff workers=4
 
   reader=NAME             layout of the data:
 READERS
-                          reader.level=, reader.units= where the file does not say them; `espalike ingest reader=NAME
+                          reader.level=, reader.units= where the file lacks them; `espalike ingest reader=NAME
                           --cfg job` prints the options of a layout
   split=keep|hash         the data's own splits (hash where it has none), or by connectivity for all; seed=, fractions=
   reference=none|openff   charges (NAGL AM1-BCC) and Lennard-Jones parameters kept as training references;
-                          force_field=FILE, workers=N processes, cache=DIR (or null) where they are kept for next time
+                          force_field=FILE, workers=N processes, cache=DIR (or null) of the folder where they are cached
   against=[DIR,...]       stores: geometries that one of them has at the same level are not stored again
   audit=error|warn|off    consequence when forces do not fit energies, or energies their atoms: a wrong unit or sign
   shard=MB                size of the store's files
   force=true              ingest again even if nothing has changed
-  origin=, licence=       where the data comes from and its licence, where the file does not say them
+  origin=, licence=       origin of the data and its licence, where the file lacks them
 
-What is left out, and counted by reason (null switches a filter off):
+Filters; rejections are counted by reason (null switches a filter off):
   filters.elements=[H,C,N,O]    entries with other elements
   filters.net_charges=[0]       entries with another net charge
   filters.closed_shell=true     entries with an odd number of electrons
   filters.connectivity=true     geometries with broken, formed or transferred bonds
   filters.force_ceiling=500     geometries with a force component above it, kcal/mol/A
-  filters.energy_window=        geometries that far above the entry's lowest, kcal/mol
-  filters.duplicates=0.001      repeats within an entry, to so many A; and geometries that an earlier entry of the same
-                                molecule and level has, to 1e-5 A
+  filters.energy_window=        geometries farther above the entry's lowest than this, kcal/mol
+  filters.duplicates=0.001      repeats within an entry, up to this many A; and geometries that an earlier entry of the
+                                same molecule and level has, up to 1e-5 A
   filters.rmsd=                 geometries nearer to an earlier one of the entry than this, A (0.25 thins conformers)
-`espalike info DIR --rejected [ID]` lists what was left out and why.
+`espalike info DIR --rejected [ID]` lists the rejections and their reasons.
 
 After a stop, the same command continues. After it has finished, the same command does nothing."""
 

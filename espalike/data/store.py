@@ -169,7 +169,7 @@ class Store:
         return np.concatenate([np.diff(batch.column(column).offsets.to_numpy()) for batch in self._batches])
 
     def release(self) -> None:
-        """Release the files' pages, which count as memory of the process once they were read; reading maps them again."""
+        """Release the files' pages, which count as memory once they were read; reading maps them again."""
         if hasattr(mmap, "MADV_DONTNEED"):
             for mapped in self.mapped:
                 mapped.madvise(mmap.MADV_DONTNEED)
