@@ -1,4 +1,4 @@
-"""Drug-like molecules, and batches of them with made-up labels."""
+"""Drug-like molecules, and batches of them with random labels."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def labelled(
     device: str,
     geometry: Callable[[Molecule], np.ndarray] = embedded,
 ) -> LabelledBatch:
-    """A batch of molecules at random geometries around a sane one, with random labels."""
+    """A batch of molecules at random geometries near a reasonable one, with random labels."""
     molecules = [from_smiles(s) for s in smiles]
     rng = np.random.default_rng(0)
     start = np.concatenate([geometry(m) for m in molecules])

@@ -1,4 +1,4 @@
-"""What a functional form costs: an OpenMM step of each force field, relative to class I and to OpenFF 2.2.1.
+"""Cost of an OpenMM step of each functional form, relative to class I and to OpenFF 2.2.1.
 
 python benchmarks/md_step.py [--forcefields class1,class2,…] [--molecules 4] [--platform CPU] [--json FILE]
 
@@ -6,7 +6,7 @@ Force fields are those of `configs/forcefield/` with an untrained network (cost 
 no parameter of an untrained network is zero), or model files. Gas phase: no cut-off, no constraints. Solvated: ligand
 in rigid TIP3P, PME, cut-off 9 Å. The same coordinates, integrator (Langevin, 0.5 fs) and settings for all, one thread.
 Force fields take turns in rounds; a ratio is the median over rounds of the ratio within the round. On the CPU and
-Reference platforms, time is that of the processor, so that other programs at work disturb little; else of the clock.
+Reference platforms, processor time is counted, which other programs disturb little; on others, time of the clock.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import io
 import json
 import math
-import os
 import statistics
 import sys
 import tempfile
@@ -30,7 +29,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-MOLECULES = {  # the first is what parameters and interactions are counted on: 43 atoms
+from espalike.files import write
+
+MOLECULES = {  # parameters and interactions are counted for the first, of 43 atoms
     "cocaine": "CN1C2CCC1C(C(=O)OC)C(OC(=O)c1ccccc1)C2",
     "celecoxib": "Cc1ccc(cc1)-c1cc(C(F)(F)F)nn1-c1ccc(cc1)S(N)(=O)=O",
     "ibuprofen anion": "CC(C)Cc1ccc(cc1)C(C)C(=O)[O-]",
@@ -45,7 +46,7 @@ CUTOFF = 0.9 * unit.nanometer
 
 
 def untrained(name: str):
-    """A model of a force field of `configs/forcefield/`, made as `espalike train` makes it, and not trained."""
+    """An untrained model of a force field of `configs/forcefield/`, built as `espalike train` builds it."""
     import torch
     from hydra import compose, initialize_config_module
     from omegaconf import OmegaConf
@@ -68,26 +69,26 @@ def known_forcefields() -> list[str]:
 
 
 def assigners(names: list[str]) -> dict[str, Any]:
-    """Force field by name: molecules → `MMSystem`; OpenFF first, where its packages are installed."""
+    """Force field by name: molecules → `MMSystem`; OpenFF first, if its packages are installed."""
     import espalike
 
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     try:
         from espalike.assigners.openff import OpenFFAssigner
 
-        found[OPENFF] = OpenFFAssigner()
+        fields[OPENFF] = OpenFFAssigner()
     except ImportError as error:
         print(f"note: no OpenFF in the table ({error})", file=sys.stderr)
     for name in names:
         model = espalike.load(name) if name.endswith(".espalike") else untrained(name)
         path = Path(name)  # runs/mine/model.espalike is called mine
         label = path.parent.name if path.stem == "model" else path.stem
-        found[label] = lambda molecules, model=model: model.parametrize(molecules)
-    return found
+        fields[label] = lambda molecules, model=model: model.parametrize(molecules)
+    return fields
 
 
 def parameters(system) -> int:
-    """Non-zero numbers that describe the molecules: not what is borrowed or holds for the whole force field."""
+    """Number of non-zero parameters of the molecules, without borrowed ones and those of the whole force field."""
     total = 0
     for bound in system.terms:
         for param, column in zip(bound.term.params, bound.values.T, strict=True):
@@ -97,7 +98,7 @@ def parameters(system) -> int:
 
 
 def interactions(system: openmm.System) -> dict[str, int]:
-    """Rows of each force, which is what a step of a small molecule costs."""
+    """Number of rows of each force; they determine the cost of a step of a small molecule."""
     counts: dict[str, int] = {}
     for force in system.getForces():
         for what in ("Bonds", "Angles", "Torsions", "Exceptions"):
@@ -108,7 +109,7 @@ def interactions(system: openmm.System) -> dict[str, int]:
 
 
 def formats(system, xyz: np.ndarray) -> dict[str, str]:
-    """Each export format with `yes`, or the reason why it does not take the force field."""
+    """Each export format with `yes`, or the reason why it cannot express the force field."""
     from espalike import export
 
     result = {}
@@ -158,7 +159,7 @@ def box(system, molecule, xyz: np.ndarray, waters: int) -> app.Modeller:
 
 
 class Timing:
-    """Contexts of one problem, one a force field, at the same relaxed coordinates."""
+    """Contexts of one problem, one per force field, at the same relaxed coordinates."""
 
     def __init__(self, systems: dict[str, openmm.System], positions, platform: openmm.Platform, relax: int):
         options = {"Threads": "1"} if platform.getName() == "CPU" else {}
@@ -179,7 +180,7 @@ class Timing:
         self.seconds: dict[str, list[float]] = {name: [] for name in systems}
 
     def steps_for(self, seconds: float) -> int:
-        """Steps that take the first force field about so long."""
+        """Number of steps that take about `seconds` with the first force field."""
         integrator = next(iter(self.contexts.values())).getIntegrator()
         start = self.clock()
         integrator.step(5)
@@ -187,7 +188,7 @@ class Timing:
         return max(5, round(5 * seconds / (self.clock() - start)))
 
     def round(self, steps: int) -> None:
-        """Each force field's turn; every other round goes backwards."""
+        """One measurement per force field, in reverse order in every other round."""
         names = list(self.contexts)
         for name in names if len(self.seconds[names[0]]) % 2 else names[::-1]:
             context = self.contexts[name]
@@ -200,10 +201,10 @@ class Timing:
     def _finish(context: openmm.Context) -> None:
         energy = context.getState(energy=True).getPotentialEnergy()
         if not math.isfinite(energy._value):
-            raise FloatingPointError("the energy is not finite: a benchmark of nonsense is none")
+            raise FloatingPointError("the energy is not finite; the benchmark means nothing")
 
     def result(self) -> dict[str, dict[str, float]]:
-        """Per force field: median microseconds a step, and ratios to those it is compared with."""
+        """Per force field: median microseconds per step, and ratios to class I and OpenFF."""
         table: dict[str, dict[str, float]] = {}
         for name, times in self.seconds.items():
             table[name] = {"microseconds": statistics.median(times) * 1e6}
@@ -216,7 +217,7 @@ class Timing:
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All measurements; what `--json` writes."""
+    """All measurements, as `--json` writes them."""
     from espalike import chem
     from espalike.export import to_openmm
 
@@ -265,7 +266,7 @@ def mean_ratio(gas: dict[str, Any], name: str, base: str) -> float | None:
 
 
 def show(result: dict[str, Any], console: Console) -> None:
-    """Two tables: what the forms are, and what they cost."""
+    """Print two tables: contents and costs of the forms."""
     first = next(iter(result["molecules"]))
     table = Table("force field", "parameters", "rows of forces", "formats", title=f"{first}: parameters, OpenMM rows")
     for name, form in result["forms"].items():
@@ -305,17 +306,14 @@ def main() -> int:
     parser.add_argument("--waters", type=int, default=1000, help="waters of the solvated box; 0 leaves it out")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--platform", default="CPU", help="OpenMM platform")
-    parser.add_argument("--json", metavar="FILE", help="write everything measured")
+    parser.add_argument("--json", metavar="FILE", help="write all measurements here")
     arguments = parser.parse_args()
     result = run(arguments)
     show(result, Console(width=max(Console().width, 120)))
     if arguments.json:
-        path = Path(arguments.json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-        print(f"wrote {path}")
+        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
+        write(arguments.json, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        print(f"wrote {arguments.json}")
     return 0
 
 

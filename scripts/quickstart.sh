@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing to a trained force field that runs in OpenMM: environment, install, train on the embedded QM data,
-# score held-out molecules beside OpenFF 2.2.1, write a ligand's XML, run it. OUT chooses the folder.
+# Trains a force field and runs it in OpenMM: makes the environment, installs, trains on the embedded QM data, scores held-out
+# molecules beside OpenFF 2.2.1, writes the XML of a ligand and runs it. OUT chooses the folder (runs/quickstart).
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 out=${OUT:-runs/quickstart}
@@ -10,7 +10,7 @@ espalike train experiment=quickstart out="$out" overwrite=true
 
 echo "== score it on molecules held out from training"
 espalike evaluate model="$out/model.espalike" data.path=sample data.split=test \
-  'baselines=[openff-2.2.1]' out="$out/scores" || [ $? -eq 1 ] # 1: OpenFF lacks parameters for some molecule, as told
+  'baselines=[openff-2.2.1]' out="$out/scores" || [ $? -eq 1 ] # 1: OpenFF lacks parameters for a molecule
 
 echo "== parametrize a ligand"
 espalike parametrize data/paracetamol.sdf --model "$out/model.espalike" --format ffxml,system \
@@ -19,5 +19,5 @@ espalike parametrize data/paracetamol.sdf --model "$out/model.espalike" --format
 echo "== run it: 20 ps of Langevin dynamics in OpenMM, from the XML alone"
 python scripts/dynamics.py "$out/ligand/paracetamol.xml" data/paracetamol.sdf --trajectory "$out/ligand/dynamics.pdb"
 
-echo "== all of it is in $out:"
+echo "== results in $out:"
 printf '  %s\n' "$out"/model.espalike "$out"/metrics.csv "$out"/scores/{table.csv,parity.png} "$out"/ligand/*

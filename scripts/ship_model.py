@@ -7,19 +7,20 @@ import argparse
 import json
 from pathlib import Path
 
+from espalike.files import write
 from espalike.model import load
 
 MODELS = Path(__file__).parents[1] / "espalike" / "models"
 
 
 def figures(folder: Path, label: str) -> list[dict]:
-    """Rows of an evaluation: the model under its new name, and what it was compared with."""
+    """Rows of an evaluation: the model under its new name, and the baselines."""
     rows = json.loads((folder / "summary.json").read_text())["rows"]
     return [{**row, "method": label if row["method"] == label_of(folder) else row["method"]} for row in rows]
 
 
 def label_of(folder: Path) -> str:
-    """What the evaluation called the model: its run's folder."""
+    """Name of the model in the evaluation: the folder of its run."""
     return folder.parent.name
 
 
@@ -31,7 +32,7 @@ def interval(row: dict, metric: str) -> str:
 
 
 def card(name: str, provenance, tables: dict[str, list[dict]], remarks: list[str]) -> str:
-    """Markdown: what the model is, what it saw, how it did."""
+    """The model card in Markdown: functional form, training data, test errors."""
     notes, domain = provenance.notes, provenance.domain
     lines = [
         f"# {name}",
@@ -63,12 +64,12 @@ def card(name: str, provenance, tables: dict[str, list[dict]], remarks: list[str
 
 
 def main() -> None:
-    """Copy model and write card."""
+    """Copy the model and write its card."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("name")
     parser.add_argument("evaluations", type=Path, nargs="+", help="folders that `espalike evaluate` wrote")
-    parser.add_argument("--remark", action="append", default=[], help="a line for the card; may be given again")
+    parser.add_argument("--remark", action="append", default=[], help="a line for the card; can be repeated")
     args = parser.parse_args()
     model = load(args.model)
     tables = {folder.name: figures(folder, args.name) for folder in args.evaluations}
@@ -81,7 +82,7 @@ def main() -> None:
     }
     MODELS.mkdir(exist_ok=True)
     model.save(MODELS / f"{args.name}.espalike")
-    (MODELS / f"{args.name}.md").write_text(card(args.name, model.provenance, tables, args.remark))
+    write(MODELS / f"{args.name}.md", card(args.name, model.provenance, tables, args.remark))
     print(f"wrote {MODELS / args.name}.espalike and .md")
 
 

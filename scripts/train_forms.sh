@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Trains every functional form alike, and class II without one family of couplings at a time:
-#   bash scripts/train_forms.sh [NAME...]        all of them, or those named (class1, class2, class2-bond_bond, ...)
-# Each run takes one core and 5 to 15 minutes; JOBS=2 runs two at a time. A run that was stopped goes on where it was,
-# a finished one is left alone. The stores are those of scripts/train_small.sh. Then: python benchmarks/forms.py
+# Trains every functional form with the same settings, and class II without one family of couplings at a time:
+#   bash scripts/train_forms.sh [NAME...]        all, or the given names (class1, class2, class2-bond_bond, ...)
+# Each run takes one core and 5 to 15 minutes; JOBS=2 runs two at a time. A stopped run is resumed, a finished run is
+# skipped. The stores are those of scripts/train_small.sh. Then: python benchmarks/forms.py
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains and scores `espalike-small` from scratch: bash scripts/train_small.sh DATA, where DATA holds
-# openff_torsiondrives_forces.h5 and openff_opt_geometries.h5. Every step can be run again: what is done is kept.
+# openff_torsiondrives_forces.h5 and openff_opt_geometries.h5. Finished steps are kept if the script runs again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: bash scripts/train_small.sh DATA}
@@ -17,7 +17,7 @@ done
 espalike train experiment=small
 espalike evaluate model=runs/small/model.espalike data.path=runs/td data.split=test \
     'baselines=[openff-2.2.1,mmff94,gfn2-xtb]' out=runs/small/torsiondrives
-# status 1: OpenFF has no silicon; the table is about the molecules that every method describes
+# status 1: OpenFF has no silicon; the table is over the molecules that every method describes
 espalike evaluate model=runs/small/model.espalike data.path=sample data.split=test \
     'baselines=[openff-2.2.1,mmff94,gfn2-xtb]' out=runs/small/thermal || [ $? -eq 1 ]
 python scripts/ship_model.py runs/small/model.espalike espalike-small runs/small/torsiondrives runs/small/thermal
