@@ -157,7 +157,7 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
 def _reference(
     name: str, force_field: str, workers: int = 1, cache: str | None = "auto"
 ) -> tuple[References | None, str]:
-    """What gives reference parameters, or None, and its description for the manifest."""
+    """The source of reference parameters, or None, and its description for the manifest."""
     if name == "none":
         return None, "none"
     if name != "openff":

@@ -15,7 +15,7 @@ The life of a record:
    molecule are on one side.
 6. **Ingest** (`ingest.py`) runs steps 1 to 5, adds reference charges and Lennard-Jones parameters where they are asked
    for, and hands records to the writer of **shards** (`shards.py`). `work.py` holds what is finished, so that a killed
-   ingest goes on.
+   ingest can continue.
 7. The **store** (`store.py`): a folder of Arrow files (`schema.py` has the columns and units) and `manifest.json` with
    origin, licence, counts, rejections and the hash of the content. `describe.py` computes what `espalike info` shows.
    Files are mapped, not read; `columns.py` gathers values of many entries from the maps.

@@ -1,7 +1,7 @@
 """List columns of memory-mapped stores as flat arrays: values of many entries are gathered by index arithmetic.
 
-A column of a store lies in pieces, one a record batch of each file. Each file is mapped as a whole, so a value is a
-place in its file, whichever piece it belongs to, and one gather a file finds the values of all entries in it.
+A column of a store is stored in pieces, one per record batch of each file. Each file is mapped as a whole, so the place
+of a value in its file is known for all pieces, and one gather per file gives the values of all its entries.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class Filters:
             try:
                 GetPeriodicTable().GetAtomicNumber(str(symbol))
             except RuntimeError as error:
-                raise ValueError(f"filters.elements: {symbol!r} is no element symbol") from error
+                raise ValueError(f"filters.elements: {symbol!r} is not an element symbol") from error
 
     def __call__(self, record: Record) -> tuple[Record, Counter[str]]:
         """The record with the conformers that pass, and how many did not, by reason.

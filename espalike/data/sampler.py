@@ -8,8 +8,8 @@ A training epoch is one of two things:
   An entry counts by its number of geometries.
 
 Each batch has every source in proportion: the chunks are laid out source by source, each source shuffled, and dealt to
-the batches like cards. So a source with fewer chunks than there are batches is missing in some; with `every_source` it
-comes as often as there are batches, each time with another sample of its geometries, and all else once.
+the batches in turn. So a source with fewer chunks than there are batches is missing in some; with `every_source` it
+comes once per batch, each time with another sample of its geometries; other sources come once.
 
 All follows from `(seed, epoch)` alone: not from torch's generators, the number of workers, nor what ran before, so that
 a resumed run sees what an uninterrupted one would have seen. The plan itself depends on the number of processes only in
@@ -71,7 +71,7 @@ def mixed(values: np.ndarray) -> np.ndarray:
 
 
 def shuffled(places: np.ndarray, counts: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """What stands at some places of random orders of `0, …, size - 1`, without the orders themselves.
+    """Elements at some places of random orders of `0, …, size - 1`, without computing the whole orders.
 
     Swap-or-not: V. T. Hoang, B. Morris, P. Rogaway, CRYPTO 2012, doi:10.1007/978-3-642-32009-5_1.
 
@@ -110,7 +110,7 @@ class EpochSampler(Sampler[Picks]):
         epoch_of: `entries` or `conformers`, see the head of this module.
         seed: of the plan.
         sources: source of each entry, shape `(E,)`; None = one.
-        every_source: whether every batch has every source, small ones several times an epoch (`data.every_source`).
+        every_source: whether every batch has every source, small ones several times per epoch (`data.every_source`).
         bucketed: whether chunks with equally many conformers come together, as far as sources stay in proportion, so
             that few slots of a batch are masked; nothing else is padded. The processes of a step get like ones.
         rank: number of this process; None = what `torch.distributed` says when asked, 0 where it is not used.

@@ -1,4 +1,4 @@
-"""What a store holds: the record, its Arrow schema with units in the field metadata, and its checks."""
+"""Content of a store: the record, its Arrow schema with units in the field metadata, and its checks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Rejection:
     Attributes:
         id: what the entry is called in its file.
         reason: short, for counting.
-        message: what is wrong with it.
+        message: description of the fault.
     """
 
     id: str

@@ -4,7 +4,7 @@ The work folder lies in the store's directory. `commit` first writes the plan of
 shards and last the manifest; `publish` can be repeated until it is through, so a process killed anywhere in between
 leaves the old store, or one that the next run completes.
 
-A shard's name carries the hash of its own rows: the same name is the same content, whichever run wrote it.
+A shard's name carries the hash of its own rows: equal names mean equal content.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class StoreError(ValueError):
 
 
 def shard_path(work: Path, number: int) -> Path:
-    """Where a finished shard lies in the work folder."""
+    """Path of a finished shard in the work folder."""
     return work / f"shard-{number:05d}.arrow"
 
 
@@ -80,7 +80,7 @@ class ShardWriter:
         self._rows, self._held = [], 0
 
     def close(self) -> None:
-        """Write what is held, and wait until it is on the disk."""
+        """Write the rows in memory, and wait until they are on the disk."""
         self._flush()
         self._writer.close()
         self._sink.close()
@@ -202,7 +202,7 @@ def planned(work: Path) -> bool:
 
 
 def publish(root: Path, work: Path) -> None:
-    """Carry out the commit that was begun in `work`, from wherever it was cut off, and remove what it replaces."""
+    """Carry out the commit that was begun in `work`, wherever it was interrupted, and remove the old store's files."""
     plan = json.loads((work / _PLAN).read_text(encoding="utf-8"))
     names = data_files(plan)
     moves = [(shard_path(work, i), root / name) for i, name in enumerate(names)]

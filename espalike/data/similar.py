@@ -166,5 +166,5 @@ class Seen:
 
 
 def _identity(numbers: np.ndarray, key: str, level: str) -> tuple:
-    """What two records share when their geometries can be the same calculation, whatever their atoms' order."""
+    """Key that two records share if their geometries can be the same calculation, in any order of atoms."""
     return key, np.sort(numbers).astype(np.uint8).tobytes(), level

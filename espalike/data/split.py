@@ -23,7 +23,7 @@ class LeakageError(ValueError):
 
 
 def hash_split(key: str, seed: int = 0, fractions: Mapping[str, float] = FRACTIONS) -> str:
-    """Split of a connectivity key: the same on every machine, whatever else is in the data.
+    """Split of a connectivity key: the same on every machine and for any other data.
 
     Raises:
         ValueError: when a fraction is negative, names no split, or they do not sum to 1.

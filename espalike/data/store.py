@@ -364,7 +364,7 @@ def check_manifest(path: str | os.PathLike, manifest: Mapping) -> None:
     """Check that the manifest gives the licence, the origin and the command.
 
     Raises:
-        StoreError: naming what it lacks.
+        StoreError: listing the missing entries.
     """
     missing = [key for key in ("licence", "origin", "command") if not manifest.get(key)]
     if missing:

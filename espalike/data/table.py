@@ -75,7 +75,7 @@ class GraphTable:
 
     @property
     def nbytes(self) -> int:
-        """Memory of what is kept [byte]."""
+        """Memory of the cached graphs [byte]."""
         return sum(rows.nbytes for rows in (self._words, self._x, self._first, self._count))
 
     def fields(self, molecules: np.ndarray, dtype: torch.dtype) -> dict[str, Any]:

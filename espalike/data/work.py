@@ -20,7 +20,7 @@ class Rejected:
     Attributes:
         id: the entry.
         reason: short, for counting; `conformer: …` counts conformers, the others one a line.
-        message: what is wrong, where, and what to do.
+        message: the fault, its place, and what to do.
         count: how many.
         smiles: of the molecule, where the reason concerns it rather than the entry.
     """
@@ -33,7 +33,7 @@ class Rejected:
 
 
 def to_lines(rejected: Iterable[Rejected]) -> bytes:
-    """The lines as they stand in the file, JSON each; what is as always is left away."""
+    """The lines as JSON, one per line; fields with their default value are left out."""
     lines = (
         {
             key: value
@@ -72,7 +72,7 @@ class Work:
     """Finished shards in the folder `path`.
 
     Attributes:
-        parts: what an earlier run finished, then what is added.
+        parts: finished parts, those of earlier runs first.
         rejected: lines that belong to them.
     """
 
@@ -117,10 +117,10 @@ class Work:
 
 @contextlib.contextmanager
 def only_one(root: Path) -> Iterator[None]:
-    """Keep other ingests from writing to the same store meanwhile; a killed process keeps no one out.
+    """Lock the store against other ingests; the lock of a killed process does not last.
 
     Raises:
-        StoreError: when another one is at it.
+        StoreError: when another ingest holds the lock.
     """
     try:
         import fcntl

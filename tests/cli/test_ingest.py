@@ -96,7 +96,7 @@ def forget(path, attribute):
         (lambda path, args: args.append("fractions.train=0.5"), "sum to 1"),
         (lambda path, args: args.append("filters.force_ceiling=1e-9"), "no record is left"),
         (lambda path, args: args.append("audit=no"), "expected error or warn or off"),
-        (lambda path, args: args.append("filters.elements=[H,Cx]"), "'Cx' is no element symbol"),
+        (lambda path, args: args.append("filters.elements=[H,Cx]"), "'Cx' is not an element symbol"),
         (lambda path, args: args.append("against=[nowhere]"), "nowhere: not a store"),
     ],
 )

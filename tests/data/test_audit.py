@@ -41,9 +41,9 @@ def verdicts(records, change=lambda conformers: {}):
 
 
 def test_what_is_right_passes(trajectories):
-    found = verdicts(trajectories)
-    assert [v.outcome for v in found.values()] == ["passed", "passed"]
-    assert "slope of ΔE on -F·Δx is 1 " in found["forces"].message
+    result = verdicts(trajectories)
+    assert [v.outcome for v in result.values()] == ["passed", "passed"]
+    assert "slope of ΔE on -F·Δx is 1 " in result["forces"].message
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_what_is_right_passes(trajectories):
     ],
 )
 def test_wrong_forces_fail(trajectories, change, message):
-    found = verdicts(trajectories, change)["forces"]
-    assert found.outcome == "failed"
-    assert message in found.message
+    result = verdicts(trajectories, change)["forces"]
+    assert result.outcome == "failed"
+    assert message in result.message
 
 
 @pytest.mark.parametrize(
@@ -74,10 +74,10 @@ def test_wrong_forces_fail(trajectories, change, message):
 )
 def test_energies_read_in_another_unit_fail(trajectories, true, read):
     factor = units.factor(read) / units.factor(true)
-    found = verdicts(trajectories, lambda c: {"energy": c.energy * factor, "forces": None})
-    assert found["energies"].outcome == "failed"
-    assert f"look like {true} read as {read}" in found["energies"].message
-    assert found["forces"].outcome == "skipped"
+    result = verdicts(trajectories, lambda c: {"energy": c.energy * factor, "forces": None})
+    assert result["energies"].outcome == "failed"
+    assert f"look like {true} read as {read}" in result["energies"].message
+    assert result["forces"].outcome == "skipped"
 
 
 def test_a_few_molecules_in_another_unit_fail_too(trajectories):
@@ -87,10 +87,10 @@ def test_a_few_molecules_in_another_unit_fail_too(trajectories):
         return {"energy": conformers.energy / units.HARTREE} if count == 5 else {}
 
     count = 0
-    found = verdicts(trajectories, change)["energies"]
-    assert found.outcome == "failed"
-    assert "1 of 14 molecules have energies that look like hartree read as kcal/mol" in found.message
-    assert "CCO-0" in found.message
+    result = verdicts(trajectories, change)["energies"]
+    assert result.outcome == "failed"
+    assert "1 of 14 molecules have energies that look like hartree read as kcal/mol" in result.message
+    assert "CCO-0" in result.message
 
 
 @pytest.mark.parametrize(
@@ -108,28 +108,28 @@ def test_energies_of_another_zero_are_left_alone(trajectories, change):
 
 
 def test_too_little_is_no_verdict(trajectories):
-    found = verdicts([replace(t, conformers=t.conformers.take(np.arange(12) < 4)) for t in trajectories[:2]])
-    assert {v.outcome for v in found.values()} == {"skipped"}
-    assert "20 are needed" in found["forces"].message
+    result = verdicts([replace(t, conformers=t.conformers.take(np.arange(12) < 4)) for t in trajectories[:2]])
+    assert {v.outcome for v in result.values()} == {"skipped"}
+    assert "20 are needed" in result["forces"].message
 
 
 def test_noise_is_no_verdict(trajectories):
     rng = np.random.default_rng(0)
-    found = verdicts(trajectories, lambda c: {"forces": rng.normal(0, 20, c.forces.shape)})["forces"]
-    assert found.outcome == "skipped"
-    assert "hardly related" in found.message
+    result = verdicts(trajectories, lambda c: {"forces": rng.normal(0, 20, c.forces.shape)})["forces"]
+    assert result.outcome == "skipped"
+    assert "hardly related" in result.message
 
 
 def test_atom_energies_are_those_of_the_sum(trajectories):
     audit = Audit()
-    wanted = {"H": -0.6, "C": -38.1, "N": -54.8, "O": -75.2}
+    atomic = {"H": -0.6, "C": -38.1, "N": -54.8, "O": -75.2}
     numbers = {1: "H", 6: "C", 7: "N", 8: "O"}
     for record in trajectories:
-        e = units.HARTREE * sum(wanted[numbers[z]] for z in record.molecule.numbers.tolist())
+        e = units.HARTREE * sum(atomic[numbers[z]] for z in record.molecule.numbers.tolist())
         audit.add(replace(record, conformers=replace(record.conformers, energy=np.full(12, e))))
     (sums,) = audit.state().values()
-    found = atom_energies(sums["normal"])
-    assert found == pytest.approx(wanted, abs=1e-6)
+    result = atom_energies(sums["normal"])
+    assert result == pytest.approx(atomic, abs=1e-6)
     assert atom_energies({"6 6": 4.0, "6 1": 8.0, "1 6": 8.0, "1 1": 16.0, "6 E": 1.0, "1 E": 2.0}) == {}
 
 

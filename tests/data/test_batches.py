@@ -203,9 +203,9 @@ def test_a_column_gathers_from_all_files(dataset):
     rng = np.random.default_rng(0)
     entries, width = rng.integers(len(dataset), size=40), rng.integers(1, 3, size=40)
     index = rng.integers(3, size=(4, width.sum()))
-    found = np.split(column.gather(entries, width, index), np.cumsum(width)[:-1], axis=1)
+    result = np.split(column.gather(entries, width, index), np.cumsum(width)[:-1], axis=1)
     own = np.split(index, np.cumsum(width)[:-1], axis=1)
-    for entry, values, places, known in zip(entries, found, own, column.known(entries), strict=True):
+    for entry, values, places, known in zip(entries, result, own, column.known(entries), strict=True):
         s, row = dataset.refs[entry]
         flat = dataset.stores[s].flat(row, "forces")
         assert known == (flat is not None)

@@ -100,9 +100,9 @@ def test_pairs_that_stay_apart_may_be_skipped(molecule_of, shift):
         bad = (ratio < pairs.shortest / pairs.reach) | (pairs.bonded & (ratio > bonds.LONGEST_BOND))
         wrong.append(bool(bad.any()))
     assert 10 < sum(wrong) < 50
-    found = bond_faults(molecule, frames)
-    assert (found > 0).tolist() == wrong
-    assert found.tolist() == [bond_faults(molecule, x[None])[0] for x in frames]
+    result = bond_faults(molecule, frames)
+    assert (result > 0).tolist() == wrong
+    assert result.tolist() == [bond_faults(molecule, x[None])[0] for x in frames]
     assert bond_faults(molecule, frames[:0]).shape == (0,)
 
 
@@ -112,9 +112,9 @@ def test_distances_are_those_of_scipy(molecule_of):
     _, xyz = molecule_of("CCCCCCCCCC")
     far = xyz + 50.0  # single precision notwithstanding
     i, j = np.triu_indices(len(xyz), 1)
-    found = bonds._squares(np.stack([far, 2 * far]), i, j)
-    np.testing.assert_allclose(np.sqrt(found[:, 0]), cdist(xyz, xyz)[i, j], atol=3e-5)
-    np.testing.assert_allclose(np.sqrt(found[:, 1]), 2 * cdist(xyz, xyz)[i, j], atol=6e-5)
+    result = bonds._squares(np.stack([far, 2 * far]), i, j)
+    np.testing.assert_allclose(np.sqrt(result[:, 0]), cdist(xyz, xyz)[i, j], atol=3e-5)
+    np.testing.assert_allclose(np.sqrt(result[:, 1]), 2 * cdist(xyz, xyz)[i, j], atol=6e-5)
 
 
 def test_each_kind_is_a_reason_of_its_own(record_of):
@@ -161,5 +161,5 @@ def test_open_shells(record_of):
 
 
 def test_unknown_element_symbol():
-    with pytest.raises(ValueError, match="'Xx' is no element symbol"):
+    with pytest.raises(ValueError, match="'Xx' is not an element symbol"):
         Filters(elements=["H", "Xx"])

@@ -57,10 +57,10 @@ def test_repeated_geometries_are_seen(record_of):
 
 def test_select_keeps_what_belongs_together(record_of):
     record = record_of("CO", 4)
-    found = select(record, np.array([False, True, False, True])).conformers
-    np.testing.assert_array_equal(found.energy, record.conformers.energy[[1, 3]])
-    np.testing.assert_array_equal(found.xyz, record.conformers.xyz[[1, 3]])
-    np.testing.assert_array_equal(found.forces, record.conformers.forces[[1, 3]])
+    result = select(record, np.array([False, True, False, True])).conformers
+    np.testing.assert_array_equal(result.energy, record.conformers.energy[[1, 3]])
+    np.testing.assert_array_equal(result.xyz, record.conformers.xyz[[1, 3]])
+    np.testing.assert_array_equal(result.forces, record.conformers.forces[[1, 3]])
     assert select(record_of("CO", 2, forces=None), np.array([True, False])).conformers.forces is None
 
 
@@ -71,8 +71,8 @@ def test_filters_count_by_reason(record_of):
     forces[2] = 600.0
     xyz[4] = xyz[3]
     record = replace(record, conformers=replace(record.conformers, xyz=xyz, forces=forces))
-    found, dropped = Filters(energy_window=50.0)(record)
-    assert found.conformers.energy.tolist() == [0.0, 3.0]
+    result, dropped = Filters(energy_window=50.0)(record)
+    assert result.conformers.energy.tolist() == [0.0, 3.0]
     assert dropped == {
         "conformer: bonds differ from the graph (broken)": 1,
         "conformer: force above 500.0 kcal/mol/Å": 1,

@@ -93,7 +93,7 @@ def test_the_store_has_several_shards_and_all_records(source, whole):
         np.testing.assert_array_equal(one.array(i, "xyz"), whole.array(i, "xyz"))
 
 
-def test_every_entry_is_stored_or_told(whole):
+def test_every_entry_is_stored_or_reported(whole):
     stored, lines = set(whole.column("id")), list(rejections(whole))
     whole_entries = {line.id for line in lines if not line.reason.startswith(("conformer:", "reference:"))}
     assert not stored & whole_entries
@@ -103,7 +103,7 @@ def test_every_entry_is_stored_or_told(whole):
     assert counted["chemistry"] == len([i for i in range(60) if i % 13 == 5])
     assert counted["conformer: in an earlier record"] > 0
     assert counted["conformer: bonds differ from the graph (broken)"] > 0
-    assert counted["reference: not covered"] == 2  # CCOC and CCOCC, each told once
+    assert counted["reference: not covered"] == 2  # CCOC and CCOCC, each reported once
     assert counted["energies not finite"] > 0
     assert {line.message for line in rejections(whole, "e005")} == {line.message for line in lines if line.id == "e005"}
     assert "C1CC" in next(rejections(whole, "e005")).message
@@ -265,7 +265,7 @@ def test_levels_and_sources_stay_apart(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("fault", "message"), [({"scale": 27.2114}, "look like eV read as hartree"), ({"sign": -1.0}, "opposite sign")]
 )
-def test_wrong_units_stop_the_ingest_unless_told_otherwise(tmp_path, fault, message):
+def test_wrong_units_stop_the_ingest_unless_the_job_allows_them(tmp_path, fault, message):
     wrong, out = write(tmp_path / "wrong.h5", **fault), tmp_path / "store"
     with pytest.raises(AuditError, match=f"{message}.*audit=warn"):
         run(job(wrong, out))
@@ -312,7 +312,7 @@ def test_killed_twenty_times_the_store_is_the_same(tmp_path, source, whole):
     assert kill_at_random_times(source, tmp_path / "store", whole, 20, seed=2) >= 10
 
 
-def test_a_store_of_one_file_opens_as_ever(tmp_path):
+def test_a_store_of_one_file_opens(tmp_path):
     """`data` as a single name, without the keys that came later."""
     sample = Store.open("sample")
     assert isinstance(sample.manifest["data"], str)

@@ -125,9 +125,9 @@ def test_every_order_is_as_likely_as_any_other(size):
     sizes = np.full(len(keys), size)
     orders = shuffled(np.tile(np.arange(size), len(keys)), sizes, sizes, keys).reshape(-1, size)
     assert (np.sort(orders, axis=1) == np.arange(size)).all()
-    found = list(Counter(map(tuple, orders.tolist())).values())
-    assert len(found) == math.factorial(size)
-    assert scipy.stats.chisquare(found).pvalue > 1e-4
+    result = list(Counter(map(tuple, orders.tolist())).values())
+    assert len(result) == math.factorial(size)
+    assert scipy.stats.chisquare(result).pvalue > 1e-4
 
 
 def test_some_places_of_long_orders_are_those_of_the_whole():
@@ -162,7 +162,7 @@ def test_each_batch_has_all_sources_in_proportion(plan, data, world, epoch_of):
 
 @settings(max_examples=50, deadline=None)
 @given(plans, st.data(), st.integers(1, 3), st.sampled_from(["entries", "conformers"]))
-def test_each_batch_has_each_source_where_that_is_wanted(plan, data, world, epoch_of):
+def test_each_batch_has_each_source_where_every_source_is_set(plan, data, world, epoch_of):
     plan = {**plan, "batch_size": max(plan["batch_size"], 3)}
     n = len(plan["counts"])
     sources = np.array([0, 1, 2, *data.draw(st.lists(st.integers(0, 1), min_size=n - 3, max_size=n - 3))])
@@ -301,12 +301,12 @@ def shards(tmp_path_factory):
 
 def frames(batches):
     """How often batches hold each geometry, known by its first coordinates."""
-    found = Counter()
+    result = Counter()
     for batch in batches:
         starts = torch.searchsorted(batch.mol, torch.arange(batch.n_mols))
         for k, m in batch.mask.nonzero().tolist():
-            found[tuple(batch.xyz[k, starts[m]].tolist())] += 1
-    return found
+            result[tuple(batch.xyz[k, starts[m]].tolist())] += 1
+    return result
 
 
 def stored(stores):
@@ -326,7 +326,7 @@ def test_loading_gives_each_conformer_once_whoever_loads(shards, workers, start)
     expected = stored(shards)
     assert set(expected.values()) == {1}
     assert sum(expected.values()) == dataset.counts.sum()
-    found = Counter()
+    result = Counter()
     for rank in range(2):
         sampler = EpochSampler(dataset.counts, 5, 4, "conformers", rank=rank, world=2)
         loader = loader_of(Batches(dataset, cache=3000), sampler, workers, start)
@@ -336,8 +336,8 @@ def test_loading_gives_each_conformer_once_whoever_loads(shards, workers, start)
             for batch, picks in zip(batches, sampler, strict=True):
                 assert_same(batch, plain_batch(dataset, list(each(picks))))
             if epoch == 0:
-                found += frames(batches)
-    assert found == expected
+                result += frames(batches)
+    assert result == expected
 
 
 def test_batches_mix_sources(shards):
@@ -388,12 +388,12 @@ def test_two_real_processes_share_an_epoch(shards, tmp_path):
     processes = [context.Process(target=_train_rank, args=(rank, tmp_path, paths, queue)) for rank in range(2)]
     for process in processes:
         process.start()
-    told = [queue.get() for _ in processes]
+    loaded = [queue.get() for _ in processes]
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    assert told[0][0] + told[1][0] == stored(shards)
-    assert all(steps == [length, length] for _, steps, length in told)
+    assert loaded[0][0] + loaded[1][0] == stored(shards)
+    assert all(steps == [length, length] for _, steps, length in loaded)
 
 
 @pytest.mark.parametrize("world", [1, 2])
