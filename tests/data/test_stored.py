@@ -1,11 +1,14 @@
 """A store that an earlier version wrote loads with the same content."""
 
+import doctest
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from espalike import files
+from espalike.data import store as store_module
 from espalike.data.store import Store
 
 FOLDER = Path(__file__).parent / "stored"
@@ -62,3 +65,10 @@ def test_the_embedded_set_has_the_molecules_that_its_files_list():
     assert store.counts["molecules"] == store.manifest["molecules"] == listed == 169
     assert "169 small molecules" in readme
     assert f"{store.counts['connectivities']} connectivities" in readme
+
+
+@pytest.mark.parametrize("module", [store_module, files])
+def test_the_examples_of_docstrings(module):
+    outcome = doctest.testmod(module)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
