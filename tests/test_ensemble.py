@@ -87,7 +87,7 @@ def test_members_have_to_fit():
 
 
 def test_its_members_disagree_as_a_calculator(ensemble, path, tmp_path):
-    from espalike.evaluation.calculator import EnsembleCalculator
+    from espalike.qm.models import EnsembleCalculator
 
     paths = [tmp_path / f"{number}.espalike" for number in range(3)]
     for single, file in zip(ensemble.members, paths, strict=True):

@@ -7,7 +7,6 @@ all packages that have a part in the values. The OpenFF packages are loaded only
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import zipfile
 from collections import OrderedDict
@@ -21,7 +20,7 @@ import numpy as np
 
 from espalike.assigners import AssignerError
 from espalike.chem.molecule import Molecule
-from espalike.qm.compute import end_with_parent
+from espalike.workers import pool
 
 if TYPE_CHECKING:
     from espalike.assigners.openff import OpenFFAssigner
@@ -152,9 +151,7 @@ class PooledReferences(References):
         if smiles in self._kept or smiles in self._pending or self._read(molecule) is not None:
             return
         if self._pool is None:
-            os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: torch and numpy read it when they are loaded
-            context = multiprocessing.get_context("spawn")  # a forked child inherits locks of the parent's threads
-            self._pool = ProcessPoolExecutor(self.workers, mp_context=context, initializer=end_with_parent)
+            self._pool = pool(self.workers)
         task = self._pool.submit(_compute, self.force_field, self.charge_model, self.path(molecule), molecule)
         self._pending[smiles] = task
 

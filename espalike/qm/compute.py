@@ -6,11 +6,8 @@ task's label directory. Another place to compute, a server for instance, is anot
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -20,6 +17,7 @@ from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator
 from espalike.qm.labelling import Job, LabelDirectory
 from espalike.qm.sampling import Geometries
+from espalike.workers import pool
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,27 +83,14 @@ class Local:
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks, `chunk` geometries of each in turn; see `Compute`."""
         str(tasks[0].tools()[0].program)  # where the program is not here, it is told before geometries are made
-        context = multiprocessing.get_context("spawn")  # a forked child inherits locks of the parent's thread pools
-        pool = ProcessPoolExecutor(min(self.workers, len(tasks)), mp_context=context, initializer=end_with_parent)
+        workers = pool(min(self.workers, len(tasks)))
         most = max(task.frames for task in tasks)
         try:
             for stop in [*range(self.chunk, most, self.chunk), most]:
                 left = [task for task in tasks if stop - self.chunk < task.frames]
-                futures = {pool.submit(task.work, stop): task for task in left}
+                futures = {workers.submit(task.work, stop): task for task in left}
                 for future in as_completed(futures):
                     future.result()
                     yield futures[future]
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def end_with_parent() -> None:
-    """Let a worker end when the program is killed; left alone, it would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
+            workers.shutdown(wait=True, cancel_futures=True)

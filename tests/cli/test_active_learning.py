@@ -10,7 +10,7 @@ import pytest
 
 from espalike.cli.main import main
 from espalike.data.store import Store
-from espalike.evaluation.calculator import EnsembleCalculator
+from espalike.qm.models import EnsembleCalculator
 from espalike.qm.sampling import Sampler
 from espalike.qm.xtb import XTBCalculator
 

@@ -15,7 +15,7 @@ from espalike.qm.sampling.thermal import Sampler
 
 
 class Committee(Calculator, Protocol):
-    """Several models of which one mean is made, `espalike.evaluation.calculator.EnsembleCalculator` for instance."""
+    """Several models of which one mean is made, `espalike.qm.models.EnsembleCalculator` for instance."""
 
     def disagreement(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
         """How far the models lie apart [kcal/mol/Å] at geometries [Å] `(K, A, 3)`, shape `(K,)`."""

@@ -11,11 +11,11 @@ from openmm import unit
 from rdkit import Chem
 
 from espalike import export
-from espalike.assigners.openmm_xml import OpenMMXMLCalculator
 from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
 from espalike.energy import energy
 from espalike.model import load
 from espalike.qm.base import CalculatorError
+from espalike.qm.openmm_xml import OpenMMXMLCalculator
 from espalike.units import KJ_PER_KCAL
 
 

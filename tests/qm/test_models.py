@@ -10,10 +10,10 @@ from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
 from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
-from espalike.evaluation.calculator import EnsembleCalculator, ModelCalculator
 from espalike.export import to_openmm
 from espalike.model import load, shipped
 from espalike.qm.base import CalculatorError, spread
+from espalike.qm.models import EnsembleCalculator, ModelCalculator
 
 
 def perturbed(smiles, k=1, size=0.05):
