@@ -1,4 +1,4 @@
-"""The cost of a training step: the fast paths compared with double backward through positions, in one run.
+"""The cost of a training step: closed-form forces compared with double backward through positions, in one run.
 
 python benchmarks/train_step.py [--forcefield class1] [--threads 1,2] [--rounds 15] [--scaling] [--json FILE]
 
@@ -7,12 +7,11 @@ with 32 geometries each, in single precision. All paths use the same network and
 rounds; a ratio is the median over rounds of the ratio within a round.
 
   double backward   energies from positions, forces by autograd with a graph, the loss differentiated through both
-  computed          internal coordinates and Wilson B rows computed in the step, closed-form slopes
-  stored            internal coordinates and B rows computed beforehand
+  closed form       internal coordinates, Wilson B rows and slopes in closed form, which is what `espalike train` does
 
 `folded`: the nonbonded terms are frozen, and their energies and forces were subtracted from the labels, which is how
 comparable programs train. `all learned`: every term is computed in every step. The bandwidth floor is the time to read
-the stored coordinates once.
+the internal coordinates and B rows once from memory.
 """
 
 from __future__ import annotations
@@ -39,28 +38,30 @@ from torch import Tensor
 from espalike import files
 from espalike.batch import LabelledBatch
 from espalike.energy import energy
-from espalike.internal import Stored, coordinates_at
+from espalike.internal import CoordinateValues, coordinate_values, pooled_coordinates
 from espalike.model import ForceFieldModel, from_config
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm
 from espalike.training.memory import keep_freed_memory
 from espalike.training.objective import Objective
 
-PATHS = ("double backward", "computed", "stored")
+PATHS = ("double backward", "closed form")
+FAST = PATHS[-1]
 SETTINGS = ("folded", "all learned")
 CONFORMERS = 32
 
 
 def double_backward(system: MMSystem, xyz: Tensor) -> Prediction:
     """Energies, and forces by autograd through positions, both with a graph; each tuple is computed once."""
-    x = xyz.permute(1, 2, 0).contiguous().requires_grad_()  # the layout of the fast paths
+    x = xyz.permute(1, 2, 0).contiguous().requires_grad_()  # the layout of `espalike.energy`
     by_term = []
     for bound in system.terms:
         idx, values = bound.tuples.idx, bound.values.to(xyz.dtype)
         q = tuple(c(tuple(x.index_select(0, idx[:, a]) for a in c.atoms), dim=1)[0] for c in bound.term.coordinates)
         if isinstance(bound.term, PairTerm):
-            own = values[:, : bound.term.n_combined]
-            p = bound.term.combine(own.index_select(0, idx[:, 0]).unbind(-1), own.index_select(0, idx[:, 1]).unbind(-1))
+            of_atoms = values[:, : bound.term.n_combined]
+            first, second = (of_atoms.index_select(0, idx[:, side]).unbind(-1) for side in (0, 1))
+            p = bound.term.combine(first, second)
             scale = torch.where(bound.tuples.is14, bound.scale14.to(xyz.dtype), 1.0).unsqueeze(-1)
         else:
             p, scale = values.unbind(-1), 1.0
@@ -93,11 +94,11 @@ def _nonbonded(plain: dict[str, Any]) -> list[str]:
 
 @dataclass
 class Problem:
-    """A model, a batch and its stored coordinates."""
+    """A model, a batch and its internal coordinates, which only the floor reads."""
 
     model: ForceFieldModel
     batch: LabelledBatch
-    stored: Stored
+    coordinates: list[CoordinateValues]
     loss: Objective
     optimizer: torch.optim.Optimizer
 
@@ -106,16 +107,17 @@ class Problem:
         """Computes the coordinates once."""
         model = model.to(batch.xyz.device)
         with torch.no_grad():
-            stored = coordinates_at(model(batch).terms, batch.xyz)
-        fast = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
-        return Problem(model, batch, stored, Objective(charge=0.0, lj=0.0), fast)
+            needed, _ = pooled_coordinates(model(batch).terms, len(batch.numbers))
+        x = batch.xyz.permute(1, 2, 0).contiguous()
+        coordinates = [coordinate_values(w.coordinate, w.idx, x) for w in needed]
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-5, fused=True)
+        return Problem(model, batch, coordinates, Objective(charge=0.0, lj=0.0), optimizer)
 
     def predicted(self, path: str, system: MMSystem) -> Prediction:
         """Energies and forces with a graph, by one of `PATHS`."""
         if path == "double backward":
             return double_backward(system, self.batch.xyz)
-        stored = None if path == "computed" else self.stored
-        return energy(system, self.batch.xyz, create_graph=True, stored=stored)
+        return energy(system, self.batch.xyz, create_graph=True)
 
     def differentiate(self, path: str, system: MMSystem) -> None:
         """Compute the loss and all its gradients."""
@@ -137,12 +139,12 @@ class Problem:
         return MMSystem(terms, system.numbers, system.mol)
 
     def nbytes(self) -> int:
-        """Size of the stored coordinates in bytes."""
-        return sum(t.nbytes for v in self.stored.values() for t in (v.q, *v.rows))
+        """Size of the internal coordinates and B rows in bytes."""
+        return sum(t.nbytes for v in self.coordinates for t in (v.q, *v.rows))
 
     def read(self) -> None:
-        """Read every stored number once."""
-        for values in self.stored.values():
+        """Read every internal coordinate and B row once."""
+        for values in self.coordinates:
             for tensor in (values.q, *values.rows):
                 tensor.sum()
 
@@ -201,14 +203,13 @@ def peak(work: Callable[[], None]) -> float | None:
         return None
 
 
-def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
+def scaling(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """Cost of a step for several sizes, one varied at a time."""
     rows = []
     usual = {"molecules": 32, "conformers": CONFORMERS, "width": arguments.width}
-    variations = [("conformers", n, fast) for n in (8, 32, 128)]
-    variations += [("molecules", n, fast) for n in (4, 16, 32)] + [("width", n, fast) for n in (64, 128, 256)]
-    variations += [("atoms", n, fast) for n in (50, 200, 800, 2000)]
-    for name, value, path in track(variations, "scaling", console=Console(stderr=True), transient=True):
+    variations = [("conformers", n) for n in (8, 32, 128)] + [("molecules", n) for n in (4, 16, 32)]
+    variations += [("width", n) for n in (64, 128, 256)] + [("atoms", n) for n in (50, 200, 800, 2000)]
+    for name, value in track(variations, "scaling", console=Console(stderr=True), transient=True):
         sizes = {**usual, **({"molecules": 1, "conformers": 4} if name == "atoms" else {name: value})}
         smiles: Sequence[str] = MOLECULES[: sizes["molecules"]]
         if name == "atoms":
@@ -218,7 +219,7 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
         model = network(arguments.forcefield, sizes["width"], folded=True)
         problem = Problem.of(model, batch)
         system = problem.parameters()
-        step, part = partial(problem.step, path), partial(problem.differentiate, path, system)
+        step, part = partial(problem.step, FAST), partial(problem.differentiate, FAST, system)
         grown = peak(step) if arguments.device == "cpu" else None
         times = [timed(step, arguments.device) for _ in range(5)]
         of_energy = [timed(part, arguments.device) for _ in range(5)]
@@ -228,7 +229,6 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
             {
                 "varied": name,
                 "value": value,
-                "path": path,
                 "atoms": len(batch.numbers) // len(smiles),
                 "step_ms": milliseconds,
                 "energy_ms": 1e3 * statistics.median(of_energy[1:]),
@@ -241,7 +241,7 @@ def scaling(arguments: argparse.Namespace, fast: str) -> list[dict[str, Any]]:
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """All measurements, as `--json` writes them."""
-    fast, smiles = PATHS[-1], MOLECULES[: arguments.molecules]
+    smiles = MOLECULES[: arguments.molecules]
     batch = labelled(smiles, CONFORMERS, torch.float32, arguments.device)
     many = CONFORMERS * arguments.molecules
     tables: dict[str, Any] = {}
@@ -255,7 +255,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(int(arguments.threads.split(",")[0]))
 
     def by_threads(value: Callable[[dict[str, Any]], float]) -> dict[str, float]:
-        return {threads: value(each["folded"]["paths"][fast]) for threads, each in tables.items()}
+        return {threads: value(each["folded"]["paths"][FAST]) for threads, each in tables.items()}
 
     return {
         "about": {
@@ -263,7 +263,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             "molecules": arguments.molecules,
             "conformers": CONFORMERS,
             "atoms": len(batch.numbers) / arguments.molecules,
-            "path": fast,
+            "path": FAST,
             "setting": "folded",
             "device": arguments.device,
             "torch": torch.__version__,
@@ -274,7 +274,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "ratio_energy_vs_double_backward": by_threads(lambda row: row["energy_ratio"]),
         "energy_vs_bandwidth_floor": by_threads(lambda row: row["energy_vs_floor"]),
         "tables": tables,
-        "scaling": scaling(arguments, fast) if arguments.scaling else [],
+        "scaling": scaling(arguments) if arguments.scaling else [],
     }
 
 
@@ -305,11 +305,11 @@ def show(result: dict[str, Any], console: Console) -> None:
     if not result["scaling"]:
         return
     table = Table("varied", title="a step, folded")
-    for heading in ("to", "path", "atoms", "step [ms]", "energy part [ms]", "conformers/s", "peak kB per conformer"):
+    for heading in ("to", "atoms", "step [ms]", "energy part [ms]", "conformers/s", "peak kB per conformer"):
         table.add_column(heading, justify="right")
     for row in result["scaling"]:
         memory = row["kilobytes_per_conformer"]
-        cells = [str(row["value"]), row["path"], str(row["atoms"]), f"{row['step_ms']:.1f}", f"{row['energy_ms']:.1f}"]
+        cells = [str(row["value"]), str(row["atoms"]), f"{row['step_ms']:.1f}", f"{row['energy_ms']:.1f}"]
         cells.append(f"{row['conformers_per_s']:,.0f}")
         table.add_row(row["varied"], *cells, "" if memory is None else f"{memory:.0f}")
     console.print(table)

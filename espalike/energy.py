@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from espalike.internal import CoordinateValues, InternalCoordinate, Stored, coordinate_values, pooled_coordinates
+from espalike.internal import CoordinateValues, InternalCoordinate, coordinate_values, pooled_coordinates
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm
 
@@ -47,9 +47,9 @@ class _Forces(torch.autograd.Function):
         """Forces on the atoms."""
         ctx.needed, ctx.values = needed, values
         force = torch.zeros_like(x, memory_format=torch.contiguous_format)
-        for coordinate, measure, slope in zip(needed, values, slopes, strict=True):
+        for coordinate, value, slope in zip(needed, values, slopes, strict=True):
             *atoms, last = coordinate.idx.unbind(-1)
-            pulls = [slope.unsqueeze(1) * row for row in measure.rows]
+            pulls = [slope.unsqueeze(1) * row for row in value.rows]
             for i, pull in zip(atoms, pulls, strict=True):
                 force.index_add_(0, i, pull, alpha=-1)
             force.index_add_(0, last, sum(pulls[1:], pulls[0]))
@@ -72,13 +72,7 @@ def _along(g: Tensor, idx: Tensor, rows: tuple[Tensor, ...]) -> Tensor:
     )
 
 
-def energy(
-    system: MMSystem,
-    xyz: Tensor,
-    forces: bool = True,
-    create_graph: bool = False,
-    stored: Stored | None = None,
-) -> Prediction:
+def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: bool = False) -> Prediction:
     """Energies and forces of molecules at coordinates, in the dtype of the coordinates.
 
     Args:
@@ -87,8 +81,6 @@ def energy(
         forces: whether to compute forces.
         create_graph: whether energies and forces will be differentiated by the parameters (training); without
             forces, energies are differentiable whenever gradients are enabled.
-        stored: internal coordinates at `xyz` of the system's tuples by kind, as far as they are known; the others are
-            computed.
 
     Returns:
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
@@ -99,11 +91,8 @@ def energy(
     if xyz.ndim != 3 or xyz.shape[1:] != (len(system.numbers), 3):
         raise ValueError(f"coordinates must have shape (K, {len(system.numbers)}, 3); got {tuple(xyz.shape)}")
     needed, places = pooled_coordinates(system.terms, len(system.numbers))
-    known = [(stored or {}).get((w.kind, w.coordinate)) for w in needed]
-    x = xyz.detach().permute(1, 2, 0)
-    if not all(known):
-        x = x.contiguous()
-    values = [v or coordinate_values(w.coordinate, w.idx, x) for v, w in zip(known, needed, strict=True)]
+    x = xyz.detach().permute(1, 2, 0).contiguous()
+    values = [coordinate_values(w.coordinate, w.idx, x) for w in needed]
     slopes: list[Tensor | None] = [None] * len(needed)  # each belongs to a term
     by_term = []
     with torch.set_grad_enabled(torch.is_grad_enabled() and (create_graph or not forces)):

@@ -9,7 +9,7 @@ along contiguous memory.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,7 +18,6 @@ from torch import Tensor
 
 from espalike.geometry import Angle, Coordinate, Dihedral, Distance
 from espalike.system import Bound
-from espalike.terms.base import Term
 from espalike.tuples import Kind, Moves
 
 LENDERS: dict[type, tuple[Kind, Coordinate]] = {
@@ -55,10 +54,6 @@ def coordinate_values(coordinate: Coordinate, idx: Tensor, x: Tensor) -> Coordin
     """
     q, rows = coordinate(tuple(x.index_select(0, atoms) for atoms in idx.unbind(-1)), dim=1)
     return CoordinateValues(q, rows[:-1])
-
-
-Stored = Mapping[tuple[Kind, Coordinate], CoordinateValues]
-"""Coordinates of all tuples of a kind in a batch, computed before."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +108,7 @@ def pooled_coordinates(
     return needed, places
 
 
-def required_coordinates(terms: Sequence[Term]) -> tuple[tuple[Kind, Coordinate], ...]:
-    """Kinds and coordinates that `pooled_coordinates` lists for these terms, whatever the molecules."""
-    kinds = {term.kind for term in terms}
-    return tuple(dict.fromkeys(_lender(term.kind, c, kinds) for term in terms for c in term.coordinates))
-
-
-def _lender(kind: Kind, coordinate: Coordinate, listed: Container[Kind]) -> tuple[Kind, Coordinate]:
+def _lender(kind: Kind, coordinate: Coordinate, listed: Mapping[Kind, Tensor]) -> tuple[Kind, Coordinate]:
     """The kind of tuples among which a coordinate is looked up, and its name there; itself if it is not listed."""
     lender, as_listed = LENDERS[type(coordinate)]
     if lender in listed and lender is not kind and _is_path(kind, coordinate.atoms):
@@ -148,10 +137,3 @@ def rows_of(tuples: Tensor, listed: Tensor, n_atoms: int) -> Tensor | None:
     known, order = keys[: len(listed)].sort()
     place = torch.searchsorted(known, keys[len(listed) :]).clamp_max(len(known) - 1)
     return order[place] if bool((known[place] == keys[len(listed) :]).all()) else None
-
-
-def coordinates_at(terms: Sequence[Bound], xyz: Tensor, kinds: Collection[Kind] = tuple(Kind)) -> Stored:
-    """Internal coordinates that these terms need at positions `xyz` `(K, N, 3)` [Å], of tuples of some kinds."""
-    x = xyz.permute(1, 2, 0).contiguous()
-    needed, _ = pooled_coordinates(terms, len(x))
-    return {(w.kind, w.coordinate): coordinate_values(w.coordinate, w.idx, x) for w in needed if w.kind in kinds}

@@ -34,11 +34,14 @@ def test_md_step(tmp_path, monkeypatch, capsys):
         assert name.split(",")[0] in printed
 
 
-def test_train_step(tmp_path):
-    command = [sys.executable, str(ROOT / "benchmarks/train_step.py"), "--threads", "1", "--rounds", "3"]
-    options = ["--molecules", "3", "--width", "32", "--json", str(tmp_path / "step.json")]
-    done = subprocess.run([*command, *options], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_train_step(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import train_step
+
+    options = ["--threads", "1", "--rounds", "2", "--molecules", "2", "--width", "16"]
+    monkeypatch.setattr(sys, "argv", ["train_step.py", *options, "--json", str(tmp_path / "step.json")])
+    assert train_step.main() == 0
+    printed = capsys.readouterr().out
     result = json.loads((tmp_path / "step.json").read_text())
     for name in (
         "conformers_per_s",
@@ -51,7 +54,7 @@ def test_train_step(tmp_path):
     for setting in ("folded", "all learned"):
         paths = result["tables"]["1"][setting]["paths"]
         assert paths["double backward"]["step_ratio"] == 1.0
-        assert setting in done.stdout
+        assert setting in printed
         assert paths["floor"]["megabytes"] > 0
     bonded, everything = (result["tables"]["1"][s]["paths"]["floor"]["megabytes"] for s in ("folded", "all learned"))
     assert everything > 1.5 * bonded  # pairs are most of it
@@ -69,9 +72,9 @@ def test_paths_of_a_training_step_agree(forcefield, monkeypatch):
     for path in train_step.PATHS:
         problem.optimizer.zero_grad()
         problem.differentiate(path, problem.model(batch))
-        found = problem.predicted(path, problem.model(batch))
+        outcome = problem.predicted(path, problem.model(batch))
         gradients = [p.grad for p in problem.model.parameters() if p.grad is not None]
-        outcomes.append([found.energy.detach(), found.forces.detach(), *gradients])
+        outcomes.append([outcome.energy.detach(), outcome.forces.detach(), *gradients])
     for other in outcomes[1:]:
         for one, two in zip(outcomes[0], other, strict=True):
             torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10 * max(1.0, float(one.abs().max())))
