@@ -15,7 +15,7 @@ import torch
 
 from espalike.chem.molecule import Molecule
 from espalike.features import featurize
-from espalike.topology import enumerate_tuples
+from espalike.topology import components, enumerate_tuples
 from espalike.tuples import Kind, Moves, Tuples
 
 
@@ -46,6 +46,8 @@ class Batch(Moves):
         edges: directed edges (source, target), both directions of each bond, shape `(2, E)`, int64.
         mol: molecule of each atom, shape `(N,)`, int64, ascending.
         net_charge: formal net charge [e] of each molecule, shape `(M,)`.
+        component: connected component of each atom, shape `(N,)`, int64. A complex has several, all else has one.
+        component_charge: formal net charge [e] of each component, shape `(C,)`.
         tuples: tuples by kind.
         level: index of each molecule's level of theory, shape `(M,)`, int64; 0 is the target level.
     """
@@ -55,6 +57,8 @@ class Batch(Moves):
     edges: torch.Tensor
     mol: torch.Tensor
     net_charge: torch.Tensor
+    component: torch.Tensor
+    component_charge: torch.Tensor
     tuples: dict[Kind, Tuples]
     level: torch.Tensor
 
@@ -105,7 +109,8 @@ class Graph:
         x: atom features, shape `(A, F)`, float32.
         numbers: atomic numbers, shape `(A,)`.
         edges: directed edges, both directions of each bond, shape `(2, E)`.
-        net_charge: formal net charge [e].
+        component: connected component of each atom, shape `(A,)`.
+        component_charge: formal net charge [e] of each component, shape `(C,)`.
         tuples: atom indices by kind, each `(T, k)`.
         is14: which pairs are exactly three bonds apart, shape `(T,)`.
     """
@@ -113,7 +118,8 @@ class Graph:
     x: np.ndarray
     numbers: np.ndarray
     edges: np.ndarray
-    net_charge: int
+    component: np.ndarray
+    component_charge: np.ndarray
     tuples: dict[Kind, np.ndarray]
     is14: np.ndarray
 
@@ -122,6 +128,7 @@ def featurized(molecule: Molecule) -> Graph:
     """Features, edges and tuples of a molecule. Nothing is cached here; `data.table.GraphTable` caches a data set's."""
     topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
     index = np.min_scalar_type(-molecule.n_atoms)
+    component = components(molecule.n_atoms, molecule.bonds)
     tuples = {
         Kind.ATOM: np.arange(molecule.n_atoms)[:, None],
         Kind.BOND: topology.bonds,
@@ -136,7 +143,8 @@ def featurized(molecule: Molecule) -> Graph:
         x=featurize(molecule, topology),
         numbers=molecule.numbers.astype(np.uint8),
         edges=np.concatenate([molecule.bonds, molecule.bonds[:, ::-1]]).T.astype(index),
-        net_charge=molecule.net_charge,
+        component=component.astype(index),
+        component_charge=np.bincount(component, weights=molecule.charges).astype(np.int64),
         tuples={kind: idx.astype(index) for kind, idx in tuples.items()},
         is14=topology.is14,
     )
@@ -151,6 +159,7 @@ def joined(graphs: Sequence[Graph], dtype: torch.dtype) -> dict[str, Any]:
     if not graphs:
         raise ValueError("a batch needs at least one molecule")
     sizes = np.array([len(g.numbers) for g in graphs])
+    n_components = np.array([len(g.component_charge) for g in graphs])
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     index = np.arange(len(graphs))
     tuples = {}
@@ -163,12 +172,16 @@ def joined(graphs: Sequence[Graph], dtype: torch.dtype) -> dict[str, Any]:
         tuples[kind] = Tuples(torch.from_numpy(idx), torch.from_numpy(np.repeat(index, counts)), is14)
     edges = np.concatenate([g.edges for g in graphs], axis=1, dtype=np.int64)
     edges += np.repeat(offsets, [g.edges.shape[1] for g in graphs])
+    component = np.concatenate([g.component for g in graphs], dtype=np.int64)
+    component += np.repeat(np.cumsum(n_components) - n_components, sizes)
     return {
         "x": torch.from_numpy(np.concatenate([g.x for g in graphs])).to(dtype),
         "numbers": torch.from_numpy(np.concatenate([g.numbers for g in graphs], dtype=np.int64)),
         "edges": torch.from_numpy(edges),
         "mol": torch.from_numpy(np.repeat(index, sizes)),
-        "net_charge": torch.tensor([g.net_charge for g in graphs], dtype=dtype),
+        "net_charge": torch.tensor([g.component_charge.sum() for g in graphs], dtype=dtype),
+        "component": torch.from_numpy(component),
+        "component_charge": torch.from_numpy(np.concatenate([g.component_charge for g in graphs])).to(dtype),
         "tuples": tuples,
     }
 

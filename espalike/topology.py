@@ -19,6 +19,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 _TRIGONAL = (5, 6, 7)  # elements that get an improper at three neighbours: B, C, N
 _SP = (6, 7)  # elements that can be linear at two neighbours: C, N
@@ -90,6 +92,15 @@ def enumerate_tuples(numbers, bonds, orders) -> Topology:
         linear=linear,
         degrees=degrees,
     )
+
+
+def components(n_atoms: int, bonds: np.ndarray) -> np.ndarray:
+    """Connected component of each atom, shape `(A,)`, int64, numbered in the order of their first atoms."""
+    i, j = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n_atoms, n_atoms))
+    _, label = connected_components(graph, directed=False)
+    _, first, label = np.unique(label, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[label]
 
 
 def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray) -> np.ndarray:

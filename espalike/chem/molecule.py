@@ -292,16 +292,25 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
 def connectivity_key(molecule: Molecule) -> str:
     """First block of the InChIKey: equal for stereoisomers, and for most tautomers and protonation states.
 
-    Where InChI gives none, a hash of the canonical non-isomeric SMILES stands in.
+    Where InChI gives none, a hash of the canonical non-isomeric SMILES stands in. Of a complex it is the sorted keys of
+    its molecules, joined by `+`.
     """
     with rdBase.BlockLogs():
         mol = _parse(molecule.smiles)  # InChI needs no perception of rings, aromaticity and stereochemistry
         assert mol is not None
         mol.UpdatePropertyCache(strict=False)
-        key = MolToInchiKey(mol, options="/SNon /AuxNone")
-        if key:
-            return key.split("-")[0]
-        smiles = Chem.MolToSmiles(Chem.RemoveHs(to_rdkit(molecule)), isomericSmiles=False)
+        parts = Chem.GetMolFrags(mol, asMols=True, sanitizeFrags=False) if "." in molecule.smiles else [mol]
+        return "+".join(sorted(_key_of(part) for part in parts))
+
+
+def _key_of(mol: Chem.Mol) -> str:
+    """Connectivity key of one molecule."""
+    key = MolToInchiKey(mol, options="/SNon /AuxNone")
+    if key:
+        return key.split("-")[0]
+    _forget_labels(mol, _atoms(mol))
+    Chem.SanitizeMol(mol)
+    smiles = Chem.MolToSmiles(Chem.RemoveHs(mol), isomericSmiles=False)
     return "X" + hashlib.sha256(smiles.encode()).hexdigest()[:13].upper()
 
 

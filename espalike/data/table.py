@@ -16,7 +16,7 @@ from espalike.tuples import Kind, Tuples
 _GROWTH = 1.125
 """Factor by which an array grows: at most an eighth of it is unused."""
 
-_VALUES = ("numbers", "net_charge", "is14")
+_VALUES = ("numbers", "component", "component_charge", "is14")
 """Parts of a graph that are numbers, one per row."""
 _ATOMS: dict[str, int] = {"edges": 2} | {kind.value: kind.size for kind in Kind}
 """Parts of a graph that are rows of atom indices, and atoms in a row."""
@@ -99,7 +99,7 @@ class GraphTable:
         return fields
 
     def _add(self, graph: Graph) -> None:
-        values = (graph.numbers, np.array([graph.net_charge]), graph.is14)
+        values = (graph.numbers, graph.component, graph.component_charge, graph.is14)
         atoms = (graph.edges.T, *(graph.tuples[kind] for kind in Kind))
         parts = [np.ravel(part) for part in (*values, *atoms)]
         self._first.add(np.array([[self._words.used, self._x.used]]))
@@ -116,9 +116,12 @@ class GraphTable:
         sizes, values = rows[0], int(words[: len(_VALUES)].sum())
         offset = np.cumsum(sizes) - sizes
         flat[values:] += np.repeat(np.tile(offset, len(_ATOMS)), words[len(_VALUES) :].ravel())
-        numbers, net_charge, is14, *atoms = torch.from_numpy(flat).split(words.sum(1).tolist())
+        numbers, component, component_charge, is14, *atoms = torch.from_numpy(flat).split(words.sum(1).tolist())
         mol = torch.from_numpy(np.repeat(np.tile(np.arange(len(graphs)), len(rows)), rows.ravel()))
         of = dict(zip((*_VALUES, *_ATOMS), mol.split(rows.sum(1).tolist()), strict=True))
+        n_components = rows[2]
+        component += torch.from_numpy(np.repeat(np.cumsum(n_components) - n_components, sizes))
+        net_charge = torch.zeros(len(graphs), dtype=torch.int64).index_add(0, of["component_charge"], component_charge)
         part = {name: values.view(-1, width) for values, (name, width) in zip(atoms, _ATOMS.items(), strict=True)}
         return {
             "x": torch.from_numpy(self._x.values.take(ranges(first_x, sizes), axis=0)).to(dtype),
@@ -126,6 +129,8 @@ class GraphTable:
             "edges": part["edges"].T.contiguous(),
             "mol": of["numbers"],
             "net_charge": net_charge.to(dtype),
+            "component": component,
+            "component_charge": component_charge.to(dtype),
             "tuples": {
                 kind: Tuples(part[kind.value], of[kind.value], is14.bool() if kind is Kind.PAIR else None)
                 for kind in Kind

@@ -1,4 +1,4 @@
-"""Partial charges that sum to the formal charge: equilibration, bond-charge increments, or charges that are given."""
+"""Partial charges that sum to the formal charge of each component: equilibration, increments along bonds, or given."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from espalike.tuples import Kind
 _SHARE = FEATURES.index("pi_charge_share")
 
 
-def equilibrate(electronegativity: Tensor, hardness: Tensor, mol: Tensor, net_charge: Tensor) -> Tensor:
-    """Charges [e] that minimise Σ eᵢ qᵢ + ½ sᵢ qᵢ² with Σ qᵢ = Q in each molecule, in float64.
+def equilibrate(electronegativity: Tensor, hardness: Tensor, component: Tensor, component_charge: Tensor) -> Tensor:
+    """Charges [e] that minimise Σ eᵢ qᵢ + ½ sᵢ qᵢ² with Σ qᵢ = Q in each connected component, in float64.
 
     M. K. Gilson, H. S. R. Gilson, M. J. Potter, J. Chem. Inf. Comput. Sci. 43 (2003) 1982:
     qᵢ = −eᵢ/sᵢ + (1/sᵢ) (Q + Σ eⱼ/sⱼ) / Σ (1/sⱼ).
@@ -24,17 +24,17 @@ def equilibrate(electronegativity: Tensor, hardness: Tensor, mol: Tensor, net_ch
     Args:
         electronegativity: eᵢ [per e], shape `(N,)`.
         hardness: sᵢ > 0 [per e²], shape `(N,)`.
-        mol: molecule of each atom, shape `(N,)`.
-        net_charge: Q [e], shape `(M,)`.
+        component: connected component of each atom, shape `(N,)`: no charge flows from one to another.
+        component_charge: Q [e], shape `(C,)`.
     """
     e, softness = electronegativity.double(), 1.0 / hardness.double()
-    total = net_charge.double()
+    total = component_charge.double()
 
-    def per_molecule(values: Tensor) -> Tensor:
-        return torch.zeros_like(total).index_add(0, mol, values)
+    def summed(values: Tensor) -> Tensor:
+        return torch.zeros_like(total).index_add(0, component, values)
 
-    potential = (total + per_molecule(e * softness)) / per_molecule(softness)
-    return softness * (potential[mol] - e)
+    potential = (total + summed(e * softness)) / summed(softness)
+    return softness * (potential[component] - e)
 
 
 class Equilibration(nn.Module):
@@ -45,10 +45,10 @@ class Equilibration(nn.Module):
         self.head = SymmetricHead(1, 2, width, hidden, NONE, readout)
 
     def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> Tensor:
-        """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each molecule."""
+        """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each connected component."""
         raw = self.head(h, torch.arange(len(h), device=h.device).unsqueeze(-1)).index_select(0, orbits.of)
         hardness = nn.functional.softplus(raw[:, 1] + 0.5413) + 0.05  # one at raw = 0
-        return equilibrate(raw[:, 0], hardness, batch.mol, batch.net_charge).unsqueeze(-1)
+        return equilibrate(raw[:, 0], hardness, batch.component, batch.component_charge).unsqueeze(-1)
 
 
 class Increments(nn.Module):
@@ -63,14 +63,15 @@ class Increments(nn.Module):
         self.head = SymmetricHead(2, 1, width, hidden, (Op((0, 1)), Op((1, 0), signs=(-1,))), readout)
 
     def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> Tensor:
-        """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each molecule."""
+        """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each connected component."""
         idx = batch.tuples[Kind.BOND].idx
         bonds, inverse = distinct(orbits.of[idx], self.head.orders, len(h))
         moved = self.head(h, bonds)[:, 0].double().index_select(0, inverse)
         base = batch.x[:, _SHARE].double()
-        size = torch.bincount(batch.mol, minlength=batch.n_mols)
-        rest = batch.net_charge.double() - torch.zeros_like(base[: batch.n_mols]).index_add(0, batch.mol, base)
-        base = base + (rest / size)[batch.mol]  # features are single precision
+        total, component = batch.component_charge.double(), batch.component
+        size = torch.bincount(component, minlength=len(total))
+        rest = total - torch.zeros_like(total).index_add(0, component, base)
+        base = base + (rest / size)[component]  # features are single precision
         return base.index_add(0, idx[:, 0], moved).index_add(0, idx[:, 1], -moved).unsqueeze(-1)
 
 

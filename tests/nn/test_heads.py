@@ -118,7 +118,9 @@ def test_charges_sum_to_the_formal_charge_even_from_a_single_precision_network()
     net = torch.tensor([-2.0, 1.0, 0.0])
     with torch.no_grad():
         q = head(
-            100 * torch.randn(40, 16), SimpleNamespace(mol=mol, net_charge=net), SimpleNamespace(of=torch.arange(40))
+            100 * torch.randn(40, 16),
+            SimpleNamespace(component=mol, component_charge=net),
+            SimpleNamespace(of=torch.arange(40)),
         )[:, 0]
     total = torch.zeros(3, dtype=F64).index_add(0, mol, q)
     torch.testing.assert_close(total, net.double(), rtol=0, atol=1e-9)
