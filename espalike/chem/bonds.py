@@ -12,18 +12,23 @@ from functools import lru_cache
 
 import numpy as np
 
+from espalike.chem.complexes import is_complex
 from espalike.chem.molecule import Molecule
+from espalike.topology import components
 
 LONGEST_BOND, SHORTEST_BOND, SHORTEST_CONTACT = 1.45, 0.6, 0.9
 """Limits on distances over the sum of radii: the longest and the shortest bond, and the shortest distance of atoms that
 are two bonds apart."""
 NEW_BOND = 1.15
 """Atoms three or more bonds apart that are nearer than this have formed a bond."""
+OVERLAP = 0.95
+"""Atoms of two molecules of a complex that are nearer than this: the molecules overlap."""
 TRANSFER = 1.25
 """An atom that lost a bond and is nearer than this to another atom has moved there."""
 
 BROKEN, FORMED, TRANSFERRED, CLOSE = "broken", "formed", "transferred", "atoms too close"
-FAULTS = (BROKEN, FORMED, TRANSFERRED, CLOSE)
+OVERLAPPING = "monomers overlap"
+FAULTS = (BROKEN, FORMED, TRANSFERRED, CLOSE, OVERLAPPING)
 """Faults of a geometry's bonds."""
 
 _MARGIN = 0.1
@@ -49,6 +54,7 @@ class _Pairs:
         i, j: atoms, `i < j`, each `(P,)`.
         reach: sum of covalent radii [Å], `(P,)`.
         bonded: which are bonds, `(P,)`.
+        across: which are of two molecules of a complex, `(P,)`.
         shortest: least distance that is allowed [Å], `(P,)`.
     """
 
@@ -56,6 +62,7 @@ class _Pairs:
     j: np.ndarray
     reach: np.ndarray
     bonded: np.ndarray
+    across: np.ndarray
     shortest: np.ndarray
 
     @staticmethod
@@ -66,12 +73,17 @@ class _Pairs:
         bonds[molecule.bonds[:, 0], molecule.bonds[:, 1]] = bonds[molecule.bonds[:, 1], molecule.bonds[:, 0]] = 1.0
         bonded, near = bonds > 0, bonds @ bonds > 0  # one bond apart, two bonds apart
         reach = radii[:, None] + radii
-        shortest = np.where(bonded, SHORTEST_BOND, np.where(near, SHORTEST_CONTACT, NEW_BOND)) * reach
+        across = np.zeros_like(bonded)
+        if is_complex(molecule):
+            component = components(molecule.n_atoms, molecule.bonds)
+            across = component[:, None] != component
+        unbonded = np.where(across, OVERLAP, NEW_BOND)
+        shortest = np.where(bonded, SHORTEST_BOND, np.where(near, SHORTEST_CONTACT, unbonded)) * reach
         chosen = ~np.tri(molecule.n_atoms, dtype=bool)  # i < j
         if xyz is not None:
             chosen &= bonded | (_apart(xyz) < (shortest + _MARGIN) ** 2)
         i, j = np.nonzero(chosen)
-        return _Pairs(i, j, reach[i, j], bonded[i, j], shortest[i, j])
+        return _Pairs(i, j, reach[i, j], bonded[i, j], across[i, j], shortest[i, j])
 
 
 def _apart(xyz: np.ndarray) -> np.ndarray:
@@ -103,7 +115,7 @@ def _blocks(n_pairs: int, k: int) -> Iterator[slice]:
 def bond_faults(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
     """The fault of each geometry's bonds: 0 for none, else 1 + its place in `FAULTS`; shape `(K,)`.
 
-    A geometry with several faults counts as transferred, else broken, else too close, else formed.
+    A geometry with several faults counts as transferred, else broken, else overlapping, else too close, else formed.
     """
     faults = np.zeros(len(xyz), dtype=np.int64)
     suspects = _suspects(_Pairs.of(molecule, xyz), xyz)
@@ -141,6 +153,8 @@ def _fault(pairs: _Pairs, distance: np.ndarray) -> str:
         lost = np.concatenate([pairs.i[broken], pairs.j[broken]])
         new = ~pairs.bonded & (ratio < TRANSFER) & (np.isin(pairs.i, lost) | np.isin(pairs.j, lost))
         return TRANSFERRED if new.any() else BROKEN
+    if (pairs.across & (ratio < OVERLAP)).any():
+        return OVERLAPPING
     return CLOSE if (ratio < SHORTEST_BOND).any() else FORMED  # too short for a new bond
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,12 @@ class Conformers:
         source: data set the conformers come from.
         dipole: dipole moment about the origin of the coordinates [e Å], shape `(K, 3)`; NaN where unknown; or None.
         esp: electrostatic potential around the molecule, or None.
+        interaction: of a complex: energy [kcal/mol] of the complex minus those of its molecules in the same geometry,
+            shape `(K,)`; or None.
+        sapt: components of `interaction` by symmetry-adapted perturbation theory [kcal/mol], shape `(K, 4)`:
+            electrostatics, exchange, induction with δHF, dispersion; NaN where unknown; or None.
+        scaling: distance of the molecules of a complex relative to equilibrium, shape `(K,)`; NaN where unknown; or
+            None.
     """
 
     xyz: np.ndarray
@@ -49,14 +56,18 @@ class Conformers:
     source: str
     dipole: np.ndarray | None = None
     esp: EspGrid | None = None
+    interaction: np.ndarray | None = None
+    sapt: np.ndarray | None = None
+    scaling: np.ndarray | None = None
 
     def take(self, keep: np.ndarray) -> Conformers:
         """The geometries that `keep` `(K,)`, bool, marks, with all that is known of them."""
+        names = ("forces", "dipole", "interaction", "sapt", "scaling")
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in names}
         return dataclasses.replace(
             self,
             xyz=self.xyz[keep],
             energy=self.energy[keep],
-            forces=None if self.forces is None else self.forces[keep],
-            dipole=None if self.dipole is None else self.dipole[keep],
             esp=None if self.esp is None else self.esp.take(keep),
+            **{name: None if array is None else array[keep] for name, array in arrays.items()},
         )

@@ -104,7 +104,7 @@ def _rejected(name: str, entry: str, as_json: bool) -> int:
 
 def _print_store(content: dict[str, Any]) -> None:
     """Tables of what a store holds, what was left out, and where it comes from."""
-    tables = ("splits", "sources", "units", "rejected", "audits", "spread", "columns")
+    tables = ("splits", "sources", "units", "rejected", "audits", "spread", "complexes", "columns")
     plain = {key: value for key, value in content.items() if key not in (*tables, "filters", "settings", "ingest")}
     data = plain.pop("data")
     plain["data"] = data if isinstance(data, str) else f"{data[0]} and {len(data) - 1} more"
@@ -122,6 +122,9 @@ def _print_store(content: dict[str, Any]) -> None:
         ],
         "energies about their entry's mean, kcal/mol; force components, kcal/mol/Å",
     )
+    if content["complexes"]:
+        kinds = [(group, *row.values()) for group, row in content["complexes"].items()]
+        _table("complexes", ("group", "complexes", "points", "lowest"), kinds, "interaction energies, kcal/mol")
     known = {"entries": content["entries"], **content["columns"]}
     _table("columns", ("column", "entries", "unit"), [(c, n, content["units"].get(c, "")) for c, n in known.items()])
     print("\n".join(_lines({"units": content["units"]})))

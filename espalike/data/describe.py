@@ -53,8 +53,23 @@ def _root(total: float, n: float) -> float | None:
     return round(float(np.sqrt(total / n)), 4) if n else None
 
 
+def _complexes(store: Store) -> dict[str, dict[str, float]]:
+    """By kind of interaction: numbers of complexes and points, and the lowest interaction energy [kcal/mol]."""
+    groups: dict[str, dict[str, float]] = {}
+    if "interaction" not in store.table.column_names:
+        return {}
+    for i, group in enumerate(store.column("group")):
+        interaction = store.flat(i, "interaction")
+        if interaction is not None:
+            row = groups.setdefault(group or "not stated", {"complexes": 0, "points": 0, "lowest": np.inf})
+            row["complexes"] += 1
+            row["points"] += len(interaction)
+            row["lowest"] = min(row["lowest"], round(float(interaction.min()), 2))
+    return dict(sorted(groups.items()))
+
+
 def describe(store: Store) -> dict[str, Any]:
-    """Atoms per molecule, elements, energies and forces by source, and numbers of entries with each optional column."""
+    """Atoms per molecule, elements, energies and forces by source, complexes by group, entries by column."""
     columns = {}
     for name in _OPTIONAL:
         if name in store.table.column_names:
@@ -64,6 +79,7 @@ def describe(store: Store) -> dict[str, Any]:
         "atoms": _atoms(store),
         "elements": _elements(store),
         "spread": _spread(store),
+        "complexes": _complexes(store),
         "columns": {name: n for name, n in columns.items() if n},
     }
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from espalike.chem.bonds import FAULTS, bond_faults, describe_fault
+from espalike.chem.bonds import FAULTS, OVERLAPPING, bond_faults, describe_fault
 from espalike.data.schema import Record, RecordError
 from espalike.data.similar import cluster_heads, first_of_each
 
 
 def within_energy_window(record: Record, window: float) -> np.ndarray:
     """Conformers at most `window` [kcal/mol] above the record's lowest, or without energy, shape `(K,)`."""
-    energy = record.conformers.energy
+    energy = record.conformers.energy if record.conformers.interaction is None else record.conformers.interaction
     return np.isnan(energy) | (energy - np.fmin.reduce(energy) <= window)
 
 
@@ -33,8 +33,10 @@ def connected_as_drawn(record: Record) -> np.ndarray:
 
 
 def useful(record: Record) -> bool:
-    """Whether a model can learn from the record: two energies to compare, forces, or reference parameters."""
+    """Whether a model can learn from the record: energies to compare, forces, interaction energies, parameters."""
     conf = record.conformers
+    if conf.interaction is not None:
+        return True
     energies = int(np.isfinite(conf.energy).sum())
     return energies > 1 or conf.forces is not None or record.ref_charge is not None or record.ref_lj is not None
 
@@ -143,7 +145,7 @@ def drop(record: Record, bad: Bad) -> tuple[Record, Counter[str]]:
         reason = counts.most_common(1)[0][0]
         why = reason.removeprefix("conformer: ")
         detail = ""
-        if why.startswith(_BONDS):
+        if why.startswith((_BONDS, OVERLAPPING)):
             first = int(next(mask for name, mask in bad if name == reason).argmax())
             detail = (
                 f"; in conformer {first + 1} of them {describe_fault(record.molecule, record.conformers.xyz[first])}"
@@ -161,7 +163,10 @@ def _bonds(record: Record, _: float) -> Bad:
     faults = bond_faults(record.molecule, record.conformers.xyz)
     if not faults.any():
         return []
-    return [(f"conformer: {_BONDS} ({fault})", faults == 1 + i) for i, fault in enumerate(FAULTS)]
+    return [
+        (f"conformer: {fault if fault == OVERLAPPING else f'{_BONDS} ({fault})'}", faults == 1 + i)
+        for i, fault in enumerate(FAULTS)
+    ]
 
 
 def _forces(record: Record, ceiling: float) -> Bad:

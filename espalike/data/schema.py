@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from espalike.chem.complexes import is_complex
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
 
@@ -32,7 +33,7 @@ class RecordError(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One entry: one molecule, one source, one level of theory.
+    """One entry: one molecule or one complex of molecules, one source, one level of theory.
 
     Attributes:
         id: unique name within its store.
@@ -43,6 +44,7 @@ class Record:
         ref_charge: reference partial charges [e], shape `(A,)`, or None.
         ref_lj: reference Lennard-Jones sigma [Å] and epsilon [kcal/mol], shape `(A, 2)`, or None.
         dihedral: the four atoms of the torsion that was driven, shape `(4,)`, where the geometries are a scan; or None.
+        group: kind of interaction of a complex, e.g. `hydrogen bonds`; empty where not known.
     """
 
     id: str
@@ -53,6 +55,7 @@ class Record:
     ref_charge: np.ndarray | None = None
     ref_lj: np.ndarray | None = None
     dihedral: np.ndarray | None = None
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,12 +105,16 @@ SCHEMA = pa.schema(
         _field("esp_values", pa.list_(pa.float32()), unit="kcal/mol/e", shape="G", nullable=True),
         _field("esp_count", pa.list_(pa.int32()), shape="K", nullable=True),
         _field("dihedral", pa.list_(pa.int32()), shape="4", nullable=True),
+        _field("interaction", pa.list_(pa.float64()), unit="kcal/mol", shape="K", nullable=True),
+        _field("sapt", pa.list_(pa.float64()), unit="kcal/mol", shape="K,4", nullable=True),
+        _field("scaling", pa.list_(pa.float64()), shape="K", nullable=True),
+        _field("group", pa.string(), nullable=True),
     ],
     metadata={"espalike": f"store format {FORMAT}"},
 )
 """One row per entry; arrays are flat lists in C order, their shape and unit in the field's metadata."""
 
-LATER = ("dipole", "esp_points", "esp_values", "esp_count", "dihedral")
+LATER = ("dipole", "esp_points", "esp_values", "esp_count", "dihedral", "interaction", "sapt", "scaling", "group")
 """Columns that a store may lack; a row without a value has the same digest as in a store without the column."""
 
 _NAMES = tuple(SCHEMA.names)
@@ -148,7 +155,8 @@ def _expect(condition: bool, reason: str, message: str) -> None:
 def check(record: Record) -> None:
     """Check one record: shapes that agree, finite numbers, a known split, a source and a level.
 
-    Energies are all finite, or all NaN where the level gives none.
+    Energies are all finite, or all NaN where the level gives none. A complex has interaction energies, and nothing else
+    has.
 
     Raises:
         RecordError: with the reason and a message that names the record.
@@ -170,6 +178,9 @@ def check(record: Record) -> None:
         ("reference Lennard-Jones parameters", record.ref_lj, (a, 2)),
         ("dipoles", conf.dipole, (k, 3)),
         ("driven atoms", record.dihedral, (4,)),
+        ("interaction energies", conf.interaction, (k,)),
+        ("components of interaction energies", conf.sapt, (k, 4)),
+        ("scalings of distances", conf.scaling, (k,)),
     ]
     if conf.esp is not None:
         g = int(np.sum(conf.esp.count))
@@ -184,13 +195,32 @@ def check(record: Record) -> None:
         actual = np.shape(array)
         if actual != shape:
             raise RecordError("shapes disagree", f"{name}: {what} have shape {actual}, expected {shape}")
-        if what == "dipoles":
+        if what in ("dipoles", "components of interaction energies"):
             array = array[~np.isnan(array).all(axis=1)]  # a row of NaN: not known of this geometry
+        if what == "scalings of distances":
+            array = array[~np.isnan(array)]
         # NaN for every energy means that the level of theory gives none
         if not np.isfinite(array).all() and not (what == "energies" and np.isnan(array).all()):
             raise RecordError(f"{what} not finite", f"{name}: {what} hold NaN or infinite values")
     if len(mol.bonds) and not (mol.bonds.min() >= 0 and mol.bonds.max() < a):
         raise RecordError("shapes disagree", f"{name}: a bond names atom {mol.bonds.max()} of {a} atoms")
+    _check_complex(record)
+
+
+def _check_complex(record: Record) -> None:
+    """Check that a complex, and nothing else, has interaction energies."""
+    complexes, conf = is_complex(record.molecule), record.conformers
+    _expect(
+        complexes or conf.interaction is None,
+        "no complex",
+        f"{record.id}: interaction energies of one molecule; expected two or more, separated by dots in the SMILES",
+    )
+    _expect(
+        not complexes or conf.interaction is not None,
+        "interaction energies missing",
+        f"{record.id}: several molecules without interaction energies; give each molecule its own record, or give "
+        "interaction energies",
+    )
 
 
 def to_row(record: Record) -> dict:
@@ -221,6 +251,10 @@ def to_row(record: Record) -> dict:
         "esp_values": None if esp is None else np.asarray(esp.values, np.float32),
         "esp_count": None if esp is None else np.asarray(esp.count, np.int32),
         "dihedral": None if record.dihedral is None else np.asarray(record.dihedral, np.int32),
+        "interaction": None if conf.interaction is None else np.asarray(conf.interaction, np.float64),
+        "sapt": None if conf.sapt is None else np.asarray(conf.sapt, np.float64).ravel(),
+        "scaling": None if conf.scaling is None else np.asarray(conf.scaling, np.float64),
+        "group": record.group or None,
     }
 
 

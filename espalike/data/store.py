@@ -202,7 +202,13 @@ class Store:
 
     def _text(self, i: int, column: str) -> str:
         b, row = self._locate(i)
-        return self._batches[b].column(column)[row].as_py()
+        known = column in self._batches[b].schema.names  # a store from before this column has none
+        return (self._batches[b].column(column)[row].as_py() or "") if known else ""
+
+    def _copy(self, i: int, column: str) -> np.ndarray | None:
+        """A copy of an entry's flat array, or None where it has none."""
+        values = self.flat(i, column)
+        return None if values is None else values.copy()
 
     def molecule(self, i: int) -> Molecule:
         """The graph of entry `i`."""
@@ -240,6 +246,9 @@ class Store:
             source=self._text(i, "source"),
             dipole=None if dipole is None else dipole.reshape(-1, 3).copy(),
             esp=self.potential(i),
+            interaction=self._copy(i, "interaction"),
+            sapt=None if (sapt := self._copy(i, "sapt")) is None else sapt.reshape(-1, 4),
+            scaling=self._copy(i, "scaling"),
         )
         return Record(
             id=self._text(i, "id"),
@@ -250,6 +259,7 @@ class Store:
             ref_charge=None if charge is None else charge.copy(),
             ref_lj=lj,
             dihedral=None if dihedral is None else dihedral.astype(np.int64),
+            group=self._text(i, "group"),
         )
 
     def indices(self, split: str | None = None) -> list[int]:

@@ -1,0 +1,134 @@
+"""Complexes in stores: round trip, what is refused by name, filters, splits and `info`."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from espalike.chem import connectivity_key, embed, from_smiles
+from espalike.chem.complexes import complex_from_smiles, monomers
+from espalike.chem.conformers import Conformers
+from espalike.data.describe import describe
+from espalike.data.filters import Filters, useful
+from espalike.data.schema import Record, RecordError, check, row_digest, to_row
+from espalike.data.split import LeakageError, check_leakage, resolve_splits
+from espalike.data.store import write_store
+
+MANIFEST = {"licence": "CC0", "origin": "tests", "command": "pytest"}
+
+
+def dimer(pair="O.CC#N", distances=(6.0, 8.0), split="", name="", labels=True):
+    """Two rigid molecules at distances of their centres [Å], with made-up energies."""
+    molecule = complex_from_smiles(pair)
+    xyz = np.zeros((len(distances), molecule.n_atoms, 3))
+    for i, (monomer, atoms) in enumerate(monomers(molecule)):
+        geometry = embed(from_smiles(monomer.smiles), seed=1)[0]
+        for k, distance in enumerate(distances):
+            xyz[k, atoms] = geometry - geometry.mean(axis=0) + [i * distance, 0.0, 0.0]
+    k = len(distances)
+    conformers = Conformers(
+        xyz=xyz.astype(np.float32).astype(np.float64),
+        energy=np.full(k, np.nan),
+        forces=None,
+        level="CCSD(T)/CBS",
+        source="dimers",
+        interaction=np.linspace(-3.0, -1.0, k) if labels else None,
+        sapt=np.stack([[-4.0, 3.0, -1.0, -1.0], *[[np.nan] * 4] * (k - 1)]) if labels else None,
+        scaling=np.array([1.0, *[np.nan] * (k - 1)]) if labels else None,
+    )
+    return Record(name or pair, molecule, conformers, split, connectivity_key(molecule), group="hydrogen bonds")
+
+
+def test_round_trip(tmp_path, record_of):
+    records = [dimer(), record_of("CCO"), dimer("[Na+].c1ccccc1")]
+    store = write_store(tmp_path / "store", records, manifest=MANIFEST)
+    store.verify()
+    for i, record in enumerate(records):
+        again = store.record(i)
+        assert (again.group, again.key) == (record.group, record.key or connectivity_key(record.molecule))
+        for name in ("interaction", "sapt", "scaling"):
+            before, after = getattr(record.conformers, name), getattr(again.conformers, name)
+            assert (before is None) == (after is None)
+            if before is not None:
+                np.testing.assert_array_equal(before, after)
+    assert store.record(1).conformers.interaction is None
+    assert store.record(0).molecule.smiles == records[0].molecule.smiles
+
+
+def test_a_row_without_interaction_has_the_digest_of_before(record_of):
+    row = to_row(record_of("CCO"))
+    assert [row[name] for name in ("interaction", "sapt", "scaling", "group")] == [None] * 4
+    assert row_digest(row) != row_digest({**row, "group": "hydrogen bonds"})
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"interaction": None}, "interaction energies missing"),
+        ({"interaction": np.array([1.0, np.nan])}, "interaction energies not finite"),
+        ({"interaction": np.zeros(3)}, "shapes disagree"),
+        ({"sapt": np.zeros((2, 6))}, "shapes disagree"),
+        ({"sapt": np.array([[0.0, 1.0, np.nan, 0.0], [0.0] * 4])}, "components of interaction energies not finite"),
+        ({"scaling": np.array([1.0, np.inf])}, "scalings of distances not finite"),
+    ],
+)
+def test_bad_labels_are_refused_by_name(change, reason):
+    record = dimer(name="pair-7")
+    with pytest.raises(RecordError, match="pair-7") as error:
+        check(replace(record, conformers=replace(record.conformers, **change)))
+    assert error.value.reason == reason
+
+
+def test_one_molecule_has_no_interaction_energy(record_of):
+    record = record_of("CCO", 2)
+    with pytest.raises(RecordError, match="interaction energies of one molecule") as error:
+        check(replace(record, conformers=replace(record.conformers, interaction=np.zeros(2))))
+    assert error.value.reason == "no complex"
+
+
+def test_molecules_that_overlap_are_filtered_by_name():
+    record = dimer(distances=(0.5, 6.0))
+    kept, dropped = Filters()(record)
+    assert dict(dropped) == {"conformer: monomers overlap": 1}
+    np.testing.assert_array_equal(kept.conformers.interaction, record.conformers.interaction[1:])
+    np.testing.assert_array_equal(kept.conformers.scaling, record.conformers.scaling[1:])
+    with pytest.raises(RecordError, match=r"O\.CC#N: no conformer is left.*monomers overlap; in .* \(not bonded\) is"):
+        Filters()(dimer(distances=(0.5,)))
+
+
+def test_a_short_hydrogen_bond_is_no_overlap():
+    """The proton of [FHF]⁻ is 0.95 Å from both fluorines: within one molecule less than 1.01 Å is a new bond."""
+    molecule = complex_from_smiles("[H:1][F:2].[F-:3]")
+    xyz = np.array([[[0.0, 0, 0], [0.95, 0, 0], [-0.95, 0, 0]]])
+    record = dimer("[H][F].[F-]", distances=(5.0,))
+    record = replace(record, molecule=molecule, conformers=replace(record.conformers, xyz=xyz))
+    assert not Filters()(record)[1]
+
+
+def test_an_energy_window_is_about_interaction_energies():
+    kept, dropped = Filters(energy_window=1.0)(dimer())
+    assert kept.conformers.interaction.tolist() == [-3.0]
+    assert sum(dropped.values()) == 1
+
+
+def test_a_single_point_is_useful(record_of):
+    assert useful(dimer(distances=(6.0,)))
+
+
+def test_pairs_of_molecules_do_not_leak(tmp_path):
+    first = write_store(tmp_path / "a", [dimer("O.CC#N", split="train"), dimer("O.C", split="test")], manifest=MANIFEST)
+    other = write_store(tmp_path / "b", [dimer("CC#N.O", split="test")], manifest=MANIFEST)
+    check_leakage([first])
+    with pytest.raises(LeakageError, match=r"1 molecules sit on several splits:\n  [A-Z+]+ \(test: b/CC#N.O; train: a"):
+        check_leakage([first, other])
+    resolved = resolve_splits([first, other])
+    assert resolved.splits == {connectivity_key(complex_from_smiles(s)): "test" for s in ("O.CC#N", "O.C")}
+
+
+def test_info_counts_complexes_and_points(tmp_path, record_of):
+    records = [dimer(), replace(dimer("O.O", (6.0,)), group=""), record_of("CCO")]
+    content = describe(write_store(tmp_path / "store", records, manifest=MANIFEST))
+    assert content["complexes"] == {
+        "hydrogen bonds": {"complexes": 1, "points": 2, "lowest": -3.0},
+        "not stated": {"complexes": 1, "points": 1, "lowest": -3.0},
+    }
