@@ -1,13 +1,13 @@
 """SMILES, SDF, MOL, MOL2, PDB, RDKit and OpenFF molecules → `Molecule`, with errors that name the molecule.
 
-Atom order is the input's and is never changed. Nothing is silently repaired: what cannot be taken as it stands is a
-`ChemistryError`, what was taken with a remark is an `Entry.notes`.
+The order of atoms is that of the input and is never changed. Nothing is repaired silently: input that cannot be used as
+it is raises a `ChemistryError`, and remarks on input that was accepted are in `Entry.notes`.
 """
 
 from espalike.chem.charges import read_charges
 from espalike.chem.errors import ChemistryError
-from espalike.chem.files import Entry, from_file, read_molecules, safe_names
-from espalike.chem.molecule import connectivity_key, embed, from_openff, from_rdkit, from_smiles, stereo_notes, to_rdkit
+from espalike.chem.files import Entry, read_molecules, safe_names
+from espalike.chem.molecule import connectivity_key, embed, from_file, from_openff, from_rdkit, from_smiles, to_rdkit
 
 __all__ = [
     "ChemistryError",
@@ -21,6 +21,5 @@ __all__ = [
     "read_charges",
     "read_molecules",
     "safe_names",
-    "stereo_notes",
     "to_rdkit",
 ]

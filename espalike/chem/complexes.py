@@ -9,7 +9,8 @@ from itertools import chain
 import numpy as np
 
 from espalike.chem.errors import ChemistryError
-from espalike.chem.molecule import Molecule, from_smiles, shorten
+from espalike.chem.molecule import Molecule, from_smiles
+from espalike.chem.sanitize import shorten
 from espalike.topology import components
 
 _MAP = re.compile(r":(\d+)\]")

@@ -63,11 +63,12 @@ class Conformers:
     def take(self, keep: np.ndarray) -> Conformers:
         """The geometries that `keep` `(K,)`, bool, marks, with all that is known of them."""
         names = ("forces", "dipole", "interaction", "sapt", "scaling")
-        arrays: dict[str, Any] = {name: getattr(self, name) for name in names}
+        arrays = {name: getattr(self, name) for name in names}
+        kept: dict[str, Any] = {name: None if array is None else array[keep] for name, array in arrays.items()}
         return dataclasses.replace(
             self,
             xyz=self.xyz[keep],
             energy=self.energy[keep],
             esp=None if self.esp is None else self.esp.take(keep),
-            **{name: None if array is None else array[keep] for name, array in arrays.items()},
+            **kept,
         )

@@ -9,7 +9,8 @@ from rdkit import Chem
 
 from espalike.chem import from_rdkit
 from espalike.chem.bonds import LONGEST_BOND
-from espalike.chem.molecule import BOND_TYPES, Molecule
+from espalike.chem.molecule import Molecule
+from espalike.chem.sanitize import BOND_TYPES
 from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
 

@@ -26,7 +26,8 @@ from rdkit import Chem, rdBase
 
 from espalike.chem import ChemistryError, connectivity_key, from_rdkit
 from espalike.chem.conformers import Conformers
-from espalike.chem.molecule import BOND_TYPES, Molecule
+from espalike.chem.molecule import Molecule
+from espalike.chem.sanitize import BOND_TYPES
 from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
 from espalike.data.readers.structure import bare
 from espalike.data.schema import Record, RecordError

@@ -1,0 +1,303 @@
+"""Records of SDF, MOL, MOL2, PDB and SMI files as RDKit molecules, each parsed and sanitized once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rdkit import Chem, rdBase
+
+from espalike.chem import sanitize as rd
+from espalike.chem.errors import ChemistryError
+
+_CHARGE_TAG = "atom.dprop.PartialCharge"
+_PDB = (".pdb", ".ent")
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One molecule of a file.
+
+    Attributes:
+        name: its title, else `<file stem>-<number>`.
+        mol: the RDKit molecule, sanitized and checked.
+        notes: remarks on what was accepted.
+        xyz: coordinates [Å], shape `(A, 3)`, or None.
+        charges: partial charges of the record [e], shape `(A,)`, or None.
+    """
+
+    name: str
+    mol: Chem.Mol
+    notes: tuple[str, ...] = ()
+    xyz: np.ndarray | None = None
+    charges: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class BrokenRecord:
+    """A record that is not a molecule, and why."""
+
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
+class _Format:
+    """How a kind of file is cut into records, where a record has its title, and how it is read."""
+
+    split: Callable[[str], Sequence[str]]
+    title: Callable[[str], str]
+    read: Callable[[str, str], Record]
+
+
+def read_one(path: str | os.PathLike, smiles: str | None = None) -> Record:
+    """The only record of a file.
+
+    Raises:
+        ChemistryError: if the file is unreadable, broken, or holds another number of records.
+    """
+    if not Path(path).is_file():
+        raise ChemistryError(f"{path}: no such file")
+    entries = list(read_records(path, smiles))
+    if len(entries) != 1:
+        raise ChemistryError(f"{path}: expected one molecule, got {len(entries)}; use `read_molecules` for all of them")
+    (entry,) = entries
+    if isinstance(entry, BrokenRecord):
+        raise ChemistryError(entry.error)
+    return entry
+
+
+def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterator[Record | BrokenRecord]:
+    """The records of a file, or the one molecule of a SMILES given in its place.
+
+    Raises:
+        ChemistryError: if the file itself is unreadable, empty or of an unknown kind.
+    """
+    path = Path(source)
+    suffix = path.suffix.lower()
+    if not _exists(path) and suffix not in SUFFIXES:
+        return iter([_from_typed(str(source))])
+    if smiles is not None and suffix not in _PDB:
+        raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB; this is not one")
+    text = _read(path)
+    if suffix not in SUFFIXES:
+        raise ChemistryError(f"{path}: unknown kind of file; expected one of {' '.join(SUFFIXES)}")
+    kind = _Format(_whole, _untitled, partial(_from_pdb, smiles=smiles)) if suffix in _PDB else _FORMATS[suffix]
+    texts = kind.split(text)
+    if not texts:
+        raise ChemistryError(f"{path}: holds no molecule")
+    return (_record(path, number, text, kind) for number, text in enumerate(texts, start=1))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a long SMILES is not a file name
+        return False
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")  # titles come in any encoding
+    except FileNotFoundError:
+        raise ChemistryError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ChemistryError(f"{path}: cannot be read ({error.strerror})") from error
+    if "\0" in text:
+        raise ChemistryError(f"{path}: not a text file; a compressed file must be unpacked first")
+    if not text.strip():
+        raise ChemistryError(f"{path}: the file is empty")
+    return text
+
+
+def _record(path: Path, number: int, text: str, kind: _Format) -> Record | BrokenRecord:
+    title = kind.title(text)
+    name = title or f"{path.stem}-{number}"
+    try:
+        with rdBase.BlockLogs():
+            return kind.read(text, name)
+    except ChemistryError as error:
+        where = f"{path}, record {number}" + (f" ({title})" if title else "")
+        return BrokenRecord(name, f"{where}: {str(error).removeprefix(f'{name}: ')}")
+
+
+def _from_typed(smiles: str) -> Record | BrokenRecord:
+    try:
+        return _from_smiles(smiles, "molecule")
+    except ChemistryError as error:
+        reason = str(error).removeprefix("molecule: ").replace("is not a valid", "is neither a file nor a valid")
+        return BrokenRecord("molecule", f"{rd.shorten(smiles)}: {reason}")
+
+
+def _from_smiles(smiles: str, name: str) -> Record:
+    mol = rd.from_smiles(smiles, name)
+    return Record(name, mol, rd.stereo_notes(mol))
+
+
+def _whole(text: str) -> list[str]:
+    return [text]
+
+
+def _untitled(text: str) -> str:
+    return ""
+
+
+def _split_smi(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _smi_title(line: str) -> str:
+    return " ".join(line.split(maxsplit=1)[1:]).strip()
+
+
+def _from_smi_line(line: str, name: str) -> Record:
+    return _from_smiles(line.split()[0], name)
+
+
+def _split_sdf(text: str) -> list[str]:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    texts = re.split(r"^\$\$\$\$.*\n?", text, flags=re.MULTILINE)
+    return texts if texts[-1].strip() else texts[:-1]
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].strip()
+
+
+def from_molblock(text: str, name: str) -> Record:
+    """The molecule of one record of an SDF, without its `$$$$`.
+
+    Raises:
+        ChemistryError: when it cannot be read or is not supported.
+    """
+    supplier = Chem.SDMolSupplier()
+    supplier.SetProcessPropertyLists(False)
+    supplier.SetData(text + "\n$$$$\n", sanitize=False, removeHs=False, strictParsing=True)
+    mol = supplier[0] if len(supplier) else None
+    if mol is None:
+        raise ChemistryError(f"{name}: not a readable MOL record; expected a V2000 or V3000 connection table")
+    charges: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    if mol.HasProp(_CHARGE_TAG):
+        tokens = mol.GetProp(_CHARGE_TAG).split()
+        try:
+            charges = np.array([float(token) for token in tokens], dtype=np.float64)
+        except ValueError:
+            notes = (f"<{_CHARGE_TAG}> is ignored: expected numbers, got {rd.shorten(' '.join(tokens), 60)!r}",)
+    return _checked(mol, name, charges, notes, drawn=True)
+
+
+def _split_mol2(text: str) -> list[str]:
+    parts = text.replace("\r\n", "\n").split("@<TRIPOS>MOLECULE")
+    return [f"@<TRIPOS>MOLECULE{part}" for part in parts[1:]]
+
+
+def _mol2_title(text: str) -> str:
+    title = text.split("\n")[1].strip() if text.count("\n") else ""
+    return "" if title.strip("*") == "" else title
+
+
+def _from_mol2(text: str, name: str) -> Record:
+    mol = Chem.MolFromMol2Block(text, sanitize=False, removeHs=False)
+    if mol is None:
+        raise ChemistryError(
+            f"{name}: not a readable MOL2 record; SYBYL atom types as Corina or antechamber write them are expected"
+        )
+    charges = None
+    lines = text.split("\n")
+    if (
+        len(lines) > 4
+        and lines[4].strip().upper() != "NO_CHARGES"
+        and mol.GetAtomWithIdx(0).HasProp("_TriposPartialCharge")
+    ):
+        charges = np.array([float(atom.GetProp("_TriposPartialCharge")) for atom in mol.GetAtoms()])
+    return _checked(mol, name, charges)
+
+
+def _from_pdb(text: str, name: str, smiles: str | None) -> Record:
+    if smiles is None:
+        raise ChemistryError(f"{name}: a PDB holds no bond orders; give the molecule's SMILES with --smiles")
+    template = rd.from_smiles(smiles, f"{name} (--smiles)")
+    Chem.Kekulize(template, clearAromaticFlags=True)
+    mol = Chem.MolFromPDBBlock(text, sanitize=False, removeHs=False)
+    if mol is None or not mol.GetNumAtoms():
+        raise ChemistryError(f"{name}: holds no atoms; expected ATOM or HETATM lines")
+    numbers, expected = _numbers(mol), _numbers(template)
+    if not np.array_equal(np.sort(numbers), np.sort(expected)):
+        raise ChemistryError(
+            f"{name}: the PDB has {formula(numbers)}, the SMILES with its hydrogens {formula(expected)}; "
+            "they must be the same molecule, hydrogens included"
+        )
+    match = skeleton(numbers, _ends(mol)).GetSubstructMatch(skeleton(expected, sorted(_ends(template))))
+    if not match or mol.GetNumBonds() != template.GetNumBonds():
+        raise ChemistryError(f"{name}: the bonds of the PDB and of the SMILES are not those of the same molecule")
+    for bond in template.GetBonds():
+        ends = match[bond.GetBeginAtomIdx()], match[bond.GetEndAtomIdx()]
+        mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
+    for atom, place in zip(template.GetAtoms(), match, strict=True):
+        mol.GetAtomWithIdx(place).SetFormalCharge(atom.GetFormalCharge())
+    for atom in mol.GetAtoms():
+        atom.SetNoImplicit(True)
+    return _checked(mol, name)
+
+
+def _numbers(mol: Chem.Mol) -> np.ndarray:
+    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
+
+
+def _ends(mol: Chem.Mol) -> list[list[int]]:
+    """Pairs of bonded atoms, each sorted."""
+    return [sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())) for bond in mol.GetBonds()]
+
+
+def skeleton(numbers, bonds) -> Chem.Mol:
+    """Elements and connectivity alone, to be matched whatever the bond orders and charges."""
+    mol = Chem.RWMol()
+    for number in numbers:
+        mol.AddAtom(Chem.Atom(int(number)))
+    for i, j in bonds:
+        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    return mol.GetMol()
+
+
+def formula(numbers: np.ndarray) -> str:
+    """Sum formula, by atomic number."""
+    table = Chem.GetPeriodicTable()
+    values, counts = np.unique(numbers, return_counts=True)
+    return "".join(f"{table.GetElementSymbol(int(z))}{n}" for z, n in zip(values, counts, strict=True))
+
+
+def _checked(
+    mol: Chem.Mol,
+    name: str,
+    charges: np.ndarray | None = None,
+    notes: tuple[str, ...] = (),
+    drawn: bool = False,
+) -> Record:
+    """Sanitizes and checks a record's molecule, whose stereo is that of its 3D coordinates where it has them."""
+    rd.sanitize(mol, name, drawn)
+    xyz = None
+    if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1):
+        xyz = mol.GetConformer().GetPositions()
+        Chem.AssignStereochemistryFrom3D(mol)
+    rd.check_structure(mol, name)
+    return Record(name, mol, notes + rd.stereo_notes(mol), xyz, charges)
+
+
+_SDF = _Format(_split_sdf, _first_line, from_molblock)
+_SMI = _Format(_split_smi, _smi_title, _from_smi_line)
+_FORMATS = {
+    ".sdf": _SDF,
+    ".sd": _SDF,
+    ".mol": _Format(_whole, _first_line, from_molblock),
+    ".mol2": _Format(_split_mol2, _mol2_title, _from_mol2),
+    ".smi": _SMI,
+    ".smiles": _SMI,
+}
+SUFFIXES = (".sdf", ".sd", ".mol", ".mol2", *_PDB, ".smi", ".smiles")
+"""Suffixes of the files that can be read."""

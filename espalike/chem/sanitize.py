@@ -1,0 +1,162 @@
+"""RDKit molecules, read and sanitized once, and checked; every error names the molecule and the atom."""
+
+from __future__ import annotations
+
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdqueries
+
+from espalike.chem.errors import ChemistryError
+
+_COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
+_METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
+BOND_TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
+"""RDKit's bond types by Kekulé bond order."""
+
+# Queries are answered in one call, where a loop asks each atom in several: most molecules have none of these
+_ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_COVALENT))}]")
+_ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
+_ISOTOPE = Chem.MolFromSmarts("[!0*]")
+_RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
+
+_AS_WRITTEN = Chem.SmilesParserParams()
+_AS_WRITTEN.removeHs = False  # type: ignore[assignment]  # RDKit's stubs take the parameter for the property's type
+_AS_WRITTEN.sanitize = False  # type: ignore[assignment]
+
+
+def shorten(text: str, length: int = 80) -> str:
+    """The beginning of a text, for names and messages."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def atoms_of(mol: Chem.Mol) -> list[Chem.Atom]:
+    """The atoms; RDKit's own iterator asks for the number of atoms at each step."""
+    return [mol.GetAtomWithIdx(i) for i in range(mol.GetNumAtoms())]
+
+
+def parse_smiles(smiles: str) -> Chem.Mol | None:
+    """The molecule exactly as a SMILES writes it, not sanitized; None where it is not a SMILES."""
+    return Chem.MolFromSmiles(smiles, _AS_WRITTEN)
+
+
+def from_smiles(smiles: str, name: str) -> Chem.Mol:
+    """The sanitized molecule of a SMILES, hydrogens explicit, in the order of its map numbers if it has them.
+
+    Raises:
+        ChemistryError: for what cannot be read or is not supported, naming the molecule.
+    """
+    with rdBase.BlockLogs():
+        mol = parse_smiles(smiles.strip()) if smiles.strip() else None
+        if mol is None:
+            raise ChemistryError(f"{name}: {shorten(smiles)!r} is not a valid SMILES")
+        maps = [atom.GetAtomMapNum() for atom in atoms_of(mol)]
+        sanitize(mol, name)
+        if not any(maps):
+            mol = Chem.AddHs(mol)
+        else:
+            implicit = _lacks_hydrogens(mol)
+            if implicit or sorted(maps) != list(range(1, len(maps) + 1)):
+                raise ChemistryError(
+                    f"{name}: a mapped SMILES must number every atom, hydrogens included, 1…{len(maps)} once; "
+                    f"got {sorted(maps)}{' and implicit hydrogens' if implicit else ''}. Remove or complete them"
+                )
+            mol = Chem.RenumberAtoms(mol, sorted(range(len(maps)), key=maps.__getitem__))
+        check_structure(mol, name)
+    return mol
+
+
+def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
+    """RDKit's sanitization in place, once map numbers and isotopes are removed: like atoms are alike, for stereo too.
+
+    Args:
+        mol: the molecule.
+        name: its name in messages.
+        drawn: stereo of its double bonds is that of its coordinates, as in a MOL record.
+
+    Raises:
+        ChemistryError: for unsupported elements and bonds, and where RDKit complains; atom numbers begin at 1.
+    """
+    atoms = atoms_of(mol)
+    for atom in atoms:
+        atom.SetAtomMapNum(0)
+    if mol.HasSubstructMatch(_ISOTOPE):
+        for atom in atoms:
+            atom.SetIsotope(0)
+    _check_elements(mol, name)
+    try:
+        Chem.SanitizeMol(mol)
+        if drawn:
+            Chem.DetectBondStereochemistry(mol)
+        Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    except Chem.AtomValenceException as error:
+        atom = mol.GetAtomWithIdx(error.cause.GetAtomIdx())  # type: ignore[attr-defined]
+        charge = f" of charge {atom.GetFormalCharge():+d}" if atom.GetFormalCharge() else ""
+        raise ChemistryError(
+            f"{name}: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}{charge}) has more bonds than its valence allows; "
+            "check bond orders and formal charges"
+        ) from error
+    except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
+        raise ChemistryError(f"{name}: not a valid structure ({str(error).strip()})") from error
+
+
+def _check_elements(mol: Chem.Mol, name: str) -> None:
+    if mol.HasSubstructMatch(_ODD_BOND):
+        odd = next(b for b in mol.GetBonds() if b.GetBondType() not in (*BOND_TYPES.values(), Chem.BondType.AROMATIC))
+        ends = odd.GetBeginAtomIdx() + 1, odd.GetEndAtomIdx() + 1
+        raise ChemistryError(
+            f"{name}: bond {ends[0]}-{ends[1]} is of type {odd.GetBondType().name.lower()}; supported are single, "
+            "double, triple and aromatic bonds. Draw a dative bond as a single one between formal charges"
+        )
+    for i in sorted(i for (i,) in mol.GetSubstructMatches(_ODD_ATOM)):
+        atom = mol.GetAtomWithIdx(i)
+        number, charge, label = atom.GetAtomicNum(), atom.GetFormalCharge(), f"atom {i + 1}"
+        if number not in _METAL_IONS:
+            what = atom.GetSymbol() if number else "no element (a query or dummy atom)"
+            raise ChemistryError(
+                f"{name}: {label} is {what}; supported are H B C N O F Si P S Cl Br I "
+                "and the ions Li+ Na+ K+ Mg2+ Ca2+ Zn2+"
+            )
+        if atom.GetDegree() or charge != _METAL_IONS[number]:
+            raise ChemistryError(
+                f"{name}: {label} is {atom.GetSymbol()} with charge {charge:+d} and {atom.GetDegree()} bonds; "
+                f"it is supported as a free ion of charge {_METAL_IONS[number]:+d} only"
+            )
+
+
+def _lacks_hydrogens(mol: Chem.Mol) -> bool:
+    return mol.GetNumAtoms(onlyExplicit=False) > mol.GetNumAtoms()
+
+
+def check_structure(mol: Chem.Mol, name: str) -> None:
+    """Check that a sanitized molecule is one molecule, without radicals, its hydrogens explicit.
+
+    Raises:
+        ChemistryError: where it is not.
+    """
+    if _lacks_hydrogens(mol):
+        missing = [atom.GetIdx() for atom in atoms_of(mol) if atom.GetTotalNumHs()]
+        count = sum(mol.GetAtomWithIdx(i).GetTotalNumHs() for i in missing)
+        raise ChemistryError(
+            f"{name}: hydrogens are missing ({count} of them, first on atom {missing[0] + 1}); give all atoms "
+            "explicitly, for example with RDKit's `Chem.AddHs(mol, addCoords=True)`, or give a SMILES"
+        )
+    for atom in mol.GetAtomsMatchingQuery(_RADICAL):
+        raise ChemistryError(
+            f"{name}: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) has {atom.GetNumRadicalElectrons()} unpaired "
+            "electron(s); radicals are not supported. Check formal charges and missing hydrogens"
+        )
+    fragments = Chem.GetMolFrags(mol)
+    if len(fragments) > 1:
+        raise ChemistryError(
+            f"{name}: {len(fragments)} disconnected fragments of {', '.join(str(len(f)) for f in fragments)} atoms; "
+            "expected one molecule. Give each its own record"
+        )
+
+
+def stereo_notes(mol: Chem.Mol) -> tuple[str, ...]:
+    """A note if stereocentres or stereo bonds are undefined, which is accepted: parameters do not depend on them."""
+    centres = Chem.FindPotentialStereo(Chem.Mol(mol), cleanIt=True)  # it removes marks where there is no stereo
+    undefined = [s for s in centres if s.specified != Chem.StereoSpecified.Specified]
+    if not undefined:
+        return ()
+    bonds = sum(s.type == Chem.StereoType.Bond_Double for s in undefined)
+    return (f"undefined stereo: {len(undefined) - bonds} atoms, {bonds} double bonds; parameters do not depend on it",)
