@@ -30,7 +30,7 @@ in DIR/labels (or labels=DIR) at once: the same command, given again, goes on fr
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
   espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2 esp=2
 
-what labels: calculator=pyscf|gfn2-xtb|gfn1-xtb|ani2x|psi4|qcengine|openmm-xml|espalike|mmff94|...
+what labels: calculator=pyscf|aimnet2|gfn2-xtb|ani2x|psi4|qcengine|openmm-xml|espalike|mmff94|...
 what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampler.calculator=gfn2-xtb|mmff94|...)
   thermal    Langevin dynamics; the default
     espalike label calculator=gfn2-xtb input=CCO out=store/thermal sampler.temperature=600 sampler.frames=8

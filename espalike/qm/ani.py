@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import CalculatorError, checked, finite, spread
+from espalike.qm.base import CalculatorError, Ensemble, checked_batch
 from espalike.units import HARTREE
 
 _FOLDERS = {"ANI-1x": "ani-1x_8x", "ANI-2x": "ani-2x_8x", "ANI-1ccx": "ani-1ccx_8x"}
 _MEMBERS = 8
 
 
-class ANICalculator:
+class ANICalculator(Ensemble):
     """Mean energy and forces of the eight networks of ANI-1x, ANI-2x or ANI-1ccx, in float64.
 
     ANI-1x and ANI-2x were trained on ωB97X/6-31G*, ANI-1ccx on CCSD(T)*/CBS; neutral molecules of H, C, N, O, with
@@ -32,6 +32,8 @@ class ANICalculator:
         FileNotFoundError: when the weights are not there. TorchANI 2.2.4 from PyPI holds those of ANI-1x only: the
             files of the other two are empty.
     """
+
+    properties = frozenset({"disagreement"})
 
     def __init__(self, model: str = "ANI-2x", weights: str | Path | None = None):
         if model not in _FOLDERS:
@@ -51,34 +53,26 @@ class ANICalculator:
             for i in range(_MEMBERS)
         ).double()
 
-    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
-        """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
-        import torch
-
-        energies, positions = self._energies(molecule, checked(molecule, xyz)[None])
-        energy = torch.stack(energies).mean(0)
-        (slope,) = torch.autograd.grad(energy.sum(), positions)
-        return finite(molecule, self.level, energy.item() * HARTREE, -slope[0].numpy() * HARTREE)
-
     def members(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energies [kcal/mol], shape `(n, K)`, and forces [kcal/mol/Å], shape `(n, K, A, 3)`, of each network.
-
-        Args:
-            molecule: the graph.
-            xyz: geometries [Å], shape `(K, A, 3)`.
+        """Energies and forces of each network; see `Ensemble.members`.
 
         Raises:
             CalculatorError: when the molecule holds an element that the networks do not know, or is charged.
         """
         import torch
 
-        energies, positions = self._energies(molecule, np.array([checked(molecule, one) for one in xyz]))
+        energies, positions = self._energies(molecule, checked_batch(molecule, xyz))
         slopes = [torch.autograd.grad(energy.sum(), positions, retain_graph=True)[0] for energy in energies]
         return torch.stack(energies).detach().numpy() * HARTREE, -torch.stack(slopes).numpy() * HARTREE
 
-    def disagreement(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
-        """How far the networks' forces lie apart at each geometry [kcal/mol/Å], shape `(K,)`; see `spread`."""
-        return spread(self.members(molecule, xyz)[1])
+    def batch(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean energies and forces, from one gradient of the mean; see `Ensemble.batch`."""
+        import torch
+
+        energies, positions = self._energies(molecule, checked_batch(molecule, xyz))
+        energy = torch.stack(energies).mean(0)
+        (slope,) = torch.autograd.grad(energy.sum(), positions)
+        return energy.detach().numpy() * HARTREE, -slope.numpy() * HARTREE
 
     def _energies(self, molecule: Molecule, xyz: np.ndarray):
         """Energy of each network [hartree], each `(K,)`, and the coordinates they can be differentiated by."""

@@ -32,6 +32,8 @@ class Label:
         dipole: dipole moment about the origin of the coordinates [e Å], shape `(3,)`, or None.
         esp_points: where the electrostatic potential was evaluated [Å], shape `(G, 3)`, or None.
         esp_values: the potential there [kcal/mol/e], shape `(G,)`, or None.
+        disagreement: of an ensemble, the standard deviation of the members' force on each atom, root mean square over
+            its components [kcal/mol/Å], shape `(A,)`; or None.
     """
 
     energy: float
@@ -39,13 +41,19 @@ class Label:
     dipole: np.ndarray | None = None
     esp_points: np.ndarray | None = None
     esp_values: np.ndarray | None = None
+    disagreement: np.ndarray | None = None
 
 
 class Calculator(Protocol):
     """Energy and forces of one geometry at one level of theory.
 
     A calculator that can give more has a method `label(molecule, xyz, esp=False) -> Label` and an attribute
-    `properties`, a set of `dipole` and `esp`; callers use `labelled`.
+    `properties`, a set of `dipole`, `esp` and `disagreement`; callers use `labelled`.
+
+    A calculator that computes many geometries of a molecule faster at once has a method
+    `batch(molecule, xyz) -> (energies, forces)` with `xyz` and forces of shape `(K, A, 3)`, energies of shape `(K,)`;
+    callers use `batched`. If it can give more, it has `labels(molecule, xyz) -> list[Label]`; callers use
+    `labelled_batch`.
 
     Attributes:
         level: the level of theory as it is written into stores, e.g. `B3LYP-D3BJ/DZVP`.
@@ -65,7 +73,7 @@ class Calculator(Protocol):
 
 
 def gives(calculator: Calculator, name: str) -> bool:
-    """Whether a calculator's labels can hold a property, `dipole` or `esp`."""
+    """Whether a calculator's labels can hold a property: `dipole`, `esp` or `disagreement`."""
     return name in getattr(calculator, "properties", ())
 
 
@@ -76,10 +84,10 @@ def labelled(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, esp: b
         calculator: with or without a method `label`.
         molecule: the graph.
         xyz: coordinates [Å], shape `(A, 3)`.
-        esp: whether the electrostatic potential is wanted; it is left out where it is not.
+        esp: whether the label shall hold the electrostatic potential.
 
     Raises:
-        CalculatorError: when the calculation fails, or the potential is wanted of a calculator that has none.
+        CalculatorError: when the calculation fails, or `esp` is true and the calculator has no potential.
     """
     if esp and not gives(calculator, "esp"):
         raise CalculatorError(
@@ -87,6 +95,60 @@ def labelled(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, esp: b
         )
     label = getattr(calculator, "label", None)
     return Label(*calculator(molecule, xyz)) if label is None else label(molecule, xyz, esp=esp)
+
+
+def in_batches(calculator: Calculator) -> bool:
+    """Whether a calculator computes many geometries of a molecule at once."""
+    return hasattr(calculator, "batch")
+
+
+def batched(calculator: Calculator, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Energies [kcal/mol], shape `(K,)`, and forces [kcal/mol/Å], shape `(K, A, 3)`, at K geometries.
+
+    Args:
+        calculator: with or without a method `batch`; without one it is called for each geometry.
+        molecule: the graph.
+        xyz: coordinates [Å], shape `(K, A, 3)`.
+
+    Raises:
+        CalculatorError: when the calculation of any geometry fails.
+    """
+    if in_batches(calculator):
+        return calculator.batch(molecule, xyz)  # type: ignore[attr-defined]
+    results = [calculator(molecule, one) for one in xyz]
+    energies = np.array([energy for energy, _ in results])
+    return energies, np.array([forces for _, forces in results]).reshape(-1, molecule.n_atoms, 3)
+
+
+def labelled_batch(
+    calculator: Calculator, molecule: Molecule, xyz: np.ndarray, esp: bool = False
+) -> list[Label | CalculatorError]:
+    """All that a calculator gives for each of K geometries, or why a geometry has no label.
+
+    Where a batch fails, its geometries are computed one by one, so that only the bad ones fail.
+
+    Args:
+        calculator: with or without methods `batch` and `labels`.
+        molecule: the graph.
+        xyz: coordinates [Å], shape `(K, A, 3)`.
+        esp: whether labels shall hold the electrostatic potential.
+    """
+    if in_batches(calculator) and not esp and len(xyz) > 1:
+        try:
+            if hasattr(calculator, "labels"):
+                return list(calculator.labels(molecule, xyz))
+            return [
+                Label(float(energy), forces) for energy, forces in zip(*batched(calculator, molecule, xyz), strict=True)
+            ]
+        except CalculatorError:
+            pass
+    results: list[Label | CalculatorError] = []
+    for one in xyz:
+        try:
+            results.append(labelled(calculator, molecule, one, esp))
+        except CalculatorError as error:
+            results.append(error)
+    return results
 
 
 def checked(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
@@ -106,6 +168,11 @@ def checked(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
     return array
 
 
+def checked_batch(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
+    """`xyz` as a fresh float64 array of shape `(K, A, 3)` [Å]; errors as of `checked`."""
+    return np.array([checked(molecule, one) for one in xyz]).reshape(-1, molecule.n_atoms, 3)
+
+
 def finite(molecule: Molecule, level: str, energy: float, forces: np.ndarray) -> tuple[float, np.ndarray]:
     """The result as it came, when all of it is finite.
 
@@ -120,8 +187,22 @@ def finite(molecule: Molecule, level: str, energy: float, forces: np.ndarray) ->
 def spread(forces: np.ndarray) -> np.ndarray:
     """How far the members of an ensemble lie apart at each geometry [kcal/mol/Å], shape `(K,)`.
 
-    The standard deviation over the members (of a sample, n − 1) of each force component; its root mean square over
-    atoms and components, so that it compares with a force RMSE.
+    The root mean square over atoms of `spread_per_atom`, so that it compares with a force RMSE.
+
+    Args:
+        forces: of each member [kcal/mol/Å], shape `(n, K, A, 3)`.
+
+    Raises:
+        ValueError: for fewer than two members.
+    """
+    return np.sqrt((spread_per_atom(forces) ** 2).mean(axis=1))
+
+
+def spread_per_atom(forces: np.ndarray) -> np.ndarray:
+    """How far the members of an ensemble lie apart on each atom [kcal/mol/Å], shape `(K, A)`.
+
+    The standard deviation over the members (of a sample, n − 1) of each force component; its root mean square over the
+    components.
 
     Args:
         forces: of each member [kcal/mol/Å], shape `(n, K, A, 3)`.
@@ -131,4 +212,62 @@ def spread(forces: np.ndarray) -> np.ndarray:
     """
     if len(forces) < 2:
         raise ValueError(f"a disagreement needs two members or more, got {len(forces)}")
-    return np.sqrt(forces.var(axis=0, ddof=1).mean(axis=(1, 2)))
+    return np.sqrt(forces.var(axis=0, ddof=1).mean(axis=2))
+
+
+class Ensemble:
+    """Mixin of calculators that compute each member of an ensemble: its methods follow from `members`.
+
+    Attributes:
+        level: see `Calculator`.
+    """
+
+    level: str
+
+    def members(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Energies [kcal/mol], shape `(n, K)`, and forces [kcal/mol/Å], shape `(n, K, A, 3)`, of each of n members.
+
+        Args:
+            molecule: the graph.
+            xyz: geometries [Å], shape `(K, A, 3)`.
+
+        Raises:
+            CalculatorError: when the calculation fails, naming the molecule.
+        """
+        raise NotImplementedError
+
+    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+        """Mean energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `Calculator`."""
+        energies, forces = self.batch(molecule, np.asarray(xyz)[None])
+        return finite(molecule, self.level, energies[0], forces[0])
+
+    def batch(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean energies [kcal/mol], shape `(K,)`, and forces [kcal/mol/Å], shape `(K, A, 3)`; see `Calculator`."""
+        energies, forces = self.members(molecule, xyz)
+        return energies.mean(0), forces.mean(0)
+
+    def label(self, molecule: Molecule, xyz: np.ndarray, esp: bool = False) -> Label:
+        """Mean energy and forces, and the disagreement of two members or more; see `Calculator`."""
+        return self.labels(molecule, np.asarray(xyz)[None])[0]
+
+    def labels(self, molecule: Molecule, xyz: np.ndarray) -> list[Label]:
+        """Labels of K geometries [Å], shape `(K, A, 3)`; see `label`."""
+        energies, forces = self.members(molecule, xyz)
+        apart = spread_per_atom(forces) if len(forces) > 1 else [None] * len(xyz)
+        return [
+            Label(*finite(molecule, self.level, *mean), disagreement=one)
+            for *mean, one in zip(energies.mean(0), forces.mean(0), apart, strict=True)
+        ]
+
+    def disagreement(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
+        """How far the members' forces lie apart at each geometry [kcal/mol/Å], shape `(K,)`; see `spread`.
+
+        Args:
+            molecule: the graph.
+            xyz: geometries [Å], shape `(K, A, 3)`.
+
+        Raises:
+            ValueError: for an ensemble of one.
+            CalculatorError: see `members`.
+        """
+        return spread(self.members(molecule, xyz)[1])

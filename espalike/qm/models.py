@@ -13,11 +13,11 @@ import torch
 from espalike.chem.molecule import Molecule
 from espalike.energy import energy
 from espalike.model import DomainError, ForceFieldModel, find, load
-from espalike.qm.base import CalculatorError, checked, finite, spread
+from espalike.qm.base import CalculatorError, Ensemble, checked_batch
 from espalike.system import MMSystem
 
 
-class EnsembleCalculator:
+class EnsembleCalculator(Ensemble):
     """Mean energy and forces of several models, computed in float64, and their disagreement.
 
     A file that holds an ensemble counts as its members.
@@ -42,40 +42,19 @@ class EnsembleCalculator:
         files = ", ".join(f"{path.name} sha256 {digest}" for path, digest in zip(paths, hashes, strict=True))
         self.program = f"espalike {version('espalike')}, {files}"
         self._models = [member.double() for path in paths for member in load(path).members]
+        self.properties = frozenset({"disagreement"} if len(self._models) > 1 else ())
         self._last: tuple[Molecule, list[MMSystem]] | None = None
 
-    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
-        """Mean energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
-        energies, forces = self.members(molecule, checked(molecule, xyz)[None])
-        return finite(molecule, self.level, energies.mean(), forces.mean(0)[0])
-
     def members(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Energies [kcal/mol], shape `(n, K)`, and forces [kcal/mol/Å], shape `(n, K, A, 3)`, of each of n models.
-
-        Args:
-            molecule: the graph.
-            xyz: geometries [Å], shape `(K, A, 3)`.
+        """Energies and forces of each model; see `Ensemble.members`.
 
         Raises:
             CalculatorError: when a model has no parameters for the molecule, or the geometries do not fit it.
         """
-        positions = torch.from_numpy(np.array([checked(molecule, one) for one in xyz]).reshape(len(xyz), -1, 3))
+        positions = torch.from_numpy(checked_batch(molecule, xyz))
         predictions = [energy(system, positions) for system in self._systems(molecule)]
         forces = [prediction.forces.numpy() for prediction in predictions if prediction.forces is not None]
         return np.array([prediction.energy[:, 0].numpy() for prediction in predictions]), np.array(forces)
-
-    def disagreement(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
-        """How far the models' forces lie apart at each geometry [kcal/mol/Å], shape `(K,)`; see `spread`.
-
-        Args:
-            molecule: the graph.
-            xyz: geometries [Å], shape `(K, A, 3)`.
-
-        Raises:
-            ValueError: for an ensemble of one.
-            CalculatorError: see `members`.
-        """
-        return spread(self.members(molecule, xyz)[1])
 
     def _systems(self, molecule: Molecule) -> list[MMSystem]:
         if self._last is None or self._last[0] is not molecule:

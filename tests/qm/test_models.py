@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
 from espalike.export import to_openmm
 from espalike.model import load, shipped
-from espalike.qm.base import CalculatorError, spread
+from espalike.qm.base import CalculatorError, batched, gives, labelled_batch, spread
 from espalike.qm.models import EnsembleCalculator, ModelCalculator
 
 
@@ -142,3 +142,24 @@ def test_a_run_goes_by_the_name_of_its_folder(tmp_path, monkeypatch):
 
 def test_the_program_says_which_file_it_was():
     assert "espalike-small.espalike sha256 " in ModelCalculator().program
+
+
+@pytest.mark.parametrize("models", [["espalike-small"], ["espalike-small", "espalike-class2"]])
+def test_batches_equal_single_geometries(models):
+    molecule = from_smiles("CC(=O)NC")
+    xyz = embed(molecule, seed=1) + np.random.default_rng(0).normal(0, 0.05, (3, molecule.n_atoms, 3))
+    calculator = EnsembleCalculator(models)
+    energies, forces = batched(calculator, molecule, xyz)
+    labels = labelled_batch(calculator, molecule, xyz)
+    for k in range(3):
+        energy, force = calculator(molecule, xyz[k])
+        assert energies[k] == pytest.approx(energy, rel=1e-12)
+        assert labels[k].energy == pytest.approx(energy, rel=1e-12)
+        np.testing.assert_allclose(forces[k], force, rtol=1e-9, atol=1e-9)
+    if len(models) == 1:
+        assert labels[0].disagreement is None
+        assert not gives(calculator, "disagreement")
+    else:
+        spread_over_atoms = np.sqrt((labels[0].disagreement ** 2).mean())
+        assert spread_over_atoms == pytest.approx(calculator.disagreement(molecule, xyz[:1])[0])
+        assert gives(calculator, "disagreement")
