@@ -26,9 +26,14 @@ KNOWN_UNITS = {
     "energies": set(_ENERGIES),
     "forces": {f"{e}/{length}" for e in _ENERGIES for length in _LENGTHS},
     "dipoles": {"e*angstrom", "e*bohr", "debye"},
+    "interaction": set(_ENERGIES),
+    "sapt": set(_ENERGIES),
 }
 """Units that are accepted of each quantity."""
-INTERNAL_UNITS = {"coords": "angstrom", "energies": "kcal/mol", "forces": "kcal/mol/angstrom", "dipoles": "e*angstrom"}
+INTERNAL_UNITS = {
+    "coords": "angstrom", "energies": "kcal/mol", "forces": "kcal/mol/angstrom", "dipoles": "e*angstrom",
+    "interaction": "kcal/mol", "sapt": "kcal/mol",
+}  # fmt: skip
 
 
 class ReaderError(ValueError):

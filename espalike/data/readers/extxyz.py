@@ -20,6 +20,7 @@ import numpy as np
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import ReaderError, Units, parse_units
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
+from espalike.data.readers.monomers import check_charges, complex_of
 from espalike.data.readers.structure import SmilesOption, connectivity, molecule_of
 from espalike.data.schema import RecordError
 
@@ -45,7 +46,13 @@ class ExtxyzReader(FrameReader):
         energy: key of the energies in the comment line; None = there are none.
         forces: column of the forces, −dE/dx.
         dipole: key of the dipole moment in the comment line.
-        units: `energies hartree; forces hartree/bohr`, for files that are not in ASE's units.
+        interaction: key of the interaction energy in the comment line; then each frame is a complex of rigid molecules,
+            its SMILES has dots between them, `charge` may give one number per molecule, and no energy is read.
+        sapt: key of its four components (electrostatics, exchange, induction, dispersion); None = there are none.
+        scaling: key of the distance of a complex relative to equilibrium.
+        group: key of its kind of interaction.
+        units: `energies hartree; forces hartree/bohr`, for files that are not in ASE's units. Interaction energies have
+            no convention: `interaction kcal/mol; sapt kcal/mol`.
 
     Raises:
         ReaderError: when the file is missing or no extended XYZ, a unit does not fit, or ASE is not installed.
@@ -62,6 +69,10 @@ class ExtxyzReader(FrameReader):
         energy: str | None = "energy",
         forces: str = "forces",
         dipole: str = "dipole",
+        interaction: str | None = None,
+        sapt: str | None = None,
+        scaling: str = "scaling",
+        group: str = "group",
         units: str | None = None,
     ):
         super().__init__(path, source, level)
@@ -69,7 +80,8 @@ class ExtxyzReader(FrameReader):
             raise ReaderError("extended XYZ is read by ASE; install it with: pip install 'espalike[qm]'")
         self.smiles = SmilesOption(smiles)
         self.name, self.charge = name, charge
-        self.energy, self.forces, self.dipole = energy, forces, dipole
+        self.energy, self.forces, self.dipole = None if interaction else energy, forces, dipole
+        self.interaction, self.sapt, self.scaling, self.group = interaction, sapt, scaling, group
         given = parse_units(units or "")
         self._units = Units(self.path, {k: unit for k, unit in CONVENTION.items() if k not in given}, units)
 
@@ -147,7 +159,30 @@ class ExtxyzReader(FrameReader):
             energy=None if energy is None else float(energy),
             forces=self._columns_of_forces(name, found, len(atoms)),
             dipole=None if dipole is None else np.asarray(dipole, dtype=np.float64),
+            **(self._of_complex(name, found) if self.interaction else {}),
         )
+
+    def _of_complex(self, name: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Interaction energy, its components and the scaling of a frame."""
+        values = {"interaction": (self.interaction, ()), "scaling": (self.scaling, ()), "sapt": (self.sapt, (4,))}
+        result: dict[str, Any] = {}
+        for what, (key, shape) in values.items():
+            if key not in found and what == "interaction":
+                raise RecordError(
+                    "no interaction energy",
+                    f"{name}: no number {key!r} in the comment line; give the option interaction. "
+                    f"There are: {', '.join(sorted(map(str, found)))}",
+                )
+            if key in found:
+                value = np.asarray(found[key])
+                if value.dtype.kind not in "iuf" or value.shape != shape:
+                    expected = "4 numbers" if shape else "a number"
+                    raise RecordError("shapes disagree", f"{name}: {key!r} is {found[key]!r}, expected {expected}")
+                result[what] = value.astype(np.float64) if shape else float(value)
+        return result
+
+    def _group(self, frame: Frame) -> str:
+        return (_value(frame.text.split("\n")[1], self.group) or "") if self.interaction else ""
 
     def _columns_of_forces(self, name: str, found: dict[str, Any], n: int) -> np.ndarray | None:
         if self.forces in found:
@@ -169,9 +204,17 @@ class ExtxyzReader(FrameReader):
         comment = frame.text.split("\n")[1]
         own = next((value for key in _SMILES_KEYS if (value := _value(comment, key))), None)
         charge = _value(comment, self.charge) if isinstance(self.charge, str) else str(self.charge)
-        if charge is not None and not re.fullmatch(r"[+-]?\d+(\.0*)?", charge):
+        charges = (charge or "").split()
+        if not all(re.fullmatch(r"[+-]?\d+(\.0*)?", text) for text in charges) or (charge is not None and not charges):
             raise RecordError("charge unreadable", f"{name}: its charge is {charge!r}; expected a whole number")
+        if len(charges) > 1 and not self.interaction:
+            raise RecordError("charge unreadable", f"{name}: its charge is {charge!r}; expected one whole number")
         xyz = self._angstrom(name, first.xyz)
+        if self.interaction:
+            molecule = complex_of(name, first.numbers, xyz, self.smiles.of(name) or own)
+            if charges:
+                check_charges(name, molecule, [int(float(text)) for text in charges])
+            return molecule
         number = None if charge is None else int(float(charge))
         return molecule_of(name, first.numbers, xyz, self.smiles.of(name) or own, number)
 

@@ -45,6 +45,9 @@ class Geometry:
         energy: its energy, or None.
         forces: −dE/dx, shape `(A, 3)`, or None.
         dipole: shape `(3,)`, or None.
+        interaction: interaction energy of a complex, or None.
+        sapt: its components, as in `Conformers`, shape `(4,)`, or None.
+        scaling: distance of its molecules relative to equilibrium, or None.
     """
 
     numbers: np.ndarray
@@ -52,6 +55,9 @@ class Geometry:
     energy: float | None = None
     forces: np.ndarray | None = None
     dipole: np.ndarray | None = None
+    interaction: float | None = None
+    sapt: np.ndarray | None = None
+    scaling: float | None = None
 
 
 @dataclass
@@ -177,7 +183,12 @@ class FrameReader(Reader):
                     break
         assert first is not None  # a run has at least one frame
         molecule = self._molecule(name, first, stack[0])
-        return Record(name, molecule, self._conformers(name, stack), key=connectivity_key(molecule))
+        conformers, group = self._conformers(name, stack), self._group(first)
+        return Record(name, molecule, conformers, key=connectivity_key(molecule), group=group)
+
+    def _group(self, frame: Frame) -> str:
+        """Kind of interaction of a complex, from its first frame; empty where the file does not say."""
+        return ""
 
     def _angstrom(self, name: str, xyz: np.ndarray) -> np.ndarray:
         """Coordinates [Å]; NaN is refused here, before chemistry looks at distances."""
@@ -190,8 +201,9 @@ class FrameReader(Reader):
             known = [value is not None for value in values]
             if not any(known):
                 return None
-            if what == "dipoles":  # a row of NaN: not known of this geometry
-                values = [np.full(3, np.nan) if value is None else value for value in values]
+            if what in ("dipoles", "sapt"):  # a row of NaN: not known of this geometry
+                unknown = np.full(3 if what == "dipoles" else 4, np.nan)
+                values = [unknown if value is None else value for value in values]
             elif not all(known):
                 raise RecordError(
                     f"{what} missing", f"{name}: geometry {known.index(False) + 1} of {len(known)} has no {what}"
@@ -204,6 +216,7 @@ class FrameReader(Reader):
         energy = together("energies", [g.energy for g in stack])
         if energy is not None and not np.isfinite(energy).all():  # all NaN would mean that the level gives none
             raise RecordError("energies not finite", f"{name}: energies hold NaN or infinite values")
+        scaling = [np.nan if g.scaling is None else g.scaling for g in stack]
         xyz = together("coords", [g.xyz for g in stack])
         assert xyz is not None
         return Conformers(
@@ -213,4 +226,7 @@ class FrameReader(Reader):
             level=self.level,
             source=self.source,
             dipole=together("dipoles", [g.dipole for g in stack]),
+            interaction=together("interaction", [g.interaction for g in stack]),
+            sapt=together("sapt", [g.sapt for g in stack]),
+            scaling=None if np.isnan(scaling).all() else np.array(scaling),
         )

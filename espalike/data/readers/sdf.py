@@ -14,6 +14,7 @@ from espalike.chem.files import from_molblock
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Units
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
+from espalike.data.readers.monomers import check_charges, complex_of_structure
 from espalike.data.schema import RecordError
 
 _FIELD = re.compile(r"^>[^\n]*?<([^>\n]+)>[^\n]*\n((?:[^\n]+\n)*)", re.MULTILINE)
@@ -32,6 +33,11 @@ class SdfReader(FrameReader):
         forces: data field of the forces, −dE/dx, `3 A` numbers atom by atom; None = there are none.
         dipole: data field of the dipole moment, three numbers; None = there is none.
         charge: data field of the total charge, which must be that of the structure; None = it is not looked at.
+        interaction: data field of the interaction energy; then each record is a complex of rigid molecules, `charge`
+            may hold one number per molecule, and no energy is read. None = records are molecules.
+        sapt: data field of its four components (electrostatics, exchange, induction, dispersion); None = there is none.
+        scaling: data field of the distance of a complex relative to equilibrium; None = there is none.
+        group: data field of its kind of interaction; None = there is none.
         units: `energies hartree; forces hartree/bohr`; coordinates of an SDF are in Å.
 
     Raises:
@@ -48,11 +54,16 @@ class SdfReader(FrameReader):
         forces: str | None = None,
         dipole: str | None = None,
         charge: str | None = None,
+        interaction: str | None = None,
+        sapt: str | None = None,
+        scaling: str | None = None,
+        group: str | None = None,
         units: str | None = None,
     ):
         super().__init__(path, source, level)
         self.name, self.energy, self.forces, self.dipole, self.charge = name, energy, forces, dipole, charge
-        fields = {"energies": energy, "forces": forces, "dipoles": dipole}
+        self.interaction, self.sapt, self.scaling, self.group = interaction, sapt, scaling, group
+        fields = {"energies": energy, "forces": forces, "dipoles": dipole, "interaction": interaction, "sapt": sapt}
         said = {what: unit[1] for what, field in fields.items() if field and (unit := _UNIT.search(field))}
         self._units = Units(self.path, {"coords": "angstrom", **said}, units)
 
@@ -100,6 +111,14 @@ class SdfReader(FrameReader):
         if n > 1 and not conformer.Is3D():
             raise RecordError("no coordinates", f"{name}: a drawing in two dimensions; expected 3D coordinates")
         fields = self._fields(frame)
+        if self.interaction:
+            return Geometry(
+                numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
+                xyz=conformer.GetPositions(),
+                interaction=float(self._read(name, fields, self.interaction, 1)[0]),
+                sapt=self._read(name, fields, self.sapt, 4) if self.sapt else None,
+                scaling=float(self._read(name, fields, self.scaling, 1)[0]) if self.scaling else None,
+            )
         energy = self._read(name, fields, self.energy, 1)
         charge = Chem.GetFormalCharge(mol)
         if self.charge and self._read(name, fields, self.charge, 1)[0] != charge:
@@ -116,10 +135,25 @@ class SdfReader(FrameReader):
         )
 
     def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
+        if self.interaction:
+            return self._complex(name, frame)
         with rdBase.BlockLogs():
             molecule = from_molblock(frame.text, name).molecule
         assert molecule is not None  # from_molblock raises otherwise
         return molecule
+
+    def _complex(self, name: str, frame: Frame) -> Molecule:
+        """The complex of a record, its charges compared with the data field `charge`."""
+        with rdBase.BlockLogs():
+            molecule = complex_of_structure(name, Chem.MolFromMolBlock(frame.text, removeHs=False))
+        if self.charge:
+            fields = self._fields(frame)
+            count = max(len(fields.get(self.charge, "").split()), 1)
+            check_charges(name, molecule, self._read(name, fields, self.charge, count).astype(int).tolist())
+        return molecule
+
+    def _group(self, frame: Frame) -> str:
+        return self._fields(frame).get(self.group, "") if self.group else ""
 
     @staticmethod
     def _read(name: str, fields: dict[str, str], field: str, count: int) -> np.ndarray:
