@@ -40,7 +40,7 @@ def main() -> None:
     if arguments.baselines:
         summary = json.loads(arguments.baselines.read_text())
         known = summary["settings"]["baselines"]
-        lines = {row["method"]: row[METRIC] for row in summary["rows"] if row["method"] in known}
+        lines = {row["method"]: row[METRIC] for row in summary["common"] if row["method"] in known}
     drawing = Figure(figsize=(11, 4.5), layout="constrained")
     panels = drawing.subplots(1, 2, sharey=True)
     titles = {"gas": "gas phase, one molecule", "water": "ligand in water, 3,000 atoms, PME"}

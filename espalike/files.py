@@ -48,7 +48,10 @@ def cache_folder(name: str) -> Path:
     """The folder for one kind of cached values, `espalike/NAME` in the user's cache; it may not exist yet."""
     from platformdirs import user_cache_path
 
-    return user_cache_path("espalike", appauthor=False) / name
+    folder = user_cache_path("espalike", appauthor=False)
+    if not folder.is_absolute():  # the XDG specification says to ignore a relative XDG_CACHE_HOME
+        folder = Path.home() / ".cache" / "espalike"
+    return folder / name
 
 
 def digest_of(*modules: ModuleType) -> str:

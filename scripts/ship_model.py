@@ -14,8 +14,8 @@ MODELS = Path(__file__).parents[1] / "espalike" / "models"
 
 
 def figures(folder: Path, label: str) -> list[dict]:
-    """Rows of an evaluation: the model under its new name, and the baselines."""
-    rows = json.loads((folder / "summary.json").read_text())["rows"]
+    """Rows of an evaluation on the entries of all methods: the model under its new name, and the baselines."""
+    rows = json.loads((folder / "summary.json").read_text())["common"]
     return [{**row, "method": label if row["method"] == label_of(folder) else row["method"]} for row in rows]
 
 

@@ -1,5 +1,7 @@
 """Files are written whole or not at all; caches lie in the user's cache folder."""
 
+from pathlib import Path
+
 import pytest
 
 from espalike import energy, files, geometry
@@ -32,6 +34,8 @@ def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path):
 def test_the_cache_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert files.cache_folder("references") == tmp_path / "espalike" / "references"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the XDG specification
+    assert files.cache_folder("references") == Path.home() / ".cache" / "espalike" / "references"
 
 
 def test_digests_differ_by_module_and_order():

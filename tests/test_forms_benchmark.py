@@ -11,7 +11,7 @@ import torch
 
 from espalike.data.store import Store
 from espalike.evaluation.metrics import estimates
-from espalike.evaluation.predictors import from_assigner
+from espalike.evaluation.predictors import ForceField
 from espalike.evaluation.table import predict, table
 from espalike.model import load
 
@@ -25,7 +25,7 @@ def test_scores_are_those_of_evaluate():
     with torch.no_grad():
         values, keys = forms.score(model, "sample", "val")
     own = estimates(values, keys, resamples=0)
-    (row,) = table(predict(store.records("val"), {"model": from_assigner(model.parametrize)}), resamples=0)
+    (row,) = table(predict(store.records("val"), {"model": ForceField(model.parametrize)}), resamples=0)
     for estimate, other in zip(own, (row.energy_rmse, row.energy_mae, row.force_rmse), strict=True):
         assert estimate.value == pytest.approx(other.value, rel=1e-6)
 

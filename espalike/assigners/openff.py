@@ -26,6 +26,9 @@ from espalike.terms.torsion import PeriodicImproper, PeriodicProperPhase
 from espalike.topology import enumerate_tuples
 from espalike.tuples import Kind, Tuples
 
+FORCE_FIELD = "openff_unconstrained-2.2.1.offxml"
+CHARGE_MODEL = "openff-gnn-am1bcc-1.0.0.pt"
+
 _ENERGY = "kilocalorie / mole"
 _BOND_K = "kilocalorie / mole / angstrom**2"
 _ANGLE_K = "kilocalorie / mole / radian**2"
@@ -44,20 +47,54 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _load(force_field: str, nagl: str) -> tuple[Any, Any, Any]:
-    """The toolkit's `Molecule` class, the force field and the NAGL model."""
+@contextlib.contextmanager
+def _packages() -> Iterator[None]:
+    """Imports of the OpenFF packages: without their warnings, and with the extra to install if they are missing."""
     os.environ.setdefault("DGLBACKEND", "pytorch")  # or the graph library below NAGL writes a file into the home folder
     with _quiet():
         try:
-            from openff.nagl import GNNModel
-            from openff.nagl_models import validate_nagl_model_path
-            from openff.toolkit import ForceField, Molecule
+            yield
         except ImportError as error:
             raise ImportError(
                 f"the OpenFF assigner needs the OpenFF packages ({error.name or error} is missing): "
                 "pip install 'espalike[openff]', or openff-toolkit and openff-nagl from conda-forge"
             ) from error
-        return Molecule, ForceField(force_field), GNNModel.load(str(validate_nagl_model_path(nagl)), eval_mode=True)
+
+
+def installed_file(name: str) -> str:
+    """The offxml file of a force field, `openff-2.2.1` for instance; without constraints if there is such a file.
+
+    Args:
+        name: of the force field; or the file itself, which is returned as it is.
+
+    Raises:
+        ImportError: when the OpenFF packages are missing.
+        ValueError: when the force field is not installed, listing those that are.
+    """
+    if name.endswith(".offxml"):
+        return name
+    with _packages():
+        from openff.toolkit import get_available_force_fields
+    installed = set(get_available_force_fields())
+    version = name.removeprefix("openff-")
+    for kind in ("openff_unconstrained", "openff", "openff_no_water_unconstrained", "openff_no_water"):
+        if (file := f"{kind}-{version}.offxml") in installed:
+            return file
+    known = sorted(file.removesuffix(".offxml") for file in installed if file.startswith("openff-"))
+    raise ValueError(f"no OpenFF force field {name!r} is installed; installed: {', '.join(known)}")
+
+
+def _load(force_field: str, nagl: str | None) -> tuple[Any, Any, str, Any]:
+    """The toolkit's `Molecule` class, the force field, the NAGL model's name and the NAGL model."""
+    with _packages():
+        from openff.nagl import GNNModel
+        from openff.nagl_models import validate_nagl_model_path
+        from openff.toolkit import ForceField, Molecule
+    with _quiet():
+        field = ForceField(force_field)
+        named = "NAGLCharges" in field.registered_parameter_handlers
+        nagl = nagl or (field["NAGLCharges"].model_file if named else CHARGE_MODEL)
+        return Molecule, field, nagl, GNNModel.load(str(validate_nagl_model_path(nagl)), eval_mode=True)
 
 
 def neutralised(charge: np.ndarray, net_charge: int) -> np.ndarray:
@@ -67,25 +104,23 @@ def neutralised(charge: np.ndarray, net_charge: int) -> np.ndarray:
 
 
 class OpenFFAssigner:
-    """A SMIRNOFF force field with NAGL charges; as a system, with library charges where they cover a whole molecule.
+    """A SMIRNOFF force field with NAGL charges; systems have library charges where they cover a whole molecule.
 
     Propers and impropers are those of the force field, also where the learned model has none (through linear atoms).
 
     Args:
         force_field: name of an offxml file known to the OpenFF toolkit, or a path.
-        nagl: name of a NAGL charge model installed with `openff-nagl-models`, or a path.
+        nagl: name of a NAGL charge model installed with `openff-nagl-models`, or a path; None: the one that the
+            force field names, or `openff-gnn-am1bcc-1.0.0.pt` for a force field that asks for AM1-BCC.
 
     Raises:
-        ImportError: where the OpenFF packages are missing, naming the extra that brings them.
+        ImportError: when the OpenFF packages are missing, naming the extra to install.
         AssignerError: if the force field has a functional form that `espalike` has no term for.
     """
 
-    def __init__(
-        self, force_field: str = "openff_unconstrained-2.2.1.offxml", nagl: str = "openff-gnn-am1bcc-1.0.0.pt"
-    ):
+    def __init__(self, force_field: str = FORCE_FIELD, nagl: str | None = None):
         self.force_field = force_field
-        self.nagl = nagl
-        self._molecule_class, self._ff, self._charge_model = _load(force_field, nagl)
+        self._molecule_class, self._ff, self.nagl, self._charge_model = _load(force_field, nagl)
         for p in self._ff["ImproperTorsions"].parameters:
             angles = [phase.m_as("degree") for phase in p.phase]
             if (
@@ -110,7 +145,8 @@ class OpenFFAssigner:
     def reference(self, molecule: Molecule) -> tuple[np.ndarray, np.ndarray]:
         """Partial charges [e] `(A,)` and Lennard-Jones sigma [Å], epsilon [kcal/mol] `(A, 2)`, both float64.
 
-        The charges are NAGL's, of water too, so that one model made all of them; a monatomic ion has its formal charge.
+        All charges, also those of water, are NAGL's, so that one model gives all of them; a monatomic ion has its
+        formal charge.
 
         Raises:
             AssignerError: naming the molecule and what the force field or charge model does not cover.
@@ -147,23 +183,23 @@ class OpenFFAssigner:
 
     def _covered(self, molecule: Molecule, tag: str, expected, topology) -> dict[tuple[int, ...], Any]:
         """Matches of a handler, with an error if any of the `expected` tuples has none."""
-        found = self._matches(tag, topology)
-        missing = [t for t in expected if t not in found and t[::-1] not in found]
+        matches = self._matches(tag, topology)
+        missing = [t for t in expected if t not in matches and t[::-1] not in matches]
         if missing:
             symbols = "-".join(f"{_symbol(molecule.numbers[i])}{i + 1}" for i in missing[0])
             raise AssignerError(
                 f"{molecule.name}: {self.force_field} has no {tag} parameters "
                 f"for {len(missing)} of its atom groups, first {symbols}"
             )
-        return found
+        return matches
 
     def _bonded(self, molecule: Molecule, offmol, topology) -> dict[Kind, Rows]:
-        def wanted(groups) -> list[tuple[int, ...]]:
+        def indices(groups) -> list[tuple[int, ...]]:
             return [tuple(atom.molecule_atom_index for atom in group) for group in groups]
 
-        bonds = self._covered(molecule, "Bonds", wanted([(b.atom1, b.atom2) for b in offmol.bonds]), topology)
-        angles = self._covered(molecule, "Angles", wanted(offmol.angles), topology)
-        propers = self._covered(molecule, "ProperTorsions", wanted(offmol.propers), topology)
+        bonds = self._covered(molecule, "Bonds", indices([(b.atom1, b.atom2) for b in offmol.bonds]), topology)
+        angles = self._covered(molecule, "Angles", indices(offmol.angles), topology)
+        propers = self._covered(molecule, "ProperTorsions", indices(offmol.propers), topology)
         impropers = self._matches("ImproperTorsions", topology)
         rows = {
             Kind.BOND: [(t, [p.k.m_as(_BOND_K), p.length.m_as("angstrom")]) for t, p in bonds.items()],
@@ -171,15 +207,15 @@ class OpenFFAssigner:
             Kind.PROPER: [(t, values) for t, p in propers.items() for values in _proper_rows(molecule, p)],
             Kind.IMPROPER: [(t, [k.m_as(_ENERGY)]) for t, p in impropers.items() for k in p.k],
         }
-        return {kind: _arrays(kind, sorted(found)) for kind, found in rows.items()}
+        return {kind: _arrays(kind, sorted(of_kind)) for kind, of_kind in rows.items()}
 
     def _lj(self, molecule: Molecule, topology) -> np.ndarray:
-        found = self._covered(molecule, "vdW", [(i,) for i in range(molecule.n_atoms)], topology)
-        values = [(found[(i,)].sigma, found[(i,)].epsilon) for i in range(molecule.n_atoms)]
+        matches = self._covered(molecule, "vdW", [(i,) for i in range(molecule.n_atoms)], topology)
+        values = [(matches[(i,)].sigma, matches[(i,)].epsilon) for i in range(molecule.n_atoms)]
         return np.array([[sigma.m_as("angstrom"), epsilon.m_as(_ENERGY)] for sigma, epsilon in values])
 
     def _charges(self, molecule: Molecule, offmol, topology) -> np.ndarray:
-        """Library charges where they cover the whole molecule (water, ions), as SMIRNOFF demands; else NAGL's."""
+        """Library charges if they cover the whole molecule (water, ions), as SMIRNOFF demands; otherwise NAGL's."""
         library = self._matches("LibraryCharges", topology)
         listed = {
             i: q.m_as("elementary_charge") for key, p in library.items() for i, q in zip(key, p.charge, strict=True)
@@ -210,8 +246,8 @@ class OpenFFAssigner:
             return Tuples(torch.from_numpy(idx), torch.from_numpy(mol), flags)
 
         def bonded(term) -> Bound:
-            found = [rows[term.kind] for rows, *_ in parts]
-            return Bound(term, tuples([t for t, _ in found]), torch.from_numpy(np.concatenate([v for _, v in found])))
+            rows = [of_molecule[term.kind] for of_molecule, *_ in parts]
+            return Bound(term, tuples([t for t, _ in rows]), torch.from_numpy(np.concatenate([v for _, v in rows])))
 
         pairs = tuples([p.pairs for *_, p in parts], [p.is14 for *_, p in parts])
         lj = torch.from_numpy(np.concatenate([lj for _, lj, _, _ in parts]))
@@ -237,10 +273,10 @@ def _symbol(number: int) -> str:
     return GetPeriodicTable().GetElementSymbol(int(number))
 
 
-def _arrays(kind: Kind, found: list[tuple[tuple[int, ...], list[float]]]) -> Rows:
+def _arrays(kind: Kind, rows: list[tuple[tuple[int, ...], list[float]]]) -> Rows:
     atoms, columns = _WIDTH[kind]
-    idx = np.array([t for t, _ in found], dtype=np.int64).reshape(-1, atoms)
-    return idx, np.array([v for _, v in found], dtype=np.float64).reshape(-1, columns)
+    idx = np.array([t for t, _ in rows], dtype=np.int64).reshape(-1, atoms)
+    return idx, np.array([v for _, v in rows], dtype=np.float64).reshape(-1, columns)
 
 
 def _proper_rows(molecule: Molecule, parameter) -> list[list[float]]:

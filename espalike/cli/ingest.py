@@ -162,9 +162,10 @@ def _reference(
         return None, "none"
     if name != "openff":
         raise ValueError(f"reference={name}: expected none or openff")
-    from espalike.assigners.reference import PooledReferences, References, cache_folder
+    from espalike.assigners.reference import PooledReferences, References
+    from espalike.files import cache_folder
 
-    folder = cache_folder() if cache == "auto" else cache
+    folder = cache_folder("references") if cache == "auto" else cache
     one = workers < 2
     references = References(force_field, cache=folder) if one else PooledReferences(workers, force_field, cache=folder)
     return references, references.description

@@ -58,6 +58,7 @@ where labels are computed: compute=local, worker processes here, or a QCFractal 
       out=store/server compute.wait=false
 
   input=                 .smi or SDF file, a SMILES, a store, an HDF5 file in the reader's layout; [a,b] takes several
+  reader=NAME            layout of other QM data files (spice, sdf, ...), with its options: reader.level=...
   split=[train,val]      of a store or HDF5 input, the splits to take
   splits=FILE            CSV with columns name, split for the molecules of a .smi file;
                          molecules without a split get one by their connectivity (80/10/10 %)

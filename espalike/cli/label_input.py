@@ -5,26 +5,29 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
+    from espalike.data.inputs import ReaderOf
     from espalike.qm.labelling import Job
 
 
 def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
     """The molecules of all inputs, each once; broken ones are counted and told."""
-    from omegaconf import ListConfig
+    from omegaconf import ListConfig, OmegaConf
 
     from espalike.chem import safe_names
+    from espalike.data.inputs import reader_of
     from espalike.qm.labelling import Job
 
     inputs = list(cfg.input) if isinstance(cfg.input, ListConfig) else [str(cfg.input)]
     wanted = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
     splits = _splits(cfg.splits)
     found: dict[str, Job] = {}
+    settings = OmegaConf.to_container(cfg.reader) if cfg.get("reader") else None
+    reader = reader_of(cast("dict[str, Any] | None", settings))
     for source in inputs:
-        for entry in _entries(source):
+        for entry in _entries(source, reader):
             if isinstance(entry, tuple):
                 rejected[entry[0]] += 1
                 messages.append(entry[1])
@@ -49,17 +52,15 @@ def _splits(path: str | None) -> dict[str, str]:
         return {row["name"]: row["split"] for row in rows}
 
 
-def _entries(source: str) -> Iterator[Job | tuple[str, str]]:
-    """Molecules of one input, or (reason, message) of what is broken."""
+def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, str]]:
+    """Molecules of one input, or (reason, message) of a broken one."""
     from espalike.chem import read_molecules
-    from espalike.data.readers.hdf5 import Hdf5Reader
+    from espalike.data.inputs import open_data
     from espalike.data.schema import Rejection
-    from espalike.data.store import Store
     from espalike.qm.labelling import Job
 
-    path = Path(source)
-    if path.is_dir() or path.suffix in {".h5", ".hdf5"}:
-        for record in Store.open(path).records() if path.is_dir() else Hdf5Reader(path):
+    if (data := open_data(source, reader)) is not None:
+        for record in data:
             if isinstance(record, Rejection):
                 yield record.reason, record.message
             else:

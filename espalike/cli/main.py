@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
+from espalike.extras import missing
+
 JOBS = {
     "train": "train a force field: a graph network that reads parameters off the molecular graph",
     "evaluate": "score models and baselines against QM: table, intervals, parity plot",
@@ -28,21 +30,6 @@ COMMANDS = {
     "models": "the models at hand: functional form, domain, size, test figures",
     "info": "what a model file or a store holds: configuration, units, provenance, hashes",
 }
-EXTRAS = {
-    "tblite": "qm",
-    "pyscf": "qm",
-    "ase": "qm",
-    "qcengine": "qm",
-    "qcelemental": "qm",
-    "geometric": "qm",
-    "torsiondrive": "qm",
-    "torchani": "ani",
-    "qcportal": "fractal",
-    "openff": "openff",
-    "dgl": "dgl",
-}
-"""Which extra brings a module that a plain install lacks."""
-
 ALIASES = {"evaluate": {"model": "models"}}
 """Settings by another name than in the YAML: `model` is also a config group, where hydra would look it up."""
 
@@ -123,8 +110,7 @@ def _report(error: BaseException, debug: bool) -> int:
     if isinstance(error, KeyError):
         text = str(error.args[0]) if error.args else "missing key"
     if isinstance(error, ModuleNotFoundError):
-        extra = EXTRAS.get((error.name or "").split(".")[0])
-        text += f"; install it with: pip install 'espalike[{extra}]'" if extra else ""
+        text = missing(error)
     elif not isinstance(error, ValueError | OSError | KeyError | LookupError | ImportError):
         text = f"{type(error).__name__}: {text}" + ("" if debug else " (--debug shows where)")
     print(f"error: {text.strip() or type(error).__name__}", file=sys.stderr)

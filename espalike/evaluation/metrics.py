@@ -38,12 +38,12 @@ def force_errors(predicted: np.ndarray, reference: np.ndarray | None) -> np.ndar
 
 
 def sums(energy: np.ndarray, force: np.ndarray) -> np.ndarray:
-    """What the pooled errors need of an entry: n, Σe², Σ|e| of its energy errors, n and Σf² of its force errors."""
+    """Sums over an entry, from which errors are pooled: n, Σe², Σ|e| of energy errors; n and Σf² of force errors."""
     return np.array([len(energy), np.sum(energy**2), np.sum(np.abs(energy)), len(force), np.sum(force**2)])
 
 
 def pooled(total: np.ndarray) -> np.ndarray:
-    """`METRICS` `(..., 3)` of summed `sums` `(..., 5)`; NaN where there is nothing to compare."""
+    """`METRICS` `(..., 3)` of summed `sums` `(..., 5)`; NaN if there is nothing to compare."""
     n_energy, e2, e1, n_force, f2 = np.moveaxis(np.asarray(total, np.float64), -1, 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.stack([np.sqrt(e2 / n_energy), e1 / n_energy, np.sqrt(f2 / n_force)], axis=-1)
@@ -51,7 +51,7 @@ def pooled(total: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A pooled error and its 95 % interval; NaN where there is nothing to compare."""
+    """A pooled error and its 95 % interval; NaN if there is nothing to compare."""
 
     value: float
     low: float
@@ -63,7 +63,7 @@ def estimates(per_entry: np.ndarray, molecules: Sequence[str], resamples: int = 
 
     Args:
         per_entry: `sums` of each entry, shape `(entries, 5)`.
-        molecules: which molecule each entry is of; entries of one molecule are resampled together.
+        molecules: the molecule of each entry; entries of one molecule are resampled together.
         resamples: number of bootstrap samples; 0 gives no intervals.
         seed: of the resampling.
     """
@@ -75,9 +75,9 @@ def estimates(per_entry: np.ndarray, molecules: Sequence[str], resamples: int = 
     if resamples > 0:
         count = len(per_molecule)
         draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=resamples)
-        found = pooled(draws @ per_molecule)
+        resampled = pooled(draws @ per_molecule)
         for column in range(len(METRICS)):
-            usable = found[np.isfinite(found[:, column]), column]
+            usable = resampled[np.isfinite(resampled[:, column]), column]
             if len(usable):
                 bounds[:, column] = np.percentile(usable, [2.5, 97.5])
     return [Estimate(float(v), float(low), float(high)) for v, low, high in zip(values, *bounds, strict=True)]

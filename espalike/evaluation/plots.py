@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+
+from espalike.files import replacing
 
 Panel = tuple[np.ndarray, np.ndarray]
 """Reference and predicted values, flat."""
@@ -21,11 +22,11 @@ _LABELS = {
 
 
 def parity(panels: Mapping[str, tuple[Panel, Panel]], path: str | os.PathLike) -> None:
-    """Write energy (top) and force (bottom) parity panels, one column a method, with shared axes and the RMSE.
+    """Write energy (top) and force (bottom) parity panels, one column per method, with shared axes and the RMSE.
 
     Args:
         panels: by method, (reference, predicted) of centred energies [kcal/mol] and of force components [kcal/mol/Å].
-        path: PNG to write, replaced in one step.
+        path: PNG to write.
     """
     kinds = [kind for i, kind in enumerate(_LABELS) if any(len(p[i][0]) for p in panels.values())]
     figure = Figure(figsize=(0.6 + 2.9 * len(panels), 0.5 + 2.9 * len(kinds)), layout="constrained", dpi=150)
@@ -42,13 +43,12 @@ def parity(panels: Mapping[str, tuple[Panel, Panel]], path: str | os.PathLike) -
         line[0].set_ylabel(f"predicted {name}\n[{unit}]", fontsize=9)
         for ax in line:
             ax.set_xlabel(f"QM {name} [{unit}]", fontsize=9)
-    temporary = Path(f"{path}.tmp")
-    figure.savefig(temporary, format="png")
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
 
 
 def _limits(panels: list[Panel]) -> tuple[float, float]:
-    """Range of the references, wide enough for 99.9 % of the predictions of the method that spreads most."""
+    """Range of the references, and of 99.9 % of the predictions of each method."""
     values = [reference for reference, _ in panels]
     values += [np.quantile(predicted, [0.0005, 0.9995]) for _, predicted in panels if len(predicted)]
     low, high = (float(f(np.concatenate(values))) for f in (np.min, np.max))
@@ -63,7 +63,7 @@ def _panel(ax, reference: np.ndarray, predicted: np.ndarray, limits: tuple[float
     if not len(reference):
         ax.text(0.5, 0.5, "no reference", ha="center", transform=ax.transAxes, fontsize=9)
         return
-    shown = np.clip(predicted, *limits)  # what lies outside is drawn on the edge, not dropped
+    shown = np.clip(predicted, *limits)  # values outside are drawn on the edge
     ax.hexbin(
         reference, shown, gridsize=60, extent=(*limits, *limits), mincnt=1, norm=LogNorm(), cmap="viridis", linewidths=0
     )

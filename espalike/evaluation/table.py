@@ -1,4 +1,4 @@
-"""Methods × sources → a tidy table, all methods on the same entries."""
+"""Methods × sources → a tidy table: each method on the entries it covers, or all on the entries they share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from espalike.chem.picture import plain_smiles
 from espalike.data.schema import Record
 from espalike.evaluation.metrics import METRICS, Estimate, centred, energy_errors, estimates, force_errors, sums
 from espalike.evaluation.predictors import Predictor
+from espalike.files import replacing
 
 ALL = "all"
 """Name of the row over all sources."""
@@ -22,7 +22,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Failure:
-    """A method that could not predict an entry, and why."""
+    """A method that has no result for an entry, and why."""
 
     method: str
     entry: str
@@ -30,8 +30,8 @@ class Failure:
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a method says about an entry: energies [kcal/mol] `(K,)`, forces [kcal/mol/Å] `(K, A, 3)`."""
+class Result:
+    """Energies [kcal/mol] `(K,)` and forces [kcal/mol/Å] `(K, A, 3)` of an entry by one method."""
 
     energy: np.ndarray
     forces: np.ndarray
@@ -39,32 +39,40 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Records with every method's predictions.
+    """Records with the results of every method.
 
     Attributes:
-        records: the entries asked for, in order.
-        predictions: by method, then by record id; failed entries are missing.
-        failures: what failed, in order.
+        records: the entries, in order.
+        results: by method, then by record id; entries that a method failed on are missing.
+        failures: which method failed on which entry, in order.
     """
 
     records: tuple[Record, ...]
-    predictions: dict[str, dict[str, Prediction]]
+    results: dict[str, dict[str, Result]]
     failures: tuple[Failure, ...]
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Methods that predicted at least one entry."""
-        return tuple(name for name, found in self.predictions.items() if found)
+        """Methods that have a result for at least one entry."""
+        return tuple(name for name, results in self.results.items() if results)
+
+    def covered(self, *methods: str) -> tuple[Record, ...]:
+        """Entries for which each of these methods has a result."""
+        return tuple(r for r in self.records if all(r.id in self.results[name] for name in methods))
 
     @property
-    def common(self) -> tuple[Record, ...]:
-        """Entries that every one of `methods` predicted: all rows are about these."""
-        return tuple(r for r in self.records if all(r.id in self.predictions[name] for name in self.methods))
+    def complete(self) -> bool:
+        """Whether each of `methods` has a result for the same entries."""
+        return len({frozenset(self.results[name]) for name in self.methods}) <= 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a method on a source (or on all), with what it was compared on."""
+    """One line of the table: a method on a source (or on all), with the numbers of molecules and conformers compared.
+
+    Attributes:
+        failed: number of entries of the source for which the method has no result.
+    """
 
     method: str
     source: str
@@ -78,7 +86,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Worst:
-    """An entry on which a method is far off; NaN where there is no reference."""
+    """An entry on which a method has large errors; NaN if there is no reference."""
 
     method: str
     entry: str
@@ -91,7 +99,7 @@ class Worst:
 def predict(
     records: Iterable[Record], predictors: Mapping[str, Predictor], tick: Callable[[str], None] = lambda method: None
 ) -> Scores:
-    """Every method on every record; a failure is kept with its reason and the rest goes on.
+    """Results of every method for every record; a failure is kept with its reason, and the rest continues.
 
     Args:
         records: entries to score, kept in memory.
@@ -99,98 +107,104 @@ def predict(
         tick: called with the method's name after each record, for a progress bar.
     """
     kept = tuple(records)
-    found: dict[str, dict[str, Prediction]] = {name: {} for name in predictors}
+    results: dict[str, dict[str, Result]] = {name: {} for name in predictors}
     failures = []
     for name, predictor in predictors.items():
         for record in kept:
             try:
-                found[name][record.id] = _checked(record, *predictor(record))
-            except Exception as error:  # a foreign method may raise anything; it is told, with the molecule
+                results[name][record.id] = _checked(record, *predictor(record))
+            except Exception as error:  # a foreign method may raise anything; it is reported with the molecule
                 failures.append(Failure(name, record.id, f"{error}" or type(error).__name__))
             tick(name)
-    return Scores(kept, found, tuple(failures))
+    return Scores(kept, results, tuple(failures))
 
 
-def _checked(record: Record, energy: np.ndarray, forces: np.ndarray) -> Prediction:
+def _checked(record: Record, energy: np.ndarray, forces: np.ndarray) -> Result:
     shape = record.conformers.xyz.shape
     if energy.shape != shape[:1] or forces.shape != shape:
         raise ValueError(f"{record.id}: predicted shapes {energy.shape}, {forces.shape} for coordinates {shape}")
     if not (np.isfinite(energy).all() and np.isfinite(forces).all()):
         raise ValueError(f"{record.id}: predicted energies or forces are not finite")
-    return Prediction(np.asarray(energy, np.float64), np.asarray(forces, np.float64))
+    return Result(np.asarray(energy, np.float64), np.asarray(forces, np.float64))
 
 
-def entry_sums(record: Record, prediction: Prediction) -> np.ndarray:
-    """`metrics.sums` of one prediction."""
+def entry_sums(record: Record, result: Result) -> np.ndarray:
+    """`metrics.sums` of one result."""
     reference = record.conformers
-    return sums(energy_errors(prediction.energy, reference.energy), force_errors(prediction.forces, reference.forces))
+    return sums(energy_errors(result.energy, reference.energy), force_errors(result.forces, reference.forces))
 
 
 def molecule_key(record: Record) -> str:
-    """What makes two entries the same molecule for the bootstrap: the connectivity key, else the SMILES."""
+    """What makes two entries the same molecule for the bootstrap: the connectivity key, or else the SMILES."""
     return record.key or record.molecule.smiles
 
 
-def table(scores: Scores, resamples: int = 2000, seed: int = 0) -> list[Row]:
+def table(scores: Scores, resamples: int = 2000, seed: int = 0, common: bool = False) -> list[Row]:
     """Rows for every source and, with several sources, for all of them together; methods in order within each.
 
+    Args:
+        scores: results of the methods.
+        resamples: number of bootstrap samples of molecules.
+        seed: of the resampling.
+        common: compare all methods on the entries for which each of them has a result (no rows if there are none);
+            by default, each method is compared on the entries for which it has a result.
+
     Raises:
-        ValueError: when no entry was predicted by every method.
+        ValueError: when no method has any result.
     """
-    common = scores.common
-    if not scores.methods or not common:
+    if not scores.methods:
         reasons = "; ".join(sorted({f"{f.method}: {f.reason}" for f in scores.failures})[:3])
-        raise ValueError(f"no entry was predicted by every method ({reasons or 'no entries'})")
-    sources = sorted({r.conformers.source for r in common})
+        raise ValueError(f"no method has a result for any entry ({reasons or 'no entries'})")
+    covered = {name: scores.covered(*scores.methods if common else [name]) for name in scores.methods}
+    source_of = {r.id: r.conformers.source for r in scores.records}
+    sources = sorted({r.conformers.source for records in covered.values() for r in records})
     rows = []
     for source in [*sources, ALL] if len(sources) > 1 else sources:
-        chosen = [r for r in common if source in (r.conformers.source, ALL)]
-        keys = [molecule_key(r) for r in chosen]
-        for method in scores.methods:
-            per_entry = np.stack([entry_sums(r, scores.predictions[method][r.id]) for r in chosen])
+        for method, records in covered.items():
+            chosen = [r for r in records if source in (r.conformers.source, ALL)]
+            if not chosen:
+                continue
+            keys = [molecule_key(r) for r in chosen]
+            per_entry = np.stack([entry_sums(r, scores.results[method][r.id]) for r in chosen])
             e_rmse, e_mae, f_rmse = estimates(per_entry, keys, resamples, seed)
-            failed = sum(f.method == method and source in (_source(scores, f.entry), ALL) for f in scores.failures)
+            failed = sum(f.method == method and source in (source_of[f.entry], ALL) for f in scores.failures)
             n = sum(len(r.conformers.xyz) for r in chosen)
             rows.append(Row(method, source, len(set(keys)), n, e_rmse, e_mae, f_rmse, failed))
     return rows
 
 
-def _source(scores: Scores, entry: str) -> str:
-    return next(r.conformers.source for r in scores.records if r.id == entry)
-
-
 def worst(scores: Scores, method: str, count: int = 5) -> list[Worst]:
-    """The entries with a method's largest energy errors, or force errors where there are no energies."""
-    found = []
-    for record in scores.common:
-        n_energy, e2, _, n_force, f2 = entry_sums(record, scores.predictions[method][record.id])
+    """The entries with a method's largest energy errors, or force errors if there are no energies."""
+    entries = []
+    for record in scores.covered(method):
+        n_energy, e2, _, n_force, f2 = entry_sums(record, scores.results[method][record.id])
         energy = float(np.sqrt(e2 / n_energy)) if n_energy else np.nan
         force = float(np.sqrt(f2 / n_force)) if n_force else np.nan
-        found.append(Worst(method, record.id, record.molecule.name, plain_smiles(record.molecule), energy, force))
-    with_energy = [w for w in found if np.isfinite(w.energy_rmse)]
+        entries.append(Worst(method, record.id, record.molecule.name, plain_smiles(record.molecule), energy, force))
+    with_energy = [w for w in entries if np.isfinite(w.energy_rmse)]
     if with_energy:
         return sorted(with_energy, key=lambda w: -w.energy_rmse)[:count]
-    return sorted((w for w in found if np.isfinite(w.force_rmse)), key=lambda w: -w.force_rmse)[:count]
+    return sorted((w for w in entries if np.isfinite(w.force_rmse)), key=lambda w: -w.force_rmse)[:count]
 
 
 def parity(scores: Scores, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Reference, predicted centred energies and reference, predicted force components of the common entries, flat."""
+    """Reference, predicted centred energies; reference, predicted force components of a method's entries; all flat."""
     pairs: tuple[list, list, list, list] = ([], [], [], [])
-    for record in scores.common:
-        reference, prediction = record.conformers, scores.predictions[method][record.id]
-        if len(energy_errors(prediction.energy, reference.energy)):
+    for record in scores.covered(method):
+        reference, result = record.conformers, scores.results[method][record.id]
+        if len(energy_errors(result.energy, reference.energy)):
             pairs[0].append(centred(reference.energy))
-            pairs[1].append(centred(prediction.energy))
+            pairs[1].append(centred(result.energy))
         if reference.forces is not None:
             finite = np.isfinite(reference.forces)
             pairs[2].append(np.asarray(reference.forces, np.float64)[finite])
-            pairs[3].append(prediction.forces[finite])
+            pairs[3].append(result.forces[finite])
     e_ref, e_pred, f_ref, f_pred = (np.concatenate(p) if p else np.empty(0) for p in pairs)
     return e_ref, e_pred, f_ref, f_pred
 
 
 def flat(row: Row) -> dict[str, str | int | float | None]:
-    """The row as one line of a tidy table; None where there is nothing to compare."""
+    """The row as one line of a tidy table; None if there is nothing to compare."""
     line: dict[str, str | int | float | None] = {
         "method": row.method,
         "source": row.source,
@@ -206,10 +220,8 @@ def flat(row: Row) -> dict[str, str | int | float | None]:
 
 
 def write_csv(lines: Sequence[Mapping[str, Any]], path: str | os.PathLike) -> None:
-    """Write a tidy table of at least one line, replacing the file in one step. None becomes an empty cell."""
-    temporary = Path(f"{path}.tmp")
-    with temporary.open("w", newline="", encoding="utf-8") as file:
+    """Write a tidy table of at least one line; None becomes an empty cell."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(lines[0]))
         writer.writeheader()
         writer.writerows(lines)
-    os.replace(temporary, path)

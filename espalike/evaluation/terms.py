@@ -34,21 +34,21 @@ class Contribution:
 
 
 def contributions(scores: Scores, predictors: Mapping[str, Predictor]) -> list[Contribution]:
-    """Of every term of every method that is a force field, by source, on the entries that all methods predicted."""
+    """Contributions of every term of every method that is a force field, by source, on the entries that it covers."""
     rows = []
     for method in scores.methods:
         predictor = predictors[method]
         if not isinstance(predictor, ForceField):
             continue
         total: dict[str, dict[str, torch.Tensor]] = {}
-        for record in scores.common:
+        for record in scores.covered(method):
             system = predictor.system(record)
             xyz = torch.from_numpy(np.array(record.conformers.xyz, np.float64))
             by_term = energy(system, xyz, forces=False).by_term
-            found = sums(by_term, torch.ones(len(xyz), 1, dtype=torch.bool), term_forces(system, xyz))
+            squares = sums(by_term, torch.ones(len(xyz), 1, dtype=torch.bool), term_forces(system, xyz))
             of_source = total.setdefault(record.conformers.source, {})
-            for bound, own in zip(system.terms, found, strict=True):
-                of_source[bound.term.name] = of_source.get(bound.term.name, 0.0) + own
+            for bound, of_term in zip(system.terms, squares, strict=True):
+                of_source[bound.term.name] = of_source.get(bound.term.name, 0.0) + of_term
         for source, terms in sorted(total.items()):
             figures = root_mean_squares(torch.stack(list(terms.values()))).tolist()
             rows += [Contribution(method, source, term, *rms) for term, rms in zip(terms, figures, strict=True)]

@@ -83,14 +83,11 @@ class Local:
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks, `chunk` geometries of each in turn; see `Compute`."""
         str(tasks[0].tools()[0].program)  # where the program is not here, it is told before geometries are made
-        workers = pool(min(self.workers, len(tasks)))
         most = max(task.frames for task in tasks)
-        try:
+        with pool(min(self.workers, len(tasks))) as workers:
             for stop in [*range(self.chunk, most, self.chunk), most]:
                 left = [task for task in tasks if stop - self.chunk < task.frames]
                 futures = {workers.submit(task.work, stop): task for task in left}
                 for future in as_completed(futures):
                     future.result()
                     yield futures[future]
-        finally:
-            workers.shutdown(wait=True, cancel_futures=True)

@@ -10,7 +10,7 @@ import pytest
 
 from espalike import chem
 from espalike.assigners import AssignerError, reference
-from espalike.assigners.reference import PooledReferences, References, cache_folder
+from espalike.assigners.reference import PooledReferences, References
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the OpenFF packages")
 
@@ -107,17 +107,10 @@ def test_an_unusable_force_field_is_no_fault_of_the_molecule(monkeypatch, tmp_pa
         def __init__(self, *names):
             raise AssignerError("vdW 'x' is not supported")
 
-    monkeypatch.setattr("espalike.assigners.openff.OpenFFAssigner", Broken)
+    monkeypatch.setattr(reference, "OpenFFAssigner", Broken)
     reference._assigner.cache_clear()
     with pytest.raises(LookupError, match="cannot be used: vdW 'x' is not supported"):
         References("odd.offxml")(chem.from_smiles("CCO"))
-
-
-def test_the_folder_honours_the_users_wish(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache_folder() == tmp_path / "espalike" / "references"
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the XDG specification
-    assert cache_folder() == Path.home() / ".cache" / "espalike" / "references"
 
 
 @pytest.mark.slow

@@ -1,18 +1,23 @@
-"""`espalike evaluate` as it is typed, on a store and on HDF5."""
+"""`espalike evaluate` as it is typed, and the function behind it: on a store, on HDF5, on any reader's files."""
 
 import csv
 import json
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from rdkit import Chem
 
-from espalike.cli.evaluate import read_records
+from espalike.chem import from_smiles, to_rdkit
 from espalike.cli.main import main
-from espalike.data.store import write_store
+from espalike.data.store import Store, write_store
+from espalike.domain import ChemicalDomain
 from espalike.energy import energy
+from espalike.evaluation.run import evaluate, read_records
 from espalike.model import from_config, load
 from tests.data.conftest import MANIFEST, build_record
 
@@ -75,7 +80,7 @@ def test_what_terms_contribute(store, model, tmp_path, capsys):
     assert set(lines) == {
         (source, term) for source in ("made-up", "other") for term in ("HarmonicBond", "HarmonicAngle")
     }
-    (record,) = (r for r in read_records([str(store)], "test", None)[0] if r.conformers.source == "other")
+    (record,) = (r for r in Store.open(store).records("test") if r.conformers.source == "other")
     system = load(model).parametrize(record.molecule)
     for term in ("HarmonicBond", "HarmonicAngle"):
         alone = replace(system, terms=(system.bound(term),))
@@ -92,13 +97,101 @@ def test_same_seed_same_intervals(store, tmp_path):
     assert (tmp_path / "a/table.csv").read_bytes() == (tmp_path / "b/table.csv").read_bytes()
 
 
-def test_a_molecule_a_baseline_cannot_type_is_reported_and_the_rest_goes_on(store, tmp_path, capsys):
+def test_a_molecule_that_a_baseline_lacks_is_noted_and_changes_nothing_else(store, tmp_path, capsys):
     settings = [f"data.path={store}", "data.split=null", "baselines=[mmff94,zero]", f"out={tmp_path / 'out'}"]
-    assert main(["evaluate", *settings]) == 1
-    (failure,) = json.loads((tmp_path / "out" / "summary.json").read_text())["failures"]
+    assert main(["evaluate", *settings]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    (failure,) = summary["failures"]
     assert failure["method"] == "mmff94"
     assert "no parameters" in failure["reason"]
-    assert "failed: mmff94 on OB(O)C" in capsys.readouterr().out
+    assert {row["method"]: row["molecules"] for row in summary["rows"]} == {"mmff94": 3, "zero": 4}
+    assert {row["method"]: row["molecules"] for row in summary["common"]} == {"mmff94": 3, "zero": 3}
+    assert (summary["entries"], summary["entries_compared"]) == (4, 3)
+    with (tmp_path / "out" / "common.csv").open() as file:
+        assert [line["molecules"] for line in csv.DictReader(file) if line["source"] == "all"] == ["3", "3"]
+    shown = capsys.readouterr().out
+    assert "mmff94 failed on 1 of 4 entries (1 molecules):\n  OB(O)C-0: " in shown
+    assert "entries of all methods: 3 molecules" in shown
+    assert main(["evaluate", *settings, "data.split=train"]) == 0
+    assert not (tmp_path / "out" / "common.csv").exists()
+
+
+def test_an_entry_that_a_model_lacks_makes_the_status_one(store, tmp_path):
+    made = from_config(CONFIG)
+    made.provenance.domain = ChemicalDomain.of([from_smiles("CCO")])
+    made.save(tmp_path / "narrow.espalike")
+    settings = [f"data.path={store}", "data.split=null", "baselines=[zero]", f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", f"model={tmp_path / 'narrow.espalike'}", *settings]) == 1
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())["rows"]
+    assert {row["method"]: row["failed"] for row in rows} == {"narrow": 1, "zero": 0}
+
+
+def test_a_baseline_that_is_not_installed_is_skipped(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "openff.toolkit", None)
+    settings = [f"data.path={store}", f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", *settings, "baselines=[openff-2.2.1,zero]"]) == 0
+    assert "skipped openff-2.2.1: " in capsys.readouterr().out
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert "espalike[openff]" in summary["skipped"]["openff-2.2.1"]
+    assert {row["method"] for row in summary["rows"]} == {"zero"}
+    assert main(["evaluate", *settings, "baselines=[openff-2.2.1]"]) == 2
+    assert "nothing to score" in capsys.readouterr().err
+
+
+def test_baselines_with_settings_and_of_ones_own(store, tmp_path, capsys):
+    (tmp_path / "conf" / "calculator").mkdir(parents=True)
+    (tmp_path / "conf" / "calculator" / "mine.yaml").write_text(
+        "_target_: espalike.qm.mmff.MMFFCalculator\nvariant: MMFF94\n"
+    )
+    chosen = "baselines=[mmff94,mine,{calculator:mmff94,variant:MMFF94s,label:static},{calculator:mine,label:again}]"
+    settings = [f"data.path={store}", chosen, f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", "--config-dir", str(tmp_path / "conf"), *settings]) == 0
+    rows = json.loads((tmp_path / "out" / "summary.json").read_text())["rows"]
+    overall = {row["method"]: row["energy_rmse"] for row in rows if row["source"] == "all"}
+    assert list(overall) == ["mmff94", "mine", "static", "again"]
+    assert overall["mmff94"] == overall["mine"] == overall["again"]
+    assert main(["evaluate", *settings[:1], "baselines=[mmff94,mmff94]"]) == 2
+    assert "two methods are called mmff94" in capsys.readouterr().err
+
+
+def test_files_of_a_reader_score_as_the_store_that_they_become(tmp_path):
+    record = build_record("CCO", 3, split="test")
+    with Chem.SDWriter(str(tmp_path / "drive.sdf")) as file:
+        for xyz, value in zip(record.conformers.xyz, record.conformers.energy, strict=True):
+            mol = to_rdkit(record.molecule, xyz.astype(np.float64))
+            mol.SetDoubleProp("energy", float(value))
+            mol.SetProp("_Name", "ethanol")
+            file.write(mol)
+    options = ["reader=sdf", "reader.level=B3LYP", "reader.units='energies kcal/mol'"]
+    ingested = [*options, f"reader.path={tmp_path / 'drive.sdf'}", "audit=off", "origin=here", "licence=MIT"]
+    assert main(["ingest", *ingested, f"out={tmp_path / 'store'}"]) == 0
+    for name, more in (("drive.sdf", options), ("store", [])):
+        settings = [f"data.path={tmp_path / name}", "data.split=null", "baselines=[mmff94]", *more]
+        assert main(["evaluate", *settings, f"out={tmp_path / 'out' / name}"]) == 0
+    one, other = (
+        json.loads((tmp_path / "out" / name / "summary.json").read_text())["rows"][0] for name in ("drive.sdf", "store")
+    )
+    assert one["conformers"] == other["conformers"] == 3
+    assert one["energy_rmse"] == pytest.approx(other["energy_rmse"], abs=1e-3)
+
+
+def test_the_result_shows_itself(store, model, tmp_path):
+    settings = {
+        "models": [str(model)], "baselines": ["mmff94"], "terms": False, "out": str(tmp_path / "out"),
+        "data": {"path": str(store), "split": None, "level": None}, "resamples": 10, "seed": 0, "worst": 1,
+    }  # fmt: skip
+    said = []
+    result = evaluate(settings, said.append)
+    assert said[-1] == f"wrote {tmp_path / 'out'}/table.csv, common.csv, summary.json, parity.png"
+    assert result.models == ("mine",)
+    assert not result.failures
+    assert [failure.entry for failure in result.scores.failures] == ["OB(O)C-0"]
+    text = repr(result)
+    assert "mmff94" in text
+    assert "entries of all methods: 3 molecules" in text
+    page = result._repr_html_()
+    assert page.count("<tr>") == len(result.rows) + len(result.common) + 2
+    assert "<td>mine</td>" in page
 
 
 def test_hdf5_scores_as_the_store_does(tmp_path):
@@ -127,11 +220,11 @@ def test_hdf5_scores_as_the_store_does(tmp_path):
 
 
 def test_level_and_several_files(store):
-    records, rejected = read_records([str(store)], None, "GFN2-xTB")
+    records, rejected = read_records({"path": str(store), "split": None, "level": "GFN2-xTB"})
     assert [r.molecule.name for r in records] == ["CCC"]
     assert not rejected
-    twice, _ = read_records([str(store), str(store)], "test", None)
-    assert len(twice) == 4
+    twice, _ = read_records({"path": [str(store), str(store)], "split": "test", "level": None})
+    assert len({record.id for record in twice}) == 4
 
 
 @pytest.mark.parametrize(
@@ -140,8 +233,12 @@ def test_level_and_several_files(store):
         (["baselines=[]"], "nothing to score"),
         (["baselines=[uff]"], "no baseline 'uff'"),
         (["baselines=[zero]", "data.split=holdout"], "no entries with split 'holdout'"),
-        (["baselines=[zero]", "data.path=nowhere"], "not a store"),
+        (["baselines=[zero]", "data.path=nowhere"], "no such file or store"),
         (["baselines=[zero]", "data.path=nowhere.h5"], "no such file"),
+        (["baselines=[zero]", f"data.path={__file__}"], "for the layout of another file: reader=NAME"),
+        (["baselines=[zero]", f"data.path={Path(__file__).parent}"], "not a store"),
+        (["baselines=[zero]", "reader=sdf", "reader.path=a.sdf"], "give the file as data.path=FILE"),
+        (["baselines=[zero]", "resamples=-1"], "resamples=-1: expected a number, 0 or more"),
         (["model=nothing.espalike"], "no model 'nothing.espalike'"),
         (["modle=x"], "Could not override 'modle'"),
     ],

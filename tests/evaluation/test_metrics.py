@@ -27,11 +27,11 @@ def _sums(entry):
 
 
 def test_pooling_is_over_conformers_and_components_of_centred_entries(entries):
-    found = metrics.pooled(sum(_sums(e) for e in entries))
+    errors = metrics.pooled(sum(_sums(e) for e in entries))
     energy = np.concatenate([(p - p.mean()) - (r - r.mean()) for p, r, _, _ in entries])
     force = np.concatenate([(p - r).ravel() for _, _, p, r in entries])
     expected = [np.sqrt(np.mean(energy**2)), np.mean(np.abs(energy)), np.sqrt(np.mean(force**2))]
-    assert found == pytest.approx(expected, rel=1e-12)
+    assert errors == pytest.approx(expected, rel=1e-12)
 
 
 def test_centring_keeps_float64_far_from_zero():
@@ -58,12 +58,12 @@ def test_nothing_to_compare_is_nan_not_zero():
 def test_interval_agrees_with_scipy_percentile_bootstrap():
     rng = np.random.default_rng(0)
     per_molecule = np.stack([_sums((*rng.normal(0, 3, (2, 6)), *rng.normal(0, 9, (2, 6, 4, 3)))) for _ in range(40)])
-    found = metrics.estimates(per_molecule, [str(i) for i in range(40)], resamples=4000, seed=1)
+    estimates = metrics.estimates(per_molecule, [str(i) for i in range(40)], resamples=4000, seed=1)
 
     def statistic(index, column):
         return metrics.pooled(per_molecule[index.astype(int)].sum(0))[column]
 
-    for column, estimate in enumerate(found):
+    for column, estimate in enumerate(estimates):
         expected = stats.bootstrap(
             (np.arange(40),),
             lambda index, column=column: statistic(index, column),

@@ -1,4 +1,4 @@
-"""The table: the same entries for all methods, failures named, anchors reproduced."""
+"""The table: the entries that a method covers, and those that all cover; failures listed; published rows reproduced."""
 
 import csv
 from dataclasses import replace
@@ -12,6 +12,7 @@ from espalike.chem import embed, from_smiles
 from espalike.chem.conformers import Conformers
 from espalike.data.schema import Record
 from espalike.evaluation import plots, predictors, table
+from espalike.evaluation.baselines import baseline
 from espalike.model import from_config
 from espalike.qm.mmff import MMFFCalculator
 
@@ -68,32 +69,54 @@ def test_zero_scores_the_spread_of_the_reference(records):
     assert row.force_rmse.value == pytest.approx(np.sqrt(np.mean(forces**2)))
 
 
-def test_rows_a_source_and_overall(records):
+def test_rows_per_source_and_overall(records):
     rows = table.table(table.predict(records, {"zero": predictors.zero, "mmff": mmff}), resamples=10)
     assert [(r.source, r.method) for r in rows] == [(s, m) for s in ("one", "two", "all") for m in ("zero", "mmff")]
     assert [r.conformers for r in rows] == [8, 8, 8, 8, 16, 16]
 
 
-def test_a_method_that_fails_is_named_and_all_rows_drop_that_entry(records):
+def test_a_method_that_fails_is_named_and_changes_no_other_row(records):
     scores = table.predict(records, {"mmff": mmff, "picky": fails_on_sulfur})
     (failure,) = scores.failures
     assert (failure.method, failure.entry) == ("picky", "one/CCS")
     assert "no parameters for sulfur" in failure.reason
     rows = table.table(scores, resamples=10)
-    assert {r.molecules for r in rows if r.source == "one"} == {1}
-    assert {r.method: r.failed for r in rows if r.source == "one"} == {"mmff": 0, "picky": 1}
+    assert {r.method: (r.molecules, r.failed) for r in rows if r.source == "one"} == {"mmff": (2, 0), "picky": (1, 1)}
     assert {r.failed for r in rows if r.source == "two"} == {0}
+    alone = table.table(table.predict(records, {"mmff": mmff}), resamples=10)
+    assert [r for r in rows if r.method == "mmff"] == alone
+
+
+def test_common_rows_are_about_the_same_entries(records):
+    scores = table.predict(records, {"mmff": mmff, "picky": fails_on_sulfur})
+    assert not scores.complete
+    rows = table.table(scores, resamples=10, common=True)
+    assert {r.molecules for r in rows if r.source == "one"} == {1}
     overall = {r.method: r for r in rows if r.source == "all"}
     assert overall["mmff"].energy_rmse == overall["picky"].energy_rmse
+    assert (overall["mmff"].failed, overall["picky"].failed) == (0, 1)
 
 
-def test_a_method_that_always_fails_does_not_empty_the_table(records):
+def test_methods_without_an_entry_in_common_have_no_common_rows(records):
+    def only_sulfur(record):
+        if 16 not in record.molecule.numbers:
+            raise ValueError("no sulfur")
+        return mmff(record)
+
+    scores = table.predict(records, {"picky": fails_on_sulfur, "odd": only_sulfur})
+    assert table.table(scores, 10, common=True) == []
+    assert {r.method for r in table.table(scores, 10)} == {"picky", "odd"}
+    assert {r.source for r in table.table(scores, 10) if r.method == "odd"} == {"one", "all"}
+
+
+def test_a_method_that_always_fails_has_no_rows(records):
     def broken(record):
         raise RuntimeError("not installed")
 
     scores = table.predict(records, {"mmff": mmff, "broken": broken})
     assert scores.methods == ("mmff",)
-    assert len(scores.common) == len(records)
+    assert scores.complete
+    assert scores.covered(*scores.methods) == tuple(records)
     with pytest.raises(ValueError, match="not installed"):
         table.table(table.predict(records, {"broken": broken}))
 
@@ -118,10 +141,10 @@ def test_geometry_only_records_have_forces_but_no_energies():
 
 
 def test_worst_is_sorted_and_readable(records):
-    found = table.worst(table.predict(records, {"zero": predictors.zero}), "zero", 3)
-    assert len(found) == 3
-    assert sorted((w.energy_rmse for w in found), reverse=True) == [w.energy_rmse for w in found]
-    assert found[0].smiles in {"CCO", "CCS", "CC=O", "CCN"}
+    entries = table.worst(table.predict(records, {"zero": predictors.zero}), "zero", 3)
+    assert len(entries) == 3
+    assert sorted((w.energy_rmse for w in entries), reverse=True) == [w.energy_rmse for w in entries]
+    assert entries[0].smiles in {"CCO", "CCS", "CC=O", "CCN"}
 
 
 def test_csv_is_tidy(records, tmp_path):
@@ -135,7 +158,7 @@ def test_csv_is_tidy(records, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
 
 
-def test_parity_picture_has_a_column_a_method(records, tmp_path):
+def test_parity_picture_has_a_column_per_method(records, tmp_path):
     scores = table.predict(records, {"zero": predictors.zero, "mmff": mmff})
     panels = {}
     for method in scores.methods:
@@ -164,7 +187,7 @@ def test_model_predicts_every_conformer_in_float64(records):
             "hidden": 8,
         }
     )
-    predict = predictors.from_assigner(model.parametrize)
+    predict = predictors.ForceField(model.parametrize)
     energy, forces = predict(records[0])
     assert energy.dtype == forces.dtype == np.float64
     step = np.zeros_like(records[0].conformers.xyz)
@@ -177,21 +200,17 @@ def test_model_predicts_every_conformer_in_float64(records):
     assert -(up - down) / 2e-4 == pytest.approx(forces[:, 3, 1], abs=1e-5)
 
 
-def test_unknown_baseline_lists_the_known():
-    with pytest.raises(ValueError, match="did you mean 'gfn2-xtb'"):
-        predictors.baseline("gfn2xtb")
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="needs the shared torsion drives")
 def test_published_rows_of_the_baselines_are_reproduced():
     """Torsion drives, test split, 53 molecules, 1,392 conformers."""
-    from espalike.cli.evaluate import read_records
+    from espalike.evaluation.run import read_records
 
-    records, rejected = read_records([str(SHARED / "openff_torsiondrives_forces.h5")], "test", None)
+    data = {"path": str(SHARED / "openff_torsiondrives_forces.h5"), "split": "test", "level": None}
+    records, rejected = read_records(data)
     assert not rejected
     expected = {"openff-2.2.1": (2.53, 14.73), "mmff94": (2.88, 10.75), "gfn2-xtb": (0.90, 7.01), "zero": (3.95, 2.70)}
-    scores = table.predict(records, {name: predictors.baseline(name) for name in expected})
+    scores = table.predict(records, {name: baseline(name) for name in expected})
     rows = {row.method: row for row in table.table(scores)}
     assert not scores.failures
     for name, (energy, force) in expected.items():

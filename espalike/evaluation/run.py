@@ -1,0 +1,289 @@
+"""An evaluation: from settings to tables and pictures, as `espalike evaluate` and `espalike.evaluate` do it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from espalike.bounds import check_number
+from espalike.data.inputs import ReaderOf, open_data, reader_of
+from espalike.data.schema import Record, Rejection
+from espalike.evaluation import plots, show, table
+from espalike.evaluation.baselines import NotInstalled, baseline, label_of
+from espalike.evaluation.predictors import ForceField, Predictor
+from espalike.evaluation.table import Failure, Row, Scores, Worst
+from espalike.evaluation.terms import Contribution, contributions
+from espalike.files import write
+from espalike.model import load
+
+Say = Callable[[str], None]
+"""Takes a message for the user."""
+
+_SHOWN = 5
+"""Failures listed per method; `summary.json` has all."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """The result of an evaluation.
+
+    Attributes:
+        rows: errors of every method on the entries that it covers, by source.
+        common: errors of all methods on the entries that all of them cover; the same rows if they cover the same.
+        scores: records and the energies and forces of every method.
+        models: names of the methods that are models; the others are baselines.
+        skipped: baselines that are not installed, and what to install.
+        rejected: entries of the data that could not be read.
+        seen: number of molecules that a model saw in training, by model.
+        contributions: of the terms of every force field, if they were requested.
+        worst: entries with the largest errors of every method.
+        out: folder with the tables and the picture.
+    """
+
+    rows: tuple[Row, ...]
+    common: tuple[Row, ...]
+    scores: Scores
+    models: tuple[str, ...]
+    skipped: Mapping[str, str]
+    rejected: tuple[Rejection, ...]
+    seen: Mapping[str, int]
+    contributions: tuple[Contribution, ...]
+    worst: tuple[Worst, ...]
+    out: Path
+
+    @cached_property
+    def failures(self) -> tuple[Failure, ...]:
+        """Entries that a model failed on; see `scores.failures` for those of the baselines."""
+        return tuple(failure for failure in self.scores.failures if failure.method in self.models)
+
+    def tables(self) -> list:
+        """Tables of errors (for `rich`): every method on its entries and, if these differ, on those of all methods."""
+        shown = show.errors(self.rows)
+        return shown if self.common is self.rows else shown + show.errors(self.common, ", entries of all methods")
+
+    def __repr__(self) -> str:
+        return f"Evaluation in {self.out}\n{show.text(self.tables())}"
+
+    def _repr_html_(self) -> str:
+        """The rows as a table, for notebooks."""
+        more = "" if self.common is self.rows else f"<p>Entries of all methods:</p>{show.html(self.common)}"
+        return show.html(self.rows) + more
+
+
+def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
+    """Score models and baselines, and write tables and a picture to the folder `settings["out"]`.
+
+    A baseline that lacks parameters for some entries, or is not installed, is reported and does not change what the
+    other methods are compared on.
+
+    Args:
+        settings: the settings of `configs/evaluate.yaml`, resolved to plain data (dicts, lists, numbers, text).
+        say: takes messages for the user.
+
+    Raises:
+        ValueError: when nothing can be scored: no model and no installed baseline, no entries, or no results.
+        FileNotFoundError, ModelFileError, StoreError, ReaderError: for a model or data that cannot be read.
+    """
+    for name, least in (("resamples", 0), ("seed", 0), ("worst", 0)):
+        check_number(name, settings[name], least)
+    predictors, trained_on = _models(_names(settings["models"]))
+    models, skipped = tuple(predictors), _add_baselines(settings["baselines"], predictors, say)
+    if not predictors:
+        raise ValueError(
+            "nothing to score: give model=PATH, or baselines=[openff-2.2.1,mmff94,gfn2-xtb]"
+            + "".join(f"; skipped {reason}" for reason in skipped.values())
+        )
+    records, rejected = read_records(settings["data"], settings.get("reader"))
+    scores = _predict(records, predictors)
+    rows = tuple(table.table(scores, settings["resamples"], settings["seed"]))
+    common = rows
+    if not scores.complete:
+        common = tuple(table.table(scores, settings["resamples"], settings["seed"], common=True))
+    keys = {record.key for record in records if record.key}
+    result = Evaluation(
+        rows=rows,
+        common=common,
+        scores=scores,
+        models=models,
+        skipped=skipped,
+        rejected=rejected,
+        seen={name: len(keys & trained) for name, trained in trained_on.items()},
+        contributions=tuple(contributions(scores, predictors)) if settings["terms"] else (),
+        worst=tuple(w for method in scores.methods for w in table.worst(scores, method, settings["worst"])),
+        out=Path(settings["out"]),
+    )
+    written = _write(result, settings)
+    _report(result, len(keys), say)
+    say(f"wrote {result.out}/{', '.join(written)}")
+    return result
+
+
+def _names(value: Any) -> list:
+    """A setting that is None, a name, several names separated by commas, or a list, as a list."""
+    if value is None:
+        return []
+    if isinstance(value, str | os.PathLike):
+        return [part.strip() for part in str(value).split(",") if part.strip()]
+    return [value] if isinstance(value, Mapping) else list(value)
+
+
+def _models(names: Sequence[str]) -> tuple[dict[str, Predictor], dict[str, set[str]]]:
+    """Models by the name that the tables have, and the connectivity keys of their training molecules."""
+    predictors: dict[str, Predictor] = {}
+    trained_on: dict[str, set[str]] = {}
+    for path in map(str, names):
+        model, file = load(path), Path(path)
+        # a file that is just called `model.espalike` has the name of its folder
+        name = file.parent.name if file.stem == "model" and file.parent.name else file.stem if file.suffix else path
+        name = path if name in predictors else name
+        _refuse_twice(name, predictors)
+        predictors[name] = ForceField(model.parametrize)
+        trained_on[name] = set(model.provenance.split.get("train", ())) if model.provenance else set()
+    return predictors, trained_on
+
+
+def _add_baselines(entries: Any, predictors: dict[str, Predictor], say: Say) -> dict[str, str]:
+    """Add the baselines to the predictors; those that are not installed are returned with the reason."""
+    skipped = {}
+    for entry in _names(entries):
+        name = label_of(entry)
+        _refuse_twice(name, predictors)
+        try:
+            predictors[name] = baseline(entry)
+        except NotInstalled as error:
+            skipped[name] = str(error)
+            say(f"skipped {error}")
+    return skipped
+
+
+def _refuse_twice(name: str, predictors: Mapping[str, Predictor]) -> None:
+    if name in predictors:
+        raise ValueError(
+            f"two methods are called {name}; a baseline's name in the tables can be chosen: "
+            "baselines=[{calculator: NAME, label: OTHER, ...}]"
+        )
+
+
+def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = None) -> tuple[list, tuple]:
+    """Records of the requested split and level, and the entries that could not be read.
+
+    Args:
+        data: `path` (one or several), `split` and `level`, as in `configs/evaluate.yaml`.
+        reader: settings of the reader of files; see `espalike.data.inputs.open_data`.
+
+    Raises:
+        ValueError: when there are no such entries.
+    """
+    paths, split, level = _names(data["path"]), data["split"], data["level"]
+    records: list[Record] = []
+    rejected: list[Rejection] = []
+    taken: set[str] = set()
+    for path in paths:
+        for entry in _entries(path, reader_of(reader), level):
+            if isinstance(entry, Rejection):
+                rejected.append(entry)
+            elif split in (None, entry.split) and level in (None, entry.conformers.level):
+                name = f"{Path(path).stem}:{entry.id}" if len(paths) > 1 else entry.id
+                while name in taken:
+                    name += "'"
+                taken.add(name)
+                records.append(replace(entry, id=name))
+    if not records:
+        requested = f"split {split!r}" + (f" and level {level!r}" if level else "")
+        first = f"; {len(rejected)} unreadable, the first: {rejected[0].message}" if rejected else ""
+        raise ValueError(f"no entries with {requested} in {', '.join(map(str, paths))}{first}")
+    return records, tuple(rejected)
+
+
+def _entries(path: str, reader: ReaderOf | None, level: str | None):
+    entries = open_data(path, reader, level)
+    if entries is None:
+        raise ValueError(
+            f"{path}: not a store, and no HDF5 file by its name; for the layout of another file: reader=NAME"
+            if Path(path).exists()
+            else f"{path}: no such file or store"
+        )
+    return entries
+
+
+def _predict(records: Sequence[Record], predictors: Mapping[str, Predictor]) -> Scores:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        tasks = {name: progress.add_task(name, total=len(records)) for name in predictors}
+        return table.predict(records, predictors, lambda name: progress.advance(tasks[name]))
+
+
+def _write(result: Evaluation, settings: Mapping[str, Any]) -> list[str]:
+    """Write the files; their names."""
+    out = result.out
+    out.mkdir(parents=True, exist_ok=True)
+    tables: dict[str, list[dict]] = {
+        "table.csv": [table.flat(row) for row in result.rows],
+        "common.csv": [] if result.common is result.rows else [table.flat(row) for row in result.common],
+        "terms.csv": [{key: _rounded(value) for key, value in asdict(row).items()} for row in result.contributions],
+    }
+    for name, lines in tables.items():
+        if lines:
+            table.write_csv(lines, out / name)
+        else:
+            (out / name).unlink(missing_ok=True)  # of an earlier evaluation
+    write(out / "summary.json", json.dumps(_summary(result, settings), indent=1, ensure_ascii=False) + "\n")
+    panels = {}
+    for method in result.scores.methods:
+        e_ref, e_pred, f_ref, f_pred = table.parity(result.scores, method)
+        panels[method] = ((e_ref, e_pred), (f_ref, f_pred))
+    plots.parity(panels, out / "parity.png")
+    return [*(name for name, lines in tables.items() if lines), "summary.json", "parity.png"]
+
+
+def _summary(result: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
+    scores = result.scores
+    return {
+        "espalike": version("espalike"),
+        "settings": dict(settings),
+        "units": {"energy": "kcal/mol", "force": "kcal/mol/angstrom"},
+        "entries": len(scores.records),
+        "entries_compared": len(scores.covered(*scores.methods)),
+        "rows": [table.flat(row) for row in result.rows],
+        "common": [table.flat(row) for row in result.common],
+        "molecules_seen_in_training": dict(result.seen),
+        "skipped": dict(result.skipped),
+        "rejected": [asdict(entry) for entry in result.rejected],
+        "failures": [asdict(failure) for failure in scores.failures],
+        "worst": [{key: _rounded(value) for key, value in asdict(w).items()} for w in result.worst],
+    }
+
+
+def _rounded(value: Any) -> Any:
+    return (round(value, 4) if value == value else None) if isinstance(value, float) else value
+
+
+def _report(result: Evaluation, molecules: int, say: Say) -> None:
+    """Say what failed, what could not be read, and what a model saw in training."""
+    names = {record.id: table.molecule_key(record) for record in result.scores.records}
+    for method, group in groupby(result.scores.failures, key=lambda failure: failure.method):
+        failures = list(group)
+        lacking = len({names[failure.entry] for failure in failures})
+        say(f"{method} failed on {len(failures)} of {len(names)} entries ({lacking} molecules):")
+        for failure in failures[:_SHOWN]:
+            say(f"  {failure.entry}: {failure.reason}")
+        if len(failures) > _SHOWN:
+            say(f"  ... and {len(failures) - _SHOWN} more, listed in summary.json")
+    for entry in result.rejected[:_SHOWN]:
+        say(f"not read: {entry.message}")
+    if len(result.rejected) > _SHOWN:
+        say(f"... and {len(result.rejected) - _SHOWN} more, listed in summary.json")
+    for name, count in result.seen.items():
+        if count:
+            say(f"note: {name} was trained on {count} of these {molecules} molecules")
