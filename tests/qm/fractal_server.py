@@ -176,6 +176,7 @@ class Server:
         database = {"host": "127.0.0.1", "port": self.ports["postgres"], "own": False}
         server = {
             "enable_security": False,
+            "service_frequency": 1,  # the default, 60 s, is waited for in each step of a torsion drive
             "heartbeat_frequency": 2,
             "heartbeat_frequency_jitter": 0.0,
             "heartbeat_max_missed": 3,

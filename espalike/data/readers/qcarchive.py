@@ -20,9 +20,9 @@ from rdkit import Chem, rdBase
 from espalike.chem import connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers import jsonstream
 from espalike.data.readers.base import Reader, ReaderError, Units
 from espalike.data.readers.distances import from_bonds
+from espalike.data.readers.json_items import BrokenJsonError, items
 from espalike.data.readers.qcschema import Point, Result, result_of
 from espalike.data.readers.structure import SmilesOption, driven_torsion, molecule_of
 from espalike.data.schema import Record, RecordError
@@ -130,17 +130,16 @@ class QCArchiveReader(Reader):
     def _of_json(self, path: Path) -> Iterator[tuple[str, Result | RecordError]]:
         begun = False
         try:
-            with jsonstream.open_text(path) as file:
-                for key, value in jsonstream.items(file, _FIELDS):
-                    begun = True
-                    for result in value if isinstance(value, list) else [value]:
-                        own = str(result.get("id") or "") if isinstance(result, dict) else ""
-                        yield key or own, _checked(result)
-        except (jsonstream.Cut, EOFError, OSError, UnicodeDecodeError, RecursionError, zlib.error) as error:
-            said = f"{path.name} is cut short or damaged: {error}; get it again"
+            for key, value in items(path, _FIELDS):
+                begun = True
+                for result in value if isinstance(value, list) else [value]:
+                    identifier = str(result.get("id") or "") if isinstance(result, dict) else ""
+                    yield key or identifier, _checked(result)
+        except (BrokenJsonError, EOFError, OSError, zlib.error) as error:
+            message = f"{path.name} is cut short or damaged: {error}; get it again"
             if not begun and self.path == path:
-                raise ReaderError(f"{path}: not QCSchema JSON, or {said}") from error
-            yield f"{path.stem}, the rest", RecordError("cut short", said)
+                raise ReaderError(f"{path}: not QCSchema JSON, or {message}") from error
+            yield f"{path.stem}, the rest", RecordError("cut short", message)
 
     def _of_view(self, path: Path) -> Iterator[tuple[str, Result | RecordError]]:
         from espalike.data.readers.qcview import view_items
