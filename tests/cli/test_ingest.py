@@ -49,7 +49,7 @@ def source(tmp_path):
 def test_ingest_writes_a_store_and_says_what_it_left_out(source, tmp_path, capsys):
     assert main(["reader=hdf5", f"reader.path={source}", f"out={tmp_path / 'store'}"]) == 1
     shown = capsys.readouterr()
-    assert "bad: 4 energies are NaN" in shown.err
+    assert "bad: energies hold NaN or infinite values (4 of 4)" in shown.err
     assert "bonds differ from the graph" in shown.out
     store = Store.open(tmp_path / "store")
     assert store.column("id") == ["good", "stretched"]

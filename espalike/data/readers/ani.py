@@ -31,8 +31,8 @@ from espalike.chem import connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.containers import FAULTS, groups_with_arrays, open_hdf5, text
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
-from espalike.data.readers.files import FAULTS, open_hdf5, text
 from espalike.data.schema import Record, RecordError
 
 LEVELS = {"wb97x_dz": "wB97X/6-31G(d)", "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
@@ -96,7 +96,7 @@ class AniReader(Reader):
         self._given_level = level
         self._units = Units(self.path, UNITS, units)
         with open_hdf5(self.path) as file:
-            self._paths = list(_groups(file))
+            self._paths = list(groups_with_arrays(file))
             if not self._paths:
                 raise ReaderError(f"{self.path}: nothing in it; expected groups with coordinates")
             has_forces = any("forces" in file[path] for path in self._paths)

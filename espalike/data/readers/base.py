@@ -1,4 +1,4 @@
-"""What a reader is: an outside file as an iterable of records and rejections, with units that are said, not guessed."""
+"""What a reader is: an outside file as an iterable of records and rejections, its units stated, not guessed."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ KNOWN_UNITS = {
     "energies": set(_ENERGIES),
     "forces": {f"{e}/{length}" for e in _ENERGIES for length in _LENGTHS},
     "dipoles": {"e*angstrom", "e*bohr", "debye"},
+    "charges": {"e"},
     "interaction": set(_ENERGIES),
     "sapt": set(_ENERGIES),
 }
-"""Units that are accepted of each quantity."""
+"""Units that are accepted for each quantity."""
 INTERNAL_UNITS = {
     "coords": "angstrom", "energies": "kcal/mol", "forces": "kcal/mol/angstrom", "dipoles": "e*angstrom",
-    "interaction": "kcal/mol", "sapt": "kcal/mol",
+    "charges": "e", "interaction": "kcal/mol", "sapt": "kcal/mol",
 }  # fmt: skip
 
 
@@ -66,68 +67,85 @@ def parsed(smiles: str, name: str) -> tuple[Molecule, str]:
     return replace(molecule, name=name), key
 
 
+def finite(name: str, what: str, values: np.ndarray) -> np.ndarray:
+    """The values, all of which are numbers. `schema.check` takes energies that are all NaN for a level without.
+
+    Raises:
+        RecordError: when one is NaN or infinite.
+    """
+    bad = np.size(values) - np.isfinite(values).sum()
+    if bad:
+        what_is_wrong = f"{what} hold NaN or infinite values ({bad} of {np.size(values)})"
+        raise RecordError(f"{what} not finite", f"{name}: {what_is_wrong}")
+    return values
+
+
 class Units:
     """The units of a source's quantities (`coords`, `energies`, `forces`, `dipoles`).
 
-    What the file says of itself and what the user says may not contradict each other.
+    What the file states and what the option states may not contradict each other.
 
     Args:
         where: what messages call the source.
-        said: units that the file, or its format's definition, gives.
-        given: the user's option, `coords angstrom; energies hartree; forces hartree/bohr`, or None.
+        stated: units that the file, or its format's definition, gives.
+        option: the user's option, `coords angstrom; energies hartree; forces hartree/bohr`, or None.
 
     Raises:
         ReaderError: for a contradiction or a unit that does not fit its quantity.
     """
 
-    def __init__(self, where: str | Path, said: Mapping[str, str], given: str | None = None):
+    def __init__(self, where: str | Path, stated: Mapping[str, str], option: str | None = None):
         self.where = where
-        options = parse_units(given or "")
-        for name, unit in [*said.items(), *options.items()]:
+        options = parse_units(option or "")
+        for name, unit in [*stated.items(), *options.items()]:
             if name in KNOWN_UNITS and unit.lower() not in KNOWN_UNITS[name]:
                 known = ", ".join(sorted(KNOWN_UNITS[name]))
                 raise ReaderError(f"{where}: {name} are in unit {unit!r}; known units for them: {known}")
-        for name in said.keys() & options.keys():
-            if said[name].lower() != options[name].lower():
-                raise ReaderError(f"{where}: {name} are in {said[name]!r}, but the option units says {options[name]!r}")
-        self.by_name = {**said, **options}
+        for name in stated.keys() & options.keys():
+            if stated[name].lower() != options[name].lower():
+                raise ReaderError(
+                    f"{where}: {name} are in {stated[name]!r}, but the option units says {options[name]!r}"
+                )
+        self.by_name = {**stated, **options}
 
-    def internal(self, entry: str, name: str, values: Any, own: str = "", quantity: str | None = None) -> np.ndarray:
+    def internal(self, entry: str, name: str, values: Any, unit: str = "", quantity: str | None = None) -> np.ndarray:
         """Values in internal units, float64.
 
         Args:
             entry: what messages call the entry.
-            name: data set as `said` and `given` call it.
+            name: data set as `stated` and `option` call it.
             values: the numbers.
-            own: the unit that stands beside these very numbers, where there is one.
+            unit: the unit that stands beside these very numbers, where there is one.
             quantity: key of `KNOWN_UNITS`, where `name` is not one itself.
 
         Raises:
-            ReaderError: when nothing says the unit.
-            RecordError: when the entry's own unit is unknown or contradicts the file's.
+            ReaderError: when nothing gives the unit.
+            RecordError: when the unit beside the numbers is unknown or contradicts the file's.
         """
         quantity = quantity or name
-        told = self.by_name.get(name, self.by_name.get(quantity, ""))
-        own = own.replace(" ", "")
-        if not own and not told:
+        of_file = self.by_name.get(name, self.by_name.get(quantity, ""))
+        unit = unit.replace(" ", "").replace("elementary_charge", "e").replace("^", "**")
+        if not unit and not of_file:
             raise ReaderError(
                 f"{self.where}: nothing says the unit of {name!r}; give it, e.g. reader.units='coords angstrom; "
                 "energies kcal/mol; forces kcal/mol/angstrom'"
             )
-        if own and own.lower() not in KNOWN_UNITS[quantity]:
-            raise RecordError("unit unknown", f"{entry}: {name} are in unit {own!r}, which is not known")
-        if own and told and units.factor(own) != units.factor(told):
-            raise RecordError("units contradict", f"{entry}: {name} are in {own!r}, the file as a whole says {told!r}")
-        factor = units.factor(own or told) / units.factor(INTERNAL_UNITS[quantity])
+        if unit and unit.lower() not in KNOWN_UNITS[quantity]:
+            raise RecordError("unit unknown", f"{entry}: {name} are in unit {unit!r}, which is not known")
+        if unit and of_file and units.factor(unit) != units.factor(of_file):
+            raise RecordError(
+                "units contradict", f"{entry}: {name} are in {unit!r}, the file as a whole says {of_file!r}"
+            )
+        factor = units.factor(unit or of_file) / units.factor(INTERNAL_UNITS[quantity])
         array = np.asarray(values, dtype=np.float64)
         return array if factor == 1.0 else array * factor
 
 
 class Reader(ABC):
-    """Iterates over a source's entries, few in memory at a time: a `Record` of each, or a `Rejection` with its reason.
+    """Iterates over a source's entries, few in memory at a time: a `Record` for each, or a `Rejection` with its reason.
 
-    A subclass yields raw entries cheaply and in a fixed order (`_raw`) and turns one into a record (`_record`); faults
-    of an entry are raised there as `RecordError` or `ChemistryError`, faults of the whole file as `ReaderError`.
+    A subclass yields raw entries cheaply and in a fixed order (`_raw`) and turns one into a record (`_record`). It
+    raises faults of an entry as `RecordError` or `ChemistryError`, faults of the whole file as `ReaderError`.
 
     Args:
         path: file or folder.
@@ -145,7 +163,7 @@ class Reader(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """How many entries there are, for the progress bar and for resuming."""
+        """Number of entries, for the progress bar and for resuming."""
 
     @abstractmethod
     def _raw(self) -> Iterator[tuple[str, Any]]:
@@ -157,7 +175,7 @@ class Reader(ABC):
 
     @property
     def manifest(self) -> dict:
-        """What the source says about itself: `file`, and `origin`, `licence`, `description`, `level` where it does."""
+        """What the source states about itself: `file`, and where given `origin`, `licence`, `description`, `level`."""
         return {"file": self.path.name}
 
     def files(self) -> list[Path]:
@@ -165,7 +183,7 @@ class Reader(ABC):
         return sorted(p for p in self.path.rglob("*") if p.is_file()) if self.path.is_dir() else [self.path]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the content of all files: unchanged input has the same one, wherever it lies."""
+        """SHA-256 over the content of all files; their place and names do not count."""
         digest = hashlib.sha256()
         for path in self.files():
             with path.open("rb") as file:

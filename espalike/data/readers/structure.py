@@ -15,7 +15,7 @@ from espalike.chem import from_rdkit, from_smiles, to_rdkit
 from espalike.chem.molecule import Molecule
 from espalike.chem.records import formula, skeleton
 from espalike.chem.sanitize import BOND_TYPES
-from espalike.data.readers.base import ReaderError
+from espalike.data.readers.base import ReaderError, parsed
 from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
 
@@ -25,7 +25,7 @@ _GRID_TOLERANCE = 5.0
 
 
 class SmilesOption:
-    """The option `smiles`: one SMILES for all entries, a CSV or SMI-like file of names and SMILES, or nothing.
+    """The option `smiles`: one SMILES for all entries, a CSV file of names and SMILES, or nothing.
 
     Args:
         given: a SMILES; the path of a CSV file with columns `name` and `smiles`; a mapping of names to SMILES; or None.
@@ -69,6 +69,44 @@ class SmilesOption:
         return self.by_name[name]
 
 
+def is_mapped(smiles: str) -> bool:
+    """Whether a SMILES numbers its atoms."""
+    return bool(_MAPPED.search(smiles))
+
+
+def mapped(
+    name: str, smiles: str, numbers: np.ndarray | None = None, charge: int | None = None
+) -> tuple[Molecule, str]:
+    """Molecule of a mapped SMILES, and its connectivity key.
+
+    Args:
+        name: what messages call it.
+        smiles: map number i+1 is atom i.
+        numbers: atomic numbers, shape `(A,)`, where the file gives them, too.
+        charge: total charge [e], where the file gives it.
+
+    Raises:
+        RecordError: for a SMILES without map numbers, several fragments, or elements or a charge that differ from it.
+        ChemistryError: for molecules that are not supported.
+    """
+    if not is_mapped(smiles):
+        raise RecordError(
+            "SMILES not mapped", f"{name}: {smiles!r} does not number its atoms; expected map numbers, atom i has i+1"
+        )
+    if "." in smiles:
+        raise RecordError("several fragments", f"{name}: {smiles.count('.') + 1} molecules; expected one")
+    molecule, key = parsed(smiles, name)
+    _check_charge(name, molecule, charge)
+    if numbers is not None:
+        check_numbers(name, molecule, numbers)
+    return molecule, key
+
+
+def _check_charge(name: str, molecule: Molecule, charge: int | None) -> None:
+    if charge is not None and charge != molecule.net_charge:
+        raise RecordError("charge differs from SMILES", f"{name}: charge {charge}, {molecule.net_charge} in the SMILES")
+
+
 def molecule_of(
     name: str, numbers: np.ndarray, xyz: np.ndarray, smiles: str | None = None, charge: int | None = None
 ) -> Molecule:
@@ -89,9 +127,8 @@ def molecule_of(
     if smiles is None:
         return _perceived(name, numbers, xyz, charge or 0)
     molecule = from_smiles(smiles, name)
-    if charge is not None and charge != molecule.net_charge:
-        raise RecordError("charge differs from SMILES", f"{name}: charge {charge}, {molecule.net_charge} in the SMILES")
-    if not _MAPPED.search(smiles):
+    _check_charge(name, molecule, charge)
+    if not is_mapped(smiles):
         return _laid_on(name, molecule, numbers, xyz)
     check_numbers(name, molecule, numbers)
     return molecule
@@ -105,7 +142,7 @@ def check_numbers(name: str, molecule: Molecule, numbers: np.ndarray) -> None:
     """
     if len(numbers) != molecule.n_atoms:
         raise RecordError(
-            "shapes disagree", f"{name}: {len(numbers)} atoms in the geometry, {molecule.n_atoms} in the SMILES"
+            "shapes disagree", f"{name}: {len(numbers)} atomic numbers, {molecule.n_atoms} atoms in the SMILES"
         )
     wrong = np.flatnonzero(np.asarray(numbers) != molecule.numbers)
     if len(wrong):

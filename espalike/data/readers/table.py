@@ -21,9 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from espalike.chem.conformers import Conformers
-from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
-from espalike.data.readers.structure import molecule_of
-from espalike.data.readers.values import finite, is_mapped, mapped
+from espalike.data.readers.base import Reader, ReaderError, Units, finite, parse_units
+from espalike.data.readers.structure import is_mapped, mapped, molecule_of
 from espalike.data.schema import Record, RecordError
 
 COLUMNS = {

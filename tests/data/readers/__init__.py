@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.data.readers.suite")
+pytest.register_assert_rewrite("tests.data.readers.suite", "tests.data.readers.arrays_suite")

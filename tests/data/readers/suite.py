@@ -13,8 +13,8 @@ import inspect
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -45,23 +45,25 @@ DEBYE = ASE["Debye"] / (ASE["Angstrom"])
 CONFIGS = Path(__file__).parents[3] / "configs" / "reader"
 _ATOM_ENERGY = {1: -0.6, 6: -38.0, 7: -54.7, 8: -75.2, 9: -99.8, 15: -341.3, 16: -398.1, 17: -460.2}  # hartree, roughly
 
-CORRUPTIONS = (
-    "truncated",  # the file's second half is gone
-    "empty",  # no bytes
-    "foreign",  # something else entirely under that name
-    "unit unknown",  # a declared unit that does not exist or does not fit its quantity
-    "unit contradicts",  # two declarations of one unit that differ
-    "permuted atoms",  # atoms of different elements swapped
-    "permuted equal atoms",  # hydrogens of different neighbours swapped, all else alike: `espalike.data.filters`
-    "wrong charge",  # total charge off by one
-    "nan energy",
-    "nan forces",
-    "nan coordinates",
-    "duplicated ids",
-    "missing array",
-    "wrong shape",
-)
-"""What may be wrong with a file. Each reader's tests say of each how it is made and what is said of it."""
+CORRUPTIONS = {
+    "truncated": "it is cut short; get the file again",  # the second half of the file is gone
+    "empty": "it is empty; get the file again",  # no bytes
+    "foreign": "it is not HDF5 or is damaged",  # something else entirely under that name
+    "unit unknown": "coords are in unit 'furlong', which is not known",  # a unit that does not exist
+    "unit contradicts": "are in 'ev', the file as a whole says 'hartree'",  # two units of one quantity that differ
+    "permuted atoms": r"mol-0: atom \d+ has atomic number \d, \d in the SMILES",  # atoms of different elements swapped
+    # hydrogens of different neighbours swapped, all else alike: `espalike.data.filters`
+    "permuted equal atoms": "mol-0: no conformer is left.*bonds differ from the graph",
+    "wrong charge": "mol-0: charge 1, 0 in the SMILES",  # total charge off by one
+    "nan energy": "mol-0: energies hold NaN",
+    "nan forces": "mol-0: forces hold NaN",
+    "nan coordinates": "mol-0: coordinates hold NaN",
+    "duplicated ids": "mol-0: entries 1 and 2 are called so",
+    "missing array": "is missing; arrays found: ",
+    "wrong shape": r"forces have shape \(3, 5, 3\), expected \(3, 6, 3\)",
+}
+"""What may be wrong with a file, and the usual message: a regular expression. Each reader's suite replaces messages
+(`says`) and states which corruptions its format cannot have (`impossible`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +78,7 @@ class Sample:
         xyz: coordinates [Å], shape `(K, A, 3)`.
         energy: total energies [kcal/mol], shape `(K,)`.
         forces: −dE/dx [kcal/mol/Å], shape `(K, A, 3)`; None where the format has none.
-        id: identifier that the record must have, where the format has one; None = not looked at.
+        id: identifier that the record must have, where the format has one; None = not compared.
     """
 
     name: str
@@ -84,7 +86,7 @@ class Sample:
     numbers: np.ndarray
     charge: int
     xyz: np.ndarray
-    energy: np.ndarray
+    energy: np.ndarray | None
     forces: np.ndarray | None
     id: str | None = None
 
@@ -177,33 +179,33 @@ def foreign(path: Path) -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4)
 
 
-@dataclass(frozen=True)
-class Caught:
-    """A corruption that must be caught.
+def with_nan(field: str, index: Any) -> Callable[[Sample], Sample]:
+    """Makes one number of a sample NaN."""
 
-    Attributes:
-        spoil: changes, in place, the file or folder that `ReaderSuite.write` has written. What belongs to an entry is
-            done to the first sample, or the sample that `spoiled` says.
-        says: regular expression found in the message; each corruption has its own.
-        whole: the whole file is refused (`ReaderError`); else the entry is rejected and the others are read.
-        options: options of the reader, over `ReaderSuite.options`.
-    """
+    def edit(s: Sample) -> Sample:
+        values = getattr(s, field).copy()
+        values[index] = np.nan
+        return replace(s, **{field: values})
 
-    spoil: Callable[[Path], object]
-    says: str
-    whole: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+    return edit
 
 
-@dataclass(frozen=True)
-class Impossible:
-    """A corruption that the format cannot have, or that nothing in it can tell; `why` says so."""
-
-    why: str
+DAMAGE = {"truncated": cut, "empty": empty, "foreign": foreign}
+"""Corruptions of a file's bytes."""
+EDITS: dict[str, Callable[[Sample], Sample]] = {
+    "permuted atoms": lambda s: s.permuted(),
+    "permuted equal atoms": lambda s: s.permuted(equal=True),
+    "wrong charge": lambda s: replace(s, charge=s.charge + 1),
+    "nan energy": with_nan("energy", -1),
+    "nan forces": with_nan("forces", (-1, 2, 0)),
+    "nan coordinates": with_nan("xyz", (0, 0, 0)),
+    "wrong shape": lambda s: replace(s, forces=s.forces[:, 1:]),
+}
+"""Corruptions of the first sample's data, made before it is written."""
 
 
 class ReaderSuite:
-    """Tests of one reader. Fill in the attributes and the three methods; override `samples` where a format needs it.
+    """Tests of one reader. Fill in the attributes, `write` and `read`; override the rest where a format needs it.
 
     Attributes:
         reader: the class.
@@ -211,7 +213,15 @@ class ReaderSuite:
         filename: what the fixture is called (a folder's name where the format is a folder).
         level: level of theory that records must have with `options` as they are.
         options: options that reading the fixture needs.
-        contradicting: text for the option `units` that contradicts what file or format say, or `Impossible`.
+        contradicting: text for the option `units` that contradicts what file or format say; None = no such text.
+        first_file: file of the first sample below the fixture, where the format is a folder.
+        first_id: identifier of the first sample's record, in messages.
+        refused: corruptions for which the whole file is refused (`ReaderError`); for others the entry is rejected and
+            the others are read.
+        says: messages that differ from those of `CORRUPTIONS`.
+        impossible: why the format cannot have a corruption, or nothing in it can show one.
+        needed: field of `Sample` without which there is no record.
+        corruption_options: options that go before `options` in the test of a corruption.
     """
 
     reader: ClassVar[type[Reader]]
@@ -219,7 +229,14 @@ class ReaderSuite:
     filename: ClassVar[str]
     level: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
-    contradicting: ClassVar[str | Impossible] = "energies ev"
+    contradicting: ClassVar[str | None] = "energies ev"
+    first_file: ClassVar[str] = ""
+    first_id: ClassVar[str] = "mol-0"
+    refused: ClassVar[Sequence[str]] = ("truncated", "empty", "foreign")
+    says: ClassVar[Mapping[str, str]] = {}
+    impossible: ClassVar[Mapping[str, str]] = {}
+    needed: ClassVar[str] = "energy"
+    corruption_options: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     # ---- what a subclass writes
 
@@ -235,12 +252,27 @@ class ReaderSuite:
         raise NotImplementedError
 
     def read(self, path: Path) -> list[Sample]:
-        """What the format's own library reads at `path`, one sample a record, converted with independent units."""
+        """What the format's own library reads at `path`, one sample per record, converted with independent units."""
         raise NotImplementedError
 
-    def corruptions(self) -> dict[str, Caught | Impossible]:
-        """Of each name in `CORRUPTIONS`: how it is made and what must be said, or why it cannot be."""
-        raise NotImplementedError
+    def spoil(self, path: Path, name: str) -> None:
+        """Corrupts the fixture at `path`; what belongs to an entry is done to the first sample."""
+        if name in DAMAGE:
+            DAMAGE[name](path / self.first_file if self.first_file else path)
+            return
+        first, second, *others = self.samples()
+        if name == "duplicated ids":
+            second = replace(second, name=first.name)
+        elif name == "missing array":
+            first = replace(first, **{self.needed: None})
+        else:
+            first = EDITS[name](first)
+        self.rewrite(path, [first, second, *others])
+
+    def rewrite(self, path: Path, samples: list[Sample]) -> None:
+        """Put a fixture of other samples in the place of the one at `path`."""
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.write(path, samples)
 
     # ---- what is tested
 
@@ -254,48 +286,48 @@ class ReaderSuite:
         return path
 
     def records(self, path: Path, **options) -> list[Record]:
-        found = list(self.open(path, **options))
-        assert all(isinstance(r, Record) for r in found), [r for r in found if isinstance(r, Rejection)]
-        return found
+        records = list(self.open(path, **options))
+        assert all(isinstance(r, Record) for r in records), [r for r in records if isinstance(r, Rejection)]
+        return records
 
     def test_records_equal_what_the_library_reads(self, path):
-        wanted = self.read(path)
-        found = self.records(path)
-        assert len(found) == len(wanted) > 1
-        for record, want in zip(found, wanted, strict=True):
-            assert want.id is None or record.id == want.id
+        expected = self.read(path)
+        records = self.records(path)
+        assert len(records) == len(expected) > 1
+        for record, s in zip(records, expected, strict=True):
+            assert s.id is None or record.id == s.id
             conf = record.conformers
-            assert record.molecule.numbers.tolist() == np.asarray(want.numbers).tolist()
-            assert graph_of(record.molecule.smiles) == graph_of(want.smiles)
-            assert record.molecule.net_charge == want.charge
-            np.testing.assert_allclose(conf.xyz, want.xyz, rtol=1e-9, atol=1e-12)
-            np.testing.assert_allclose(conf.energy, want.energy, rtol=1e-9)
-            assert (conf.forces is None) == (want.forces is None)
-            if want.forces is not None:
-                np.testing.assert_allclose(conf.forces, want.forces, rtol=1e-9, atol=1e-9)
+            assert record.molecule.numbers.tolist() == np.asarray(s.numbers).tolist()
+            assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
+            assert record.molecule.net_charge == s.charge
+            np.testing.assert_allclose(conf.xyz, s.xyz, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(conf.energy, s.energy, rtol=1e-9)
+            assert (conf.forces is None) == (s.forces is None)
+            if s.forces is not None:
+                np.testing.assert_allclose(conf.forces, s.forces, rtol=1e-9, atol=1e-9)
             assert {a.dtype for a in (conf.xyz, conf.energy, conf.forces) if a is not None} == {np.dtype(np.float64)}
 
-    def test_records_equal_what_was_meant(self, path):
-        """Against the numbers before they were written: catches a writer and a reader that err alike."""
-        for record, meant in zip(self.records(path), self.samples(), strict=True):
+    def test_records_equal_the_numbers_before_they_were_written(self, path):
+        """This catches a writer and a reader that err alike."""
+        for record, s in zip(self.records(path), self.samples(), strict=True):
             conf = record.conformers
-            assert graph_of(record.molecule.smiles) == graph_of(meant.smiles)
-            np.testing.assert_allclose(conf.xyz, meant.xyz, atol=2e-5)
-            np.testing.assert_allclose(conf.energy, meant.energy, rtol=1e-9, atol=1e-3)
+            assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
+            np.testing.assert_allclose(conf.xyz, s.xyz, atol=2e-5)
+            np.testing.assert_allclose(conf.energy, s.energy, rtol=1e-9, atol=1e-3)
             if conf.forces is not None:
-                np.testing.assert_allclose(conf.forces, meant.forces, atol=1e-3)
+                np.testing.assert_allclose(conf.forces, s.forces, atol=1e-3)
 
     def test_forces_are_minus_the_derivative_of_the_energies(self, path):
         """The trapezoid rule is exact for the fixture's quadratic energies."""
-        looked_at = 0
+        compared = 0
         for record in self.records(path):
             conf = record.conformers
             if conf.forces is None:
                 pytest.skip("the format has no forces")
             work = 0.5 * ((conf.forces[1:] + conf.forces[:-1]) * np.diff(conf.xyz, axis=0)).sum((1, 2))
             np.testing.assert_allclose(np.diff(conf.energy), -work, atol=2e-3)
-            looked_at += int((np.abs(work) > 0.1).sum())
-        assert looked_at > 1
+            compared += int((np.abs(work) > 0.1).sum())
+        assert compared > 1
 
     def test_good_geometries_pass_the_filters(self, path):
         for record in self.records(path):
@@ -317,8 +349,7 @@ class ReaderSuite:
         (shutil.copytree if path.is_dir() else shutil.copy)(path, elsewhere)
         assert self.open(elsewhere).fingerprint() == self.open(path).fingerprint() == before
         first, *others = self.samples()
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self.write(path, [replace(first, energy=first.energy + 1.0), *others])
+        self.rewrite(path, [replace(first, energy=first.energy + 1.0), *others])
         assert self.open(path).fingerprint() != before
 
     def test_level_source_and_manifest(self, path):
@@ -333,8 +364,8 @@ class ReaderSuite:
     def test_units_given_twice_may_not_contradict(self, path):
         with pytest.raises(ReaderError, match="furlong"):
             list(self.open(path, units="energies furlong"))
-        if isinstance(self.contradicting, Impossible):
-            pytest.skip(self.contradicting.why)
+        if self.contradicting is None:
+            pytest.skip("nothing in the file says a unit; the option replaces the format's")
         with pytest.raises(ReaderError, match=r"energ.*option"):
             list(self.open(path, units=self.contradicting))
 
@@ -355,8 +386,8 @@ class ReaderSuite:
             reader = self.open(path, **options)
             entries = list(reader)
         except ReaderError as error:
-            said = str(error)
-            return [said if path.name in said else f"a message that does not name the file: {said}"], 0, True
+            named = path.name in str(error)
+            return [str(error) if named else f"a message that does not name the file: {error}"], 0, True
         assert len(reader) == len(entries), "the length counts what is rejected, too"
         messages, left = [], 0
         for entry in entries:
@@ -373,24 +404,25 @@ class ReaderSuite:
                 messages.append(str(error))
         return messages, left, False
 
-    def test_every_corruption_is_thought_of(self):
-        cases = self.corruptions()
-        assert set(cases) == set(CORRUPTIONS)
-        said = [case.says for case in cases.values() if isinstance(case, Caught)]
-        assert len(set(said)) == len(said), "each corruption has its own message"
+    def test_each_corruption_has_its_own_message_or_is_impossible(self):
+        assert set(self.says) | set(self.impossible) <= set(CORRUPTIONS)
+        assert not set(self.says) & set(self.impossible)
+        messages = [{**CORRUPTIONS, **self.says}[name] for name in CORRUPTIONS if name not in self.impossible]
+        assert len(set(messages)) == len(messages)
 
     @pytest.mark.parametrize("name", CORRUPTIONS)
     def test_corruption_is_caught(self, path, name):
-        case = self.corruptions()[name]
-        if isinstance(case, Impossible):
-            pytest.skip(case.why)
-        untouched, n, _ = self.faults(path, **case.options)
+        if name in self.impossible:
+            pytest.skip(self.impossible[name])
+        options = self.corruption_options.get(name, {})
+        untouched, n, _ = self.faults(path, **options)
         assert (untouched, n) == ([], len(self.samples())), "without the corruption nothing is wrong"
-        case.spoil(path)
-        messages, left, refused = self.faults(path, **case.options)
-        assert refused == case.whole, messages
+        self.spoil(path, name)
+        messages, left, refused = self.faults(path, **options)
+        assert refused == (name in self.refused), messages
         assert not any("does not name the file" in message for message in messages)
-        assert any(re.search(case.says, message) for message in messages), messages
+        pattern = {**CORRUPTIONS, **self.says}[name].replace("mol-0", self.first_id)
+        assert any(re.search(pattern, message) for message in messages), messages
         if name == "truncated":
             assert left < n
         elif not refused:

@@ -10,18 +10,8 @@ import pytest
 from espalike.data.readers.ani import AniReader
 from espalike.data.readers.base import ReaderError
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import (
-    HARTREE,
-    Caught,
-    Impossible,
-    ReaderSuite,
-    Sample,
-    cut,
-    empty,
-    foreign,
-    graph_of,
-    sample,
-)
+from tests.data.readers.arrays_suite import ArraysSuite
+from tests.data.readers.suite import HARTREE, Sample, graph_of, sample
 
 NEUTRAL = ["CO", "CC(N)=O", "c1ccoc1", "C[N+](=O)[O-]", "CSCC#N"]
 
@@ -38,137 +28,83 @@ def pyanitools():
         )
 
 
-def edit(name, change=None, units=None):
-    """Replaces a data set of the first molecule, or its unit."""
-
-    def spoil(path):
-        with h5py.File(path, "a") as file:
-            group = next(group for key, group in walk(file) if key.endswith("mol-0"))
-            if units:
-                group[name].attrs["units"] = units
-                return
-            old = group[name][()]
-            del group[name]
-            if change:
-                group[name] = change(old)
-
-    return spoil
-
-
-def walk(group):
-    for item in group.values():
-        if isinstance(item, h5py.Group):
-            yield item.name, item
-            yield from walk(item)
-
-
-def nan_at(index):
-    def change(array):
-        array[index] = np.nan
-        return array
-
-    return change
-
-
-class Suite(ReaderSuite):
+class Suite(ArraysSuite):
     """What both layouts have in common."""
 
     reader = AniReader
     config = "ani"
     level = "wB97X/6-31G(d)"
-    numbers: str
-    energy: str
-    forces: str
+    scale = {"energy": HARTREE, "forces": HARTREE, "gradient": HARTREE}  # noqa: RUF012
+    single = ("coords", "forces", "gradient")
+    says = {  # noqa: RUF012
+        "permuted atoms": "mol-0.*(no bond orders make a closed-shell|fragments of)",
+        "nan coordinates": "mol-0: coordinates of 3 of 3 conformers hold NaN",
+        "nan forces": "mol-0-0: forces hold NaN",
+        "missing array": "data set 'coordinates' is missing",
+        "wrong shape": r"coordinates have shape \(3, 6, 3\), .* \(2,\), for 6 atoms",
+    }
+    impossible = {  # noqa: RUF012
+        "permuted equal atoms": "there is no graph: bonds are where the atoms are near",
+        "wrong charge": "the format says no charge; ions are rejected as no closed shell, tested below",
+        "nan energy": "NaN says that the method was not applied; left out, tested below",
+        "duplicated ids": "names of HDF5 groups are unique",
+    }
+    needed = "xyz"
 
     def samples(self):
         return neutral()
 
-    def corruptions(self):
-        def permute(path):
-            first, *others = self.samples()
-            path.unlink()
-            i, j = first.swapped()
-            numbers = first.numbers.copy()
-            numbers[[i, j]] = numbers[[j, i]]
-            self.write(path, [replace(first, numbers=numbers), *others])
+    def id_of(self, name):
+        return f"{name}-0"
 
-        return {
-            "truncated": Caught(cut, "it is cut short; get the file again", whole=True),
-            "empty": Caught(empty, "it is empty; get the file again", whole=True),
-            "foreign": Caught(foreign, "it is not HDF5 or is damaged", whole=True),
-            "unit unknown": Caught(edit("coordinates", units="furlong"), "coords are in unit 'furlong'"),
-            "unit contradicts": Caught(edit(self.energy, units="ev"), "in 'ev', the file as a whole says 'hartree'"),
-            "permuted atoms": Caught(permute, "mol-0.*(no bond orders make a closed-shell|fragments of)"),
-            "permuted equal atoms": Impossible("there is no graph: bonds are where the atoms are near"),
-            "wrong charge": Impossible("the format says no charge; ions are rejected as no closed shell, tested below"),
-            "nan energy": Impossible("NaN says that the method was not applied; left out, tested below"),
-            "nan forces": Caught(edit(self.forces, nan_at((1, 2, 0))), "mol-0.*forces hold NaN"),
-            "nan coordinates": Caught(
-                edit("coordinates", nan_at((slice(None), 0))), "coordinates of 3 of 3 conformers hold NaN"
-            ),
-            "duplicated ids": Impossible("names of HDF5 groups are unique"),
-            "missing array": Caught(edit("coordinates"), "data set 'coordinates' is missing"),
-            "wrong shape": Caught(
-                edit(self.energy, lambda e: e[1:]), r"coordinates have shape \(3, 6, 3\), .* \(2,\), for 6 atoms"
-            ),
-        }
+    def spoil(self, path, name):
+        first, *others = self.samples()
+        if name == "permuted atoms":  # there is no graph, so elements alone change places
+            return self.rewrite(path, [replace(first, numbers=first.permuted().numbers), *others])
+        if name == "nan coordinates":
+            return self.rewrite(path, [replace(first, xyz=first.xyz * np.nan), *others])
+        if name == "wrong shape":
+            return self.rewrite(path, [replace(first, energy=first.energy[1:]), *others])
+        return super().spoil(path, name)
 
     def test_whole_groups_without_the_array_of_elements(self, path):
-        edit(self.numbers)(path)
+        first, *others = self.samples()
+        self.rewrite(path, [replace(first, numbers=None), *others])
         rejections = [r for r in self.open(path) if isinstance(r, Rejection)]
         assert [r.reason for r in rejections] == ["no atomic_numbers"]
 
 
 class TestAni1x(Suite):
     filename = "ani1x-release.h5"
-    numbers = "atomic_numbers"
-    energy = "wb97x_dz.energy"
-    forces = "wb97x_dz.forces"
+    names = {  # noqa: RUF012
+        "numbers": "atomic_numbers", "coords": "coordinates", "energy": "wb97x_dz.energy", "forces": "wb97x_dz.forces",
+    }  # fmt: skip
 
-    def write(self, path, samples):
-        with h5py.File(path, "w") as file:
-            for s in samples:
-                group = file.create_group(s.name)
-                group["atomic_numbers"] = s.numbers.astype(np.uint8)
-                group["coordinates"] = s.xyz.astype(np.float32)
-                group["wb97x_dz.energy"] = s.energy / HARTREE
-                group["wb97x_dz.forces"] = (s.forces / HARTREE).astype(np.float32)
-                group["wb97x_dz.dipole"] = s.xyz[:, 0].astype(np.float32)
-                group["ccsd(t)_cbs.energy"] = np.append(s.energy[:-1] / HARTREE - 1.0, np.nan)
-
-    def read(self, path):
-        with h5py.File(path) as file:
-            return [
-                Sample(
-                    name,
-                    meant.smiles,
-                    group["atomic_numbers"][:],
-                    0,
-                    group["coordinates"][:].astype(float),
-                    group["wb97x_dz.energy"][:] * HARTREE,
-                    group["wb97x_dz.forces"][:].astype(float) * HARTREE,
-                    id=f"{name}-0",
-                )
-                for (name, group), meant in zip(file.items(), self.samples(), strict=True)
-            ]
+    def arrays(self, s):
+        record = super().arrays(s)
+        if s.xyz is not None:
+            record["wb97x_dz.dipole"] = s.xyz[:, 0].astype(np.float32)
+        record["ccsd(t)_cbs.energy"] = np.append(s.energy[:-1] / HARTREE - 1.0, np.nan)
+        return record
 
     def test_dipoles(self, path):
-        for record, meant in zip(self.records(path), self.samples(), strict=True):
-            np.testing.assert_allclose(record.conformers.dipole, meant.xyz[:, 0], rtol=1e-6)
+        for record, s in zip(self.records(path), self.samples(), strict=True):
+            np.testing.assert_allclose(record.conformers.dipole, s.xyz[:, 0], rtol=1e-6)
 
     def test_another_method_has_its_own_level_and_leaves_out_what_it_lacks(self, path):
         assert self.open(path, method="ccsd(t)_cbs").method == "ccsd(t)_cbs"
         records = self.records(path, method="ccsdt_cbs")
-        for record, meant in zip(records, self.samples(), strict=True):
+        for record, s in zip(records, self.samples(), strict=True):
             assert record.conformers.level == "CCSD(T)*/CBS"
             assert record.conformers.forces is record.conformers.dipole is None
-            np.testing.assert_allclose(record.conformers.energy, meant.energy[:-1] - HARTREE, rtol=1e-9)
-            np.testing.assert_allclose(record.conformers.xyz, meant.xyz[:-1], atol=1e-6)
+            np.testing.assert_allclose(record.conformers.energy, s.energy[:-1] - HARTREE, rtol=1e-9)
+            np.testing.assert_allclose(record.conformers.xyz, s.xyz[:-1], atol=1e-6)
         with pytest.raises(ReaderError, match=r"no energies of method 'mp2'; methods found: ccsd\(t\)_cbs, wb97x_dz"):
             self.open(path, method="mp2")
 
     def test_a_group_without_the_method_is_no_entry(self, path):
-        edit("ccsd(t)_cbs.energy", nan_at(slice(None)))(path)
+        with h5py.File(path, "a") as file:
+            file["mol-0/ccsd(t)_cbs.energy"][...] = np.nan
         assert [r.id for r in self.open(path, method="ccsd(t)_cbs")] == ["mol-1-0", "mol-2-0", "mol-3-0", "mol-4-0"]
 
 
@@ -177,34 +113,34 @@ class TestPyanitools(Suite):
 
     filename = "ani_md_bench.h5"
     options = {"level": "wB97X/6-31G(d)", "gradients": True}  # noqa: RUF012
-    numbers = "species"
-    energy = "energies"
-    forces = "forces"
+    names = {"coords": "coordinates", "energy": "energies", "gradient": "forces"}  # noqa: RUF012
 
-    def write(self, path, samples):
+    def arrays(self, s):
+        record = super().arrays(s)
+        if s.numbers is not None:
+            record["species"] = [{1: "H", 6: "C", 7: "N", 8: "O", 16: "S"}[z] for z in s.numbers.tolist()]
+        return {**record, "smiles": list(graph_of(s.smiles)[3])}
+
+    def save(self, path, records, units=None):
         packer = pyanitools().datapacker(str(path))
-        for s in samples:
-            mol = graph_of(s.smiles)[3]
-            packer.store_data(
-                f"gdb11_s02/{s.name}",
-                species=[{1: "H", 6: "C", 7: "N", 8: "O", 16: "S"}[z] for z in s.numbers.tolist()],
-                coordinates=s.xyz.astype(np.float32),
-                energies=s.energy / HARTREE,
-                forces=(-s.forces / HARTREE).astype(np.float32),
-                smiles=list(mol),
-            )
+        for name, record in records.items():
+            packer.store_data(f"gdb11_s02/{name}", **record)
         packer.cleanup()
+        if units:
+            with h5py.File(path, "a") as file:
+                for array, unit in units.items():
+                    file[f"gdb11_s02/mol-0/{array}"].attrs["units"] = unit
 
     def read(self, path):
         loader = pyanitools().anidataloader(str(path))
         numbers = {"H": 1, "C": 6, "N": 7, "O": 8, "S": 16}
-        found = []
-        for data, meant in zip(loader, self.samples(), strict=True):
-            assert b"".join(data["smiles"]).decode() == graph_of(meant.smiles)[3]
-            found.append(
+        read = []
+        for data, s in zip(loader, self.samples(), strict=True):
+            assert b"".join(data["smiles"]).decode() == graph_of(s.smiles)[3]
+            read.append(
                 Sample(
-                    meant.name,
-                    meant.smiles,
+                    s.name,
+                    s.smiles,
                     np.array([numbers[symbol.decode()] for symbol in data["species"]]),
                     0,
                     data["coordinates"].astype(float),
@@ -214,7 +150,13 @@ class TestPyanitools(Suite):
                 )
             )
         loader.cleanup()
-        return found
+        return read
+
+    def replace(self, path, **changes):
+        """Puts other arrays into the first record."""
+        first, *others = self.samples()
+        path.unlink()
+        self.save(path, {"mol-0": {**self.arrays(first), **changes}, **{s.name: self.arrays(s) for s in others}})
 
     def test_the_level_must_be_said(self, path):
         with pytest.raises(ReaderError, match=r"give reader\.level"):
@@ -227,13 +169,13 @@ class TestPyanitools(Suite):
         np.testing.assert_array_equal(forces, -self.records(path)[0].conformers.forces)
 
     def test_the_smiles_must_be_that_of_the_bonds(self, path):
-        edit("smiles", lambda _: np.array([b"C", b"C"]))(path)
+        self.replace(path, smiles=["C", "C"])
         (rejection,) = (r for r in self.open(path) if isinstance(r, Rejection))
         assert rejection.reason == "bonds differ from SMILES"
         assert "3 conformers have the bonds of CO, the file says CC" in rejection.message
 
     def test_an_element_that_is_none(self, path):
-        edit("species", lambda _: np.array([b"Xy"] * 6))(path)
+        self.replace(path, species=["Xy"] * 6)
         (rejection,) = (r for r in self.open(path) if isinstance(r, Rejection))
         assert rejection.reason == "unknown element"
 
@@ -286,8 +228,8 @@ def test_species_of_each_conformer(tmp_path):
         species = file["009/species"][:-1]
         del file["009/species"]
         file["009/species"] = species
-    (found,) = AniReader(tmp_path / "a.h5", level="wB97X/6-31G(d)", gradients=False)
-    assert found.reason == "shapes disagree"
+    (rejection,) = AniReader(tmp_path / "a.h5", level="wB97X/6-31G(d)", gradients=False)
+    assert rejection.reason == "shapes disagree"
 
 
 def test_ions_radicals_and_clusters_are_rejected_with_their_number_of_frames(tmp_path):
@@ -296,9 +238,9 @@ def test_ions_radicals_and_clusters_are_rejected_with_their_number_of_frames(tmp
             group = file.create_group("x")
             group["atomic_numbers"], group["coordinates"] = s.numbers, s.xyz
             group["wb97x_dz.energy"] = s.energy
-        (found,) = AniReader(tmp_path / "a.h5")
-        assert isinstance(found, Rejection)
-        assert (found.reason, message in found.message) == (reason, True), found
+        (rejection,) = AniReader(tmp_path / "a.h5")
+        assert isinstance(rejection, Rejection)
+        assert (rejection.reason, message in rejection.message) == (reason, True), rejection
 
     ion = sample("C[NH3+]", 2)
     only(ion, "no closed shell", "(2 conformers)")

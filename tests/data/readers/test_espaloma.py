@@ -12,31 +12,28 @@ import torch
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.espaloma import EspalomaReader, Loader, load
 from espalike.data.schema import Record
-from tests.data.readers.suite import (
-    BOHR,
-    HARTREE,
-    Caught,
-    Impossible,
-    ReaderSuite,
-    Sample,
-    cut,
-    empty,
-    foreign,
-    graph_of,
-    rdkit_of,
-    sample,
-)
+from tests.data.readers.suite import BOHR, DAMAGE, EDITS, HARTREE, ReaderSuite, Sample, graph_of, rdkit_of, sample
 
 dgl = pytest.importorskip("dgl", reason="needs the extra dgl")
 GRADIENT = HARTREE / BOHR
 OPTIONS = {"level": "B3LYP-D3BJ/DZVP", "isolated": False}
 
 
-def graph(s, **data):
-    """A sample as espaloma's heterograph: atoms, bonds in both directions, the molecule."""
+def graph(s, bonds=None, **data):
+    """A sample as espaloma's heterograph: atoms, bonds in both directions, the molecule.
+
+    Args:
+        s: the sample.
+        bonds: two atoms that are exchanged in the list of bonds.
+        data: further data of atoms or of the molecule.
+    """
     n = len(s.numbers)
     pairs = [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in rdkit_of(s.smiles).GetBonds()]
     idxs = torch.tensor([*pairs, *((j, i) for i, j in pairs)])
+    if bonds:
+        order = torch.arange(n)
+        order[list(bonds)] = order[list(bonds[::-1])]
+        idxs = order[idxs]
     atoms, zeros = torch.arange(n), torch.zeros(n, dtype=torch.int64)
     g = dgl.heterograph(
         {
@@ -49,7 +46,8 @@ def graph(s, **data):
     g.nodes["n1"].data["q_ref"] = torch.full((n, 1), s.charge / n, dtype=torch.float64)
     g.nodes["n1"].data["xyz"] = torch.tensor(s.xyz / BOHR).swapaxes(0, 1)
     g.nodes["g"].data["u_qm"] = torch.tensor(s.energy / HARTREE)[None]
-    g.nodes["n1"].data["u_qm_prime"] = torch.tensor(-s.forces / GRADIENT).swapaxes(0, 1)
+    if s.forces is not None:
+        g.nodes["n1"].data["u_qm_prime"] = torch.tensor(-s.forces / GRADIENT).swapaxes(0, 1)
     g.nodes["g"].data["u_ref"] = g.nodes["g"].data["u_qm"] + 0.25  # what is left without nonbonded terms
     for key, value in data.items():
         g.nodes["n1" if value.shape[0] == n else "g"].data[key] = value
@@ -63,32 +61,11 @@ def molecule_json(smiles):
     return openff.from_mapped_smiles(smiles, allow_undefined_stereo=True).to_json()
 
 
-def put(folder, s, text=None, **data):
+def put(folder, s, text=None, bonds=None, **data):
     folder.mkdir(parents=True, exist_ok=True)
-    dgl.save_graphs(str(folder / "heterograph.bin"), [graph(s, **data)])
+    dgl.save_graphs(str(folder / "heterograph.bin"), [graph(s, bonds, **data)])
     (folder / "mol.json").write_text(text or molecule_json(s.smiles))
     return folder
-
-
-def edit(change):
-    """Changes the graph of the first molecule."""
-
-    def spoil(path):
-        file = path / "mol-0" / "heterograph.bin"
-        (g,), _ = dgl.load_graphs(str(file))
-        change(g)
-        dgl.save_graphs(str(file), [g])
-
-    return spoil
-
-
-def spoiled(node, key, index):
-    def change(g):
-        values = g.nodes[node].data[key].clone()
-        values[index] = torch.nan
-        g.nodes[node].data[key] = values
-
-    return edit(change)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -98,7 +75,23 @@ class TestEspaloma(ReaderSuite):
     filename = "set"
     level = "B3LYP-D3BJ/DZVP"
     options = OPTIONS
-    contradicting = Impossible("nothing in the files says a unit; the option replaces espaloma's convention")
+    contradicting = None
+    refused = ()
+    says = {  # noqa: RUF012
+        "truncated": "mol-0: DGL cannot read",
+        "empty": "mol-0: mol.json is not an OpenFF molecule",
+        "foreign": "is not a file of DGL graphs",
+        "permuted atoms": "mol-0: bonds of mol.json and of the graph",
+        "permuted equal atoms": "mol-0: no conformer is left.*bonds differ",
+        "wrong charge": "mol-0: atom 1 .*(valence|unpaired)",
+        "missing array": "mol-0: node n1 has no data 'u_qm_prime'; there are: q_ref, xyz",
+        "wrong shape": r"energies have shape \(2,\), expected \(3,\)",
+    }
+    impossible = {  # noqa: RUF012
+        "unit unknown": "files say no units; an unknown one in the option: test_units_given_twice",
+        "unit contradicts": "files say no units; what the forces say of the energies is for the audit",
+        "duplicated ids": "names of folders are unique",
+    }
 
     def write(self, path, samples):
         for s in samples:
@@ -125,49 +118,20 @@ class TestEspaloma(ReaderSuite):
             )
         return found
 
-    def corruptions(self):
-        def rows(equal, bonds):
-            """Rows of the graph's atoms exchanged, in its bonds too or not."""
-
-            def change(g):
-                i, j = self.samples()[0].swapped(equal)
-                order = torch.arange(g.num_nodes("n1"))
-                order[[i, j]] = order[[j, i]]
-                for key in ("xyz", "u_qm_prime"):
-                    g.nodes["n1"].data[key] = g.nodes["n1"].data[key][order]
-                if bonds:
-                    g.nodes["n2"].data["idxs"] = order[g.nodes["n2"].data["idxs"]]
-
-            return edit(change)
-
-        def charge(path):
-            file = path / "mol-0" / "mol.json"
-            content = json.loads(file.read_text())
+    def spoil(self, path, name):
+        folder, first = path / "mol-0", self.samples()[0]
+        if name in DAMAGE:
+            DAMAGE[name](folder / ("mol.json" if name == "empty" else "heterograph.bin"))
+        elif name == "permuted atoms":  # the graph numbers its atoms in another way than the molecule
+            put(folder, first.permuted(), bonds=first.swapped())
+        elif name == "wrong charge":
+            content = json.loads((folder / "mol.json").read_text())
             content["atoms"][0]["formal_charge"] = 1
-            file.write_text(json.dumps(content))
-
-        def missing(g):
-            g.nodes["n1"].data.pop("u_qm_prime")
-
-        def shape(g):
-            g.nodes["g"].data["u_qm"] = g.nodes["g"].data["u_qm"][:, 1:]
-
-        return {
-            "truncated": Caught(lambda p: cut(p / "mol-0" / "heterograph.bin"), "mol-0: DGL cannot read"),
-            "empty": Caught(lambda p: empty(p / "mol-0" / "mol.json"), "mol-0: mol.json is not an OpenFF molecule"),
-            "foreign": Caught(lambda p: foreign(p / "mol-0" / "heterograph.bin"), "is not a file of DGL graphs"),
-            "unit unknown": Impossible("files say no units; an unknown one in the option: test_units_given_twice"),
-            "unit contradicts": Impossible("files say no units; what the forces say of the energies is for the audit"),
-            "permuted atoms": Caught(rows(False, True), "mol-0: bonds of mol.json and of the graph"),
-            "permuted equal atoms": Caught(rows(True, False), "mol-0: no conformer is left.*bonds differ"),
-            "wrong charge": Caught(charge, "mol-0: atom 1 .*(valence|unpaired)"),
-            "nan energy": Caught(spoiled("g", "u_qm", (0, 1)), "mol-0: energies hold NaN"),
-            "nan forces": Caught(spoiled("n1", "u_qm_prime", (0, 1, 2)), "mol-0: forces hold NaN"),
-            "nan coordinates": Caught(spoiled("n1", "xyz", (0, 0, 0)), "mol-0: coordinates hold NaN"),
-            "duplicated ids": Impossible("names of folders are unique"),
-            "missing array": Caught(edit(missing), "mol-0: node n1 has no data 'u_qm_prime'; there are: q_ref, xyz"),
-            "wrong shape": Caught(edit(shape), r"energies have shape \(2,\), expected \(3,\)"),
-        }
+            (folder / "mol.json").write_text(json.dumps(content))
+        elif name == "wrong shape":
+            put(folder, replace(first, energy=first.energy[1:]))
+        else:
+            put(folder, replace(first, forces=None) if name == "missing array" else EDITS[name](first))
 
 
 def one(path, **options):

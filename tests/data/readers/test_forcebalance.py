@@ -13,20 +13,7 @@ from espalike.data.readers.base import ReaderError
 from espalike.data.readers.forcebalance import ForceBalanceReader
 from espalike.data.readers.structure import dihedral_angles
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import (
-    BOHR,
-    HARTREE,
-    Caught,
-    Impossible,
-    ReaderSuite,
-    Sample,
-    cut,
-    empty,
-    foreign,
-    graph_of,
-    rdkit_of,
-    sample,
-)
+from tests.data.readers.suite import BOHR, HARTREE, ReaderSuite, Sample, foreign, graph_of, rdkit_of, sample
 
 GRADIENT = HARTREE / BOHR
 # geomeTRIC leaves the files open that it reads
@@ -87,6 +74,18 @@ class TestForceBalance(ReaderSuite):
     filename = "targets"
     level = "B3LYP-D3BJ/DZVP"
     options = OPTIONS
+    first_file = "mol-0/qdata.txt"
+    refused = ()
+    says = {  # noqa: RUF012
+        "truncated": "qdata.txt is cut short",
+        "empty": "mol-0: qdata.txt holds no JOB",
+        "foreign": "mol-0: .*input.sdf.*not a text",
+        "wrong charge": r"mol-0: .*atom 6 ",
+        "duplicated ids": "mol-0: qdata.txt holds JOB 0 twice",
+        "missing array": "block 1 of 3 of qdata.txt has no ENERGY",
+        "wrong shape": "GRADIENT has 17 numbers, expected 18",
+    }
+    impossible = dict.fromkeys(("unit unknown", "unit contradicts"), "the format has one set of units")
 
     def write(self, path, samples):
         for s in samples:
@@ -114,36 +113,15 @@ class TestForceBalance(ReaderSuite):
             )
         return found
 
-    def corruptions(self):
-        def permute(equal):
-            """Coordinates and gradients exchanged in `qdata.txt` and `scan.xyz`, the structure as it was."""
-
-            def spoil(path):
-                s = self.samples()[0]
-                molecule = written(s.permuted(equal))
-                molecule.write(str(path / "mol-0" / "qdata.txt"), ftype="qdata")
-                molecule.write(str(path / "mol-0" / "scan.xyz"), ftype="xyz")
-
-            return spoil
-
-        return {
-            "truncated": Caught(lambda path: cut(path / "mol-0" / "qdata.txt"), "qdata.txt is cut short"),
-            "empty": Caught(lambda path: empty(path / "mol-0" / "qdata.txt"), "mol-0: qdata.txt holds no JOB"),
-            "foreign": Caught(lambda path: foreign(path / "mol-0" / "input.sdf"), "mol-0: .*input.sdf.*not a text"),
-            "unit unknown": Impossible("the format has one set of units; an unknown one: test_units_given_twice"),
-            "unit contradicts": Impossible("the format has one set of units; see test_units_given_twice"),
-            "permuted atoms": Caught(permute(False), r"mol-0: atom \d+ has atomic number \d, \d in the SMILES"),
-            "permuted equal atoms": Caught(permute(True), "mol-0: no conformer is left.*bonds differ from the graph"),
-            "wrong charge": Caught(edit("input.sdf", "M  END", "M  CHG  1   6  -1\nM  END"), r"mol-0: .*atom 6 "),
-            "nan energy": Caught(edit("qdata.txt", r"ENERGY\s+\S+", "ENERGY nan"), "mol-0: energies hold NaN"),
-            "nan forces": Caught(edit("qdata.txt", r"GRADIENT\s+\S+", "GRADIENT nan"), "mol-0: forces hold NaN"),
-            "nan coordinates": Caught(edit("qdata.txt", r"COORDS\s+\S+", "COORDS nan"), "mol-0: coordinates hold NaN"),
-            "duplicated ids": Caught(edit("qdata.txt", "JOB 1", "JOB 0"), "mol-0: qdata.txt holds JOB 0 twice"),
-            "missing array": Caught(edit("qdata.txt", "ENERGY.*\n", ""), "block 1 of 3 of qdata.txt has no ENERGY"),
-            "wrong shape": Caught(
-                edit("qdata.txt", r"(GRADIENT.*)\s\S+\n", r"\1\n"), "GRADIENT has 17 numbers, expected 18"
-            ),
+    def spoil(self, path, name):
+        edits = {
+            "foreign": lambda path: foreign(path / "mol-0" / "input.sdf"),
+            "wrong charge": edit("input.sdf", "M  END", "M  CHG  1   6  -1\nM  END"),
+            "duplicated ids": edit("qdata.txt", "JOB 1", "JOB 0"),
+            "missing array": edit("qdata.txt", "ENERGY.*\n", ""),
+            "wrong shape": edit("qdata.txt", r"(GRADIENT.*)\s\S+\n", r"\1\n"),
         }
+        edits.get(name, lambda path: super(TestForceBalance, self).spoil(path, name))(path)
 
 
 def one(path, **options):

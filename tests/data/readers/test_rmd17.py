@@ -1,6 +1,7 @@
 """rMD17: archives as NumPy writes them, and the shared excerpt of the real ones."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,103 +10,52 @@ import pytest
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.rmd17 import SMILES, Rmd17Reader
-from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import (
-    Caught,
-    Impossible,
-    ReaderSuite,
-    Sample,
-    cut,
-    empty,
-    foreign,
-    graph_of,
-    sample,
-    samples,
-)
+from espalike.data.schema import Record
+from tests.data.readers.arrays_suite import ArraysSuite
+from tests.data.readers.suite import graph_of, sample, samples
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "rmd17_2k.h5"
 
 
-def write(path, s, **changes):
-    arrays = {
-        "nuclear_charges": s.numbers.astype(np.uint8),
-        "coords": s.xyz,
-        "energies": s.energy,
-        "forces": s.forces,
-        "old_indices": np.arange(len(s.xyz)),
-        **changes,
-    }
-    np.savez_compressed(path, **{key: value for key, value in arrays.items() if value is not None})
+NO_UNITS = "the archive says no units; the format has them, and an option that contradicts is refused"
 
 
-def edit(name, change=None):
-    """Replaces an array of the first molecule by what `change` makes of it; None removes it."""
-
-    def spoil(path):
-        with np.load(path / "mol-0.npz") as archive:
-            arrays = dict(archive)
-        old = arrays.pop(name)
-        if change:
-            arrays[name] = change(old)
-        np.savez_compressed(path / "mol-0.npz", **arrays)
-
-    return spoil
-
-
-def nan_at(index):
-    def change(array):
-        array[index] = np.nan
-        return array
-
-    return change
-
-
-class TestRmd17(ReaderSuite):
+class TestRmd17(ArraysSuite):
     reader = Rmd17Reader
     config = "rmd17"
     filename = "npz_data"
+    first_file = "mol-0.npz"
     level = "PBE/def2-SVP"
     options = {"smiles": {s.name: graph_of(s.smiles)[3] for s in samples()}}  # noqa: RUF012
+    names = {"numbers": "nuclear_charges", "coords": "coords", "energy": "energies", "forces": "forces"}  # noqa: RUF012
+    refused = ()
+    says = {  # noqa: RUF012
+        "truncated": r"mol-0\.npz: it is cut short or damaged; get the file again",
+        "empty": r"mol-0\.npz: it is empty",
+        "foreign": r"mol-0\.npz: it is not a NumPy archive",
+        "permuted atoms": "mol-0: the bonds that its distances show are not",
+        "missing array": "mol-0: array 'energies' is missing; arrays found: nuclear_charges",
+    }
+    impossible = {  # noqa: RUF012
+        "unit unknown": NO_UNITS,
+        "unit contradicts": NO_UNITS,
+        "permuted equal atoms": "atoms are found in the SMILES by their bonds, whatever their order",
+        "wrong charge": "the format says no charge",
+        "duplicated ids": "names of files are unique",
+    }
 
-    def write(self, path, samples):
-        path.mkdir()
-        for s in samples:
-            write(path / f"{s.name}.npz", s)
+    def arrays(self, s):
+        return {**super().arrays(s), "old_indices": np.arange(len(s.xyz))}
 
-    def read(self, path):
-        found = []
-        for file, meant in zip(sorted(path.iterdir()), self.samples(), strict=True):
-            with np.load(file) as archive:
-                numbers, *arrays = (archive[key] for key in ("nuclear_charges", "coords", "energies", "forces"))
-            found.append(Sample(file.stem, meant.smiles, numbers, meant.charge, *arrays, id=file.stem))
-        return found
+    def spoil(self, path, name):
+        if name != "permuted atoms":
+            return super().spoil(path, name)
+        first, *others = self.samples()  # the SMILES is not in the file, so elements alone change places
+        self.rewrite(path, [replace(first, numbers=first.permuted().numbers), *others])
 
-    def corruptions(self):
-        def first(change):
-            return lambda path: change(path / "mol-0.npz")
 
-        def swap(numbers):
-            i, j = self.samples()[0].swapped()
-            numbers[[i, j]] = numbers[[j, i]]
-            return numbers
-
-        no_units = "the archive says no units; the format has them, and an option that contradicts is refused"
-        return {
-            "truncated": Caught(first(cut), r"mol-0\.npz: it is cut short or damaged; get the file again"),
-            "empty": Caught(first(empty), r"mol-0\.npz: it is empty"),
-            "foreign": Caught(first(foreign), r"mol-0\.npz: it is no NumPy archive"),
-            "unit unknown": Impossible(no_units),
-            "unit contradicts": Impossible(no_units),
-            "permuted atoms": Caught(edit("nuclear_charges", swap), "mol-0: the bonds that its distances show are not"),
-            "permuted equal atoms": Impossible("atoms are found in the SMILES by their bonds, whatever their order"),
-            "wrong charge": Impossible("the format says no charge"),
-            "nan energy": Caught(edit("energies", nan_at(1)), "mol-0: energies hold NaN"),
-            "nan forces": Caught(edit("forces", nan_at((1, 2, 0))), "mol-0: forces hold NaN"),
-            "nan coordinates": Caught(edit("coords", nan_at((0, 0, 0))), "mol-0: coordinates hold NaN"),
-            "duplicated ids": Impossible("names of files are unique"),
-            "missing array": Caught(edit("forces"), "mol-0: array 'forces' is missing; arrays found: nuclear_charges"),
-            "wrong shape": Caught(edit("energies", lambda e: e[1:]), r"energies have shape \(2,\), expected \(3,\)"),
-        }
+def write(path, s, **changes):
+    np.savez_compressed(path, **{**TestRmd17().arrays(s), **changes})
 
 
 def test_one_file_by_the_name_of_its_molecule(tmp_path):
@@ -115,11 +65,11 @@ def test_one_file_by_the_name_of_its_molecule(tmp_path):
     assert (record.id, record.conformers.source) == ("rmd17_ethanol", "rmd17_ethanol")
     assert graph_of(record.molecule.smiles) == graph_of(ethanol.smiles)
     shutil.copy(tmp_path / "rmd17_ethanol.npz", tmp_path / "rmd17_benzene.npz")
-    (found,) = Rmd17Reader(tmp_path / "rmd17_benzene.npz")
-    assert found.reason == "elements differ from SMILES"
+    (rejection,) = Rmd17Reader(tmp_path / "rmd17_benzene.npz")
+    assert rejection.reason == "elements differ from SMILES"
     shutil.copy(tmp_path / "rmd17_ethanol.npz", tmp_path / "other.npz")
-    (found,) = Rmd17Reader(tmp_path / "other.npz")
-    assert (found.reason, "give reader.smiles" in found.message) == ("no SMILES", True)
+    (rejection,) = Rmd17Reader(tmp_path / "other.npz")
+    assert (rejection.reason, "give reader.smiles" in rejection.message) == ("no SMILES", True)
 
 
 def test_frames_of_a_split(tmp_path):
@@ -135,8 +85,8 @@ def test_frames_of_a_split(tmp_path):
     before = reader.fingerprint()
     index.write_text("4\n0\n6\n")
     assert reader.fingerprint() != before
-    (found,) = Rmd17Reader(tmp_path / "rmd17_ethanol.npz", frames=index)
-    assert (found.reason, "6 frames" in found.message) == ("no such frame", True)
+    (rejection,) = Rmd17Reader(tmp_path / "rmd17_ethanol.npz", frames=index)
+    assert (rejection.reason, "6 frames" in rejection.message) == ("no such frame", True)
     for text in ("1\n1\n", "-1\n", "one\n"):
         index.write_text(text)
         with pytest.raises(ReaderError, match=r"index_train_01\.csv: expected frame numbers"):
@@ -145,8 +95,8 @@ def test_frames_of_a_split(tmp_path):
 
 def test_nothing_is_unpickled(tmp_path):
     write(tmp_path / "rmd17_ethanol.npz", sample("CCO"), energies=np.array([None, "x", 1], dtype=object))
-    (found,) = Rmd17Reader(tmp_path / "rmd17_ethanol.npz")
-    assert (found.reason, "not unpickled" in found.message) == ("pickled array", True)
+    (rejection,) = Rmd17Reader(tmp_path / "rmd17_ethanol.npz")
+    assert (rejection.reason, "not unpickled" in rejection.message) == ("pickled array", True)
 
 
 def test_a_folder_without_archives(tmp_path):
@@ -163,9 +113,8 @@ def test_the_ten_molecules_of_the_shared_data(tmp_path):
         for name, group in file.items():
             arrays = {key: group[key][:200] for key in ("coords", "energies", "forces")}
             np.savez(tmp_path / f"rmd17_{name}.npz", nuclear_charges=group["atomic_numbers"][:], **arrays)
-        found = list(Rmd17Reader(tmp_path))
-        assert not [r for r in found if isinstance(r, Rejection)]
-        for record, (name, group) in zip(found, file.items(), strict=True):
+        records = list(Rmd17Reader(tmp_path))
+        for record, (name, group) in zip(records, file.items(), strict=True):
             assert isinstance(record, Record)
             assert record.id == f"rmd17_{name}"
             assert graph_of(record.molecule.smiles) == graph_of(group.attrs["smiles"])

@@ -11,20 +11,7 @@ from rdkit.Chem import AllChem, rdDepictor
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.sdf import SdfReader
 from espalike.data.schema import Rejection
-from tests.data.readers.suite import (
-    BOHR,
-    DEBYE,
-    HARTREE,
-    Caught,
-    Impossible,
-    ReaderSuite,
-    Sample,
-    cut,
-    empty,
-    foreign,
-    rdkit_of,
-    sample,
-)
+from tests.data.readers.suite import BOHR, DEBYE, HARTREE, ReaderSuite, Sample, rdkit_of, sample
 
 OPTIONS = {
     "level": "B3LYP-D3BJ/DZVP",
@@ -86,7 +73,22 @@ class TestSdf(ReaderSuite):
     filename = "set.sdf"
     level = "B3LYP-D3BJ/DZVP"
     options = OPTIONS
-    contradicting = "energies ev"
+    refused = ("empty", "foreign")
+    says = {  # noqa: RUF012
+        "truncated": "the last record does not end in",
+        "empty": "set.sdf: nothing in it",
+        "foreign": "set.sdf: not an SDF",
+        "permuted equal atoms": "mol-0: no conformer is left; the last 1: bonds differ",
+        "permuted atoms": "mol-0: no conformer is left.*bonds differ from the graph",
+        "wrong charge": "mol-0: field 'Charge' says 1, the structure 0",
+        "nan coordinates": "not a readable MOL record",
+        "missing array": "mol-0: no data field 'Energy .hartree.'",
+        "wrong shape": "'Forces' holds 17 numbers, expected 18",
+    }
+    impossible = dict.fromkeys(
+        ("unit unknown", "unit contradicts"),
+        "the field's name is an option, with its unit: test_unit_in_the_field_name",
+    )
 
     def samples(self):
         """Coordinates of an SDF have four decimals: energies and forces are made to be those of the rounded ones.
@@ -123,43 +125,20 @@ class TestSdf(ReaderSuite):
             )
         return result
 
-    def corruptions(self):
-        def permute(equal):
-            """Rows of coordinates exchanged, the connection table as it was."""
-
-            def spoil(path):
-                first, *others = self.samples()
-                self.write(path, [first.permuted(equal, numbers=False), *others])
-
-            return spoil
-
-        def nan(what):
-            def spoil(path):
-                first, *others = self.samples()
-                array = getattr(first, what).copy()
-                array.flat[0] = np.nan
-                self.write(path, [replace(first, **{what: array}), *others])
-
-            return spoil
-
-        return {
-            "truncated": Caught(cut, "the last record does not end in"),
-            "empty": Caught(empty, "set.sdf: nothing in it", whole=True),
-            "foreign": Caught(foreign, "set.sdf: not an SDF", whole=True),
-            "unit unknown": Impossible("the field's name is an option, with its unit: test_unit_in_the_field_name"),
-            "unit contradicts": Impossible("the field's name is an option, with its unit: test_unit_in_the_field_name"),
-            "permuted atoms": Caught(permute(False), "mol-0: no conformer is left.*bonds differ from the graph"),
-            "permuted equal atoms": Caught(permute(True), "mol-0: no conformer is left; the last 1: bonds differ"),
-            "wrong charge": Caught(
-                edit(r"(<Charge>.*\n)0", r"\g<1>1"), "mol-0: field 'Charge' says 1, the structure 0"
-            ),
-            "nan energy": Caught(nan("energy"), "mol-0: energies hold NaN"),
-            "nan forces": Caught(nan("forces"), "mol-0: forces hold NaN"),
-            "nan coordinates": Caught(edit(r"-?\d+\.\d{4}", "    nan", 1), "not a readable MOL record"),
-            "duplicated ids": Caught(edit("mol-1", "mol-0", 2), "mol-0: entries 1 and 2 are called so"),
-            "missing array": Caught(edit(r">  <Energy.*\n.*\n\n", ""), "mol-0: no data field 'Energy .hartree.'"),
-            "wrong shape": Caught(edit(r"(<Forces>.*\n)\S+", r"\g<1>"), "'Forces' holds 17 numbers, expected 18"),
+    def spoil(self, path, name):
+        edits = {
+            "wrong charge": (r"(<Charge>.*\n)0", r"\g<1>1"),
+            "nan coordinates": (r"-?\d+\.\d{4}", "    nan"),
+            "missing array": (r">  <Energy.*\n.*\n\n", ""),
+            "wrong shape": (r"(<Forces>.*\n)\S+", r"\g<1>"),
         }
+        first, *others = self.samples()
+        if name.startswith("permuted"):  # rows of coordinates, the connection table is as it was
+            self.rewrite(path, [first.permuted("equal" in name, numbers=False), *others])
+        elif name in edits:
+            edit(*edits[name])(path)
+        else:
+            super().spoil(path, name)
 
 
 def test_unit_in_the_field_name(tmp_path):

@@ -12,21 +12,7 @@ import yaml
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.table import TableReader
 from espalike.data.schema import Record
-from tests.data.readers.suite import (
-    BOHR,
-    CONFIGS,
-    HARTREE,
-    KJ,
-    Caught,
-    ReaderSuite,
-    Sample,
-    cut,
-    empty,
-    foreign,
-    graph_of,
-    sample,
-    samples,
-)
+from tests.data.readers.suite import BOHR, CONFIGS, HARTREE, KJ, ReaderSuite, Sample, graph_of, sample, samples
 
 LEVEL = "B3LYP-D3BJ/DZVP"
 FLAT = pa.list_(pa.float64())
@@ -40,21 +26,22 @@ def with_units(schema, units):
     return schema
 
 
-def nan_at(index):
-    def change(array):
-        array[index] = np.nan
-        return array
-
-    return change
-
-
 class Suite(ReaderSuite):
     """What all layouts have in common: rows of a sample, a schema, and a writer."""
 
     reader = TableReader
     config = "table"
     level = LEVEL
-    first = "mol-0"
+    refused = ("truncated", "empty", "foreign", "unit unknown", "unit contradicts", "missing array")
+    says: ClassVar = {
+        "truncated": "it is cut short, damaged, or neither parquet nor Arrow",
+        "foreign": "neither parquet nor Arrow; get the file again",
+        "unit unknown": "coords are in unit 'furlong'",
+        "unit contradicts": "energies are in 'eV', but the option units says '(hartree|kJ/mol)'",
+        "duplicated ids": r"mol-0, row \d: row 0 is called so, too",
+        "missing array": r"column 'energy' is missing; .*; give its name, reader\.columns\.energy",
+        "wrong shape": r"mol-0: forces of its row 1 are \d+ numbers, expected \d+",
+    }
     units: ClassVar[dict[str, str]]
     schema: ClassVar[pa.Schema]
 
@@ -74,81 +61,24 @@ class Suite(ReaderSuite):
         schema = with_units(self.schema, {**self.units, **units})
         self.save(pa.Table.from_pylist(rows, schema=schema), path)
 
-    def edit(self, change, **units):
-        """Rewrites the file with rows that `change` has changed."""
-
-        def spoil(path):
-            rows = self.load(path).to_pylist()
-            change(rows)
-            self.put(path, rows, **units)
-
-        return spoil
-
-    def values(self, name, change):
-        """Rewrites the first molecule's first row with other values in a column."""
-
-        def spoil(rows):
-            rows[0][name] = change(np.array(rows[0][name])).tolist()
-
-        return self.edit(spoil)
-
-    def drop(self, name):
-        def spoil(path):
-            self.save(self.load(path).drop_columns([name]), path)
-
-        return spoil
-
-    def corruptions(self):
-        def permute(equal):
-            def spoil(path):
-                first, *others = self.samples()
-                self.write(path, [first.permuted(equal), *others])
-
-            return spoil
-
-        def charge(rows):
-            for row in rows:
-                row["charge"] += row["id"] == "mol-0"
-
-        def rename(rows):
-            for row in rows:
-                row["id"] = row["id"].replace("mol-1", "mol-0")
-
-        first = self.first
-        nothing = lambda rows: None  # noqa: E731
-        return {
-            "truncated": Caught(cut, "it is cut short, damaged, or neither parquet nor Arrow", whole=True),
-            "empty": Caught(empty, "it is empty; get the file again", whole=True),
-            "foreign": Caught(foreign, "neither parquet nor Arrow; get the file again", whole=True),
-            "unit unknown": Caught(self.edit(nothing, coords="furlong"), "coords are in unit 'furlong'", whole=True),
-            "unit contradicts": Caught(
-                self.edit(nothing, energy="eV"),
-                f"energies are in 'eV', but the option units says '{self.units['energy']}'",
-                whole=True,
-                options={"units": f"energies {self.units['energy']}"},
-            ),
-            "permuted atoms": Caught(permute(False), rf"{first}: atom \d+ has atomic number \d, \d in the SMILES"),
-            "permuted equal atoms": Caught(
-                permute(True), f"{first}: no conformer is left.*bonds differ from the graph"
-            ),
-            "wrong charge": Caught(self.edit(charge), f"{first}: charge 1, 0 in the SMILES"),
-            "nan energy": Caught(self.values("energy", lambda e: e * np.nan), f"{first}: energies hold NaN"),
-            "nan forces": Caught(self.values("forces", nan_at(0)), f"{first}: forces hold NaN"),
-            "nan coordinates": Caught(self.values("coords", nan_at(0)), f"{first}: coordinates hold NaN"),
-            "duplicated ids": Caught(self.edit(rename), rf"{first}, row \d: row 0 is called so, too"),
-            "missing array": Caught(
-                self.drop("energy"),
-                r"column 'energy' is missing; .*; give its name, reader\.columns\.energy",
-                whole=True,
-            ),
-            "wrong shape": Caught(
-                self.values("forces", lambda f: f[:-1]), rf"{first}: forces of its row 1 are \d+ numbers, expected \d+"
-            ),
-        }
+    def spoil(self, path, name):
+        rows = self.load(path).to_pylist()
+        if name.startswith("unit "):
+            self.put(path, rows, **{"unit unknown": {"coords": "furlong"}, "unit contradicts": {"energy": "eV"}}[name])
+        elif name == "missing array":
+            self.save(self.load(path).drop_columns(["energy"]), path)
+        elif name == "duplicated ids":
+            self.put(path, [{**row, "id": row["id"].replace("mol-1", "mol-0")} for row in rows])
+        elif name == "wrong shape":
+            rows[0]["forces"] = rows[0]["forces"][:-1]
+            self.put(path, rows)
+        else:
+            super().spoil(path, name)
 
 
 class TestParquetOfConformers(Suite):
     filename = "set.parquet"
+    corruption_options: ClassVar = {"unit contradicts": {"units": "energies hartree"}}
     options: ClassVar = {"level": LEVEL}
     units: ClassVar = {"coords": "bohr", "energy": "hartree", "forces": "hartree/bohr"}
     schema = pa.schema(
@@ -187,7 +117,8 @@ class TestArrowOfMolecules(Suite):
     """A molecule a row, nested lists, the level in a column, units partly in the fields."""
 
     filename = "set.arrow"
-    first = f"mol-0/{LEVEL}"
+    first_id = f"mol-0/{LEVEL}"
+    corruption_options: ClassVar = {"unit contradicts": {"units": "coords angstrom; energies kJ/mol"}}
     options: ClassVar = {"units": "coords angstrom"}
     units: ClassVar = {"energy": "kJ/mol", "forces": "kJ/mol/angstrom"}
     schema = pa.schema(
@@ -208,22 +139,6 @@ class TestArrowOfMolecules(Suite):
 
     def load(self, path):
         return pa.ipc.open_file(path.read_bytes()).read_all()
-
-    def corruptions(self):
-        cases = super().corruptions()
-        options = {"units": "coords angstrom; energies kJ/mol"}
-        return {
-            **cases,
-            "unit contradicts": Caught(
-                cases["unit contradicts"].spoil,
-                "energies are in 'eV', but the option units",
-                whole=True,
-                options=options,
-            ),
-            "wrong shape": Caught(
-                self.values("energy", lambda e: e[1:]), f"{self.first}: coords of its row 1 are 54 numbers"
-            ),
-        }
 
     def read(self, path):
         found = []
