@@ -140,20 +140,20 @@ def toolkit_system(assigner, molecule) -> openmm.System:
 
 def solvated(system, molecule, topology: app.Topology) -> openmm.System:
     """The molecule in rigid TIP3P with PME; the form's parameters through the ForceField XML."""
-    from espalike.export.ffxml import to_ffxml
+    from espalike import export
     from espalike.terms.lennard_jones import LennardJones
 
     lj = any(type(bound.term) is LennardJones for bound in system.terms)
-    field = app.ForceField("tip3p.xml", io.StringIO(to_ffxml(system, **({} if lj else {"mixed": "lj"}))))
+    field = app.ForceField("tip3p.xml", io.StringIO(export.texts(system, "ffxml", mixed=None if lj else "lj")[".xml"]))
     return field.createSystem(topology, nonbondedMethod=app.PME, nonbondedCutoff=CUTOFF, rigidWater=True)
 
 
 def box(system, molecule, xyz: np.ndarray, waters: int) -> app.Modeller:
     """Topology and positions of the molecule among waters."""
-    from espalike.export.ffxml import to_ffxml, to_topology
+    from espalike import export
 
-    field = app.ForceField("tip3p.xml", io.StringIO(to_ffxml(system)))
-    modeller = app.Modeller(to_topology(molecule), xyz * unit.angstrom)
+    field = app.ForceField("tip3p.xml", io.StringIO(export.texts(system, "ffxml")[".xml"]))
+    modeller = app.Modeller(export.to_topology(molecule), xyz * unit.angstrom)
     modeller.addSolvent(field, numAdded=waters, neutralize=False)
     return modeller
 

@@ -15,22 +15,13 @@ from __future__ import annotations
 import itertools
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
-from espalike.export.parts import (
-    Nonbonded,
-    Single,
-    atom_names,
-    comment,
-    coordinates,
-    mass,
-    one_line,
-)
-from espalike.system import MMSystem
+from espalike.export.parts import Nonbonded, Single, atom_names, mass, one_line
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.units import COULOMB
@@ -65,24 +56,8 @@ _SMALLEST_SCALE = 1e-12
 """1-4 factors stand in the file as divisors; a factor of 0 becomes this one."""
 
 
-def texts(
-    system: MMSystem,
-    index: int | None = None,
-    info: Mapping[str, str] | None = None,
-    xyz: np.ndarray | None = None,
-) -> dict[str, str]:
-    """The two files of one molecule, ending to text.
-
-    Args:
-        system: parametrized molecules.
-        index: which molecule; may be left out if there is one.
-        info: provenance to write into the files.
-        xyz: coordinates [Å] `(A, 3)`; an embedded conformer if left out.
-
-    Raises:
-        ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
-    """
-    single = Single.of(system, index, ENGINE)
+def texts(single: Single) -> dict[str, str]:
+    """The two files of one molecule, by ending."""
     molecule, pairs = single.molecule, single.nonbonded
     rows = _harmonic(single) | {"DIHEDRAL": _dihedrals(single)}
     kinds = {name: list(dict.fromkeys(parameters for _, parameters in every)) for name, every in rows.items()}
@@ -100,8 +75,8 @@ def texts(
         head.append(("FORCE_FIELD_TYPE", "i2,a78", [" 1CHARMM functional form, parameters by espalike"]))
     lines = ["%VERSION  VERSION_STAMP = V0001.000  DATE = 01/01/00  00:00:00"]  # no clock: equal input, equal file
     for n, section in enumerate(head + sections):
-        lines += _text(section, comment(molecule, info) if n == 0 else [])
-    return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, coordinates(molecule, xyz))}
+        lines += _text(section, single.comment if n == 0 else [])
+    return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, single.coordinates)}
 
 
 def _harmonic(single: Single) -> dict[str, list[Row]]:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import re
 
+from espalike.export.parts import LENGTH
 from espalike.geometry import Angle, Coordinate, Distance
-from espalike.units import convert
 
-LENGTH = convert(1.0, "angstrom", "nm")
 _FLAT = 1e-20
 """Added to the squared cross product [nm⁴] in an angle, so that a straight one has a slope."""
 _Vector = tuple[str, str]

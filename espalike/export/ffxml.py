@@ -13,13 +13,10 @@ other than Lennard-Jones. See `espalike.export.ffxml_script`.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import itertools
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,15 +24,11 @@ import torch
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_expression
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
-from espalike.export.parts import ExportError, Part, Single, atom_names, facts, select
-from espalike.export.recipes import BOND_K, ENERGY, LENGTH, Recipe, bonded, cells
+from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single, atom_names
+from espalike.export.recipes import Recipe, bonded, cells
 from espalike.geometry import Distance
-from espalike.system import MMSystem
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Harmonic
-
-if TYPE_CHECKING:
-    import openmm.app
 
 _SCRIPTED = Cell("script", has_expression)
 ENGINE = Engine(
@@ -51,78 +44,43 @@ _HARMONIC = {
 """Tag of the force and of a row, name of the equilibrium value, and factors on k and on it."""
 
 
-def to_topology(molecule: Molecule, residue: str = "LIG") -> openmm.app.Topology:
-    """An OpenMM topology of one residue, atoms in the molecule's order, as `ForceField.createSystem` wants it."""
-    import openmm.app
-
-    topology = openmm.app.Topology()
-    home = topology.addResidue(residue, topology.addChain())
-    elements = [openmm.app.element.Element.getByAtomicNumber(z) for z in molecule.numbers.tolist()]
-    atoms = [topology.addAtom(n, e, home) for n, e in zip(atom_names(molecule), elements, strict=True)]
-    for (i, j), order in zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True):
-        topology.addBond(atoms[i], atoms[j], order=order)
-    return topology
-
-
-def fingerprint(system: MMSystem, index: int | None = None) -> str:
-    """Hash of a molecule's mapped SMILES and all its parameters, the name of its atom types and template."""
-    one = select(system, index)
-    digest = hashlib.sha256(one.molecules[0].smiles.encode())
-    for bound in one.terms:
-        digest.update(repr(bound.term).encode())
-        digest.update(np.ascontiguousarray(bound.tuples.idx.numpy(), dtype="<i8").tobytes())
-        digest.update(np.ascontiguousarray(bound.values.numpy(), dtype="<f8").tobytes())
-    return digest.hexdigest()[:16]
-
-
-def to_ffxml(
-    system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None, mixed: str | None = None
-) -> str:
-    """The XML text of one molecule.
+def texts(single: Single, mixed: str | None = None) -> dict[str, str]:
+    """The XML of one molecule, by ending.
 
     Args:
-        system: parametrized molecules.
-        index: which molecule; may be left out if there is one.
-        info: provenance to write into the file, e.g. model name and source of the charges.
-        mixed: how atoms whose van der Waals form is not Lennard-Jones (with Lorentz–Berthelot mixing) meet atoms of
-            other force fields. None: not at all; building such a system is an error. `"lj"`: by Lennard-Jones 12-6
+        single: the molecule with its parameters.
+        mixed: how atoms whose van der Waals form is not Lennard-Jones (with Lorentz–Berthelot mixing) interact with
+            atoms of other force fields. None: not at all; building such a system is an error. `"lj"`: by 12-6
             with their sigma and epsilon, Lorentz–Berthelot mixing. Without effect on Lennard-Jones itself.
 
     Raises:
-        ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
+        ExportError: when bonded tuples or pairs do not follow from the bonds.
         ValueError: for an unknown answer to `mixed`.
     """
     if mixed not in MIXED:
         raise ValueError(f"mixed={mixed!r}: expected one of {', '.join(map(repr, MIXED))}")
-    single = Single.of(system, index, ENGINE)
-    molecule, name = single.molecule, f"M{fingerprint(single.system)}"
-    types = [f"{name}-{atom}" for atom in atom_names(molecule)]
-    pairs = file_pairs(single, mixed)
+    molecule, types, pairs = single.molecule, single.atom_types, file_pairs(single, mixed)
     root = ET.Element("ForceField")
-    _info(root, molecule, name, dict(info or {}) | pairs.facts)
-    _template(root, molecule, name, types, pairs)
+    info = ET.SubElement(root, "Info")
+    for key, text in (single.facts | pairs.facts | {"Template": single.name}).items():
+        ET.SubElement(info, "Fact", name=key).text = text
+    _template(root, single, pairs)
     forces = _bonded(root, single, types)
     _nonbonded(root, pairs, types)
     if text := _script(molecule, types, [*forces, *pairs.forces], pairs):
         ET.SubElement(root, "Script").text = text
     ET.indent(root)
-    return ET.tostring(root, encoding="unicode") + "\n"
+    return {".xml": ET.tostring(root, encoding="unicode") + "\n"}
 
 
-def _info(root: ET.Element, molecule: Molecule, name: str, info: Mapping[str, str]) -> None:
-    node = ET.SubElement(root, "Info")
-    for key, text in (facts(molecule, info) | {"Template": name}).items():
-        ET.SubElement(node, "Fact", name=key).text = text
-
-
-def _template(root: ET.Element, molecule: Molecule, name: str, types: list[str], pairs: FilePairs) -> None:
+def _template(root: ET.Element, single: Single, pairs: FilePairs) -> None:
     from openmm import unit
     from openmm.app.element import Element
 
     kinds = ET.SubElement(root, "AtomTypes")
-    residue = ET.SubElement(ET.SubElement(root, "Residues"), "Residue", name=name)
-    names = atom_names(molecule)
-    for kind, atom, number in zip(types, names, molecule.numbers.tolist(), strict=True):
+    residue = ET.SubElement(ET.SubElement(root, "Residues"), "Residue", name=single.name)
+    molecule, names = single.molecule, atom_names(single.molecule)
+    for kind, atom, number in zip(single.atom_types, names, molecule.numbers.tolist(), strict=True):
         element = Element.getByAtomicNumber(number)
         mass = repr(element.mass.value_in_unit(unit.dalton))
         group = pairs.vdw["class"] if pairs.vdw else kind  # tells scripts which atoms have this van der Waals form

@@ -12,38 +12,32 @@ types before any molecule, so the file is included twice: the first time for its
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
-from espalike.export.ffxml import fingerprint
 from espalike.export.parts import (
+    BOND_K,
+    DEGREE,
+    ENERGY,
+    LENGTH,
     STEM,
     ExportError,
-    Nonbonded,
     Part,
     Single,
     aligned,
     atom_names,
-    comment,
-    coordinates,
     mass,
     one_line,
 )
-from espalike.system import MMSystem
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Coupling, Fourier
 from espalike.terms.primitives import Charges, CosineHarmonic, Harmonic, Morse, Polynomial, Primitive, TwelveSix
-from espalike.units import convert
 
-LENGTH = convert(1.0, "angstrom", "nm")
-ENERGY = convert(1.0, "kcal/mol", "kJ/mol")
-BOND_K = convert(1.0, "kcal/mol/angstrom**2", "kJ/mol/nm**2")
-DEGREE = convert(1.0, "radian", "degree")
 FUDGE_QQ = Coulomb.usual14
 """1-4 factor of charges in `[ defaults ]`, the Amber force fields': another one is written into each pair."""
 
@@ -94,35 +88,16 @@ ENGINE = Engine(
 )
 
 
-def texts(
-    system: MMSystem,
-    index: int | None = None,
-    info: Mapping[str, str] | None = None,
-    xyz: np.ndarray | None = None,
-) -> dict[str, str]:
-    """The three files of one molecule, ending to text.
-
-    Args:
-        system: parametrized molecules.
-        index: which molecule; may be left out if there is one.
-        info: provenance to write into the files.
-        xyz: coordinates [Å] `(A, 3)`; an embedded conformer if left out.
-
-    Raises:
-        ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
-    """
-    single = Single.of(system, index, ENGINE)
-    molecule, name = single.molecule, f"M{fingerprint(single.system)}"
-    pairs = single.nonbonded
+def texts(single: Single) -> dict[str, str]:
+    """The three files of one molecule, by ending."""
     sections = _sections(single)
     if rows := _pairs(single):
         sections["pairs"] = rows
-    head = [f"; {line}" for line in comment(molecule, info)]
-    xyz = coordinates(molecule, xyz)
+    head = [f"; {line}" for line in single.comment]
     return {
-        ".top": _top(head, name, molecule, pairs),
-        ".gro": _gro(molecule, xyz),
-        ".itp": _itp(head, name, _types(molecule, name, pairs), _molecule(molecule, name, pairs, sections)),
+        ".top": _top(head, single),
+        ".gro": _gro(single.molecule, single.coordinates),
+        ".itp": _itp(head, single.name, _types(single), _molecule(single, sections)),
     }
 
 
@@ -157,12 +132,14 @@ def _dihedrals(part: Part, function: int) -> list[Row]:
     ]
 
 
-def _top(head: list[str], name: str, molecule: Molecule, pairs: Nonbonded) -> str:
-    rule = 3 if pairs.rule == "geometric" else 2
+def _top(head: list[str], single: Single) -> str:
+    rule = 3 if single.nonbonded.rule == "geometric" else 2
     lines = [*head, "", "[ defaults ]", "; nbfunc  comb-rule  gen-pairs  fudgeLJ  fudgeQQ"]
     lines += [f"  1       {rule}          no         0.5      {FUDGE_QQ!r}", "", "; types, then the molecule"]
     lines += [f'#include "{STEM}.itp"'] * 2 + [""]
-    return "\n".join([*lines, "[ system ]", one_line(molecule.name), "", "[ molecules ]", f"{name}  1", ""])
+    return "\n".join(
+        [*lines, "[ system ]", one_line(single.molecule.name), "", "[ molecules ]", f"{single.name}  1", ""]
+    )
 
 
 def _itp(head: list[str], name: str, types: list[str], body: list[str]) -> str:
@@ -171,30 +148,29 @@ def _itp(head: list[str], name: str, types: list[str], body: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _types(molecule: Molecule, name: str, pairs: Nonbonded) -> list[str]:
+def _types(single: Single) -> list[str]:
     """One type per atom; pairs of types for a mixing rule that GROMACS lacks."""
+    types, numbers, pairs = single.atom_types, single.molecule.numbers, single.nonbonded
     rows = []
-    for kind, number, (sigma, epsilon) in zip(
-        _kinds(molecule, name), molecule.numbers, pairs.wells.tolist(), strict=True
-    ):
+    for kind, number, (sigma, epsilon) in zip(types, numbers, pairs.wells.tolist(), strict=True):
         lj = (repr(sigma * LENGTH), repr(epsilon * ENERGY))
         rows.append((kind, str(number), repr(mass(number)), "0.0", "A", *lj))
     lines = ["", "[ atomtypes ]", "; name  number  mass  charge  ptype  sigma [nm]  epsilon [kJ/mol]", *aligned(rows)]
     if pairs.rule not in ("lorentz-berthelot", "geometric"):
-        i, j = np.triu_indices(molecule.n_atoms)
-        kinds = _kinds(molecule, name)
+        i, j = np.triu_indices(len(types))
         mixed = zip(i.tolist(), j.tolist(), pairs.pairs(np.stack([i, j], axis=1)).tolist(), strict=True)
-        explicit = [(kinds[a], kinds[b], "1", repr(s * LENGTH), repr(e * ENERGY)) for a, b, (s, e) in mixed]
+        explicit = [(types[a], types[b], "1", repr(s * LENGTH), repr(e * ENERGY)) for a, b, (s, e) in mixed]
         lines += ["", f"; {pairs.rule or 'another'} mixing; with other molecules' atoms the topology's rule holds"]
         lines += ["[ nonbond_params ]", *aligned(explicit)]
     return lines
 
 
-def _molecule(molecule: Molecule, name: str, pairs: Nonbonded, sections: dict[str, list[Row]]) -> list[str]:
-    lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{name}  3", "", "[ atoms ]"]
+def _molecule(single: Single, sections: dict[str, list[Row]]) -> list[str]:
+    molecule, charges = single.molecule, single.nonbonded.charges.tolist()
+    lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{single.name}  3", "", "[ atoms ]"]
     lines += ["; nr  type  resnr  residue  atom  cgnr  charge [e]  mass [u]"]
     rows = []
-    named = zip(_kinds(molecule, name), atom_names(molecule), pairs.charges.tolist(), molecule.numbers, strict=True)
+    named = zip(single.atom_types, atom_names(molecule), charges, molecule.numbers, strict=True)
     for n, (kind, atom, charge, number) in enumerate(named, 1):
         rows.append((str(n), kind, "1", "LIG", atom, str(n), repr(charge), repr(mass(number))))
     lines += aligned(rows)
@@ -227,7 +203,3 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     for n, (atom, point) in enumerate(zip(atom_names(molecule), (xyz * LENGTH).tolist(), strict=True), 1):
         lines.append(f"{1:5d}{'LIG':<5s}{atom:>5s}{n % 100000:5d}" + "".join(f"{x:12.7f}" for x in point))
     return "\n".join([*lines, f"{size:10.5f}{size:10.5f}{size:10.5f}", ""])
-
-
-def _kinds(molecule: Molecule, name: str) -> list[str]:
-    return [f"{name}-{atom}" for atom in atom_names(molecule)]

@@ -8,14 +8,11 @@ bonded styles are in `espalike.export.lammps_styles`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
-import numpy as np
+from collections.abc import Iterable
 
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
 from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded
-from espalike.export.parts import STEM, Single, coordinates, facts
-from espalike.system import MMSystem
+from espalike.export.parts import STEM, Single
 from espalike.terms.base import Term
 from espalike.terms.primitives import Charges, Primitive, TwelveSix
 from espalike.units import COULOMB
@@ -72,31 +69,13 @@ run             0
 """
 
 
-def texts(
-    system: MMSystem,
-    index: int | None = None,
-    info: Mapping[str, str] | None = None,
-    xyz: np.ndarray | None = None,
-) -> dict[str, str]:
-    """The two files of one molecule, ending to text.
-
-    Args:
-        system: parametrized molecules.
-        index: which molecule; may be left out if there is one.
-        info: provenance to write into the files, e.g. model name and source of the charges.
-        xyz: coordinates [Å] `(A, 3)`; an embedded conformer if left out.
-
-    Raises:
-        ExportError: when the system is not fit for export, or a term cannot be expressed in this format.
-    """
-    single = Single.of(system, index, ENGINE)
+def texts(single: Single) -> dict[str, str]:
+    """The two files of one molecule, by ending."""
     molecule, pairs = single.molecule, single.nonbonded
     rows = bonded(single)
-    xyz = coordinates(molecule, xyz)
-    remarks = [f"{key}: {' '.join(text.split())}" for key, text in facts(molecule, info).items()]
     neighbours = max(2000, molecule.n_atoms)
     script = _SCRIPT.format(
-        head="\n".join(f"# {line}" for line in remarks),
+        head="\n".join(f"# {line}" for line in single.comment),
         qqr2e=QQR2E,
         coulomb=COULOMB,
         dielectric=QQR2E / COULOMB,
@@ -109,7 +88,7 @@ def texts(
         neighbours=neighbours,
         page=10 * neighbours,
     )
-    return {".lmp": _data(single, rows, xyz, "; ".join(remarks)[:_TITLE]), ".in": script}
+    return {".lmp": _data(single, rows, "; ".join(single.comment)[:_TITLE]), ".in": script}
 
 
 def _styles(rows: Iterable[Row]) -> list[str]:
@@ -121,11 +100,16 @@ def _style(name: str, rows: list[Row]) -> str:
     return f"{name.lower() + '_style':15} {' '.join(['hybrid', *styles] if len(styles) > 1 else styles)}\n"
 
 
-def _data(single: Single, rows: dict[str, list[Row]], xyz: np.ndarray, title: str) -> str:
+def _data(single: Single, rows: dict[str, list[Row]], title: str) -> str:
     """The data file; its first line is free text."""
     from rdkit.Chem import GetPeriodicTable
 
-    molecule, charges, wells = single.molecule, single.nonbonded.charges, single.nonbonded.wells
+    molecule, xyz, charges, wells = (
+        single.molecule,
+        single.coordinates,
+        single.nonbonded.charges,
+        single.nonbonded.wells,
+    )
     kinds = [(z, *well) for z, well in zip(molecule.numbers.tolist(), wells.tolist(), strict=True)]
     known = {kind: n for n, kind in enumerate(dict.fromkeys(kinds), 1)}
     types = {name: _types(category) for name, category in rows.items()}

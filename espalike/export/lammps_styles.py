@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from espalike.export.engine import Cell, Place
-from espalike.export.parts import Part, Series, Single
+from espalike.export.parts import DEGREE, Part, Series, Single
 from espalike.terms.base import Term
 from espalike.terms.fourier import Coupling, Fourier
 from espalike.terms.primitives import CosineHarmonic, Harmonic, Morse, OutOfPlane, Polynomial, Primitive
-from espalike.units import convert
 
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Bond": (),
@@ -60,7 +59,6 @@ class Row:
         return self.style, self.parts
 
 
-DEGREE = convert(1.0, "radian", "degree")
 _PLAIN: dict[tuple[Place, type[Primitive]], tuple[str, Callable[[Any], tuple]]] = {
     (Place.BOND, Harmonic): ("harmonic", lambda p: (p.k / 2, p.q0)),
     (Place.BOND, Morse): ("morse", lambda p: (p.depth, p.a, p.q0)),

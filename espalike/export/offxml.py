@@ -11,25 +11,21 @@ what a graph network gives them. Given charges may differ between them; then the
 from __future__ import annotations
 
 import math
-import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
-from espalike.export.parts import ExportError, Series, Single, facts
+from espalike.export.parts import DEGREE, ExportError, Series, Single
 from espalike.export.smirks import WholeMolecule, elements
-from espalike.system import MMSystem
 from espalike.terms.base import Term
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, Primitive, TwelveSix
 from espalike.topology import Topology
 from espalike.tuples import Kind
-from espalike.units import convert
 
-LENGTH, DEGREE, CHARGE = " * angstrom ** 1", " * degree ** 1", " * elementary_charge ** 1"
-ENERGY = " * kilocalorie_per_mole ** 1"
+LENGTH, CHARGE, ENERGY = " * angstrom ** 1", " * elementary_charge ** 1", " * kilocalorie_per_mole ** 1"
 TOLERANCE = 1e-4
 """Largest difference of parameters of equivalent atoms by rounding, relative or [kcal/mol, e, Å, rad]."""
 
@@ -74,34 +70,15 @@ ENGINE = Engine(
 )
 
 
-def texts(
-    system: MMSystem,
-    index: int | None = None,
-    info: Mapping[str, str] | None = None,
-    xyz: np.ndarray | None = None,
-) -> dict[str, str]:
-    """The file of one molecule, ending to text; coordinates are not used."""
-    return {".offxml": to_offxml(system, index, info)}
-
-
-def to_offxml(system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None) -> str:
-    """The SMIRNOFF XML text of one molecule.
-
-    Args:
-        system: parametrized molecules.
-        index: which molecule; may be left out if there is one.
-        info: provenance to write into the file, e.g. model name and source of the charges.
+def texts(single: Single) -> dict[str, str]:
+    """The file of one molecule, by ending; coordinates are not used.
 
     Raises:
-        ExportError: when the system is not fit for export, a term cannot be expressed in this format, or parameters
-            differ between atoms that a SMIRKS cannot tell apart.
+        ExportError: when parameters differ between atoms that a SMIRKS cannot tell apart.
     """
-    single = Single.of(system, index, ENGINE)
-    molecule, graph = single.molecule, single.topology
-    patterns = WholeMolecule(molecule)
+    graph, patterns = single.topology, WholeMolecule(single.molecule)
     root = ET.Element("SMIRNOFF", version="0.3", aromaticity_model="OEAroModel_MDL")
-    lines = [f"    {key}: {re.sub('-(?=-)', '- ', text)}" for key, text in facts(molecule, info).items()]
-    root.append(ET.Comment("\n".join(["", *lines, "  "])))
+    root.append(ET.Comment("\n".join(["", *(f"    {line}" for line in single.xml_comment), "  "])))
     bonds = ET.SubElement(root, "Bonds", {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS})
     _harmonic(bonds, single, patterns, Place.BOND, graph.bonds.tolist())
     angles = ET.SubElement(root, "Angles", {"version": "0.3", "potential": "harmonic"})
@@ -112,7 +89,7 @@ def to_offxml(system: MMSystem, index: int | None = None, info: Mapping[str, str
     _torsions(impropers, single, patterns, Place.IMPROPER, graph.impropers.tolist())
     _nonbonded(root, single, patterns)
     ET.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+    return {".offxml": f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'}
 
 
 def _key(kind: Kind, atoms: Iterable[int]) -> _Atoms:
@@ -190,7 +167,7 @@ def _harmonic(section: ET.Element, single: Single, patterns: WholeMolecule, plac
 
 
 def _degrees(angle: float) -> str:
-    return f"{convert(angle, 'radian', 'degree')!r}{DEGREE}"
+    return f"{angle * DEGREE!r} * degree ** 1"
 
 
 def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, place: Place, tuples) -> None:

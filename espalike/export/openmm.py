@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from espalike.export.engine import Cell, Engine, has_expression
 from espalike.export.pairs import exceptions, pair14, pair_force, particles, split, up_to_14
-from espalike.export.parts import Nonbonded, Single, facts
+from espalike.export.parts import Nonbonded, Single
 from espalike.export.recipes import TORSIONS, bonded, cells
-from espalike.system import Bound, MMSystem
+from espalike.system import Bound
 
 if TYPE_CHECKING:
     import openmm
@@ -18,27 +16,8 @@ if TYPE_CHECKING:
 ENGINE = Engine("system", cells("{}", "custom force"), Cell("custom force", has_expression), frozenset())
 
 
-def to_openmm(
-    system: MMSystem, index: int | None = None, by_term: bool = False, torsions: str = "native"
-) -> openmm.System:
-    """An `openmm.System` of one molecule: particles in input order, no constraints, no cut-off.
-
-    Harmonic bonds, harmonic angles and Fourier series are rows of one `HarmonicBondForce`, `HarmonicAngleForce` and
-    `PeriodicTorsionForce`, 12-6 and Coulomb of one `NonbondedForce`; a class I force field has these four forces. What
-    OpenMM has no force for becomes custom forces; couplings on the same tuples share one. Another pair term is two
-    forces: all pairs beyond 1-4, and the 1-4 pairs (named after the term and `14`). Forces carry the names of their
-    terms, joined by `+`, and the first term's position in `system.terms` as force group.
-
-    Args:
-        system: parametrized molecules.
-        index: which molecule; may be left out if there is one.
-        by_term: whether bonded terms must not share forces, for energies by term.
-        torsions: `native`, or `custom`: cosine series as one polynomial in cos φ per torsion in a `CustomTorsionForce`.
-
-    Raises:
-        ExportError: when the system is not fit for export (see `select`) or a pair term states no combining rule.
-        ValueError: for another value of `torsions`.
-    """
+def to_system(single: Single, by_term: bool = False, torsions: str = "native") -> openmm.System:
+    """An `openmm.System` of one molecule; see `espalike.export.to_openmm`."""
     import openmm
     from openmm.app.element import Element
 
@@ -46,7 +25,6 @@ def to_openmm(
 
     if torsions not in TORSIONS:
         raise ValueError(f"torsions={torsions!r}: expected one of {', '.join(map(repr, TORSIONS))}")
-    single = Single.of(system, index, ENGINE)
     one = single.system
     result = openmm.System()
     for number in one.numbers.tolist():
@@ -70,20 +48,12 @@ def to_openmm(
     return result
 
 
-def to_system_xml(
-    system: MMSystem, index: int | None = None, info: Mapping[str, str] | None = None, torsions: str = "native"
-) -> str:
-    """`to_openmm` serialized, with provenance in a comment at the end (OpenMM requires the system to be the first tag).
-
-    Raises:
-        ExportError, ValueError: see `to_openmm`.
-    """
+def texts(single: Single, torsions: str = "native") -> dict[str, str]:
+    """The system serialized, by ending; its provenance is at the end, since OpenMM requires the system's tag first."""
     import openmm
 
-    result = to_openmm(system, index, torsions=torsions)
-    molecule = system.molecules[index or 0]
-    lines = [re.sub("-(?=-)", "- ", f"  {key}: {text}") for key, text in facts(molecule, info).items()]
-    return "\n".join([openmm.XmlSerializer.serialize(result).rstrip(), "<!--", *lines, "-->", ""])
+    xml = openmm.XmlSerializer.serialize(to_system(single, torsions=torsions)).rstrip()
+    return {".system.xml": "\n".join([xml, "<!--", *(f"  {line}" for line in single.xml_comment), "-->", ""])}
 
 
 def _custom_pairs(bound: Bound, pairs: list[Bound], n_atoms: int) -> openmm.CustomNonbondedForce:

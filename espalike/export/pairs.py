@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from espalike.export.cartesian import LENGTH
 from espalike.export.engine import Place, place_of, rule_of, shapes
-from espalike.export.parts import ExportError, Nonbonded, Single, pair_scales
-from espalike.export.recipes import ENERGY, Recipe, in_kj
+from espalike.export.parts import ENERGY, LENGTH, ExportError, Nonbonded, Single, pair_scales, separations
+from espalike.export.recipes import Recipe, in_kj
 from espalike.system import Bound
 from espalike.terms.base import PairTerm
 from espalike.terms.coulomb import Coulomb
@@ -126,11 +125,7 @@ def up_to_14(terms: Sequence[Bound], n_atoms: int) -> list[tuple[int, int]]:
     near = np.zeros((n_atoms, n_atoms), dtype=bool)
     for bound in terms:
         if isinstance(bound.term, PairTerm):
-            idx, is14 = bound.tuples.idx.numpy(), bound.tuples.is14
-            full = idx if is14 is None else idx[~is14.numpy()]
-            far = np.zeros_like(near)
-            far[full.min(axis=1), full.max(axis=1)] = True
-            near |= ~far
+            near |= separations(bound, n_atoms) < 2
     return [(i, j) for i, j in np.argwhere(np.triu(near, 1)).tolist()]
 
 

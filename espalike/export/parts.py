@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
-from espalike.export.engine import Engine, Place, coordinates_of, place_of, rule_of, shapes
+from espalike.export.engine import Place, coordinates_of, place_of, rule_of, shapes
 from espalike.geometry import Coordinate
 from espalike.model import fit_to_formal
 from espalike.system import Bound, MMSystem
@@ -23,10 +25,16 @@ from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.primitives import Primitive, TwelveSix, Value
 from espalike.topology import Topology, enumerate_tuples
 from espalike.tuples import Tuples
+from espalike.units import convert
 
 if TYPE_CHECKING:
     from espalike.terms.base import Term
 
+LENGTH = convert(1.0, "angstrom", "nm")
+ENERGY = convert(1.0, "kcal/mol", "kJ/mol")
+BOND_K = convert(1.0, "kcal/mol/angstrom**2", "kJ/mol/nm**2")
+DEGREE = convert(1.0, "radian", "degree")
+"""Factors from internal units to those of the engines."""
 STEM = "@STEM@"
 """Stands for the stem of the written files in the texts of a format of several files."""
 Atoms = tuple[int, ...]
@@ -126,33 +134,77 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Single:
-    """One molecule with its parameters.
+    """One molecule with its parameters, and what its files state beside them.
 
     Attributes:
         system: the system of this molecule alone; see `select`.
-        engine: the format it is written in.
+        format: name of the format that it is written in, for messages.
+        info: provenance to write into the files, e.g. model name and source of the charges.
+        xyz: given coordinates [Å] `(A, 3)`, or None.
     """
 
     system: MMSystem
-    engine: Engine
-
-    @staticmethod
-    def of(system: MMSystem, index: int | None, engine: Engine) -> Single:
-        """A molecule of a system.
-
-        Raises:
-            ExportError: see `select`; or when the format cannot express a term.
-        """
-        one = select(system, index)
-        if refused := engine.refused([bound.term for bound in one.terms]):
-            name = one.molecules[0].name
-            raise ExportError(f"{name}: format {engine.name!r} cannot express {', '.join(refused)}")
-        return Single(one, engine)
+    format: str
+    info: Mapping[str, str] = field(default_factory=dict)
+    xyz: np.ndarray | None = None
 
     @property
     def molecule(self) -> Molecule:
         """The graph."""
         return self.system.molecules[0]
+
+    @cached_property
+    def name(self) -> str:
+        """A name for the molecule's types: a hash of its mapped SMILES and all its parameters."""
+        digest = hashlib.sha256(self.molecule.smiles.encode())
+        for bound in self.system.terms:
+            digest.update(repr(bound.term).encode())
+            digest.update(np.ascontiguousarray(bound.tuples.idx.numpy(), dtype="<i8").tobytes())
+            digest.update(np.ascontiguousarray(bound.values.numpy(), dtype="<f8").tobytes())
+        return f"M{digest.hexdigest()[:16]}"
+
+    @cached_property
+    def atom_types(self) -> list[str]:
+        """Names of the atoms' types, one per atom, which no other molecule has."""
+        return [f"{self.name}-{atom}" for atom in atom_names(self.molecule)]
+
+    @cached_property
+    def coordinates(self) -> np.ndarray:
+        """Coordinates [Å] `(A, 3)`: those given, or an embedded conformer.
+
+        Raises:
+            ExportError: when the given ones do not fit the molecule.
+        """
+        from espalike.chem import embed
+
+        molecule, xyz = self.molecule, self.xyz
+        if xyz is None:
+            return embed(molecule)[0]
+        if np.shape(xyz) != (molecule.n_atoms, 3) or not np.isfinite(xyz).all():
+            raise ExportError(
+                f"{molecule.name}: expected finite coordinates of shape ({molecule.n_atoms}, 3), got {np.shape(xyz)}"
+            )
+        return np.asarray(xyz, dtype=np.float64)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Provenance that every file states: program, molecule, formal charge, and `info`."""
+        from importlib.metadata import version
+
+        molecule = self.molecule
+        source = {"Source": f"espalike {version('espalike')}", "Molecule": molecule.name, "SMILES": molecule.smiles}
+        source["FormalCharge"] = str(molecule.net_charge)
+        return source | {key: str(text) for key, text in self.info.items()}
+
+    @property
+    def comment(self) -> list[str]:
+        """Provenance in lines without a backslash at the end, which engines read as "continued on the next line"."""
+        return [" ".join(f"{key}: {text}".split()).rstrip(" \\") for key, text in self.facts.items()]
+
+    @property
+    def xml_comment(self) -> list[str]:
+        """Provenance in lines that an XML comment may hold."""
+        return [re.sub("-(?=-)", "- ", f"{key}: {text}") for key, text in self.facts.items()]
 
     @cached_property
     def topology(self) -> Topology:
@@ -187,7 +239,7 @@ class Single:
             if not np.array_equal(expected, pair_scales(bound, n)):
                 raise ExportError(
                     f"{self.molecule.name}: pairs of {bound.term.name} do not follow from the bonds; format "
-                    f"{self.engine.name!r} cannot express that; format 'system' can"
+                    f"{self.format!r} cannot express that; format 'system' can"
                 )
 
     @cached_property
@@ -214,29 +266,17 @@ def bonded_parts(terms: Sequence[Bound]) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def pair_scales(bound: Bound, n_atoms: int) -> np.ndarray:
-    """Factor on each pair's interaction, `(A, A)`, upper triangle: 0 excluded, `scale14` for 1-4, 1 beyond."""
-    scales = np.zeros((n_atoms, n_atoms))
+def separations(bound: Bound, n_atoms: int) -> np.ndarray:
+    """Of each pair of atoms of a pair term: 0 left out, 1 three bonds apart, 2 beyond; `(A, A)`, upper triangle."""
+    result = np.zeros((n_atoms, n_atoms), dtype=int)
     i, j = bound.tuples.idx.numpy().T
-    is14 = np.zeros(len(i), dtype=bool) if bound.tuples.is14 is None else bound.tuples.is14.numpy()
-    scales[np.minimum(i, j), np.maximum(i, j)] = np.where(is14, float(bound.scale14), 1.0)
-    return scales
+    result[np.minimum(i, j), np.maximum(i, j)] = 2 if bound.tuples.is14 is None else 2 - bound.tuples.is14.int().numpy()
+    return result
 
 
-def wells_of(bound: Bound, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """sigma [Å] and epsilon [kcal/mol] of pairs of atoms of a 12-6 term, unscaled, `(P, 2)`."""
-    columns = bound.values[:, : bound.term.n_combined].unbind(-1)  # type: ignore[attr-defined]
-    i, j = torch.as_tensor(first), torch.as_tensor(second)
-    term: PairTerm = bound.term  # type: ignore[assignment]
-    (primitive,) = term.primitives(term.combine(tuple(c[i] for c in columns), tuple(c[j] for c in columns)))
-    assert isinstance(primitive, TwelveSix)
-    return torch.stack([primitive.sigma, primitive.epsilon], dim=-1).numpy()
-
-
-def charges_of(bound: Bound) -> np.ndarray:
-    """Charges [e] of the atoms of a Coulomb term, `(A,)`."""
-    column = next(n for n, param in enumerate(bound.term.params) if param.link == "charge")
-    return bound.values[:, column].numpy()
+def pair_scales(bound: Bound, n_atoms: int) -> np.ndarray:
+    """Factor on each pair's interaction, `(A, A)`, upper triangle: 0 left out, `scale14` for 1-4, 1 beyond."""
+    return np.array([0.0, float(bound.scale14), 1.0])[separations(bound, n_atoms)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +296,10 @@ class Nonbonded:
     @cached_property
     def charges(self) -> np.ndarray:
         """Charges [e] `(A,)`; zeros without a Coulomb term."""
-        return np.zeros(self.n_atoms) if self.coulomb is None else charges_of(self.coulomb)
+        if self.coulomb is None:
+            return np.zeros(self.n_atoms)
+        column = next(n for n, param in enumerate(self.coulomb.term.params) if param.link == "charge")
+        return self.coulomb.values[:, column].numpy()
 
     @cached_property
     def wells(self) -> np.ndarray:
@@ -269,7 +312,12 @@ class Nonbonded:
         atoms = np.asarray(atoms).reshape(-1, 2)
         if self.van_der_waals is None:
             return np.tile([1.0, 0.0], (len(atoms), 1))
-        return wells_of(self.van_der_waals, atoms[:, 0], atoms[:, 1])
+        term, values = self.van_der_waals.term, self.van_der_waals.values
+        assert isinstance(term, PairTerm)
+        first, second = (values[column, : term.n_combined].unbind(-1) for column in torch.as_tensor(atoms).T)
+        (primitive,) = term.primitives(term.combine(first, second))
+        assert isinstance(primitive, TwelveSix)
+        return torch.stack([primitive.sigma, primitive.epsilon], dim=-1).numpy()
 
     @property
     def rule(self) -> str | None:
@@ -285,36 +333,6 @@ class Nonbonded:
     def scale_charge(self) -> float:
         """Factor on Coulomb energies of 1-4 pairs."""
         return Coulomb.usual14 if self.coulomb is None else float(self.coulomb.scale14)
-
-
-def coordinates(molecule: Molecule, xyz: np.ndarray | None) -> np.ndarray:
-    """Coordinates [Å] `(A, 3)`: those given, or an embedded conformer.
-
-    Raises:
-        ExportError: when the given ones do not fit the molecule.
-    """
-    from espalike.chem import embed
-
-    if xyz is None:
-        return embed(molecule)[0]
-    if np.shape(xyz) != (molecule.n_atoms, 3) or not np.isfinite(xyz).all():
-        raise ExportError(
-            f"{molecule.name}: expected finite coordinates of shape ({molecule.n_atoms}, 3), got {np.shape(xyz)}"
-        )
-    return np.asarray(xyz, dtype=np.float64)
-
-
-def facts(molecule: Molecule, info: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Provenance that every file states: program, molecule, formal charge, and `info`."""
-    from importlib.metadata import version
-
-    source = {"Source": f"espalike {version('espalike')}", "Molecule": molecule.name, "SMILES": molecule.smiles}
-    return source | {"FormalCharge": str(molecule.net_charge)} | {key: str(text) for key, text in (info or {}).items()}
-
-
-def comment(molecule: Molecule, info: Mapping[str, str] | None) -> list[str]:
-    """Provenance in single lines without a backslash at the end, which engines read as "continued on the next line"."""
-    return [" ".join(f"{key}: {text}".split()).rstrip(" \\") for key, text in facts(molecule, info).items()]
 
 
 def atom_names(molecule: Molecule) -> list[str]:

@@ -13,20 +13,16 @@ from typing import Any
 
 import torch
 
-from espalike.export.cartesian import LENGTH, Cartesian
+from espalike.export.cartesian import Cartesian
 from espalike.export.engine import Cell, Place, has_charges, has_expression
-from espalike.export.parts import Part
+from espalike.export.parts import BOND_K, ENERGY, LENGTH, Part
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms.fourier import Fourier, chebyshev
 from espalike.terms.primitives import Charges, Harmonic, Primitive, TwelveSix, Value
-from espalike.units import convert
 
 Recipe = dict[str, Any]
 TORSIONS = ("native", "custom")
 """How cosine series become forces: rows of a `PeriodicTorsionForce`, or polynomials in cos φ of a custom force."""
-
-ENERGY = convert(1.0, "kcal/mol", "kJ/mol")
-BOND_K = convert(1.0, "kcal/mol/angstrom**2", "kJ/mol/nm**2")
 
 
 def _torsion_rows(part: Part) -> list[tuple[list[int], list[float]]]:

@@ -28,6 +28,7 @@ import numpy as np
 
 from espalike import chem
 from espalike.chem.molecule import Molecule
+from espalike.export.formats import texts
 from espalike.export.pairs import MIXED
 from espalike.files import write
 from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
@@ -175,11 +176,10 @@ class EspalikeTemplateGenerator:
         return text
 
     def _made(self, ligand: Ligand, name: str) -> str:
-        from espalike.export.ffxml import to_ffxml
-
         self.misses += 1
         info = {"Model": self.model_name, "ModelHash": self._model_hash, "Charges": ligand.source}
-        text = to_ffxml(self.model.parametrize(ligand.molecule, ligand.charges), info=info, mixed=self.mixed)
+        system = self.model.parametrize(ligand.molecule, ligand.charges)
+        text = texts(system, "ffxml", info=info, mixed=self.mixed)[".xml"]
         if self.cache is not None:
             self.cache.mkdir(parents=True, exist_ok=True)
             write(self.cache / name, text)

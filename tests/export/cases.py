@@ -15,8 +15,7 @@ from espalike import chem
 from espalike.batch import batch_of
 from espalike.chem.molecule import Molecule
 from espalike.energy import energy
-from espalike.export import to_topology
-from espalike.export.ffxml import to_ffxml
+from espalike.export import texts, to_topology
 from espalike.model import ForceFieldModel, from_config
 from espalike.nn.convs import SAGE
 from espalike.system import Bound, MMSystem
@@ -214,6 +213,11 @@ def evaluate(system: openmm.System, xyz: np.ndarray) -> tuple[float, np.ndarray]
     state = context.getState(energy=True, forces=True)
     total = state.getPotentialEnergy()._value / KJ_PER_KCAL
     return total, np.array(state.getForces(asNumpy=True)._value) / (KJ_PER_KCAL * 10.0)
+
+
+def to_ffxml(system: MMSystem, index: int | None = None, **settings) -> str:
+    """The ForceField XML of one molecule."""
+    return texts(system, "ffxml", index=index, **settings)[".xml"]
 
 
 def from_ffxml(system: MMSystem, molecule: Molecule) -> openmm.System:

@@ -62,11 +62,9 @@ def test_files_name_each_other_and_keep_the_given_coordinates(tmp_path):
 
 
 def test_the_amber_scale_needs_no_charges_in_the_pairs():
-    from espalike.export.gromacs import texts
-
     def functions(system):
         rows = (
-            texts(system, xyz=geometry("CO")[1])[".itp"]
+            export.texts(system, "gromacs", xyz=geometry("CO")[1])[".itp"]
             .partition("[ pairs ]")[2]
             .partition("#endif")[0]
             .strip()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from espalike import chem, export
-from espalike.export.lammps import texts
 from espalike.export.parts import ExportError
 from espalike.system import Bound, MMSystem
 from espalike.terms.cross import BondAngle, BondBond
@@ -60,9 +59,9 @@ def test_the_commands_to_go_on_with_are_good(smiles, tmp_path):
 def test_what_is_refused():
     molecule, xyz, system = case("CCO")
     with pytest.raises(ExportError, match=r"CCO: expected finite coordinates of shape \(9, 3\), got \(8, 3\)"):
-        texts(system, xyz=xyz[:8])
+        export.texts(system, "lammps", xyz=xyz[:8])
     bound = system.bound("Coulomb")
     fewer = Tuples(bound.tuples.idx[1:], bound.tuples.mol[1:], bound.tuples.is14[1:])
     odd = MMSystem((Bound(bound.term, fewer, bound.values),), system.numbers, system.mol, (molecule,))
     with pytest.raises(ExportError, match=r"Coulomb do not follow from the bonds; format 'lammps'"):
-        texts(odd)
+        export.texts(odd, "lammps")

@@ -15,7 +15,6 @@ from rdkit.Chem import AllChem
 
 from espalike import chem, export
 from espalike.chem.molecule import Molecule
-from espalike.export.ffxml import to_ffxml
 from espalike.model import ForceFieldModel
 from espalike.nn.convs import SAGE
 from espalike.system import MMSystem
@@ -25,7 +24,7 @@ from espalike.terms.coulomb import Coulomb
 from espalike.terms.double_exponential import DoubleExponential
 from espalike.terms.lennard_jones import LennardJones
 from espalike.units import COULOMB, convert
-from tests.export.cases import agree, evaluate, far, field_model, perturbed, reference
+from tests.export.cases import agree, evaluate, far, field_model, perturbed, reference, to_ffxml
 
 AMBER = ("amber14-all.xml", "amber14/tip3p.xml")
 PARACETAMOL, GLYCOL, PYRIDINIUM = "CC(=O)Nc1ccc(O)cc1", "OCCO", "C[n+]1ccccc1"

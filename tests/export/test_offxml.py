@@ -12,7 +12,6 @@ from rdkit import Chem
 
 from espalike import chem, export
 from espalike.chem.molecule import Molecule
-from espalike.export.offxml import to_offxml
 from espalike.export.parts import ExportError
 from espalike.export.smirks import WholeMolecule
 from espalike.system import Bound, MMSystem
@@ -24,6 +23,11 @@ from tests.molecules import RESONANCE
 
 pytest.importorskip("openff.interchange", reason="needs the extra openff")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+
+def to_offxml(system: MMSystem) -> str:
+    return export.texts(system, "offxml")[".offxml"]
+
 
 SAGE = "openff_unconstrained-2.2.1.offxml"
 FEW = (ASPIRIN, "CC#CC(=O)N", "C1C2CC12", "[NH4+]", "O")

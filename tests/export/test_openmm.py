@@ -11,7 +11,7 @@ from rdkit import Chem
 
 from espalike import chem
 from espalike.export import to_openmm, to_topology
-from espalike.export.ffxml import minimum, to_ffxml
+from espalike.export.ffxml import minimum
 from espalike.export.ffxml_script import espalike_extend
 from espalike.export.parts import bonded_parts, select
 from espalike.export.recipes import custom, native, native_force
@@ -30,6 +30,7 @@ from tests.export.cases import (
     only,
     perturbed,
     reference,
+    to_ffxml,
     with_term,
 )
 from tests.molecules import DRUGLIKE, SMALL

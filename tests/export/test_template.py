@@ -12,9 +12,8 @@ from rdkit.Chem import AllChem
 from espalike import chem
 from espalike.chem.molecule import Molecule
 from espalike.export import EspalikeTemplateGenerator, to_openmm, to_topology
-from espalike.export.ffxml import to_ffxml
 from espalike.model import DomainError
-from tests.export.cases import evaluate, field_model, model
+from tests.export.cases import evaluate, field_model, model, to_ffxml
 
 LIGANDS = ("CC(=O)Oc1ccccc1C(=O)[O-]", "NC(=[NH2+])c1ccc(Cl)cc1", "CS(=O)(=O)NC1CC1", "OCC(F)C#N")
 FAR = 1e5  # Å: where molecules do not feel one another
