@@ -11,8 +11,18 @@ import torch
 
 from espalike.batch import Batch, EspPoints, Graph, LabelledBatch, featurized, joined
 from espalike.chem.conformers import EspGrid
+from espalike.chem.molecule import Molecule
 from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Picks
+
+_GRAPHS: dict[str, Graph] = {}
+
+
+def graph_of(molecule: Molecule) -> Graph:
+    """The graph of a molecule, made once."""
+    if molecule.smiles not in _GRAPHS:  # mapped SMILES, which say all of a molecule
+        _GRAPHS[molecule.smiles] = featurized(molecule)
+    return _GRAPHS[molecule.smiles]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +71,7 @@ def item_of(dataset: StoreDataset, entry: int, conformers: np.ndarray | None = N
         chosen[conformers] = True
         conf = conf.take(chosen)
     return Item(
-        graph=featurized(record.molecule),
+        graph=graph_of(record.molecule),
         xyz=conf.xyz,
         energy=conf.energy,
         forces=conf.forces,

@@ -103,9 +103,9 @@ def test_the_report_has_the_spread(ensemble, path, tmp_path, capfd):
     assert main(["parametrize", MOLECULE, "--model", str(path), "--out", str(tmp_path), "--report", str(report)]) == 0
     content = json.loads(report.read_text())
     spread = ensemble.spread(from_smiles(MOLECULE)).bound("HarmonicBond").values[:, 0].numpy()
-    found = content["inputs"][0]["spread"]["HarmonicBond"]["k"]
-    assert found["rms"] == pytest.approx(np.sqrt((spread**2).mean()), rel=1e-3)
-    assert found["max"] == pytest.approx(spread.max(), rel=1e-3)
+    spread_of_k = content["inputs"][0]["spread"]["HarmonicBond"]["k"]
+    assert spread_of_k["rms"] == pytest.approx(np.sqrt((spread**2).mean()), rel=1e-3)
+    assert spread_of_k["max"] == pytest.approx(spread.max(), rel=1e-3)
     assert content["units"]["spread"]["HarmonicBond"]["k"] == "kcal/mol/angstrom**2"
     assert set(content["inputs"][0]["spread"]) == {
         bound.term.name for bound in ensemble.parametrize(from_smiles("CC(=O)[O-]")).terms

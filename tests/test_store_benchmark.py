@@ -63,9 +63,9 @@ def test_an_ingest_finds_nothing_wrong(made):
 def test_data_sets_in_a_folder_are_used_first(tmp_path):
     assert store_data.from_shared(tmp_path) == []
     store_data.write_file(tmp_path / store_data.SHARED[0], store_data.from_package()[-2:], 300)
-    found = store_data.from_shared(tmp_path)
-    assert len(found) == 3
-    assert all(source.xyz.shape == (100, len(source.numbers), 3) for source in found)
+    sources = store_data.from_shared(tmp_path)
+    assert len(sources) == 3
+    assert all(source.xyz.shape == (100, len(source.numbers), 3) for source in sources)
 
 
 @pytest.mark.slow

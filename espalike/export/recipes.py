@@ -1,4 +1,4 @@
-"""Parts of a molecule as OpenMM forces, written down but not made: `to_openmm` makes them, `to_ffxml` writes them.
+"""Parts of a molecule as OpenMM forces, written down but not made: `to_openmm` makes them, `ffxml` writes them.
 
 A recipe is a plain dictionary, so that it can stand in a file: `force` (class), `name`, `size` (atoms in a row),
 `energy` (empty for a native force), `parameters` (names) and `rows` of atoms and values in OpenMM's units. Custom

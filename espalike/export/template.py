@@ -69,7 +69,7 @@ class EspalikeTemplateGenerator:
             SDF or MOL2) and the model's where there are none; `model` always the model's; or numbers [e], one array
             for one molecule, a list with an array or None (the model's) per molecule for several. `ligands` has them.
         mixed: how pairs with atoms of other force fields are treated where the van der Waals form is not
-            Lennard-Jones; see `espalike.export.ffxml.to_ffxml`.
+            Lennard-Jones; see `espalike.export.ffxml.texts`.
 
     Attributes:
         hits: templates that came from the cache.

@@ -17,8 +17,7 @@ from espalike.data.store import Store
 from tests.batches import Pick, each, picks_of
 from tests.batches import expected as plain_batch
 from tests.data.common import assert_same
-
-DFT, XTB = "B3LYP-D3BJ/DZVP", "GFN2-xTB"
+from tests.data.conftest import DFT, XTB
 
 plans = st.fixed_dictionaries(
     {
@@ -277,28 +276,6 @@ def test_validation_batches_of_small_entries_are_those_of_a_plain_loader():
     assert [len(batch) for batch in WholeEntries(counts, atoms, 32)] == [32, 32, 6]
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    """Stores of two data sets, of several record batches or files each; entries of 1 to 9 conformers."""
-    from espalike.data.store import write_store
-    from tests.data.conftest import MANIFEST, build_record
-
-    folder, rng = tmp_path_factory.mktemp("shards"), np.random.default_rng(0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("espalike.data.shards._CHUNK", 2000)
-        for n in range(4):
-            source = {"source": "b", "level": XTB} if n == 3 else {"source": "a"}
-            records = [
-                build_record(("CO", "CCO", "O")[i % 3], int(rng.integers(1, 10)), seed=100 * n + i, **source)
-                for i in range(11 + 2 * n - (n == 3))
-            ]
-            write_store(folder / f"{n}", records, manifest=MANIFEST, shard=0.003 if n == 1 else 128)
-    opened = [Store.open(folder / f"{n}") for n in range(4)]
-    assert all(len(s.text("id").chunks) > 2 for s in opened)
-    assert [len(list((folder / f"{n}").glob("*.arrow"))) > 2 for n in range(4)] == [False, True, False, False]
-    return opened
-
-
 def frames(batches):
     """How often batches hold each geometry, known by its first coordinates."""
     result = Counter()
@@ -321,49 +298,46 @@ def stored(stores):
 @pytest.mark.parametrize(
     ("workers", "start"), [(0, None), (2, "fork"), pytest.param(1, "spawn", marks=pytest.mark.slow)]
 )
-def test_loading_gives_each_conformer_once_whoever_loads(shards, workers, start):
-    dataset = StoreDataset(shards, "train", [DFT, XTB])
-    expected = stored(shards)
+def test_loading_gives_each_conformer_once_whoever_loads(varied, workers, start):
+    expected = stored(varied.stores)
     assert set(expected.values()) == {1}
-    assert sum(expected.values()) == dataset.counts.sum()
+    assert sum(expected.values()) == varied.counts.sum()
     result = Counter()
     for rank in range(2):
-        sampler = EpochSampler(dataset.counts, 5, 4, "conformers", rank=rank, world=2)
-        loader = loader_of(Batches(dataset, cache=3000), sampler, workers, start)
+        sampler = EpochSampler(varied.counts, 5, 4, "conformers", rank=rank, world=2)
+        loader = loader_of(Batches(varied, cache=3000), sampler, workers, start)
         for epoch in range(2 if rank == 0 else 1):
             sampler.set_epoch(epoch)
             batches = list(loader)
             for batch, picks in zip(batches, sampler, strict=True):
-                assert_same(batch, plain_batch(dataset, list(each(picks))))
+                assert_same(batch, plain_batch(varied, list(each(picks))))
             if epoch == 0:
                 result += frames(batches)
     assert result == expected
 
 
-def test_batches_mix_sources(shards):
-    dataset = StoreDataset(shards, "train", [DFT, XTB])
-    sampler = EpochSampler(dataset.counts, 20, 3, "conformers", sources=dataset.source)
-    batches = list(loader_of(Batches(dataset), sampler))
+def test_batches_mix_sources(varied):
+    sampler = EpochSampler(varied.counts, 10, 3, "conformers", sources=varied.source)
+    batches = list(loader_of(Batches(varied), sampler))
     assert len(batches) > 4
     assert all(set(batch.source.tolist()) == {0, 1} for batch in batches)
 
 
-def test_random_access_to_parts_of_entries(shards):
+def test_random_access_to_parts_of_entries(varied):
     """In any order, repeatedly, alone or together: the same numbers as the record's."""
-    dataset = StoreDataset(shards, "train", [DFT, XTB])
-    batches = Batches(dataset, torch.float64)
+    batches = Batches(varied, torch.float64)
     rng = np.random.default_rng(1)
-    for index in rng.integers(len(dataset), size=200).tolist():
-        s, i = dataset.refs[index]
-        record = shards[s].record(i).conformers
+    for index in rng.integers(len(varied), size=200).tolist():
+        record = varied.record(index).conformers
         chosen = np.sort(rng.permutation(len(record.xyz))[: rng.integers(1, 5)])
         batch = batches.__getitems__(picks_of([Pick(index, chosen)]))
         np.testing.assert_array_equal(batch.xyz, record.xyz[chosen])
         relative = record.energy[chosen] - record.energy[chosen].mean()
         np.testing.assert_allclose(batch.energy[:, 0], relative, rtol=0, atol=1e-9)
-        np.testing.assert_array_equal(batch.forces, record.forces[chosen])
-        assert dataset.sources[batch.source[0]] == record.source
-        assert dataset.levels[batch.level[0]] == record.level
+        forces = np.full_like(record.xyz, np.nan) if record.forces is None else record.forces
+        np.testing.assert_array_equal(batch.forces, forces[chosen])
+        assert varied.sources[batch.source[0]] == record.source
+        assert varied.levels[batch.level[0]] == record.level
 
 
 def _train_rank(rank, folder, paths, queue):
@@ -381,10 +355,10 @@ def _train_rank(rank, folder, paths, queue):
     dist.destroy_process_group()
 
 
-def test_two_real_processes_share_an_epoch(shards, tmp_path):
+def test_two_real_processes_share_an_epoch(varied, tmp_path):
     context = torch.multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
-    paths = [store.path for store in shards]
+    paths = [store.path for store in varied.stores]
     processes = [context.Process(target=_train_rank, args=(rank, tmp_path, paths, queue)) for rank in range(2)]
     for process in processes:
         process.start()
@@ -392,7 +366,7 @@ def test_two_real_processes_share_an_epoch(shards, tmp_path):
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    assert loaded[0][0] + loaded[1][0] == stored(shards)
+    assert loaded[0][0] + loaded[1][0] == stored(varied.stores)
     assert all(steps == [length, length] for _, steps, length in loaded)
 
 

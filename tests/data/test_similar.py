@@ -62,8 +62,8 @@ def test_rmsd_is_that_of_rdkit(record_of):
         conformer.SetPositions(np.ascontiguousarray(x))
         mol.AddConformer(conformer, assignId=True)
     same = [(i, i) for i in range(mol.GetNumAtoms())]
-    wanted = [rdMolAlign.AlignMol(Chem.Mol(mol), mol, prbCid=k, refCid=0, atomMap=same) for k in range(6)]
-    np.testing.assert_allclose(rmsd_to(turned, turned[0]), wanted, atol=1e-6)
+    expected = [rdMolAlign.AlignMol(Chem.Mol(mol), mol, prbCid=k, refCid=0, atomMap=same) for k in range(6)]
+    np.testing.assert_allclose(rmsd_to(turned, turned[0]), expected, atol=1e-6)
     mirrored = turned[:1] * [1, 1, -1]
     assert rmsd_to(mirrored, turned[0])[0] > 0.5  # a mirror image is no rotation
 
@@ -76,8 +76,8 @@ def test_clusters_keep_the_first_of_each_and_nothing_near(record_of):
     xyz = np.stack([Rotation.random(random_state=k).apply(x) for k, x in enumerate(xyz)])
     keep = cluster_heads(with_xyz(record, xyz), 0.25)
     assert np.flatnonzero(keep).tolist() == [0, 1, 2, 3, 4]
-    found, dropped = Filters(connectivity=False, rmsd=0.25)(with_xyz(record, xyz))
-    assert len(found.conformers.xyz) == 5
+    kept, dropped = Filters(connectivity=False, rmsd=0.25)(with_xyz(record, xyz))
+    assert len(kept.conformers.xyz) == 5
     assert dropped == {"conformer: RMSD of at most 0.25 Å from an earlier one": 35}
     assert not Filters(connectivity=False)(with_xyz(record, xyz))[1]  # off by default
 

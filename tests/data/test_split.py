@@ -51,6 +51,6 @@ def test_many_leaks_are_counted(record_of, store_of):
 def test_resolve_takes_the_strictest_side(record_of, store_of):
     a = store_of(record_of("CO"), record_of("CC"), record_of("C", split="val"), record_of("O", split="test"), name="a")
     b = store_of(record_of("CC", split="val"), record_of("CO", split="test"), record_of("C", seed=2), name="b")
-    found = resolve_splits([a, b])
-    assert found.splits == {"KEY-CO": "test", "KEY-CC": "val", "KEY-C": "val", "KEY-O": "test"}
-    assert found.moved == {"train → test": 1, "train → val": 2}
+    resolution = resolve_splits([a, b])
+    assert resolution.splits == {"KEY-CO": "test", "KEY-CC": "val", "KEY-C": "val", "KEY-O": "test"}
+    assert resolution.moved == {"train → test": 1, "train → val": 2}
