@@ -236,8 +236,8 @@ def test_no_file_and_no_hdf5(tmp_path):
 @pytest.mark.parametrize(
     ("smiles", "options", "reason", "message"),
     [
-        ("O.O", {}, "shapes disagree", "9 atoms in the geometry, 6 in the SMILES"),
-        ("O.CC=N", {}, "shapes disagree", "atoms in the geometry"),
+        ("O.O", {}, "shapes disagree", "9 atomic numbers, 6 atoms in the SMILES"),
+        ("O.CC=N", {}, "shapes disagree", "atomic numbers"),
         ("O.C[N+]#[C-]", {}, "monomer unknown", "molecule 2 .* is none of those that its geometry shows"),
         ("O.[Ar]", {}, "monomer unknown", "molecule 2: atom 1 is Ar"),
         ("O.CC#N", {"interaction": "e_int"}, "no interaction energy", "no number 'e_int' in the comment line"),
