@@ -86,6 +86,9 @@ class LabelledBatch(Batch):
         dipole: reference dipole moments about the origin of `xyz` [e Å], shape `(K, M, 3)`; NaN where unknown; None
             where no molecule of the batch has any.
         esp: reference electrostatic potentials, or None where no molecule of the batch has any.
+        interaction: reference interaction energies of complexes [kcal/mol], shape `(K, M)`; NaN where unknown; None
+            where the batch has no complex.
+        sapt: their components as in `Conformers.sapt` [kcal/mol], shape `(K, M, 4)`; NaN where unknown, or None.
     """
 
     xyz: torch.Tensor
@@ -99,6 +102,8 @@ class LabelledBatch(Batch):
     entry: torch.Tensor
     dipole: torch.Tensor | None = None
     esp: EspPoints | None = None
+    interaction: torch.Tensor | None = None
+    sapt: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 
 from espalike.chem.molecule import Molecule
-from espalike.terms.base import Term
+from espalike.terms.base import PairTerm, Term
 from espalike.tuples import Moves, Tuples
 
 
@@ -68,6 +68,29 @@ class MMSystem(Moves):
             if bound.term.name == name:
                 return bound
         raise KeyError(f"no term {name!r} in this system; it has {', '.join(b.term.name for b in self.terms)}")
+
+    def between_components(self, component: torch.Tensor) -> MMSystem:
+        """The pair terms, over pairs of atoms in different components only.
+
+        Its energy is the interaction energy of complexes of rigid molecules: everything else is the same in the complex
+        and in its molecules.
+
+        Args:
+            component: connected component of each atom (`Batch.component`), shape `(N,)`.
+        """
+        chosen: dict[int, Tuples] = {}  # one object for all terms on the same pairs: their distances are computed once
+        terms = []
+        for bound in self.terms:
+            if not isinstance(bound.term, PairTerm):
+                continue
+            tuples = bound.tuples
+            if id(tuples) not in chosen:
+                first, second = component[tuples.idx].unbind(-1)
+                across = first != second
+                is14 = None if tuples.is14 is None else tuples.is14[across]
+                chosen[id(tuples)] = Tuples(tuples.idx[across], tuples.mol[across], is14)
+            terms.append(Bound(bound.term, chosen[id(tuples)], bound.values))
+        return MMSystem(tuple(terms), self.numbers, self.mol, self.molecules)
 
 
 @dataclass(frozen=True, eq=False)

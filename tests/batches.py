@@ -41,6 +41,8 @@ class Item:
     esp: EspGrid | None = None
     scan: bool = False
     entry: int = -1
+    interaction: np.ndarray | None = None
+    sapt: np.ndarray | None = None
 
 
 class Pick(NamedTuple):
@@ -77,12 +79,14 @@ def item_of(dataset: StoreDataset, entry: int, conformers: np.ndarray | None = N
         forces=conf.forces,
         ref_charge=record.ref_charge,
         ref_lj=record.ref_lj,
-        level=dataset.levels.index(conf.level),
+        level=0 if conf.interaction is not None else dataset.levels.index(conf.level),
         source=dataset.sources.index(conf.source),
         dipole=conf.dipole,
         esp=conf.esp,
         scan=record.dihedral is not None,
         entry=entry,
+        interaction=conf.interaction,
+        sapt=conf.sapt,
     )
 
 
@@ -136,7 +140,17 @@ def collate(items: Sequence[Item], dtype: torch.dtype = torch.float32) -> Labell
         entry=torch.tensor([item.entry for item in items]),
         dipole=tensor(dipole) if any(item.dipole is not None for item in items) else None,
         esp=_potentials(items, tensor),
+        interaction=_of_complexes("interaction", items, (k, m), tensor),
+        sapt=_of_complexes("sapt", items, (k, m, 4), tensor),
     )
+
+
+def _of_complexes(name: str, items: Sequence[Item], shape: tuple[int, ...], tensor) -> torch.Tensor | None:
+    values = np.full(shape, np.nan)
+    for j, item in enumerate(items):
+        if getattr(item, name) is not None:
+            values[: len(item.energy), j] = getattr(item, name)
+    return tensor(values) if any(getattr(item, name) is not None for item in items) else None
 
 
 def _potentials(items: Sequence[Item], tensor) -> EspPoints | None:

@@ -20,7 +20,7 @@ CACHE = 256 * 2**20
 """Limit on the memory of cached molecular graphs [byte]: some 20,000 molecules of 40 atoms."""
 
 _COLUMNS = ("xyz", "forces", "energy", "ref_charge", "ref_sigma", "ref_epsilon", "dipole", "esp_count", "esp_points",
-            "esp_values")  # fmt: skip
+            "esp_values", "interaction", "sapt")  # fmt: skip
 
 
 def relative(energy: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -156,13 +156,20 @@ class Batches(Dataset[LabelledBatch]):
         }
 
     def _per_molecule(self, entries: np.ndarray, chosen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """Energies, relative to the mean of those chosen, and dipole moments."""
+        """Energies, relative to the mean of those chosen, dipole moments, interaction energies and their components."""
         fields: dict[str, Any] = {"energy": self._tensor(relative(self._gather("energy", entries, 1, chosen), mask))}
         column = self._columns["dipole"]
         if column is not None and column.known(entries).any():
             dipole = column.gather(entries, 3, _triples(chosen)).reshape(*chosen.shape, 3)
             dipole[~mask] = np.nan
             fields["dipole"] = self._tensor(dipole)
+        for name, width in (("interaction", 1), ("sapt", 4)):
+            column = self._columns[name]
+            if column is not None and column.known(entries).any():
+                index = (width * chosen[..., None] + np.arange(width)).reshape(len(chosen), -1)
+                values = column.gather(entries, width, index).reshape(*chosen.shape, width)
+                values[~mask] = np.nan
+                fields[name] = self._tensor(values if width > 1 else values[..., 0])
         return fields
 
     def _potentials(self, picks: Picks) -> EspPoints | None:

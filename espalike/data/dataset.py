@@ -23,10 +23,14 @@ PAGES = 2 * 2**16
 def levels_of(stores: Sequence[Store], target: str | None) -> list[str]:
     """Levels of theory in the stores, the target first; `target` is None when there is only one level.
 
+    Those of complexes do not count, unless there is nothing else: their energies do not depend on the equilibrium
+    geometry that levels shift.
+
     Raises:
         ValueError: when no store holds the target level, or there are several and none is given; it lists the levels.
     """
-    names = {level for store in stores for level in store.manifest["levels"]}
+    names = {level for store in stores for level in _levels(store)}
+    names = names or {level for store in stores for level in store.manifest["levels"]}
     if target is None:
         if len(names) > 1:
             listed = ", ".join(sorted(names))
@@ -35,6 +39,13 @@ def levels_of(stores: Sequence[Store], target: str | None) -> list[str]:
     if target not in names:
         raise ValueError(f"no store holds level of theory {target!r}; found: {', '.join(sorted(names))}")
     return [target, *sorted(names - {target})]
+
+
+def _levels(store: Store) -> list[str]:
+    """Levels of theory of a store's entries that are no complexes."""
+    if "interaction" not in store.table.column_names:
+        return list(store.manifest["levels"])
+    return pc.unique(store.text("level").filter(pc.is_null(store.table.column("interaction")))).to_pylist()
 
 
 def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) -> np.ndarray:
@@ -65,7 +76,8 @@ class StoreDataset:
         refs: store number and entry number of each entry, shape `(E, 2)`.
         counts: conformers of each entry, shape `(E,)`.
         atoms: atoms of each entry, shape `(E,)`.
-        level: index of each entry's level of theory, shape `(E,)`.
+        complexes: which entries are complexes, shape `(E,)`, bool.
+        level: index of each entry's level of theory, shape `(E,)`; that of a complex is 0, the target.
         source: index of each entry's source, shape `(E,)`.
         scan: which entries are a torsion drive, shape `(E,)`, bool.
         molecules: number of each entry's molecule among the distinct ones, shape `(E,)`.
@@ -96,7 +108,8 @@ class StoreDataset:
             raise ValueError(f"no entries in split {split!r} of {', '.join(s.name for s in stores)}")
         self.counts = self._of_each([store.lengths("energy") for store in self.stores])
         self.atoms = self._of_each([store.lengths("numbers") for store in self.stores])
-        self.level = self._codes("level", self.levels)
+        self.complexes = self._known("interaction")
+        self.level = self._codes("level", self.levels, self.complexes)
         self.source = self._codes("source", self.sources)
         smiles = pa.chunked_array([chunk for store in self.stores for chunk in store.text("smiles").chunks])
         codes = smiles.dictionary_encode().combine_chunks().indices.to_numpy()
@@ -104,8 +117,7 @@ class StoreDataset:
         _, self._first, self.molecules = np.unique(
             self._of_each(np.split(codes, bounds)), return_index=True, return_inverse=True
         )
-        driven = Column.of(self.stores, "dihedral", self.refs)
-        self.scan = np.zeros(len(self), dtype=bool) if driven is None else driven.known(np.arange(len(self)))
+        self.scan = self._known("dihedral")
         self._read = _MAPPED  # reading the text columns has mapped pages everywhere in the files
 
     def __len__(self) -> int:
@@ -146,11 +158,16 @@ class StoreDataset:
         starts = np.cumsum([0, *(len(column) for column in columns)])
         return values[starts[self.refs[:, 0]] + self.refs[:, 1]]
 
-    def _codes(self, name: str, listed: Sequence[str]) -> np.ndarray:
-        """Index in `listed` of each entry's value in a text column, shape `(E,)`."""
+    def _known(self, column: str) -> np.ndarray:
+        """Which entries have a value in a list column, shape `(E,)`, bool."""
+        stored = Column.of(self.stores, column, self.refs)
+        return np.zeros(len(self), dtype=bool) if stored is None else stored.known(np.arange(len(self)))
+
+    def _codes(self, name: str, listed: Sequence[str], first: np.ndarray | bool = False) -> np.ndarray:
+        """Index in `listed` of each entry's value in a text column, 0 where `first` says so, shape `(E,)`."""
         values = pa.array(listed, pa.string())
         columns = [pc.index_in(store.text(name), values).fill_null(-1).to_numpy() for store in self.stores]
-        codes = self._of_each(columns)
+        codes = np.where(first, 0, self._of_each(columns))
         if (codes < 0).any():
             s, i = self.refs[np.argmax(codes < 0)].tolist()
             value = self.stores[s].text(name)[i].as_py()

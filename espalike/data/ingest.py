@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from espalike.chem.complexes import is_complex, monomers
 from espalike.chem.molecule import Molecule
 from espalike.data.audit import Audit, AuditError, Verdict
 from espalike.data.filters import Filters, drop, useful
@@ -96,7 +97,8 @@ class Ingest:
             if outcome.record is not None:
                 held += outcome.record.conformers.xyz.nbytes
                 if self._ahead is not None:
-                    self._ahead(outcome.record.molecule)
+                    for molecule in _molecules(outcome.record):
+                        self._ahead(molecule)
             while waiting and (self._ahead is None or len(waiting) > _AHEAD or held > _AHEAD_BYTES):
                 first = waiting.popleft()
                 held -= 0 if first.record is None else first.record.conformers.xyz.nbytes
@@ -146,12 +148,23 @@ class Ingest:
         if self._reference is None or smiles in self.uncovered:
             return record
         try:
-            charge, lj = self._reference(record.molecule)
+            parts = [self._reference(molecule) for molecule in _molecules(record)]
         except ValueError as error:
             self.uncovered.add(smiles)
             rejected.append(Rejected(record.id, NOT_COVERED, str(error), smiles=smiles))
             return record
+        charge, lj = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        if is_complex(record.molecule):
+            place = np.argsort(np.concatenate([atoms for _, atoms in monomers(record.molecule)]))
+            charge, lj = charge[place], lj[place]
         return replace(record, ref_charge=charge, ref_lj=lj)
+
+
+def _molecules(record: Record) -> list[Molecule]:
+    """The molecule of a record, or those of a complex, for which references are computed one by one."""
+    if is_complex(record.molecule):
+        return [monomer for monomer, _ in monomers(record.molecule)]
+    return [record.molecule]
 
 
 def _dropped(record: Record, counts: Mapping[str, int]) -> tuple[Rejected, ...]:

@@ -16,6 +16,7 @@ from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.system import MMSystem, Prediction
 from espalike.training.fold import with_zeros, without
+from espalike.training.interactions import interaction_energies
 from espalike.training.objective import Objective, centred
 from espalike.training.processes import Means
 from espalike.training.schedules import warmup_cosine
@@ -120,16 +121,20 @@ class TrainingModule(pl.LightningModule):
         """Losses and, per source, squared errors of one batch; the prediction is returned for the callbacks."""
         losses, total, system, prediction = self._step(batch, training=False)
         self.means["val"].add(_named(total, losses), batch.n_mols)
-        self._add_errors(batch, prediction)
+        self._add_errors(batch, system, prediction)
         return {"loss": total, "system": system, "prediction": prediction}
 
-    def _add_errors(self, batch: LabelledBatch, prediction: Prediction) -> None:
+    def _add_errors(self, batch: LabelledBatch, system: MMSystem, prediction: Prediction) -> None:
         assert prediction.forces is not None
         known = batch.mask & batch.energy.isfinite()
         errors = {"energy": (centred(prediction.energy, known) - batch.energy, known, batch.source.expand_as(known))}
         known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
         source = batch.source[batch.mol].unsqueeze(-1).expand_as(known)
         errors["forces"] = (prediction.forces - batch.forces, known, source)
+        if batch.interaction is not None:
+            known = batch.mask & batch.interaction.isfinite()
+            error = sum(interaction_energies(system, batch)) - batch.interaction
+            errors["interaction"] = (error, known, batch.source.expand_as(known))
         for quantity, (error, where, of) in errors.items():
             for index, name in enumerate(self.sources):
                 chosen = error[where & (of == index)].double()
@@ -138,7 +143,7 @@ class TrainingModule(pl.LightningModule):
                 total[1] += chosen.numel()
 
     def on_validation_epoch_end(self) -> None:
-        """Log losses and, per source, root mean square errors of energies [kcal/mol] and forces [kcal/mol/Å]."""
+        """Log losses and, per source, root mean square errors of energies, forces and interaction energies."""
         for name, value in self.means["val"].pop().items():
             self.log(f"val/{name}", value, prog_bar=name == "loss")
         for (source, quantity), (square, count) in self._sums.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from torch import Tensor
 from espalike.batch import LabelledBatch
 from espalike.bounds import check_number
 from espalike.system import MMSystem, Prediction
+from espalike.training import interactions
 from espalike.training import losses as parts
 from espalike.training.losses import centred as centred
 
-BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp")
+BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp", "interaction", "sapt")
 """Losses that may have a factor for each data source."""
 LOSSES = (*BY_SOURCE, "charge", "lj", "torsion", "coupling", "pull")
 """Losses that an `Objective` has a weight for."""
@@ -35,6 +37,8 @@ class Scales:
         dipole: component of a dipole moment [e Å].
         esp: electrostatic potential [kcal/mol/e].
         hessian: Hessian times a unit vector [kcal/mol/Å²].
+        interaction: interaction energy of a complex, and its components [kcal/mol].
+        interaction_relative: share of an interaction energy that is added to its scale, see `training.interactions`.
 
     Raises:
         ValueError: when a scale is not a positive number.
@@ -49,11 +53,13 @@ class Scales:
     dipole: float = 0.05
     esp: float = 1.0
     hessian: float = 30.0
+    interaction: float = 0.5
+    interaction_relative: float = 0.1
 
     def __post_init__(self):
         for name, scale in vars(self).items():
             check_number(f"objective.scales.{name}", scale, 0)
-            if not scale:
+            if not scale and name != "interaction_relative":
                 raise ValueError(f"objective.scales.{name}=0: losses are divided by it; expected a number above 0")
 
 
@@ -70,6 +76,8 @@ class Objective:
         profile: weight of torsion drives, their points Boltzmann-weighted; they count in `energy` as well.
         dipole: weight of the dipole moments of the partial charges.
         esp: weight of the electrostatic potential of the partial charges.
+        interaction: weight of interaction energies of complexes.
+        sapt: weight of their components: electrostatics against the Coulomb term, the others against van der Waals.
         charge: weight of reference charges.
         lj: weight of reference Lennard-Jones parameters.
         torsion: weight of the squares of torsion coefficients.
@@ -93,6 +101,8 @@ class Objective:
     profile: float = 0.0
     dipole: float = 0.0
     esp: float = 0.0
+    interaction: float = 0.0
+    sapt: float = 0.0
     charge: float = 0.5
     lj: float = 0.1
     torsion: float = 1e-3
@@ -126,7 +136,7 @@ class Objective:
         return float(getattr(self, name) * factor)
 
     def source_factors(self, sources: Sequence[str]) -> Tensor:
-        """Factors on the losses of `BY_SOURCE` by index of the source, shape `(S, 6)`.
+        """Factors on the losses of `BY_SOURCE` by index of the source, shape `(S, 8)`.
 
         Raises:
             ValueError: when a factor is given for a source that the data does not have, or for another loss.
@@ -181,6 +191,12 @@ class Objective:
             }
         if (bound := parts.lennard_jones(system)) is not None:
             losses["lj"] = lambda: parts.lj_loss(bound.values, batch, scales.sigma, scales.sqrt_epsilon)
+        between = cache(lambda: interactions.interaction_energies(system, batch))
+        scale = (scales.interaction, scales.interaction_relative)
+        losses |= {
+            "interaction": lambda: interactions.interaction_loss(*between(), batch, factor["interaction"], *scale),
+            "sapt": lambda: interactions.sapt_loss(*between(), batch, factor["sapt"], *scale),
+        }
         if start is not None:
             losses["pull"] = lambda: parts.pull_loss(system, start, scales.charge)
         return {name: loss() for name, loss in losses.items() if getattr(self, name)}

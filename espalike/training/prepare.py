@@ -45,7 +45,7 @@ def prepare(
     levels = levels_of(stores, data["level"])
     train, val = _datasets(stores, levels, data, say)
     model = _model(settings, levels, stores, train, val, say)
-    module = _module(settings, model, train.sources)
+    module = _module(settings, model, train)
     say(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
         f"conformers) from {', '.join(train.sources)}; "
@@ -115,18 +115,21 @@ def _model(
     return model
 
 
-def _module(settings: Mapping[str, Any], model: ForceFieldModel, sources: Sequence[str]) -> TrainingModule:
+def _module(settings: Mapping[str, Any], model: ForceFieldModel, train: StoreDataset) -> TrainingModule:
     """The model with its objective, optimizer and learning rate."""
     optimizer = dict(settings["optimizer"])
     for name in ("lr", "weight_decay"):
         check_number(f"optimizer.{name}", optimizer.get(name), 0)
     if "mixed" in str(settings["trainer"].get("precision")) and "fused" in optimizer:
         optimizer["fused"] = False
-    parts = (settings["objective"], optimizer, settings["schedule"])
+    weights = dict(settings["objective"])
+    if weights.get("interaction", 0.0) is None:
+        weights["interaction"] = float(train.complexes.any())
+    parts = (weights, optimizer, settings["schedule"])
     objective, make_optimizer, schedule = (instantiate(part, _convert_="all") for part in parts)
     fold = settings["fold"] and not objective.profile  # Boltzmann weights are those of whole energies
     folded = constant_terms(model) if fold else ()
-    return TrainingModule(model, objective, make_optimizer, sources, schedule, folded)
+    return TrainingModule(model, objective, make_optimizer, train.sources, schedule, folded)
 
 
 def _training_batches(

@@ -7,7 +7,7 @@ import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,25 +47,31 @@ class TrainedRun:
         loss: validation loss of the model.
         errors: validation errors by data source: root mean square of energies about each molecule's mean [kcal/mol],
             and of force components [kcal/mol/Å].
+        interaction: root mean square errors of interaction energies of complexes by data source [kcal/mol].
     """
 
     model: Path
     epoch: int | None
     loss: float
     errors: Mapping[str, tuple[float, float]]
+    interaction: Mapping[str, float] = field(default_factory=dict)
 
     @staticmethod
     def of(model: str | Path) -> TrainedRun:
         """The result in a model file."""
         header = describe(model)
         figures: Mapping[str, float] = header["figures"]["validation"]
-        sources = dict.fromkeys(name.split("/")[1] for name in figures if name.endswith("_rmse"))
+        sources = dict.fromkeys(
+            name.split("/")[1] for name in figures if name.endswith(("/energy_rmse", "/forces_rmse"))
+        )
         nan = float("nan")
         errors = {
             source: (figures.get(f"val/{source}/energy_rmse", nan), figures.get(f"val/{source}/forces_rmse", nan))
             for source in sources
         }
-        return TrainedRun(Path(model), header["notes"].get("epoch"), figures["val/loss"], errors)
+        ends = "/interaction_rmse"
+        interaction = {name.split("/")[1]: figure for name, figure in figures.items() if name.endswith(ends)}
+        return TrainedRun(Path(model), header["notes"].get("epoch"), figures["val/loss"], errors, interaction)
 
     def load(self) -> ForceFieldModel:
         """The model."""
@@ -76,7 +82,9 @@ class TrainedRun:
         """Validation errors in one line."""
         errors = [f"{e:.2f} kcal/mol and {f:.2f} kcal/mol/Å ({source})" for source, (e, f) in self.errors.items()]
         best = "mean of the members" if self.epoch is None else f"best epoch {self.epoch}"
-        return f"{best}: validation errors of energies and forces {'; '.join(errors)}"
+        between = [f"{e:.2f} kcal/mol ({source})" for source, e in self.interaction.items()]
+        text = f"; of interaction energies {'; '.join(between)}" if between else ""
+        return f"{best}: validation errors of energies and forces {'; '.join(errors)}{text}"
 
     def __repr__(self) -> str:
         return f"TrainedRun({self.model}, {self.summary})"

@@ -8,11 +8,16 @@ import pytest
 from espalike.chem import connectivity_key, embed, from_smiles
 from espalike.chem.complexes import complex_from_smiles, monomers
 from espalike.chem.conformers import Conformers
+from espalike.data.batches import Batches
+from espalike.data.dataset import StoreDataset, levels_of
 from espalike.data.describe import describe
 from espalike.data.filters import Filters, useful
+from espalike.data.ingest import Ingest
 from espalike.data.schema import Record, RecordError, check, row_digest, to_row
 from espalike.data.split import LeakageError, check_leakage, resolve_splits
 from espalike.data.store import write_store
+from tests.batches import Pick, expected, picks_of
+from tests.data.common import assert_same
 
 MANIFEST = {"licence": "CC0", "origin": "tests", "command": "pytest"}
 
@@ -123,6 +128,57 @@ def test_pairs_of_molecules_do_not_leak(tmp_path):
         check_leakage([first, other])
     resolved = resolve_splits([first, other])
     assert resolved.splits == {connectivity_key(complex_from_smiles(s)): "test" for s in ("O.CC#N", "O.C")}
+
+
+@pytest.fixture
+def dataset(tmp_path, record_of):
+    records = [
+        record_of("CCO", 5),
+        dimer(distances=(6.0, 7.0, 8.0), split="train"),
+        record_of("CO", 3),
+        replace(dimer("O.O", (6.0,), split="train"), id="without components"),
+    ]
+    bare = replace(records[3].conformers, sapt=None)
+    store = write_store(tmp_path / "store", [*records[:3], replace(records[3], conformers=bare)], manifest=MANIFEST)
+    levels = levels_of([store], None)
+    assert levels == ["B3LYP-D3BJ/DZVP"]  # that of complexes does not count
+    return StoreDataset([store], "train", levels)
+
+
+def test_batches_hold_interaction_energies_beside_other_entries(dataset):
+    assert dataset.complexes.tolist() == [False, True, False, True]
+    assert dataset.level.tolist() == [0] * 4
+    picks = [Pick(0, np.array([0, 2])), Pick(1, np.array([0, 2])), Pick(3, np.array([0]))]
+    batches = Batches(dataset)
+    batch = batches.__getitems__(picks_of(picks))
+    assert_same(batch, expected(dataset, picks))
+    nan = np.nan
+    np.testing.assert_array_equal(batch.interaction, [[nan, -3.0, -3.0], [nan, -1.0, nan]])
+    assert batch.component.unique().tolist() == [0, 1, 2, 3, 4]
+    alone = batches.__getitems__(picks_of([Pick(2, np.array([1]))]))
+    assert alone.interaction is None
+    assert alone.sapt is None
+    assert batches.__getitems__(picks_of([Pick(3, np.array([0]))])).sapt is None
+
+
+def test_levels_of_complexes_alone(tmp_path):
+    store = write_store(tmp_path / "store", [dimer()], manifest=MANIFEST)
+    assert levels_of([store], None) == ["CCSD(T)/CBS"]
+
+
+def test_references_are_those_of_the_molecules():
+    calls = []
+
+    def reference(molecule):
+        calls.append(molecule.n_atoms)
+        return 10.0 * len(calls) + np.arange(molecule.n_atoms), np.ones((molecule.n_atoms, 2)) * len(calls)
+
+    record = dimer("[H:2][F:4].[H:1][Cl:3]", (6.0,))
+    (outcome,) = Ingest([record], Filters(), lambda record: "train", reference)
+    assert calls == [2, 2]
+    assert outcome.record.molecule.numbers.tolist() == [1, 1, 17, 9]
+    assert outcome.record.ref_charge.tolist() == [10.0, 20.0, 11.0, 21.0]
+    assert outcome.record.ref_lj[:, 0].tolist() == [1.0, 2.0, 1.0, 2.0]
 
 
 def test_info_counts_complexes_and_points(tmp_path, record_of):

@@ -130,7 +130,7 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
     ("sources", "message"),
     [
         ({"x": {"energy": 1}}, "unknown x; the data has a, b"),
-        ({"a": {"E": 1}}, "takes energy, forces, hessian, profile, dipole, esp; got E"),
+        ({"a": {"E": 1}}, "takes energy, forces, hessian, profile, dipole, esp, interaction, sapt; got E"),
     ],
 )
 def test_factors_of_unknown_sources_and_losses_are_refused(sources, message):
