@@ -30,11 +30,13 @@ class Format:
         module: module with the table `ENGINE` and `texts(single, **options) -> dict[str, str]`, ending to text. Where a
             text names a sibling file, it holds `parts.STEM`, which `write` replaces.
         option: name of the one argument of `write` that only this format has, if any.
+        coordinates: whether its files hold coordinates.
     """
 
     endings: tuple[str, ...]
     module: str
     option: str = ""
+    coordinates: bool = False
 
     def paths(self, path: str | Path) -> tuple[Path, ...]:
         """The files that `write(…, path)` makes, in the order of `endings`.
@@ -57,9 +59,9 @@ FORMATS: dict[str, Format] = {
     "system": Format((".system.xml",), "espalike.export.openmm", "torsions"),
     "ffxml": Format((".xml",), "espalike.export.ffxml", "mixed"),
     "offxml": Format((".offxml",), "espalike.export.offxml"),
-    "lammps": Format((".lmp", ".in"), "espalike.export.lammps"),
-    "gromacs": Format((".top", ".gro", ".itp"), "espalike.export.gromacs"),
-    "amber": Format((".prmtop", ".inpcrd"), "espalike.export.amber"),
+    "lammps": Format((".lmp", ".in"), "espalike.export.lammps", coordinates=True),
+    "gromacs": Format((".top", ".gro", ".itp"), "espalike.export.gromacs", coordinates=True),
+    "amber": Format((".prmtop", ".inpcrd"), "espalike.export.amber", coordinates=True),
 }
 """Known formats."""
 

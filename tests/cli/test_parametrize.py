@@ -1,5 +1,6 @@
 """`espalike parametrize` as its users type it: what is written, what is said, and the exit status."""
 
+import importlib
 import importlib.util
 import json
 
@@ -141,20 +142,43 @@ def test_several_files_a_format_hold_the_input_s_coordinates(call, tmp_path):
     assert '#include "ethanol.itp"' in (tmp_path / "out" / "ethanol.top").read_text()
 
 
-def test_a_format_that_lacks_a_form_leaves_no_files(call, tmp_path):
+def morse_model(folder):
     terms = [{"_target_": "espalike.terms.bond.MorseBond"}, *CONFIG["terms"][1:]]
-    morse = save_model(tmp_path / "morse.espalike", {**CONFIG, "terms": terms})
-    status, report, files, _, err = call("CCO", "--format", "ffxml,gromacs,amber", model=morse)
-    assert (status, files) == (2, [])
+    return save_model(folder / "morse.espalike", {**CONFIG, "terms": terms})
+
+
+def test_a_format_that_lacks_a_form_is_reported_once_and_the_others_are_written(call, tmp_path):
+    status, report, files, _, err = call("CCO", "O", "--format", "ffxml,amber,gromacs", model=morse_model(tmp_path))
+    assert status == 1
+    assert files == [f"{n}.{e}" for n in ("molecule-2", "molecule") for e in ("gro", "itp", "top", "xml")]
     reason = (
-        "molecule: format 'amber' cannot express MorseBond; formats that can express this force field: "
+        "format 'amber' cannot express MorseBond; formats that can express this force field: "
         "system, ffxml, lammps, gromacs"
     )
-    assert report["inputs"][0]["reason"] == reason
-    assert report["inputs"][0]["files"] == []
-    assert f"failed: molecule: {reason}" in err
-    status, _, files, _, _ = call("CCO", "--format", "ffxml,gromacs", model=morse)
-    assert (status, len(files)) == (0, 4)
+    assert err == f"not written: {reason}\n"
+    assert report["refused"] == {"amber": reason}
+    assert report["formats"] == ["ffxml", "gromacs"]
+    assert [row["status"] for row in report["inputs"]] == ["ok", "ok"]
+
+
+def test_nothing_is_computed_when_no_format_can_express_the_form(call, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.ForceFieldModel, "parametrize", lambda *_: pytest.fail("a molecule was parametrized"))
+    status, report, files, out, err = call("CCO", "--format", "offxml,amber", model=morse_model(tmp_path))
+    assert (status, report, files, out) == (2, None, [], "")
+    assert err.startswith("error: format 'offxml' cannot express MorseBond; formats that can")
+    assert "format 'amber' cannot express MorseBond" in err
+
+
+def test_one_conformer_serves_all_formats(call, monkeypatch):
+    embed, seen = chem.embed, []
+    for module in ("ligands", "parts"):
+        loaded = importlib.import_module(f"espalike.export.{module}")
+        monkeypatch.setattr(loaded, "embed", lambda m, *a: seen.append(m.name) or embed(m, *a), raising=False)
+    monkeypatch.setattr(chem, "embed", lambda m, *a: seen.append(m.name) or embed(m, *a))
+    assert call("CCO", "O", "--format", "gromacs,amber,lammps,system")[0] == 0
+    assert seen == ["molecule", "molecule"]
+    assert call("CCO", "--format", "system,ffxml")[0] == 0
+    assert len(seen) == 2
 
 
 def test_mixed_is_written_into_the_ffxml(call, tmp_path):
@@ -248,7 +272,7 @@ def test_small_molecules(call, tmp_path, charge):
         (["CCO", "--format", "system,charmm"], "--format: unknown format 'charmm'; formats: system, ffxml"),
         (["CCO", "--mixed", "lj"], "--mixed lj: belongs to --format ffxml, got system"),
         (["CCO", "--format", ","], "--format: unknown format ','"),
-        (["CCO", "--charges", "amber"], "--charges 'amber': no such file, and none of model, input, am1bcc"),
+        (["CCO", "--charges", "amber"], "charges 'amber': no such file, and none of model, input, am1bcc"),
         (["CCO"], "no model 'nothing'"),
     ],
 )
@@ -276,7 +300,7 @@ def test_charge_file_with_rounding_is_corrected_and_said(call, tmp_path):
     assert abs(sum(charges_in(tmp_path / "out" / "molecule.system.xml"))) < 1e-9
     note = "charges of q.txt summed to +0.003000 e, not +0; -1.0e-03 e was added to each atom"
     assert report["inputs"][0]["warnings"] == [note]
-    assert report["inputs"][0]["charges"] == "q.txt, corrected by -1.0e-03 e an atom"
+    assert report["inputs"][0]["charges"] == "q.txt, corrected by -1.0e-03 e per atom"
     assert note in err
     assert "corrected" in (tmp_path / "out" / "molecule.system.xml").read_text()
 
