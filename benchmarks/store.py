@@ -39,7 +39,7 @@ def one_thread() -> dict[str, str]:
 
 def ingest(file: Path, store: Path) -> dict[str, float]:
     """Seconds of the processor and of the clock of `espalike ingest`, start included, on one core."""
-    command = [sys.executable, "-m", "espalike.cli.ingest", f"reader.path={file}", f"out={store}", "force=true"]
+    command = [sys.executable, "-m", "espalike", "ingest", f"reader.path={file}", f"out={store}", "force=true"]
     command += ["fractions.train=0.98", "fractions.val=0.02", "fractions.test=0"]
     core = {min(os.sched_getaffinity(0))} if hasattr(os, "sched_setaffinity") else None
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()

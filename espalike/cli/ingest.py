@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,10 +67,11 @@ def run(cfg) -> int:
     """
     from rich.console import Console
 
+    from espalike.cli.common import references, show_store
     from espalike.data import ingest
 
     console = Console(stderr=True, soft_wrap=True)
-    reference, described = _reference(cfg.reference, cfg.force_field, cfg.workers, cfg.cache)
+    reference, described = references(cfg.reference, cfg.force_field, cfg.workers, cfg.cache)
     job = _job(cfg, reference, described, console)
     shown = 0
 
@@ -90,12 +89,12 @@ def run(cfg) -> int:
     if result.unchanged:
         print(f"{result.store.path}: unchanged input and settings, nothing to do; force=true ingests it again")
     if result.resumed:
-        print(f"went on after {result.resumed} entries that an earlier run had done")
+        print(f"continued after {result.resumed} entries of an earlier run")
     if shown > _SHOWN:
         console.print(f"... and {shown - _SHOWN} more; espalike info {cfg.out} --rejected lists them", style="yellow")
     for verdict in result.verdicts:
-        _tell(verdict, console)
-    _show(result.store, result.store.manifest["rejected"], "is" if result.unchanged else "wrote")
+        _print_verdict(verdict, console)
+    show_store(result.store, result.store.manifest["rejected"], "is" if result.unchanged else "wrote")
     return 1 if result.faults else 0
 
 
@@ -105,6 +104,7 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
     from omegaconf import OmegaConf
     from rich.progress import track
 
+    from espalike.cli.common import command_line
     from espalike.data.ingest import Job
     from espalike.data.split import hash_split
     from espalike.data.store import open_stores
@@ -140,7 +140,7 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
         manifest={
             **reader.manifest,
             **given,
-            "command": shlex.join(["espalike", "ingest", *_overrides()]),
+            "command": command_line("ingest"),
             "split": split,
             "filters": filters,
             "reference": described,
@@ -154,70 +154,10 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
     )
 
 
-def _reference(
-    name: str, force_field: str, workers: int = 1, cache: str | None = "auto"
-) -> tuple[References | None, str]:
-    """The source of reference parameters, or None, and its description for the manifest."""
-    if name == "none":
-        return None, "none"
-    if name != "openff":
-        raise ValueError(f"reference={name}: expected none or openff")
-    from espalike.assigners.reference import PooledReferences, References
-    from espalike.files import cache_folder
-
-    folder = cache_folder("references") if cache == "auto" else cache
-    one = workers < 2
-    references = References(force_field, cache=folder) if one else PooledReferences(workers, force_field, cache=folder)
-    return references, references.description
-
-
-def _tell(verdict: Verdict, console) -> None:
-    """An audit's outcome in a line: on stdout, or as a warning where it has failed."""
+def _print_verdict(verdict: Verdict, console) -> None:
+    """Print an audit's outcome in one line: on stdout, or as a warning if it failed."""
     text = f"audit of {verdict.audit}, {verdict.where}: {verdict.outcome}: {verdict.message}"
     if verdict.outcome == "failed":
         console.print(text, style="yellow", markup=False, highlight=False)
     else:
         print(text)
-
-
-def _overrides() -> list[str]:
-    """The command's overrides as typed, for the manifest; none when not run from the command line."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
-def _show(store, rejected: Mapping[str, int], verb: str = "wrote") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from espalike.data.shards import data_files
-
-    table = Table(title=f"store {store.path}")
-    for column in ("split", "molecules", "connectivities", "entries", "conformers"):
-        table.add_column(column, justify="left" if column == "split" else "right")
-    for split, counts in store.counts["splits"].items():
-        table.add_row(split, *(str(counts[key]) for key in ("molecules", "connectivities", "entries", "conformers")))
-    console = Console()
-    console.print(table)
-    if rejected:
-        out = Table(title="left out")
-        out.add_column("reason")
-        out.add_column("count", justify="right")
-        for reason, count in sorted(rejected.items()):
-            out.add_row(reason, str(count))
-        console.print(out)
-    names = data_files(store.manifest)
-    files = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-    print(f"{verb} {store.path / files} and manifest.json, hash {store.hash[:12]}")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The job on its own: `python -m espalike.cli.ingest key=value ...`."""
-    from espalike.cli.main import main as program
-
-    return program(["ingest", *(sys.argv[1:] if argv is None else argv)])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import sys
 import time
 from collections import Counter
@@ -201,19 +200,19 @@ def _tools(settings: str) -> tuple[Calculator, Geometries]:
 
 
 def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Counter[str], console) -> int:
-    from espalike.cli.ingest import _overrides, _reference, _show
+    from espalike.cli.common import command_line, references, show_store
     from espalike.data.store import write_store
 
     calculator = parts[0].tools()[0]
     samplers = {part.name or "sampler": part.tools()[1] for part in parts}
     programs = sorted({program for part in parts for program in part.directory.programs()})
-    reference, described = _reference(cfg.reference, cfg.force_field)
+    reference, described = references(cfg.reference, cfg.force_field)
     messages: list[str] = []
     records = _records(tasks, (calculator.level, cfg.source), reference, rejected, messages)
     manifest = {
         "origin": cfg.origin,
         "licence": cfg.licence,
-        "command": shlex.join(["espalike", "label", *_overrides()]),
+        "command": command_line("label"),
         "program": ", ".join(programs) or calculator.program,
         "geometries": {
             name: f"{type(sampler).__name__} on {sampler.calculator.level}, {sampler.calculator.program}"
@@ -227,7 +226,7 @@ def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Coun
         console.print(message, style="yellow", markup=False, highlight=False)
     if len(messages) > _SHOWN:
         console.print(f"... and {len(messages) - _SHOWN} more of these", style="yellow")
-    _show(store, rejected)
+    show_store(store, rejected)
     return 1 if any(not reason.startswith("reference:") for reason in rejected) else 0
 
 

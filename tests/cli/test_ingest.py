@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from espalike.cli.ingest import main
+from espalike.cli.main import main
 from espalike.data.filters import Filters
 from espalike.data.ingest import Ingest
 from espalike.data.readers.hdf5 import Hdf5Reader
@@ -47,7 +47,7 @@ def source(tmp_path):
 
 
 def test_ingest_writes_a_store_and_says_what_it_left_out(source, tmp_path, capsys):
-    assert main(["reader=hdf5", f"reader.path={source}", f"out={tmp_path / 'store'}"]) == 1
+    assert main(["ingest", "reader=hdf5", f"reader.path={source}", f"out={tmp_path / 'store'}"]) == 1
     shown = capsys.readouterr()
     assert "bad: energies hold NaN or infinite values (4 of 4)" in shown.err
     assert "bonds differ from the graph" in shown.out
@@ -68,7 +68,7 @@ def test_all_good_is_status_0_and_options_reach_their_place(source, tmp_path):
         del file["bad"]
     args = [f"reader.path={source}", f"out={tmp_path / 's'}", "split=hash", "seed=3", "filters.connectivity=false"]
     args += ["reader.level=HF", "reader.source=mine", "licence=CC0", "fractions={train: 0.1, val: 0.1, test: 0.8}"]
-    assert main(args) == 0
+    assert main(["ingest", *args]) == 0
     store = Store.open(tmp_path / "s")
     wanted = hash_split("OKKJLVBELUTLKV", 3, {"train": 0.1, "val": 0.1, "test": 0.8})
     assert wanted != "val"
@@ -103,13 +103,13 @@ def forget(path, attribute):
 def test_nothing_can_be_done_is_status_2_with_a_reason(source, tmp_path, capsys, change, message):
     args = [f"reader.path={source}", f"out={tmp_path / 'store'}"]
     change(source, args)
-    assert main(args) == 2
+    assert main(["ingest", *args]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
 
 
 def test_runs_as_a_program(source, tmp_path):
-    command = [sys.executable, "-m", "espalike.cli.ingest", f"reader.path={source}", "out=store"]
+    command = [sys.executable, "-m", "espalike", "ingest", f"reader.path={source}", "out=store"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     assert json.loads((tmp_path / "store" / "manifest.json").read_text())["entries"] == 2
@@ -118,30 +118,30 @@ def test_runs_as_a_program(source, tmp_path):
 
 def test_given_again_it_does_nothing_and_says_so(source, tmp_path, capsys):
     args = [f"reader.path={source}", f"out={tmp_path / 'store'}"]
-    assert main(args) == 1
+    assert main(["ingest", *args]) == 1
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store").iterdir()}
     capsys.readouterr()
-    assert main(args) == 1  # as when it was made: an entry is bad
+    assert main(["ingest", *args]) == 1  # as when it was made: an entry is bad
     assert "unchanged input and settings, nothing to do" in capsys.readouterr().out
     assert {p.name: p.stat().st_mtime_ns for p in (tmp_path / "store").iterdir()} == before
     for change in ("force=true", "licence=CC0", "filters.energy_window=50", "reader.source=other", "shard=0.001"):
-        assert main([*args, change]) == 1
+        assert main(["ingest", *args, change]) == 1
         assert "nothing to do" not in capsys.readouterr().out
 
 
 def test_wrong_units_end_it(tmp_path, capsys):
     path = write_file(tmp_path / "wrong.h5", 20, scale=27.2114)
     args = [f"reader.path={path}", f"out={tmp_path / 'store'}"]
-    assert main(args) == 2
+    assert main(["ingest", *args]) == 2
     err = capsys.readouterr().err
     assert "look like eV read as hartree" in err
     assert "audit=warn" in err
-    assert main([*args, "audit=warn"]) == 1
+    assert main(["ingest", *args, "audit=warn"]) == 1
     assert "audit of energies, wrong, B3LYP-D3BJ/DZVP: failed" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_help_names_every_option_and_layout(capsys):
-    assert main(["--help"]) == 0
+    assert main(["ingest", "--help"]) == 0
     shown = capsys.readouterr().out
     configs = Path(__file__).parents[2] / "configs"
     settings = yaml.safe_load((configs / "ingest.yaml").read_text())
@@ -202,7 +202,7 @@ def test_entries_without_labels_are_left_out(source):
 @pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the OpenFF packages")
 def test_openff_reference_ends_up_in_the_store(source, tmp_path):
     args = [f"reader.path={source}", "out=store", "reference=openff"]
-    command = [sys.executable, "-m", "espalike.cli.ingest", *args]
+    command = [sys.executable, "-m", "espalike", "ingest", *args]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1, done.stderr
