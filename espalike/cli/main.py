@@ -8,7 +8,6 @@ a *command* module has `HELP`, `add_arguments(parser)` and `run(args) -> int`.
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import contextmanager
 from types import ModuleType
 
+from espalike import settings
 from espalike.extras import missing
 
 JOBS = {
@@ -47,10 +47,10 @@ QUIET = (
 JOB_NOTES = """
 settings:
   key=value ...        overrides, in hydra's syntax; `espalike {name} --cfg job` prints every setting with its value
-  --config-dir DIR     search DIR for YAML of your own, before the files that come with the program
-  --multirun           one run for each combination of comma-separated values, in OUT/0, OUT/1, ...; OUT/sweep.csv has
-                       them in a table. With hydra/launcher=joblib or submitit_slurm side by side, with
-                       hydra/sweeper=optuna chosen by what was found so far: pip install 'espalike[sweep]'
+  --config-dir DIR     add the YAML files in DIR to those of the program, which are used where names are equal
+  --multirun           one run for each combination of comma-separated values, in OUT/0, OUT/1, ...; OUT/sweep.csv
+                       ranks the runs. hydra/launcher=joblib or submitit_slurm runs several at the same time;
+                       hydra/sweeper=optuna chooses values from earlier results: pip install 'espalike[sweep]'
   --debug              show the traceback of an error
 
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0 if arguments else 2
-    if arguments[0] == "--version":
+    if arguments[0] in ("-V", "--version"):
         from importlib.metadata import version
 
         print(f"espalike {version('espalike')}")
@@ -90,15 +90,13 @@ def _overview() -> str:
     lines = ["usage: espalike COMMAND ...", "", "force fields at molecular-mechanics speed, learned from QM", ""]
     lines += ["jobs (settings as key=value):", *(f"  {name:{width}}  {text}" for name, text in JOBS.items()), ""]
     lines += ["commands:", *(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()), ""]
-    lines += ["`espalike COMMAND --help` explains one, with an example; --debug shows tracebacks; --version"]
+    lines += ["`espalike COMMAND --help` explains one, with an example; --debug shows tracebacks; -V, --version"]
     return "\n".join(lines)
 
 
 def _unknown(name: str) -> str:
     known = [*JOBS, *COMMANDS]
-    close = difflib.get_close_matches(name, known, n=1)
-    guess = f"did you mean {close[0]!r}? " if close else ""
-    return f"no command {name!r}; {guess}commands: {', '.join(known)}"
+    return f"no command {name!r}; {settings.suggest(name, known)}commands: {', '.join(known)}"
 
 
 def _report(error: BaseException, debug: bool) -> int:
@@ -121,14 +119,10 @@ def _root(error: BaseException) -> BaseException:
     """The cause that says something, below hydra's wrappers (known by name: hydra may not be imported)."""
     while type(error).__name__ == "InstantiationException" and error.__cause__:
         error = error.__cause__
-    # an unknown or badly typed setting is the user's input, not a fault of the program
-    inputs = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}  # the last is Lightning's
+    # a badly typed setting is the user's input, not a fault of the program; the last is Lightning's
+    inputs = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}
     if any(base.__name__ in inputs for base in type(error).__mro__):
-        cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
-        text = str(error).replace("\nTo append", " To append") + cause
-        if "'hydra/launcher/" in text or "'hydra/sweeper/" in text:
-            text += "\nwhat hydra lacks may come with: pip install 'espalike[sweep]'"
-        return ValueError(text)
+        return ValueError(str(error) + (f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""))
     return error
 
 
@@ -170,6 +164,7 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig
+    from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf import open_dict
 
@@ -178,21 +173,22 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
     run, objective = module.run, getattr(module, "objective", None)
 
     def job(cfg) -> float | None:
-        settings = HydraConfig.get()
-        sweep = settings.mode == RunMode.MULTIRUN
+        state = HydraConfig.get()
+        sweep = state.mode == RunMode.MULTIRUN
         if sweep:
             with open_dict(cfg):
-                cfg.out = os.path.join(settings.sweep.dir, settings.sweep.subdir)
-            print(f"run {settings.job.num}: {settings.job.override_dirname or 'as configured'} -> {cfg.out}")
+                cfg.out = os.path.join(state.sweep.dir, state.sweep.subdir)
+            print(f"run {state.job.num}: {state.job.override_dirname or 'as configured'} -> {cfg.out}")
         try:
+            settings.check_complete(name, cfg)
             status = run(cfg)
-        except Exception as error:  # told here, before hydra adds words of its own; one failed run ends no sweep
+        except Exception as error:  # reported before hydra wraps it; a failed run does not end a sweep
             status = _report(error, debug)
         statuses.append(status)
         if not sweep:
             return None
         value = objective(cfg.out) if objective and status == 0 else None
-        note(cfg.out, settings.job.num, list(settings.overrides.task), status, value)
+        note(cfg.out, state.job.num, list(state.overrides.task), status, value)
         return value
 
     given = {a.lstrip("+~").partition("=")[0] for a in arguments}
@@ -203,8 +199,20 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
     aliases = ALIASES.get(name, {})
     parts = [a.partition("=") for a in overrides]
     overrides = [aliases.get(key, key) + equals + value for key, equals, value in parts]
-    with _as_program(f"espalike {name}", [*options, *quiet, *overrides]):
-        hydra.main(config_path="pkg://espalike.configs", config_name=name, version_base="1.3")(job)()
+    try:
+        with _as_program(f"espalike {name}", [*options, *quiet, *overrides]):
+            hydra.main(config_path=f"pkg://{settings.CONFIGS}", config_name=name, version_base="1.3")(job)()
+    except HydraException as error:
+        raise _explained(error, name, options, overrides) from error
+
+
+def _explained(error: Exception, name: str, options: Sequence[str], overrides: Sequence[str]) -> ValueError:
+    """Hydra's error in words that say what would work."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--config-name", "-cn", default=name)
+    chosen = parser.parse_known_args(options)[0]
+    return ValueError(settings.explain(error, chosen.config_name, overrides, chosen.config_dir))
 
 
 @contextmanager

@@ -103,14 +103,16 @@ def test_unexpected_errors_name_their_type_and_debug_shows_the_traceback(job, ca
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("stepz=2", "Could not override 'stepz'"),
-        ("shape=oval", "Could not find 'shape/oval'"),
-        ("steps=[", "no viable alternative"),
-        ("steps", "missing EQUAL"),
+        ("stepz=2", "stepz: no such setting"),
+        ("shape=ruond", "shape=ruond: did you mean 'round'? choices of shape: round, square"),
+        ("+shape=square", "write shape=NAME once, without +"),
+        ("steps=[", "argument 'steps=[': a value with spaces, commas, brackets or = must be quoted"),
+        ("steps=C(=O)O", """in a shell, write 'steps="C(=O)O"'"""),
+        ("steps", "argument 'steps': expected key=value"),
         ("--nonsense", "unrecognized arguments"),
         ("--experimental-rerun=x.pickle", "unpickles"),
-        ("steps=1,2", "Ambiguous value"),
-        ("shape.side=1", "Missing mandatory value: out"),
+        ("steps=1,2", """in a shell, write 'steps="1,2"'; for one run per value: --multirun"""),
+        ("shape.side=1", "train needs out=…"),
     ],
 )
 def test_bad_settings_are_status_2_with_a_reason(job, capsys, argument, message):
