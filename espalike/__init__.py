@@ -1,29 +1,50 @@
-"""espalike: force fields whose parameters a graph neural network reads off the molecular graph.
+"""espalike: a graph neural network reads the parameters of a force field off the molecular graph.
 
-Heavy modules are imported when first used, so that `import espalike` stays fast.
+    load         a model by name or path
+    Molecule     a molecule from SMILES or a file
+    parametrize  molecules → parameters, and files for simulation programs
+    train        train a model
+    Store        QM data
+    export       write parameters to files: OpenMM, OpenFF, GROMACS, Amber, LAMMPS
+
+Modules are imported when they are first used: `import espalike` is fast.
 """
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
-
-__version__ = version("espalike")
 
 if TYPE_CHECKING:
     from espalike import export as export
+    from espalike.api import parametrize as parametrize
+    from espalike.api import train as train
     from espalike.chem.molecule import Molecule as Molecule
+    from espalike.data.store import Store as Store
     from espalike.model import load as load
 
-_WHERE = {
-    "Molecule": ("espalike.chem.molecule", "Molecule"),
-    "load": ("espalike.model", "load"),
-    "export": ("espalike.export", None),
+    __version__: str
+
+__all__ = ["Molecule", "Store", "__version__", "export", "load", "parametrize", "train"]
+
+_MODULES = {
+    "Molecule": "espalike.chem.molecule",
+    "Store": "espalike.data.store",
+    "load": "espalike.model",
+    "parametrize": "espalike.api",
+    "train": "espalike.api",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'espalike' has no attribute {name!r}")
-    module, attribute = _WHERE[name]
-    found = importlib.import_module(module)
-    return getattr(found, attribute) if attribute else found
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("espalike")
+    if name == "export":
+        return importlib.import_module("espalike.export")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'espalike' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,184 @@
+"""The commands as Python functions: `train`, `evaluate` and `parametrize`, with the same settings and results."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from espalike.chem.molecule import Molecule
+
+if TYPE_CHECKING:
+    from espalike.chem import Entry
+    from espalike.model import ForceFieldModel
+    from espalike.system import MMSystem
+    from espalike.training.run import TrainedRun
+
+Source = str | os.PathLike | Molecule
+"""A SMILES, a file of molecules, or a molecule."""
+
+
+def train(
+    experiment: str | None = None,
+    out: str | os.PathLike | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    config_dir: str | os.PathLike | None = None,
+    **settings: Any,
+) -> TrainedRun:
+    """Train a model, as `espalike train experiment=EXPERIMENT out=OUT …` does, and write it to a folder.
+
+    Args:
+        experiment: name of the experiment (`quickstart`, `finetune`, …); None: the default settings.
+        out: the folder to write to; None: that of the settings.
+        overrides: more settings in the syntax of the command line, e.g. `["optimizer.lr=1e-3"]`.
+        config_dir: folder of more YAML files, as `--config-dir`.
+        **settings: more settings as Python values. `forcefield="class2"` chooses from a group,
+            `trainer={"max_epochs": 5}` or `**{"trainer.max_epochs": 5}` changes one setting of a group.
+
+    Returns:
+        The model file, its best epoch and its validation errors; `load()` gives the model.
+
+    Raises:
+        ValueError: for an unknown setting or choice, listing the known ones; when settings and data do not fit
+            together, or the folder holds a finished run.
+
+    Example:
+        >>> import tempfile
+        >>> import espalike
+        >>> quick = {"max_epochs": 1, "enable_progress_bar": False}
+        >>> out = tempfile.mkdtemp()
+        >>> run = espalike.train("quickstart", out=out, model="tiny", trainer=quick)  # doctest: +ELLIPSIS
+        115 training and 25 validation entries ...
+        >>> run.epoch
+        0
+        >>> type(run.load()).__name__
+        'ForceFieldModel'
+    """
+    from espalike import settings as configuration
+    from espalike.training.run import train as train_with
+
+    named = {"experiment": experiment, "out": out}
+    given = {name: value for name, value in named.items() if value is not None}
+    arguments = [*configuration.overrides_of(given | settings), *overrides]
+    composed = configuration.compose("train", arguments, config_dir)
+    return train_with(composed, configuration.chosen(arguments))
+
+
+@overload
+def parametrize(  # type: ignore[overload-overlap] # a text is a sequence of texts
+    molecules: Source,
+    model: str | os.PathLike | ForceFieldModel = ...,
+    charges: str | os.PathLike = ...,
+    *,
+    smiles: str | None = ...,
+    out: str | os.PathLike | None = ...,
+    format: str | Sequence[str] = ...,
+    mixed: str | None = ...,
+    torsions: str = ...,
+) -> MMSystem: ...
+
+
+@overload
+def parametrize(
+    molecules: Sequence[Source],
+    model: str | os.PathLike | ForceFieldModel = ...,
+    charges: str | os.PathLike = ...,
+    *,
+    smiles: str | None = ...,
+    out: str | os.PathLike | None = ...,
+    format: str | Sequence[str] = ...,
+    mixed: str | None = ...,
+    torsions: str = ...,
+) -> list[MMSystem]: ...
+
+
+def parametrize(
+    molecules: Source | Sequence[Source],
+    model: str | os.PathLike | ForceFieldModel = "espalike-small",
+    charges: str | os.PathLike = "model",
+    *,
+    smiles: str | None = None,
+    out: str | os.PathLike | None = None,
+    format: str | Sequence[str] = "system",
+    mixed: str | None = None,
+    torsions: str = "native",
+) -> MMSystem | list[MMSystem]:
+    """Parameters of molecules; with `out`, also their files, as `espalike parametrize` writes them.
+
+    One SMILES, file or molecule gives one system. A list gives a list: one system per molecule, in order, all molecules
+    of a file included. Remarks on a molecule (chemistry that was not in training, corrected charges) are warnings.
+
+    Args:
+        molecules: a SMILES, a file (SDF, MOL, MOL2, SMI, PDB), a `Molecule`, or a list of these.
+        model: name of a shipped model, a model file, or a model.
+        charges: partial charges: `model`, `input` (those in the file), `am1bcc`, or a file of numbers.
+        smiles: bond orders and charges of a PDB.
+        out: a folder; None: no files are written.
+        format: format or formats of the files; see `espalike.export.FORMATS`.
+        mixed: for `ffxml` of a force field without Lennard-Jones terms: how it mixes with other force fields (`lj`).
+        torsions: for `system`: `native`, or `custom`, which is faster on a CPU.
+
+    Raises:
+        ValueError: for a molecule that cannot be read or parametrized, listing all of them (the files of the others
+            are written); for a format that cannot express the force field, before anything is computed.
+
+    Example:
+        >>> import espalike
+        >>> system = espalike.parametrize("CC(=O)O")
+        >>> [bound.term.name for bound in system.terms]
+        ['HarmonicBond', 'HarmonicAngle', 'PeriodicProper', 'PeriodicImproper', 'LennardJones', 'Coulomb']
+        >>> [each.molecules[0].n_atoms for each in espalike.parametrize(["CCO", "O"])]
+        [9, 3]
+    """
+    from espalike import export
+    from espalike.export import ligands
+
+    single = isinstance(molecules, str | os.PathLike | Molecule)
+    sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else list(molecules)
+    formats = tuple(() if out is None else [format] if isinstance(format, str) else format)
+    loaded, name = _loaded(model)
+    if refused := export.refusals(loaded.terms, formats):
+        raise ValueError("\n".join(refused.values()))
+    entries = list(_entries(sources, smiles))
+    if single and len(entries) != 1:
+        raise ValueError(
+            f"{molecules}: holds {len(entries)} molecules; give it in a list: parametrize([{molecules!r}])"
+        )
+    output = ligands.Output(Path(out or "."), formats, mixed, torsions)
+    if formats:
+        output.folder.mkdir(parents=True, exist_ok=True)
+    source = ligands.charge_source(str(charges), loaded, len(entries))
+    done = list(ligands.parametrize(entries, loaded, name, source, output))
+    for one in done:
+        for remark in one.result.warnings:
+            warnings.warn(f"{one.result.name}: {remark}", stacklevel=2)
+    if failed := [one for one in done if one.error is not None]:
+        reasons = "\n".join(f"{one.result.name}: {one.result.reason}" for one in failed)
+        raise ValueError(f"{len(failed)} of {len(done)} molecules failed:\n{reasons}" if len(done) > 1 else reasons)
+    systems = [one.system for one in done if one.system is not None]
+    return systems[0] if single else systems
+
+
+def _loaded(model: str | os.PathLike | ForceFieldModel) -> tuple[ForceFieldModel, str]:
+    """The model in float64, and its name."""
+    from espalike.model import load
+
+    if isinstance(model, str | os.PathLike):
+        return load(os.fspath(model)).double(), os.fspath(model)
+    return copy.deepcopy(model).double(), type(model).__name__
+
+
+def _entries(sources: Sequence[Source], smiles: str | None) -> Iterator[tuple[str, Entry]]:
+    """Molecules with the source they came from."""
+    from espalike.chem import Entry, read_molecules
+
+    for source in sources:
+        if isinstance(source, Molecule):
+            yield source.name, Entry(source.name, source)
+        else:
+            for entry in read_molecules(source, smiles=smiles):
+                yield str(source), entry
