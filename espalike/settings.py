@@ -54,14 +54,14 @@ def compose(job: str, overrides: Sequence[str] = (), config_dir: str | os.PathLi
 
 
 def check_complete(job: str, cfg: DictConfig) -> None:
-    """Check that all settings without a default are given.
+    """Check that the job's own settings without a default are given; what a group lacks is for the job to check.
 
     Raises:
-        ValueError: listing those that are not.
+        ValueError: listing those that are not given.
     """
     from omegaconf import OmegaConf
 
-    if missing := sorted(OmegaConf.missing_keys(cfg)):
+    if missing := sorted(key for key in OmegaConf.missing_keys(cfg) if "." not in key):
         raise ValueError(f"{job} needs {' and '.join(f'{key}=…' for key in missing)}")
 
 
@@ -122,17 +122,15 @@ def explain(
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
         key = next((key for key in map(_key, overrides) if key.partition("@")[0] == group), group)
-        return f"{key}={choice}: {suggest(choice, error.options)}choices of {group}: {', '.join(error.options)}"
+        more = "; others come with: pip install 'espalike[sweep]'" if group.startswith("hydra/") else ""
+        return f"{key}={choice}: {suggest(choice, error.options)}choices of {group}: {', '.join(error.options)}{more}"
     if twice := re.match(r"Multiple values for (\S+)\.", text):
         return f"{twice[1]} is chosen twice, or with a + before it; write {twice[1]}=NAME once, without +"
     if unknown := re.match(r"Could not override '([^']*)'", text):
         inner = getattr(error.__cause__, "full_key", None) or ""  # `a={b:1}` where a has no b
         return _unknown_setting(max(unknown[1], inner, key=len), job, overrides, config_dir)
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
-    text = " ".join(text.partition("\nConfig search path")[0].split()) + cause
-    if "'hydra/launcher/" in text or "'hydra/sweeper/" in text:
-        text += "\nlaunchers and sweepers come with: pip install 'espalike[sweep]'"
-    return text
+    return " ".join(text.partition("\nConfig search path")[0].split()) + cause
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -122,7 +122,11 @@ def _root(error: BaseException) -> BaseException:
     # a badly typed setting is the user's input, not a fault of the program; the last is Lightning's
     inputs = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}
     if any(base.__name__ in inputs for base in type(error).__mro__):
-        return ValueError(str(error) + (f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""))
+        key = getattr(error, "full_key", None)  # OmegaConf's errors have it
+        if type(error).__name__ == "MissingMandatoryValue":
+            return ValueError(f"{key}=… must be given")
+        cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
+        return ValueError((f"{key}: {str(error).splitlines()[0]}" if key else str(error)) + cause)
     return error
 
 

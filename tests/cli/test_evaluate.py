@@ -240,7 +240,7 @@ def test_level_and_several_files(store):
         (["baselines=[zero]", "reader=sdf", "reader.path=a.sdf"], "give the file as data.path=FILE"),
         (["baselines=[zero]", "resamples=-1"], "resamples=-1: expected a number, 0 or more"),
         (["model=nothing.espalike"], "no model 'nothing.espalike'"),
-        (["modle=x"], "Could not override 'modle'"),
+        (["modle=x"], "modle: evaluate has no such setting; nearest: models"),
     ],
 )
 def test_bad_settings(store, tmp_path, capsys, settings, message):
