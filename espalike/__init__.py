@@ -4,6 +4,7 @@
     Molecule     a molecule from SMILES or a file
     parametrize  molecules → parameters, and files for simulation programs
     train        train a model
+    evaluate     score models and other methods against QM
     Store        QM data
     export       write parameters to files: OpenMM, OpenFF, GROMACS, Amber, LAMMPS
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from espalike import export as export
+    from espalike.api import evaluate as evaluate
     from espalike.api import parametrize as parametrize
     from espalike.api import train as train
     from espalike.chem.molecule import Molecule as Molecule
@@ -23,11 +25,12 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Molecule", "Store", "__version__", "export", "load", "parametrize", "train"]
+__all__ = ["Molecule", "Store", "__version__", "evaluate", "export", "load", "parametrize", "train"]
 
 _MODULES = {
     "Molecule": "espalike.chem.molecule",
     "Store": "espalike.data.store",
+    "evaluate": "espalike.api",
     "load": "espalike.model",
     "parametrize": "espalike.api",
     "train": "espalike.api",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -13,6 +13,7 @@ from espalike.chem.molecule import Molecule
 
 if TYPE_CHECKING:
     from espalike.chem import Entry
+    from espalike.evaluation.run import Evaluation
     from espalike.model import ForceFieldModel
     from espalike.system import MMSystem
     from espalike.training.run import TrainedRun
@@ -66,6 +67,52 @@ def train(
     arguments = [*configuration.overrides_of(given | settings), *overrides]
     composed = configuration.compose("train", arguments, config_dir)
     return train_with(composed, configuration.chosen(arguments))
+
+
+def evaluate(
+    model: str | os.PathLike | Sequence[str | os.PathLike] = (),
+    data: str | os.PathLike | Sequence[str | os.PathLike] = "sample",
+    split: str | None = "test",
+    baselines: Sequence[str | Mapping[str, Any]] = (),
+    out: str | os.PathLike | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    **settings: Any,
+) -> Evaluation:
+    """Score models and other methods against QM, as `espalike evaluate` does, and write tables and a picture.
+
+    Args:
+        model: a model file or the name of a shipped model, or several.
+        data: a store, a file, or `sample` (the embedded data), or several.
+        split: `train`, `val` or `test`; None: everything.
+        baselines: calculators (`mmff94`, `gfn2-xtb`, …), OpenFF force fields (`openff-2.2.1`), or `zero`; with
+            settings: `{"calculator": "openmm-xml", "files": "ligand.xml", "label": "mine"}`.
+        out: the folder to write to; None: that of the settings.
+        overrides: more settings in the syntax of the command line.
+        **settings: more settings as Python values: `resamples`, `worst`, `terms`, …; see `train`.
+
+    Returns:
+        Errors of every method [kcal/mol, kcal/mol/Å] with 95 % intervals over molecules, and the results behind them.
+
+    Raises:
+        ValueError: for an unknown setting, or when there is nothing to score or no such data.
+        FileNotFoundError: for an unknown model.
+
+    Example:
+        >>> import tempfile
+        >>> import espalike
+        >>> scores = espalike.evaluate(baselines=["mmff94"], out=tempfile.mkdtemp())  # doctest: +ELLIPSIS
+        wrote .../table.csv, summary.json, parity.png
+        >>> [(row.method, round(row.force_rmse.value)) for row in scores.rows]
+        [('mmff94', 11)]
+    """
+    from espalike import settings as configuration
+    from espalike.evaluation.run import evaluate as evaluate_with
+
+    given: dict[str, Any] = {"models": _listed(model), "data.path": _listed(data), "data.split": split}
+    given |= {"baselines": list(baselines)} | ({} if out is None else {"out": out})
+    arguments = [*configuration.overrides_of(given | settings), *overrides]
+    return evaluate_with(configuration.compose("evaluate", arguments))
 
 
 @overload
@@ -161,6 +208,10 @@ def parametrize(
         raise ValueError(f"{len(failed)} of {len(done)} molecules failed:\n{reasons}" if len(done) > 1 else reasons)
     systems = [one.system for one in done if one.system is not None]
     return systems[0] if single else systems
+
+
+def _listed(names: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+    return [names] if isinstance(names, str | os.PathLike) else list(names)
 
 
 def _loaded(model: str | os.PathLike | ForceFieldModel) -> tuple[ForceFieldModel, str]:

@@ -119,6 +119,17 @@ def test_training_takes_settings_as_values(monkeypatch):
     assert (second["freeze"], second["start"], second["out"]) == (["encoder"], None, "runs/train")
 
 
+def test_evaluation_writes_the_tables_of_the_command(tmp_path, capsys):
+    assert main(["evaluate", "data.split=val", "baselines=[mmff94]", "resamples=50", f"out={tmp_path}/command"]) == 0
+    result = espalike.evaluate(split="val", baselines=["mmff94"], resamples=50, out=tmp_path / "python")
+    assert [row.method for row in result.rows] == ["mmff94"]
+    assert repr(result).startswith(f"Evaluation in {tmp_path}/python")
+    one, other = ((tmp_path / name / "table.csv").read_text() for name in ("command", "python"))
+    assert one == other
+    with pytest.raises(ValueError, match="nothing to score"):
+        espalike.evaluate(out=tmp_path / "none")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -44,7 +44,7 @@ class Evaluation:
         models: names of the methods that are models; the others are baselines.
         skipped: baselines that are not installed, and what to install.
         rejected: entries of the data that could not be read.
-        seen: number of molecules that a model saw in training, by model.
+        seen: number of connectivities that a model saw in training, by model.
         contributions: of the terms of every force field, if they were requested.
         worst: entries with the largest errors of every method.
         out: folder with the tables and the picture.
@@ -286,4 +286,4 @@ def _report(result: Evaluation, molecules: int, say: Say) -> None:
         say(f"... and {len(result.rejected) - _SHOWN} more, listed in summary.json")
     for name, count in result.seen.items():
         if count:
-            say(f"note: {name} was trained on {count} of these {molecules} molecules")
+            say(f"note: {name} was trained on {count} of these {molecules} connectivities")

@@ -71,6 +71,7 @@ class Row:
     """One line of the table: a method on a source (or on all), with the numbers of molecules and conformers compared.
 
     Attributes:
+        molecules: number of distinct pairs of connectivity key and net charge, as `espalike info` counts them.
         failed: number of entries of the source for which the method has no result.
     """
 
@@ -168,8 +169,9 @@ def table(scores: Scores, resamples: int = 2000, seed: int = 0, common: bool = F
             per_entry = np.stack([entry_sums(r, scores.results[method][r.id]) for r in chosen])
             e_rmse, e_mae, f_rmse = estimates(per_entry, keys, resamples, seed)
             failed = sum(f.method == method and source in (source_of[f.entry], ALL) for f in scores.failures)
+            molecules = len({(key, r.molecule.net_charge) for key, r in zip(keys, chosen, strict=True)})
             n = sum(len(r.conformers.xyz) for r in chosen)
-            rows.append(Row(method, source, len(set(keys)), n, e_rmse, e_mae, f_rmse, failed))
+            rows.append(Row(method, source, molecules, n, e_rmse, e_mae, f_rmse, failed))
     return rows
 
 

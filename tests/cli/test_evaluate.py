@@ -67,7 +67,7 @@ def test_writes_table_summary_and_picture(store, model, tmp_path, capsys):
     assert summary["units"]["force"] == "kcal/mol/angstrom"
     shown = capsys.readouterr().out
     assert "mmff94" in shown
-    assert "mine was trained on 1 of these 2 molecules" in shown
+    assert "mine was trained on 1 of these 2 connectivities" in shown
     assert f"wrote {out}/table.csv" in shown
 
 

@@ -217,3 +217,14 @@ def test_published_rows_of_the_baselines_are_reproduced():
         assert (rows[name].molecules, rows[name].conformers) == (53, 1392)
         assert rows[name].energy_rmse.value == pytest.approx(energy, abs=0.03)
         assert rows[name].force_rmse.value == pytest.approx(force, abs=0.1)
+
+
+def test_molecules_are_counted_as_in_a_store():
+    from espalike.data.store import Store
+
+    store = Store.open("sample")
+    scores = table.predict(list(store.records("test")), {"zero": predictors.zero})
+    (row,) = table.table(scores, resamples=0)
+    counts = store.counts["splits"]["test"]
+    assert (row.molecules, row.conformers) == (counts["molecules"], counts["conformers"])
+    assert counts["molecules"] > counts["connectivities"]
