@@ -1,4 +1,4 @@
-"""What a large store costs: python benchmarks/store.py [--conformers 1000000] [--work DIR] [--json FILE] [--clean]
+"""The cost of a large store: python benchmarks/store.py [--conformers 1000000] [--work DIR] [--json FILE] [--clean]
 
 Makes an HDF5 file, ingests it with `espalike ingest`, and trains from the store. Prints a table:
 ingest on one core, time to open, resident memory of `espalike train`, training throughput from the mapped store against
@@ -6,8 +6,8 @@ the same data held in memory, loading alone, and loading by worker processes.
 
 benchmarks/store_data.py describes the file: real molecules and displaced geometries with random labels.
 
-Times are of the processor and of the clock: on a busy machine, the first varies less.
-Mapped and in-memory training take turns, batch for batch the same; the ratio is the median over rounds.
+Times are processor times and wall-clock times; on a busy machine the former vary less.
+Mapped and in-memory training take turns on the same batches; the ratio is the median over rounds.
 The file and the store stay in --work and are used again; the ingest is done anew each time unless --keep-store.
 """
 
@@ -30,6 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from store_data import LEVEL, PER_ENTRY, ensure_file
 
+from espalike import files
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -38,7 +40,7 @@ def one_thread() -> dict[str, str]:
 
 
 def ingest(file: Path, store: Path) -> dict[str, float]:
-    """Seconds of the processor and of the clock of `espalike ingest`, start included, on one core."""
+    """Processor and wall-clock seconds of `espalike ingest` on one core, start of the program included."""
     command = [sys.executable, "-m", "espalike", "ingest", f"reader.path={file}", f"out={store}", "force=true"]
     command += ["fractions.train=0.98", "fractions.val=0.02", "fractions.test=0"]
     core = {min(os.sched_getaffinity(0))} if hasattr(os, "sched_setaffinity") else None
@@ -64,7 +66,7 @@ def child(task: str, store: Path, **options: int) -> dict:
 
 
 def resident(pid: int | str = "self") -> dict[str, float]:
-    """Resident memory [MB]: of the process's own, and of files it has mapped (libraries, the store)."""
+    """Resident memory [MB]: private (`anon`), and of mapped files (libraries, the store)."""
     with open(f"/proc/{pid}/status") as status:
         memory = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status if line.startswith("Rss")}
     return {"anon": memory["RssAnon"], "file": memory["RssFile"], "all": sum(memory.values())}
@@ -88,8 +90,8 @@ def task_open(store: Path) -> dict:
 
 
 def task_memory(store: Path, trained: int, batch: int, conformers: int, graphs: int) -> dict:
-    """Peak resident memory of `espalike train`: an epoch of all conformers is loaded, `trained` of its batches are
-    trained on, evenly spread, then validation."""
+    """Peak resident memory of `espalike train`: it loads an epoch of all conformers, trains on `trained` of its
+    batches, evenly spread, and validates."""
     import tempfile
     import warnings
 
@@ -123,7 +125,7 @@ def task_memory(store: Path, trained: int, batch: int, conformers: int, graphs: 
 
 
 def in_memory(path: Path):
-    """A store whose files are in memory: what mapping is compared with."""
+    """A store whose files are in memory; mapping is compared with it."""
     import pyarrow as pa
 
     from espalike.data.shards import data_files
@@ -134,9 +136,9 @@ def in_memory(path: Path):
             pass
 
     manifest = Store.open(path).manifest
-    files = [(path / name).read_bytes() for name in data_files(manifest)]
-    tables = [pa.ipc.open_file(pa.py_buffer(file)).read_all() for file in files]
-    return InMemory(path, manifest, pa.concat_tables(tables), files)
+    contents = [(path / name).read_bytes() for name in data_files(manifest)]
+    tables = [pa.ipc.open_file(pa.py_buffer(content)).read_all() for content in contents]
+    return InMemory(path, manifest, pa.concat_tables(tables), contents)
 
 
 def batches_of(store, graphs: int):
@@ -148,7 +150,7 @@ def batches_of(store, graphs: int):
 
 
 def timed(batches: Iterator, n: int, use) -> tuple[float, float, int]:
-    """Seconds of the processor and of the clock, and conformers, of `n` batches."""
+    """Processor seconds, wall-clock seconds and number of conformers of `n` batches."""
     start, cpu, count = time.perf_counter(), time.process_time(), 0
     for _ in range(n):
         batch = next(batches)
@@ -199,7 +201,7 @@ def task_speed(store: Path, rounds: int, steps: int, loads: int, batch: int, con
     start = time.process_time()
     for entries in np.split(np.array(mapped.dataset.distinct()), range(batch, len(mapped.dataset.distinct()), batch)):
         one = Picks(entries, np.ones_like(entries), np.zeros_like(entries))
-        mapped.__getitems__(one)  # as many graphs as it takes
+        mapped.__getitems__(one)  # fills the cache of graphs
         memory.__getitems__(one)
     result: dict = {"graphs_s": (time.process_time() - start) / 2, "graphs_mb": mapped.graphs.nbytes / 2**20}
     for name, n, use in (("train", steps, trainer_of(batch)), ("load", loads, lambda batch: None)):
@@ -218,12 +220,12 @@ def task_speed(store: Path, rounds: int, steps: int, loads: int, batch: int, con
 
 
 def rates(timings: list[tuple[float, float, int]]) -> dict[str, float]:
-    """Median conformers a second, of the processor and of the clock."""
+    """Median conformers per second of processor time and of wall-clock time."""
     return {clock: statistics.median(t[2] / t[i] for t in timings) for i, clock in enumerate(("cpu", "wall"))}
 
 
 def task_workers(store: Path, loads: int, batch: int, conformers: int, graphs: int) -> dict:
-    """Loading alone, by worker processes and in the training process, of molecules not met before: graphs are made."""
+    """Loading alone, by worker processes and in the training process, of new molecules, whose graphs are made."""
     from espalike.data.sampler import EpochSampler
     from espalike.data.store import Store
 
@@ -233,7 +235,7 @@ def task_workers(store: Path, loads: int, batch: int, conformers: int, graphs: i
 
 
 def with_workers(data, sampler, workers: int, n: int) -> dict[str, float]:
-    """Conformers a second of the clock that loading alone gives, and the largest memory of a worker [MB]."""
+    """Conformers per second of wall-clock time of loading alone, and the largest memory of a worker [MB]."""
     from espalike.data.batches import loader_of
 
     batches = iter(loader_of(data, sampler, workers))
@@ -245,7 +247,7 @@ def with_workers(data, sampler, workers: int, n: int) -> dict[str, float]:
 
 
 def own_share(pid: int) -> float:
-    """Memory of a process, of what it shares with others its share [MB]."""
+    """Memory of a process [MB]; memory shared with other processes counts by its share."""
     with open(f"/proc/{pid}/smaps_rollup") as rollup:
         return next(int(line.split()[1]) / 1024 for line in rollup if line.startswith("Pss:"))
 
@@ -253,27 +255,27 @@ def own_share(pid: int) -> float:
 def show(figures: dict, console: Console) -> None:
     n, ing, opened, mem, speed = (figures[k] for k in ("conformers", "ingest", "open", "memory", "speed"))
     table = Table(title=f"A store of {n:,} conformers, {figures['entries']:,} entries, {figures['store_gb']:.2f} GB")
-    for column, side in (("", "left"), ("figure", "right"), ("wanted", "left")):
+    for column, side in (("", "left"), ("figure", "right"), ("goal", "left")):
         table.add_column(column, justify=side)  # type: ignore[arg-type]
     if ing:
         table.add_row("ingest, conformers/s of processor time", f"{n / ing['cpu_s']:,.0f}", "≥ 20,000")
         table.add_row("ingest, conformers/s of the clock", f"{n / ing['wall_s']:,.0f}", "")
     table.add_row("open, s, first / median of 5", f"{opened['first_s']:.3f} / {opened['median_s']:.3f}", "< 1")
     table.add_row("index for training, s", f"{opened['index_s']:.2f}", "")
-    table.add_row("espalike train, most MB of its own + of mapped files", f"{mem['anon']:.0f} + {mem['file']:.0f}", "")
-    table.add_row("espalike train, most MB at one time", f"{mem['all']:.0f}", "< 2000")
-    for name, what, wanted in (("train", "training", "> 0.9"), ("load", "loading alone", "")):
-        own = speed[name]
+    peaks = f"{mem['anon']:.0f} + {mem['file']:.0f}"
+    table.add_row("espalike train, peak MB of private memory + of mapped files", peaks, "")
+    table.add_row("espalike train, peak MB of both together", f"{mem['all']:.0f}", "< 2000")
+    for name, what, goal in (("train", "training", "> 0.9"), ("load", "loading alone", "")):
+        rates_of = speed[name]
         for kind, where in (("memory", "in memory"), ("mapped", "mapped")):
-            rate = f"{own[kind]['cpu']:,.0f} / {own[kind]['wall']:,.0f}"
+            rate = f"{rates_of[kind]['cpu']:,.0f} / {rates_of[kind]['wall']:,.0f}"
             table.add_row(f"{what}, {where}, conformers/s processor / clock", rate, "")
-        ratio = f"{own['ratio_cpu']['median']:.3f} / {own['ratio_wall']['median']:.3f}"
-        table.add_row(f"{what}, mapped / in memory, processor / clock", ratio, wanted)
-    for workers, own in figures["workers"].items():
-        extra = f", {own['worker_mb']:.0f} MB each" if own["worker_mb"] else ""
-        table.add_row(
-            f"loading alone, new molecules, {workers} workers{extra}, conformers/s clock", f"{own['wall']:,.0f}", ""
-        )
+        ratio = f"{rates_of['ratio_cpu']['median']:.3f} / {rates_of['ratio_wall']['median']:.3f}"
+        table.add_row(f"{what}, mapped / in memory, processor / clock", ratio, goal)
+    for workers, loading in figures["workers"].items():
+        memory = f", {loading['worker_mb']:.0f} MB each" if loading["worker_mb"] else ""
+        label = f"loading alone, new molecules, {workers} workers{memory}, conformers/s clock"
+        table.add_row(label, f"{loading['wall']:,.0f}", "")
     console.print(table)
 
 
@@ -297,32 +299,32 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--task", help=argparse.SUPPRESS)
     parser.add_argument("--options", type=json.loads, default={}, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.task:
-        print(json.dumps(globals()[f"task_{given.task}"](given.work, **given.options)))
+    options = parser.parse_args()
+    if options.task:
+        print(json.dumps(globals()[f"task_{options.task}"](options.work, **options.options)))
         return
-    if given.conformers < 10 * PER_ENTRY:
-        parser.error(f"--conformers {given.conformers}: at least {10 * PER_ENTRY}")
-    given.work.mkdir(parents=True, exist_ok=True)
-    file = ensure_file(given.work, given.shared, given.conformers, not given.as_drawn)
-    console, store = Console(width=120), given.work / f"store-{file.stem}"
-    timing = None if given.keep_store and (store / "manifest.json").is_file() else ingest(file, store)
+    if options.conformers < 10 * PER_ENTRY:
+        parser.error(f"--conformers {options.conformers}: at least {10 * PER_ENTRY}")
+    options.work.mkdir(parents=True, exist_ok=True)
+    file = ensure_file(options.work, options.shared, options.conformers, not options.as_drawn)
+    console, store = Console(width=120), options.work / f"store-{file.stem}"
+    timing = None if options.keep_store and (store / "manifest.json").is_file() else ingest(file, store)
     manifest = json.loads((store / "manifest.json").read_text())
     size = sum(path.stat().st_size for path in store.iterdir()) / 1e9
-    common = {"batch": given.batch, "conformers": given.per_entry, "graphs": given.graphs}
+    common = {"batch": options.batch, "conformers": options.per_entry, "graphs": options.graphs}
     figures = {
-        "conformers": given.conformers, "entries": manifest["entries"], "stored": manifest["conformers"],
+        "conformers": options.conformers, "entries": manifest["entries"], "stored": manifest["conformers"],
         "rejected": manifest["rejected"], "store_gb": size, "ingest": timing, "open": child("open", store),
         "memory": child("memory", store, trained=20, **common),
-        "speed": child("speed", store, rounds=given.rounds, steps=given.steps, loads=5, **common),
+        "speed": child("speed", store, rounds=options.rounds, steps=options.steps, loads=5, **common),
         "workers": child("workers", store, loads=200, **common),
     }  # fmt: skip
     show(figures, console)
-    if figures["stored"] != given.conformers:
+    if figures["stored"] != options.conformers:
         print(f"note: {figures['stored']:,} conformers are stored; left out: {figures['rejected']}")
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=1))
-    if given.clean:
+    if options.json:
+        files.write(options.json, json.dumps(figures, indent=1) + "\n")
+    if options.clean:
         file.unlink()
         shutil.rmtree(store)
 

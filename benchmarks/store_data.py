@@ -1,14 +1,14 @@
 """The HDF5 file of benchmarks/store.py: any number of conformers, of molecules of 20 to 60 atoms.
 
 Molecules come from the data sets in a folder; without them, from the embedded data set and distance geometry of a few
-drugs. There are some 1,500 of them, and 100 conformers each of 10,000 entries are wanted: so molecules are used again
-under other names, with other displacements and with atoms numbered anew (a SMILES, a graph and a place in every cache
-of their own), or with `renumbered=False` as they were, like a molecule that has several entries.
+drugs. There are some 1,500 molecules for 10,000 entries of 100 conformers each. So molecules are used several times,
+with other names, other displacements and another order of atoms (hence another SMILES, another graph and another place
+in every cache), or with `renumbered=False` in their own order, like a molecule that has several entries.
 
 Conformers are the known geometries displaced at random by 0.03 Å; energies and forces are those of springs that pull
 each atom back, E = E₀ + ½ k Δx², F = −k Δx, with E₀ of the free atoms by the statistical model
-−0.768745 Z^(7/3) + ½ Z² − 0.269900 Z^(5/3) hartree (J. Schwinger, Phys. Rev. A 24, 2353 (1981)). They mean nothing, but
-pass every check of an ingest.
+−0.768745 Z^(7/3) + ½ Z² − 0.269900 Z^(5/3) hartree (J. Schwinger, Phys. Rev. A 24, 2353 (1981)). They have no
+meaning, but pass every check of an ingest.
 """
 
 from __future__ import annotations

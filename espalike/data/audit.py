@@ -1,14 +1,14 @@
-"""Unit sanity: do forces fit energies, and are energies the total energies of these atoms?
+"""Checks of units: do forces fit the energies, and are energies the total energies of these atoms?
 
-Both audits keep a few sums per source and level while records pass, and no data.
+Both audits keep a few sums per source and level while records pass; they keep no data.
 
 *Forces.* Between two consecutive geometries that are close, the energy changes by −½(F₁ + F₂)·Δx, up to third order in
-Δx. The slope of ΔE on that, through the origin, is 1; wrong units or signs give another number.
+Δx. A line through the origin that is fitted to ΔE against that has slope 1; wrong units or signs give another slope.
 
 *Energies.* A total energy is close to the sum of its free atoms' energies: bonding is below 5 % of it. The ratio of the
 two is 1 where the unit is right, 1/27.2 where hartree was read as eV, and so on. Relative energies, and those of
-methods without core electrons, have other ratios and are left alone. The least-squares energies of the elements,
-E ≈ Σ n(Z) e(Z), are reported beside it.
+methods without core electrons, have other ratios and are not judged. The verdict also lists the least-squares energies
+of the elements, E ≈ Σ n(Z) e(Z).
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ ATOM_ENERGIES = {
 }  # fmt: skip
 """Total energies of free atoms [hartree]: to argon non-relativistic exact ones, S. J. Chakravorty, S. R. Gwaltney,
 E. R. Davidson, F. A. Parpia, C. Froese Fischer, Phys. Rev. A 47, 3649 (1993); then Hartree-Fock, C. F. Bunge,
-J. A. Barrientos, A. V. Bunge, At. Data Nucl. Data Tables 53, 113 (1993). Heavier ones often have core potentials."""
+J. A. Barrientos, A. V. Bunge, At. Data Nucl. Data Tables 53, 113 (1993). Heavier elements often have core
+potentials."""
 
 CLOSE = 0.2
-"""Largest displacement of an atom [Å] between geometries that are compared."""
+"""Largest displacement of any atom [Å] between two geometries that are compared."""
 LEAST_PAIRS, LEAST_MOLECULES = 20, 3
-"""With fewer pairs of geometries, or fewer molecules, there is no verdict."""
+"""Smallest numbers of pairs of geometries and of molecules for a verdict."""
 _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
-"""Deviation of the slope from 1 that is an error, r² below which there is no verdict, deviation of a ratio from its
-unit's."""
+"""Largest accepted deviation of the slope from 1, smallest r² for a verdict, largest deviation of a ratio from that of
+a unit."""
 
 _ENERGY_UNITS = ("hartree", "eV", "kcal/mol", "kJ/mol")
 _FORCE_UNITS = tuple(f"{e}/{length}" for e in _ENERGY_UNITS for length in ("angstrom", "bohr", "nm"))
 
 
 class AuditError(ValueError):
-    """Numbers that cannot be in their declared units."""
+    """Energies or forces cannot be in their declared units."""
 
 
 @dataclass
@@ -56,8 +57,8 @@ class Sums:
         pairs: close consecutive geometries.
         xx, xy, yy: sums over them of (F·Δx)², −(F·Δx)ΔE and ΔE² [kcal²/mol²].
         molecules: records with energies and known atoms.
-        classes: number of them by what their energy looks like: `right`, `A read as B`, or `other`.
-        examples: a few of their identifiers, by the same names.
+        classes: their number by the look of their energy: `right`, `A read as B`, `wrong sign`, or `other`.
+        examples: a few of their identifiers, by the same classes.
         normal: the normal equations of the atomic energies, `(1 + elements)²` numbers by pairs of names.
     """
 
@@ -130,7 +131,7 @@ def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarr
     work = np.einsum("kx,kx->k", (forces[1:] + forces[:-1]).reshape(len(step), -1), step.reshape(len(step), -1))
     expected = -0.5 * work[close]
     change = (energy[1:] - energy[:-1])[close]
-    moved = expected != 0.0  # a geometry written twice says nothing
+    moved = expected != 0.0  # two equal geometries have no slope
     sums.pairs += int(moved.sum())
     sums.xx += float(expected[moved] @ expected[moved])
     sums.xy += float(expected[moved] @ change[moved])
@@ -175,7 +176,9 @@ def _judge_forces(where: str, sums: Sums) -> Verdict:
     correlation = sums.xy**2 / (sums.xx * sums.yy) if sums.yy else 0.0
     figures = f"slope of ΔE on -F·Δx is {slope:.4g} (r² {correlation:.3f}, {sums.pairs} pairs)"
     if correlation < _CORRELATION:
-        return Verdict("forces", where, "skipped", f"{figures}: energies and forces are hardly related; look into it")
+        return Verdict(
+            "forces", where, "skipped", f"{figures}: energies and forces are hardly related; check their source"
+        )
     if abs(slope - 1.0) <= _SLOPE:
         return Verdict("forces", where, "passed", figures)
     advice = f"expected 1; {_force_guess(slope)}"

@@ -48,7 +48,7 @@ class Outcome:
     Attributes:
         record: the stored part of it, or None.
         rejected: the rejected parts.
-        fault: whether the entry was bad, as against filtered out.
+        fault: whether the entry was bad, not merely filtered out.
     """
 
     record: Record | None
@@ -227,10 +227,10 @@ class Result:
 
     Attributes:
         store: the store.
-        unchanged: nothing was done, as the store holds just this.
-        resumed: entries that an earlier, killed run had done.
-        faults: entries that were bad, as against filtered out.
-        verdicts: of the audits.
+        unchanged: whether nothing was done, since the store already holds this input with these settings.
+        resumed: number of entries that an earlier, interrupted run had done.
+        faults: number of entries that were bad, not merely filtered out.
+        verdicts: verdicts of the audits.
     """
 
     store: Store
@@ -248,21 +248,21 @@ def run(job: Job, report: Callable[[str], None] = lambda message: None) -> Resul
         report: called with the message of each entry left out.
 
     Raises:
-        StoreError: when the manifest lacks something, no record is left, or another ingest writes to `out` just now.
+        StoreError: when the manifest lacks something, no record is left, or another ingest is writing to `out`.
         AuditError: when energies or forces cannot be in their declared units.
     """
     check_manifest(job.out, job.manifest)
     fingerprint = job.fingerprint()
-    made = not job.out.exists()
+    is_new = not job.out.exists()
     job.out.mkdir(parents=True, exist_ok=True)
     work = job.out / f".ingest-{fingerprint[:12]}"
     with only_one(job.out):
         try:
             return _run(job, fingerprint, work, report)
         except BaseException:
-            if not list(work.glob("shard-*.json")):  # nothing to go on from
+            if not list(work.glob("shard-*.json")):  # no shard to continue from
                 shutil.rmtree(work, ignore_errors=True)
-                if made:
+                if is_new:
                     with contextlib.suppress(OSError):
                         job.out.rmdir()
             raise
@@ -296,19 +296,18 @@ def _run(job: Job, fingerprint: str, folder: Path, report: Callable[[str], None]
 
 
 def _stored(out: Path, fingerprint: str) -> Store | None:
-    """The store at `out`, whole, if it was made of this input with these settings."""
+    """The store at `out` if it is complete and was made from this input with these settings; else None."""
     if not (out / MANIFEST).exists():
         return None
     try:
         store = Store.open(out)
     except StoreError:
         return None
-    made = store.manifest.get("ingest", {})
-    return store if made.get("fingerprint") == fingerprint else None
+    return store if store.manifest.get("ingest", {}).get("fingerprint") == fingerprint else None
 
 
 def _started(job: Job, work: Work) -> Ingest:
-    """The ingest after the last finished shard, in the state it had there."""
+    """The ingest, ready to continue after the last finished shard."""
     seen = None
     if job.filters.duplicates is not None:
         seen = Seen()
@@ -326,7 +325,7 @@ def _started(job: Job, work: Work) -> Ingest:
 
 
 def _write_parts(job: Job, work: Work, report: Callable[[str], None]) -> tuple[Part, list[Rejected]]:
-    """Write shards to the end; where the ingest stands there, and what was left out behind the last shard."""
+    """Write all shards that remain; the state at the end, and the rejections after the last shard."""
     entries, faults, audit = work.last.entries, work.last.faults, Audit(work.last.audit)
     writer: ShardWriter | None = None
     rejected: list[Rejected] = []
@@ -361,7 +360,7 @@ def _judge(job: Job, sums: Mapping) -> tuple[Verdict, ...]:
     """The audits' verdicts.
 
     Raises:
-        AuditError: when one has failed, unless the job has it otherwise.
+        AuditError: when one has failed and the job has `audit="error"`.
     """
     if job.audit == "off":
         return ()
@@ -369,7 +368,7 @@ def _judge(job: Job, sums: Mapping) -> tuple[Verdict, ...]:
     failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
     if failed and job.audit == "error":
         text = "; ".join(f"{verdict.where}: {verdict.message}" for verdict in failed)
-        raise AuditError(f"{text}. To store it nevertheless, give audit=warn")
+        raise AuditError(f"{text}. To store the data in spite of this, set audit=warn")
     return verdicts
 
 

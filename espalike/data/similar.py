@@ -39,9 +39,9 @@ def fingerprints(numbers: np.ndarray, xyz: np.ndarray) -> np.ndarray:
 
 
 def reach(n_atoms: int, noise: float) -> float:
-    """How far a fingerprint moves when all coordinates are rounded, at random by `noise` [Å] (standard deviation).
+    """Largest change of a fingerprint when all coordinates change at random by `noise` [Å] (standard deviation).
 
-    Four standard deviations: √A w k·noise with w ≤ 1 and |k| = 1.5 Å⁻¹, and what single precision adds.
+    Four standard deviations: √A w k·noise with w ≤ 1 and |k| = 1.5 Å⁻¹, plus the rounding of single precision.
     """
     return float(4.0 * np.sqrt(n_atoms) * (_WAVE * noise + 2e-6))
 
@@ -65,7 +65,8 @@ def first_of_each(record: Record, tolerance: float) -> np.ndarray:
 def rmsd_to(xyz: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """RMSD [Å] of geometries `(K, A, 3)` from one `(A, 3)` after the best superposition, shape `(K,)`.
 
-    All atoms count alike, hydrogens too, and keep their places: turned methyl groups are different geometries.
+    All atoms, hydrogens included, have the same weight, and atoms are not exchanged: rotated methyl groups count as
+    different geometries.
     W. Kabsch, Acta Cryst. A 32, 922 (1976): the smallest sum of squares is Ga + Gb − 2 (s₁ + s₂ ± s₃) with the
     singular values of the covariance, the sign that of its determinant.
     """
@@ -93,14 +94,14 @@ def cluster_heads(record: Record, radius: float) -> np.ndarray:
 
 
 class _Index:
-    """Fingerprints that grow in number, searched for near ones: a few arrays, each sorted by its first column."""
+    """A growing set of fingerprints and a search for near ones: a few arrays, each sorted by its first column."""
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray] = []
 
     def add(self, points: np.ndarray) -> None:
         self._parts.append(points[np.argsort(points[:, 0])])
-        # like sizes are merged, so that there are few parts and each point is sorted in a few times only
+        # parts of similar size are merged, so that there are few parts and each point is sorted a few times only
         while len(self._parts) > 1 and len(self._parts[-2]) <= 2 * len(self._parts[-1]):
             both = np.concatenate([self._parts.pop(), self._parts.pop()])
             self._parts.append(both[np.argsort(both[:, 0])])
@@ -111,7 +112,7 @@ class _Index:
         for part in self._parts:
             start = np.searchsorted(part[:, 0], points[:, 0] - radius, "left")
             stop = np.searchsorted(part[:, 0], points[:, 0] + radius, "right")
-            for step in range((stop - start).max(initial=0)):  # the windows of all points at once
+            for step in range((stop - start).max(initial=0)):  # one position in the windows of all points
                 k = np.flatnonzero((start + step < stop) & ~near)
                 near[k] = (np.abs(part[start[k] + step] - points[k]) <= radius).all(axis=1)
         return near
@@ -120,12 +121,12 @@ class _Index:
 class Seen:
     """The geometries of earlier records, as fingerprints (32 bytes each): same molecule, level and coordinates.
 
-    Like atoms may have changed places; a molecule that was turned or moved is not recognised. Coordinates are not
-    kept, so only what agrees up to rounding counts: all eight numbers must. Geometries that differ by 0.003 Å in one
-    coordinate of one atom, or more, are taken for the same once in a million times or less.
+    Atoms of one element may be exchanged; a molecule that was rotated or translated is not recognised. Coordinates are
+    not kept: two geometries count as equal if all eight numbers agree up to rounding. Geometries that differ by 0.003 Å
+    or more in one coordinate of one atom are taken for equal once in a million times or less.
 
     Args:
-        noise: of coordinates that went through another unit or file format [Å].
+        noise: error of coordinates that went through another unit or file format [Å].
     """
 
     def __init__(self, noise: float = 1e-5):
@@ -134,7 +135,7 @@ class Seen:
         self._last = (np.empty(0),) * 3  # atomic numbers, geometries and their fingerprints
 
     def repeated(self, record: Record) -> np.ndarray:
-        """Which conformers an earlier record has, shape `(K,)`."""
+        """Whether an earlier record has each conformer, shape `(K,)`."""
         numbers, xyz = record.molecule.numbers, record.conformers.xyz
         index = self._known.get(_identity(numbers, record.key, record.conformers.level))
         if index is None:
@@ -146,7 +147,7 @@ class Seen:
     def add(self, record: Record) -> None:
         """Remember a record's conformers."""
         numbers, xyz = record.molecule.numbers, record.conformers.xyz
-        if self._last[0] is not numbers or self._last[1] is not xyz:  # `repeated` was not asked just before
+        if self._last[0] is not numbers or self._last[1] is not xyz:  # not the record of the last call of `repeated`
             self._last = numbers, xyz, fingerprints(numbers, xyz)
         self._add(numbers, record.key, record.conformers.level, self._last[2])
 
