@@ -1,20 +1,19 @@
-"""The model: molecules in, parameters out; and its file, which is data and never code."""
+"""The model: molecules in, parameters out."""
 
 from __future__ import annotations
 
 import copy
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from espalike import modelfile
 from espalike.batch import Batch, batch_of
 from espalike.bounds import check_number
 from espalike.chem.molecule import Molecule
@@ -22,26 +21,19 @@ from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
 from espalike.domain import environments as environments
 from espalike.features import FEATURES
+from espalike.modelfile import DEFAULT as DEFAULT
+from espalike.modelfile import ModelFileError as ModelFileError
+from espalike.modelfile import describe as describe
+from espalike.modelfile import find as find
+from espalike.modelfile import shipped as shipped
 from espalike.nn.build import build
 from espalike.nn.encoder import Encoder
 from espalike.nn.readout import Readout
 from espalike.system import Bound, MMSystem
 from espalike.terms.base import Term
 
-FORMAT_VERSION = 1
-"""Version of the model file's layout; raised when an older reader would misread a newer file."""
-ENSEMBLE_VERSION = 2
-"""Version of a file that holds an ensemble, which readers of single models would misread."""
-DEFAULT = "espalike-small"
-"""Name of the shipped model that is used when none is named."""
-UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "radian"}
-_DESCRIPTION = {"units", "features", "config", "domain", "data", "split", "figures", "notes"}
 _LARGEST_CHARGE_ERROR = 0.01
-_MOST_MEMBERS = 1000
-
-
-class ModelFileError(ValueError):
-    """A file is not a model file this version can read."""
+"""Largest difference of given charges from the formal charge that counts as rounding [e]."""
 
 
 @dataclass
@@ -51,10 +43,10 @@ class Provenance:
     Attributes:
         config: the configuration the network is rebuilt from.
         domain: chemistry of the training molecules.
-        data: per store: name, hash, source, licence.
+        data: name, hash, source and licence of each store.
         split: connectivity keys by split.
-        figures: test figures, as reported in the card.
-        notes: anything else worth saying, e.g. the training configuration.
+        figures: errors in validation and test, as in the model card.
+        notes: other remarks, for example the training configuration.
     """
 
     config: dict[str, Any]
@@ -78,6 +70,8 @@ class ForceFieldModel(nn.Module):
             geometry in training only.
         readout: where the heads' hidden layers are, `lean` (on atoms) or `deep` (also on tuples).
     """
+
+    _in_float64: tuple[Self, ...] = ()  # a tuple, which torch does not take for a part of the network
 
     def __init__(
         self,
@@ -130,10 +124,21 @@ class ForceFieldModel(nn.Module):
         if self.provenance is not None and self.provenance.domain.elements:
             for molecule in several:
                 self.provenance.domain.check(molecule)
-        double = self if next(self.parameters()).dtype == torch.float64 else copy.deepcopy(self).double()
-        system = double.eval()(batch_of(several, torch.float64))
-        system = _with_charges(system, several, given)
+        system = _with_charges(self.in_float64()(batch_of(several, torch.float64)), several, given)
         return MMSystem(system.terms, system.numbers, system.mol, tuple(several))
+
+    @torch.no_grad()
+    def in_float64(self) -> Self:
+        """This model in float64 and evaluation mode: itself, or a copy that is kept and gets the present weights."""
+        if next(self.parameters()).dtype == torch.float64:
+            return self.eval()
+        if not self._in_float64:
+            self._in_float64 = (copy.deepcopy(self).double().eval(),)
+        (kept,) = self._in_float64
+        present = chain(self.parameters(), self.buffers())
+        for old, new in zip(chain(kept.parameters(), kept.buffers()), present, strict=True):
+            old.copy_(new)
+        return kept
 
     @property
     def members(self) -> tuple[ForceFieldModel, ...]:
@@ -151,18 +156,10 @@ class ForceFieldModel(nn.Module):
         Raises:
             ValueError: when the model has no provenance, hence no configuration to be rebuilt from.
         """
-        from safetensors.torch import save
-
         if self.provenance is None:
             raise ValueError("a model without provenance cannot be saved; build it with from_config")
-        provenance = {**self.provenance.__dict__, "domain": self.provenance.domain.__dict__}
-        n = len(self.members)
-        version = {"format_version": FORMAT_VERSION} if n == 1 else {"format_version": ENSEMBLE_VERSION, "members": n}
-        header = {**version, "units": UNITS, "features": list(FEATURES), **provenance}
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        temporary = Path(f"{path}.tmp")
-        temporary.write_bytes(save(tensors, metadata={"espalike": json.dumps(header)}))
-        os.replace(temporary, path)
+        description = {**vars(self.provenance), "domain": vars(self.provenance.domain)}
+        modelfile.write(path, description, len(self.members), self.state_dict())
 
 
 class Ensemble(ForceFieldModel):
@@ -205,7 +202,7 @@ class Ensemble(ForceFieldModel):
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
-        return copy.deepcopy(self).double().eval().deviation(batch_of(several, torch.float64))
+        return self.in_float64().deviation(batch_of(several, torch.float64))
 
 
 def _deviation(values: Tensor) -> Tensor:
@@ -277,80 +274,18 @@ def from_config(config: dict[str, Any]) -> ForceFieldModel:
     return model
 
 
-def describe(path: str | Path) -> dict[str, Any]:
-    """What a model file says of itself, without reading weights or building anything.
-
-    Raises:
-        ModelFileError: when it is not a model file, or of a format this version does not read.
-        FileNotFoundError: when there is no such file.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-    except SafetensorError as error:
-        raise ModelFileError(
-            f"{path} is not an espalike model file ({error}). Model files are safetensors; "
-            "pickled checkpoints are never loaded."
-        ) from error
-    if "espalike" not in metadata:
-        raise ModelFileError(f"{path} holds tensors but no espalike model description")
-    try:
-        header = json.loads(metadata["espalike"])
-        version = header.get("format_version")
-    except (json.JSONDecodeError, AttributeError) as error:
-        raise ModelFileError(f"{path}: its model description is damaged ({error}); get the file again") from error
-    if version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
-        raise ModelFileError(
-            f"{path} has model format {version!r}; this version reads formats {FORMAT_VERSION} and "
-            f"{ENSEMBLE_VERSION}. Install the espalike version that wrote it, or train the model anew."
-        )
-    missing = sorted(_DESCRIPTION - set(header))
-    if missing:
-        raise ModelFileError(f"{path}: its model description lacks {', '.join(missing)}; get the file again")
-    n = header.get("members", 1)
-    if not isinstance(n, int) or (version == ENSEMBLE_VERSION) != (2 <= n <= _MOST_MEMBERS):
-        raise ModelFileError(f"{path}: of format {version}, with {n!r} members; get the file again")
-    if header["features"] != list(FEATURES):
-        raise ModelFileError(f"{path} was trained on other atom features than this version computes")
-    return header
-
-
-def shipped() -> dict[str, Path]:
-    """Models that come with the package, by name."""
-    folder = Path(str(files("espalike"))) / "models"
-    return {path.stem: path for path in sorted(folder.glob("*.espalike"))}
-
-
-def find(name: str | Path) -> Path:
-    """Path of a shipped model's name or of a model file.
-
-    Raises:
-        FileNotFoundError: naming the models there are.
-    """
-    path = shipped().get(str(name), Path(name))
-    if not path.is_file():
-        raise FileNotFoundError(f"no model {str(name)!r}: give a file or one of {', '.join(shipped()) or '(none)'}")
-    return path
-
-
 def load(name: str | Path = DEFAULT) -> ForceFieldModel:
     """A model by shipped name or path. Nothing in the file is executed.
 
     Raises:
         FileNotFoundError, ModelFileError, UntrustedTarget: see `find`, `describe` and `espalike.nn.build`.
     """
-    from safetensors.torch import load_file
-
     path = find(name)
-    header = describe(path)
-    n = header.get("members", 1)
-    single = [from_config(header["config"]) for _ in range(n)]
-    model = single[0] if n == 1 else Ensemble(single)
-    state: dict[str, Tensor] = load_file(path)
+    header, tensors = modelfile.read(path)
+    members = [from_config(header["config"]) for _ in range(header["members"])]
+    model = members[0] if len(members) == 1 else Ensemble(members)
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: weights do not fit the configuration: {error}") from error
     domain = ChemicalDomain(**{key: tuple(value) for key, value in header["domain"].items()})

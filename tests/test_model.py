@@ -15,7 +15,6 @@ from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
 from espalike.energy import energy
 from espalike.features import FEATURES
 from espalike.model import (
-    FORMAT_VERSION,
     ChemicalDomain,
     DomainError,
     ModelFileError,
@@ -25,6 +24,7 @@ from espalike.model import (
     from_config,
     load,
 )
+from espalike.modelfile import INPUT_LAYER, VERSION
 from espalike.nn.build import UntrustedTarget
 from espalike.terms.base import PairTerm
 from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
@@ -155,6 +155,22 @@ class TestDomain:
             domain.check(from_smiles("CBr", "bromide"))
 
 
+def test_one_copy_in_float64_has_the_present_weights():
+    made, molecule = from_config(CONFIG), from_smiles("CCO")
+    first, copy = made.parametrize(molecule), made.in_float64()
+    with torch.no_grad():
+        made.encoder.enter.weight.mul_(1.5)
+    second = made.parametrize(molecule)
+    assert made.in_float64() is copy
+    assert next(made.parameters()).dtype == torch.float32
+    other = from_config(CONFIG)
+    other.load_state_dict(made.state_dict())
+    for before, after, expected in zip(first.terms, second.terms, other.parametrize(molecule).terms, strict=True):
+        assert after.values.dtype == F64
+        assert torch.equal(after.values, expected.values)
+        assert before.values.numel() == 0 or not torch.equal(after.values, before.values)
+
+
 class TestCharges:
     def test_given_charges_replace_the_models(self, model):
         q = np.array([-0.8, 0.4, 0.4005])
@@ -180,24 +196,43 @@ class TestFile:
         assert all(torch.equal(a.values, b.values) for a, b in zip(before.terms, after.terms, strict=True))
         assert [p.name for p in tmp_path.iterdir()] == ["m.espalike"]
 
-    def write(self, path, **changes):
+    def write(self, path, tensors=None, **changes):
         header = {
-            "format_version": FORMAT_VERSION, "units": {}, "features": list(FEATURES), "config": CONFIG,
+            "format_version": VERSION, "members": 1, "units": {}, "features": list(FEATURES), "config": CONFIG,
             "domain": {"elements": [], "environments": [], "charges": [0, 0]},
             "data": [], "split": {}, "figures": {}, "notes": {},
         }  # fmt: skip
-        state = from_config(CONFIG).state_dict()
-        save_file(state, path, metadata={"espalike": json.dumps({**header, **changes})})
+        tensors = from_config(CONFIG).state_dict() if tensors is None else tensors
+        save_file(tensors, path, metadata={"espalike": json.dumps({**header, **changes})})
         return path
 
     def test_other_format_version(self, tmp_path):
-        assert describe(self.write(tmp_path / "good.espalike"))["format_version"] == FORMAT_VERSION
-        with pytest.raises(ModelFileError, match="model format 99; this version reads formats 1 and 2"):
+        assert describe(self.write(tmp_path / "good.espalike"))["format_version"] == VERSION
+        with pytest.raises(ModelFileError, match="model format 99; this version reads formats 1 to 3"):
             load(self.write(tmp_path / "new.espalike", format_version=99))
 
-    def test_other_features(self, tmp_path):
-        with pytest.raises(ModelFileError, match="other atom features"):
-            load(self.write(tmp_path / "f.espalike", features=["element=1"]))
+    def test_columns_are_found_by_the_names_of_features(self, tmp_path):
+        """A file that has fewer features, in another order, gives the same model; new features weigh nothing."""
+        torch.manual_seed(3)
+        tensors, names = from_config(CONFIG).state_dict(), list(FEATURES)
+        (key,) = [key for key in tensors if key.endswith(INPUT_LAYER)]
+        tensors[key][:, names.index("linear")] = 0.0
+        complete = load(self.write(tmp_path / "complete.espalike", tensors))
+        order = np.random.default_rng(0).permutation(len(names))
+        order = order[order != names.index("linear")]
+        older = {**tensors, key: tensors[key][:, order].clone()}
+        path = self.write(tmp_path / "older.espalike", older, features=[names[i] for i in order])
+        for a, b in zip(complete.state_dict().values(), load(path).state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+        load(path).save(tmp_path / "again.espalike")
+        assert describe(tmp_path / "again.espalike")["features"] == names
+
+    def test_features_that_this_version_lacks(self, tmp_path):
+        names = [*FEATURES[:-1], "spin"]
+        with pytest.raises(ModelFileError, match=r"f\.espalike .* does not compute: spin"):
+            load(self.write(tmp_path / "f.espalike", features=names))
+        with pytest.raises(ModelFileError, match="do not fit the 2 atom features"):
+            load(self.write(tmp_path / "f.espalike", features=["pi", "linear"]))
 
     def test_weights_that_do_not_fit(self, tmp_path):
         with pytest.raises(ModelFileError, match="weights do not fit"):
