@@ -259,6 +259,17 @@ class TestFile:
             load(self.write(tmp_path / "evil.espalike", config=config))
         assert not bait.exists()
 
+    def test_a_package_that_is_not_a_plugin(self):
+        """The message has the lines of pyproject.toml that make it one."""
+        with pytest.raises(
+            UntrustedTarget, match=r"of espalike, torch\.nn, dgl\.nn.* are built\. If you trust"
+        ) as error:
+            from_config({**CONFIG, "conv": {"_target_": "my_layers.convs.Conv", "_partial_": True}})
+        lines = '    [project.entry-points."espalike.plugins"]\n    my_layers = "my_layers"\n'
+        assert lines in str(error.value)
+        with pytest.raises(UntrustedTarget, match=r"are built$"):
+            from_config({**CONFIG, "conv": {"_target_": "os.system"}})
+
     def test_hostile_pickle(self, tmp_path):
         bait = tmp_path / "bait"
 

@@ -1,14 +1,15 @@
-"""Objects from plain configuration dicts, and nothing but models: a stranger's configuration must not run code.
+"""Builds objects from plain configuration dicts, and only parts of models: a configuration must not run other code.
 
-A dict with `_target_` names a class (or the DGL adapter) by its defining module; with `_partial_: true` it waits for
-more arguments. Only subclasses of `Term` and `torch.nn.Module` defined under `espalike.`, `torch.nn.`, `dgl.nn.`
-or in an installed plug-in (entry-point group `espalike.plugins`) are built.
+A dict with `_target_` names a class (or the DGL adapter) by its defining module; with `_partial_: true` the result is a
+function of the missing arguments. Only subclasses of `Term` and `torch.nn.Module` are built, defined in espalike,
+`torch.nn`, `dgl.nn` or an installed plug-in (a package with an entry point in the group `espalike.plugins`).
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import sys
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
@@ -19,38 +20,56 @@ from espalike.terms.base import Term
 
 _ROOTS = ("espalike", "torch.nn", "dgl.nn")
 _FUNCTIONS = ("espalike.nn.dgl.convolution",)
+_GROUP = "espalike.plugins"
 
 
 class UntrustedTarget(ValueError):
-    """A configuration asks for something that a model may not be made of."""
+    """A configuration names something that is not a part of a model, or a package that is not a plug-in."""
 
 
 def _roots() -> tuple[str, ...]:
-    return _ROOTS + tuple(point.value.split(":")[0] for point in entry_points(group="espalike.plugins"))
+    return _ROOTS + tuple(point.value.split(":")[0] for point in entry_points(group=_GROUP))
+
+
+def _is_inside(module: str, roots: tuple[str, ...]) -> bool:
+    return any(module == root or module.startswith(f"{root}.") for root in roots)
+
+
+def _refusal(target: str, roots: tuple[str, ...]) -> str:
+    """Why a target outside the known packages is not built, and how its package becomes a plug-in."""
+    reason = f"refusing to build {target!r}: only terms and networks of {', '.join(roots)} are built"
+    package, dot, _ = target.partition(".")
+    if not dot or package in sys.stdlib_module_names:
+        return reason
+    return (
+        f"{reason}. If you trust the package {package}, make it a plug-in: add to its pyproject.toml\n\n"
+        f'    [project.entry-points."{_GROUP}"]\n    {package} = "{package}"\n\n'
+        "and install it again (pip install ./FOLDER)"
+    )
 
 
 def resolve(target: str) -> Any:
     """The class or function called `target`.
 
     Raises:
-        UntrustedTarget: when it is not a model part, or not there.
+        UntrustedTarget: when it is not a part of a model, does not exist, or its package is not a plug-in.
     """
     module_name, _, name = target.rpartition(".")
-    if not any(module_name == root or module_name.startswith(root + ".") for root in _roots()):
-        raise UntrustedTarget(f"refusing to build {target!r}: a model is made of {', '.join(_roots())} only")
+    roots = _roots()
+    if not _is_inside(module_name, roots):
+        raise UntrustedTarget(_refusal(target, roots))
     try:
-        found = getattr(importlib.import_module(module_name), name, None)
+        part = getattr(importlib.import_module(module_name), name, None)
     except ImportError as error:
         raise UntrustedTarget(f"cannot build {target!r}: {error}") from error
-    is_part = inspect.isclass(found) and issubclass(found, (Term, nn.Module))
-    defined_here = getattr(found, "__module__", "").startswith(_roots())
-    if target in _FUNCTIONS or (is_part and defined_here):
-        return found
+    is_part = inspect.isclass(part) and issubclass(part, (Term, nn.Module))
+    if target in _FUNCTIONS or (is_part and _is_inside(part.__module__, roots)):
+        return part
     raise UntrustedTarget(f"refusing to build {target!r}: it is not a term or network class of its module")
 
 
 def build(config: Any) -> Any:
-    """Whatever a plain configuration describes: dicts with `_target_` become objects, the rest stays as it is.
+    """The objects of a plain configuration: dicts with `_target_` become objects, the rest stays as it is.
 
     Raises:
         UntrustedTarget: see `resolve`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from espalike.batch import Batch
@@ -15,23 +16,28 @@ class Encoder(nn.Module):
 
     Args:
         conv: makes a layer from input and output width; the layer is called as `layer(h, edges)`. A layer whose
-            attribute `local` is true, which says that an atom's new representation depends on its own and those at
-            the other end of its incoming edges only, is given equal atoms as one.
+            attribute `local` is true promises that an atom's new representation depends on its present one and on
+            those at the other ends of its incoming edges only; it is given equal atoms as one.
         n_features: number of atom features.
         width: size of an atom's representation.
         layers: number of message-passing layers, hence the radius in bonds that an atom sees.
+
+    Raises:
+        ValueError: when a layer promises to be local and is not.
     """
 
     def __init__(self, conv: Callable[[int, int], nn.Module], n_features: int, width: int = 128, layers: int = 4):
         super().__init__()
         self.enter = nn.Linear(n_features, width)
         self.convs = nn.ModuleList(conv(width, width) for _ in range(layers))
+        if self.convs and _is_local(self.convs[0]):
+            check_local(self.convs[0], width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.leave = nn.LayerNorm(width)
 
     def orbits(self, batch: Batch) -> Orbits:
         """The batch's classes of equal atoms; each atom for itself where a layer looks beyond its neighbours."""
-        return Orbits.of_batch(batch, len(self.convs), all(getattr(conv, "local", False) for conv in self.convs))
+        return Orbits.of_batch(batch, len(self.convs), all(map(_is_local, self.convs)))
 
     def forward(self, x: Tensor, orbits: Orbits) -> Tensor:
         """Representations of the classes of atoms, shape `(C, width)`, from features of the atoms `(N, F)`."""
@@ -40,3 +46,36 @@ class Encoder(nn.Module):
             h = h.index_select(0, hop.parent)
             h = h + nn.functional.silu(conv(norm(h), hop.edges))
         return self.leave(h)
+
+
+def _is_local(conv: nn.Module) -> bool:
+    return getattr(conv, "local", False)
+
+
+@torch.no_grad()
+def check_local(conv: nn.Module, width: int) -> None:
+    """Check that a layer's output at an atom depends on the atom and its neighbours only, on a random graph.
+
+    The other atoms get other representations and other bonds, which must not matter.
+
+    Raises:
+        ValueError: where it does; the message names the layer's class.
+    """
+    n, near, training = 12, 4, conv.training  # atom 0 has the neighbours 1, 2 and 3
+    conv.eval()
+    with torch.random.fork_rng(devices=[]):  # weights that are drawn later stay those of the seed
+        torch.manual_seed(0)
+        first, second = torch.randn(2, n, width)
+        second[:near] = first[:near]
+        star = torch.stack([torch.zeros(near - 1, dtype=torch.long), torch.arange(1, near)])
+        others = torch.combinations(torch.arange(1, n))
+        outputs = []
+        for h in (first, second):
+            bonds = torch.cat([star, others[torch.rand(len(others)) < 0.3].T], 1)
+            outputs.append(conv(h, torch.cat([bonds, bonds.flip(0)], 1))[0])
+    conv.train(training)
+    if not torch.allclose(outputs[0], outputs[1], rtol=1e-4, atol=1e-5):
+        raise ValueError(
+            f"{type(conv).__name__} promises local = True, but on a random graph an atom's output changes with atoms "
+            "that are not its neighbours; remove the promise, or let the output depend on the atom and its neighbours"
+        )

@@ -72,6 +72,39 @@ def test_sage_is_the_mean_over_neighbours():
     torch.testing.assert_close(layer(h, edges), layer.fc_self(h) + mean @ layer.fc_neigh.weight.T)
 
 
+class TestPromiseOfLocality:
+    """A layer's `local = True` is checked when it becomes part of a network."""
+
+    class Normalised(SAGE):
+        """Looks also at how many neighbours its neighbours have."""
+
+        def forward(self, h, edges):
+            degree = torch.bincount(edges[0], minlength=len(h)).clamp_min(1).unsqueeze(-1)
+            return super().forward(h / degree.sqrt(), edges)
+
+    class Pooled(SAGE):
+        """Looks at all atoms."""
+
+        def forward(self, h, edges):
+            return super().forward(h, edges) + h.mean(0)
+
+    @pytest.mark.parametrize("conv", [Normalised, Pooled])
+    def test_a_false_promise_is_refused(self, conv):
+        with pytest.raises(ValueError, match=f"{conv.__name__} promises local = True, but"):
+            Encoder(conv, len(FEATURES), width=8, layers=2)
+        honest = type("Honest", (conv,), {"local": False})
+        assert len(Encoder(honest, len(FEATURES), width=8, layers=2).convs) == 2
+
+    @pytest.mark.parametrize("conv", [SAGE, GIN, GAT])
+    def test_a_true_promise_draws_no_random_numbers(self, conv):
+        states = []
+        for local in (True, False):
+            torch.manual_seed(0)
+            Encoder(type("Conv", (conv,), {"local": local}), len(FEATURES), width=8, layers=1)
+            states.append(torch.random.get_rng_state())
+        assert torch.equal(*states)
+
+
 def test_attention_heads_must_share_the_width():
     with pytest.raises(ValueError, match="not a multiple"):
         GAT(16, 18)
