@@ -30,6 +30,7 @@ from espalike.nn.build import build
 from espalike.nn.encoder import Encoder
 from espalike.nn.readout import Readout
 from espalike.system import Bound, MMSystem
+from espalike.tables import aligned, html_table
 from espalike.terms.base import Term
 
 _LARGEST_CHARGE_ERROR = 0.01
@@ -58,7 +59,7 @@ class Provenance:
 
 
 class ForceFieldModel(nn.Module):
-    """Graph network, one symmetric head a term, charge equilibration: `Batch -> MMSystem`.
+    """Graph network, one symmetric head per term, charge equilibration: `Batch -> MMSystem`.
 
     Args:
         terms: functional forms of the force field.
@@ -69,6 +70,18 @@ class ForceFieldModel(nn.Module):
         levels: levels of theory in training; the first is the target, the others may shift equilibrium
             geometry in training only.
         readout: where the heads' hidden layers are, `lean` (on atoms) or `deep` (also on tuples).
+
+    Example:
+        >>> model = load("espalike-small")
+        >>> model
+        ForceFieldModel of 602771 weights
+        terms       HarmonicBond, HarmonicAngle, PeriodicProper, PeriodicImproper, LennardJones, Coulomb
+        network     SAGE, 4 layers, width 128
+        elements    H B C N O F Na Si P S Cl K Br I
+        net charge  -2 to +1
+        >>> water = model.parametrize(Molecule.from_smiles("O", "water"))
+        >>> float(water.bound("Coulomb").values.sum().round(decimals=9).abs())  # [e]
+        0.0
     """
 
     _in_float64: tuple[Self, ...] = ()  # a tuple, which torch does not take for a part of the network
@@ -96,6 +109,29 @@ class ForceFieldModel(nn.Module):
         self.heads = Readout(self.terms, width, hidden, len(self.levels), readout)
         self.provenance: Provenance | None = None
 
+    def _title(self) -> str:
+        return f"{type(self).__name__} of {sum(p.numel() for p in self.parameters())} weights"
+
+    def _row(self) -> dict[str, object]:
+        """What the model is made of and was trained on, by column."""
+        encoder = self.members[0].encoder
+        conv = f"{type(encoder.convs[0]).__name__}, " if encoder.convs else ""
+        row = {
+            "terms": ", ".join(term.name for term in self.terms),
+            "network": f"{conv}{len(encoder.convs)} layers, width {encoder.enter.out_features}",
+            "members": "" if len(self.members) == 1 else len(self.members),
+            "elements": " ".join(self.domain.symbols),
+            "net charge": self.domain.charge_range if self.domain.elements else "",
+        }
+        return {name: fact for name, fact in row.items() if fact}
+
+    def __repr__(self) -> str:
+        return f"{self._title()}\n{aligned(list(self._row().items()))}"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        return f"<p>{self._title()}</p>{html_table([self._row()])}"
+
     def forward(self, batch: Batch) -> MMSystem:
         """Parameters of every molecule in the batch, at the molecule's level of theory."""
         orbits = self.encoder.orbits(batch)
@@ -113,7 +149,7 @@ class ForceFieldModel(nn.Module):
         Args:
             molecules: one molecule, or several that go side by side into one system.
             charges: partial charges [e] to use instead of the model's, `(A,)` for one molecule or one array
-                (or None) a molecule. A sum that is off the formal charge by up to 0.01 e is corrected evenly.
+                (or None) per molecule. A sum that is off the formal charge by up to 0.01 e is corrected evenly.
 
         Raises:
             DomainError: for an element the model was not trained on.
@@ -288,7 +324,7 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ModelFileError(f"{path}: weights do not fit the configuration: {error}") from error
-    domain = ChemicalDomain(**{key: tuple(value) for key, value in header["domain"].items()})
+    domain = ChemicalDomain.from_header(header["domain"])
     rest = {key: header[key] for key in ("config", "data", "split", "figures", "notes")}
     for part in (model, *model.members):
         part.provenance = Provenance(domain=domain, **rest)

@@ -6,10 +6,14 @@ Shape letters: `N` atoms of all molecules, `M` molecules, `K` conformers, `T` tu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
+from itertools import groupby
 
 import torch
 
 from espalike.chem.molecule import Molecule
+from espalike.chem.sanitize import shorten
+from espalike.tables import html_table, text_table
 from espalike.terms.base import PairTerm, Term
 from espalike.tuples import Moves, Tuples
 
@@ -46,6 +50,18 @@ class MMSystem(Moves):
         numbers: atomic numbers, shape `(N,)`.
         mol: molecule of each atom, shape `(N,)`.
         molecules: the graphs, in order, where known (exporters need them for names and bonds).
+
+    Example:
+        >>> import espalike
+        >>> espalike.load("espalike-small").parametrize(espalike.Molecule.from_smiles("CCO", "ethanol"))
+        MMSystem of ethanol, 9 atoms
+        term              tuples  parameters
+        HarmonicBond      8       k [kcal/mol/angstrom**2], r0 [angstrom]
+        HarmonicAngle     13      k [kcal/mol], theta0 [radian]
+        PeriodicProper    12      k1, k2, k3, k4, k5, k6 [kcal/mol]
+        PeriodicImproper  0       k2 [kcal/mol]
+        LennardJones      15      sigma [angstrom], epsilon [kcal/mol]
+        Coulomb           15      q [e]
     """
 
     terms: tuple[Bound, ...]
@@ -57,6 +73,26 @@ class MMSystem(Moves):
     def n_mols(self) -> int:
         """Number of molecules."""
         return int(self.mol[-1]) + 1 if len(self.mol) else 0
+
+    def _title(self) -> str:
+        names = ", ".join(molecule.name for molecule in self.molecules)
+        return f"MMSystem of {shorten(names) or f'{self.n_mols} molecules'}, {len(self.numbers)} atoms"
+
+    def _rows(self) -> list[dict[str, object]]:
+        """Terms with their numbers of tuples and their parameters."""
+        rows: list[dict[str, object]] = []
+        for bound in self.terms:
+            by_unit = [(unit, [p.name for p in same]) for unit, same in groupby(bound.term.params, lambda p: p.unit)]
+            names = ", ".join(f"{', '.join(names)} [{unit}]" for unit, names in by_unit)
+            rows.append({"term": bound.term.name, "tuples": len(bound.tuples.idx), "parameters": names})
+        return rows
+
+    def __repr__(self) -> str:
+        return "\n".join([self._title(), *([text_table(self._rows())] if self.terms else [])])
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        return f"<p>{escape(self._title())}</p>{html_table(self._rows()) if self.terms else ''}"
 
     def bound(self, name: str) -> Bound:
         """The bound term whose class is called `name`.

@@ -1,6 +1,7 @@
 """Ensembles: the mean of their members' parameters, how far those lie apart, their file."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ def member(seed, **config):
 def ensemble():
     made = Ensemble([member(seed) for seed in range(3)])
     made.provenance.figures["spread"] = {"HarmonicBond.k": 3.0}
+    made.provenance.notes["members"] = [{"seed": s, "validation": {"val/x/energy_rmse": s + 0.25}} for s in range(3)]
     return made
 
 
@@ -120,7 +122,8 @@ def test_a_single_model_has_no_spread_in_its_report(tmp_path):
 def test_info_says_how_many_and_how_far_apart(path, capfd):
     assert main(["info", str(path)]) == 0
     out = capfd.readouterr().out
-    assert "members: 3" in out
-    assert "HarmonicBond.k 3" in out or "HarmonicBond.k: 3" in out
+    assert "3 members, each SAGE, 2 layers, width 16" in out
+    assert re.search(r"HarmonicBond\.k +3\b", out)
+    assert re.search(r"validation, seed 2 +x +2\.25\b", out)
     assert main(["info", str(path), "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["members"] == 3

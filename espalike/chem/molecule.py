@@ -14,6 +14,7 @@ from rdkit.Chem.inchi import MolToInchiKey
 from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
+from espalike.tables import html_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,13 @@ class Molecule:
         charges: formal charges [e], shape `(A,)`, int64.
         bonds: atom index pairs, each row sorted `i<j`, rows sorted, shape `(B, 2)`, int64.
         orders: Kekulé bond orders (1, 2, 3), shape `(B,)`, int64.
+
+    Example:
+        >>> ligand = Molecule.from_smiles("CC(=O)[O-]", "acetate")
+        >>> ligand
+        Molecule 'acetate': C2H3O2, 7 atoms, 6 bonds, charge -1
+        >>> ligand.numbers
+        array([6, 6, 8, 8, 1, 1, 1])
     """
 
     name: str
@@ -45,6 +53,20 @@ class Molecule:
     def net_charge(self) -> int:
         """Sum of formal charges [e]."""
         return int(self.charges.sum())
+
+    def _row(self) -> dict[str, object]:
+        """The molecule in a line, by column."""
+        charge = f"{self.net_charge:+d}" if self.net_charge else "0"
+        sizes = {"atoms": self.n_atoms, "bonds": len(self.bonds), "charge": charge}
+        return {"molecule": self.name, "formula": records.formula(self.numbers), **sizes}
+
+    def __repr__(self) -> str:
+        row = "{formula}, {atoms} atoms, {bonds} bonds, charge {charge}".format(**self._row())
+        return f"Molecule {self.name!r}: {row}"
+
+    def _repr_html_(self) -> str:
+        """The same as a table, for notebooks."""
+        return html_table([self._row()])
 
     @staticmethod
     def from_smiles(smiles: str, name: str | None = None) -> Molecule:

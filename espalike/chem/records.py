@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -266,10 +267,12 @@ def skeleton(numbers, bonds) -> Chem.Mol:
 
 
 def formula(numbers: np.ndarray) -> str:
-    """Sum formula, by atomic number."""
+    """Sum formula in Hill's order: carbon, hydrogen, the others by symbol; without carbon, all by symbol."""
     table = Chem.GetPeriodicTable()
-    values, counts = np.unique(numbers, return_counts=True)
-    return "".join(f"{table.GetElementSymbol(int(z))}{n}" for z, n in zip(values, counts, strict=True))
+    counts = Counter(table.GetElementSymbol(int(z)) for z in numbers)
+    first = ("C", "H") if "C" in counts else ()
+    symbols = sorted(counts, key=lambda symbol: (symbol not in first, symbol))
+    return "".join(symbol + (str(counts[symbol]) if counts[symbol] > 1 else "") for symbol in symbols)
 
 
 def _checked(

@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-HELP = """What a model file or a store holds: configuration, units, provenance, split, hashes.
+HELP = """What a model file or a store holds: contents, units, provenance, split, hashes; --json prints all of it, the
+configuration of a model included.
 
 example:
   espalike info sample
   espalike info sample --json
+  espalike info espalike-small
 
 A store also keeps what was left out of it, and why:
   espalike info store/td --rejected           all of it
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     elif is_store:
         _print_store(content)
     else:
-        print("\n".join(_lines(content)))
+        _print_model(content)
     return 0
 
 
@@ -111,9 +113,11 @@ def _print_store(content: dict[str, Any]) -> None:
     plain["atoms"] = "{min} to {max} a molecule, median {median:g}".format(**content["atoms"])
     print("\n".join(_lines(plain)))
     counts = ("molecules", "connectivities", "entries", "conformers")
-    _table("splits", ("split", *counts), [(split, *(n[c] for c in counts)) for split, n in content["splits"].items()])
+    print_table(
+        "splits", ("split", *counts), [(split, *(n[c] for c in counts)) for split, n in content["splits"].items()]
+    )
     spread, sources = content["spread"], content["sources"]
-    _table(
+    print_table(
         "sources",
         ("source", "entries", "conformers", "level", "energy std", "force RMS"),
         [
@@ -124,46 +128,141 @@ def _print_store(content: dict[str, Any]) -> None:
     )
     if content["complexes"]:
         kinds = [(group, *row.values()) for group, row in content["complexes"].items()]
-        _table("complexes", ("group", "complexes", "points", "lowest"), kinds, "interaction energies, kcal/mol")
+        print_table("complexes", ("group", "complexes", "points", "lowest"), kinds, "interaction energies, kcal/mol")
     known = {"entries": content["entries"], **content["columns"]}
-    _table("columns", ("column", "entries", "unit"), [(c, n, content["units"].get(c, "")) for c, n in known.items()])
+    print_table(
+        "columns", ("column", "entries", "unit"), [(c, n, content["units"].get(c, "")) for c, n in known.items()]
+    )
     print("\n".join(_lines({"units": content["units"]})))
     if content["rejected"]:
-        _table("left out", ("reason", "count"), list(content["rejected"].items()))
+        print_table("left out", ("reason", "count"), list(content["rejected"].items()))
         if "rejections" in content:
             print(f"espalike info {content['path']} --rejected [ID] says more")
     for verdict in content.get("audits", ()):
         print("audit of {audit}, {where}: {outcome}: {message}".format(**verdict))
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence], caption: str = "") -> None:
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence], caption: str = "") -> None:
+    """Print a table; nothing where there are no rows."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left")
+    if not rows:
+        return
+    style: dict[str, Any] = {"box": SIMPLE_HEAD, "padding": 0, "pad_edge": False, "show_header": any(columns)}
+    grid = Table(title=title, caption=caption or None, title_justify="left", caption_justify="left", **style)
     for i, column in enumerate(columns):
         numbers = all(isinstance(row[i], int | float | None) for row in rows)
-        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+        grid.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    Console(markup=False, highlight=False).print(table)
+        grid.add_row(*("" if v is None else f"{v:.2f}" if isinstance(v, float) else str(v) for v in row))
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120).print(grid)
 
 
-def of_model(name: str) -> dict[str, Any]:
-    """What a model file says of itself, its split and atom environments as counts.
+def of_model(name: str | Path) -> dict[str, Any]:
+    """What a model file says of itself; split and atom environments as counts, elements as symbols.
 
     Raises:
-        ModelFileError: when it is no model file of this version.
+        ModelFileError: when it is not a model file of this version.
+        FileNotFoundError: when there is no such model.
     """
-    from espalike.cli.models import count_parameters
-    from espalike.model import describe, find
+    from espalike.domain import ChemicalDomain
+    from espalike.modelfile import count_weights, describe, find
 
     path = find(name)
     header = describe(path)
-    domain = {**header["domain"], "environments": len(header["domain"]["environments"])}
-    split = {key: len(keys) for key, keys in header["split"].items()}
-    counts = {"parameters": count_parameters(path), "features": len(header["features"]), "domain": domain}
-    return {"kind": "model", "path": str(path), **header, **counts, "split": split, "sha256": _sha256(path)}
+    domain = ChemicalDomain.from_header(header["domain"])
+    return {
+        "kind": "model",
+        "path": str(path),
+        **header,
+        "form": [_class_name(term) for term in header["config"].get("terms", [])],
+        "network": _network(header["config"]),
+        "parameters": count_weights(path),
+        "features": len(header["features"]),
+        "elements": domain.symbols,
+        "net charge": domain.charge_range,
+        "domain": {**header["domain"], "environments": len(domain.environments)},
+        "split": {key: len(keys) for key, keys in header["split"].items()},
+        "bytes": path.stat().st_size,
+        "sha256": _sha256(path),
+    }
+
+
+def _network(config: dict[str, Any]) -> str:
+    conv, layers, width = _class_name(config.get("conv", "")), config.get("layers", "?"), config.get("width", "?")
+    return f"{conv}, {layers} layers, width {width}"
+
+
+def _class_name(node: Any) -> str:
+    """The class name in a `_target_` of a configuration."""
+    target = node.get("_target_", "?") if isinstance(node, dict) else node
+    return str(target).rsplit(".", 1)[-1]
+
+
+def summary(content: dict[str, Any]) -> dict[str, str]:
+    """A model's functional form, network, size and domain, for a table."""
+    members = f"{content['members']} members, each " if content["members"] > 1 else ""
+    named = content["notes"].get("forcefield")
+    return {
+        "functional form": (f"{named}: " if isinstance(named, str) else "") + ", ".join(content["form"]),
+        "network": members + content["network"],
+        "size": f"{content['parameters']} weights, {content['bytes'] / 1e6:.3g} MB",
+        "elements": " ".join(content["elements"]) or "any",
+        "net charge": f"{content['net charge']} e" if content["elements"] else "any",
+        "atom environments": str(content["domain"]["environments"]),
+        "levels of theory": ", ".join(filter(None, content["config"].get("levels", []))),
+    }
+
+
+ERRORS = ("split", "data", "molecules", "conformers", "energy RMSE\n[kcal/mol]", "force RMSE\n[kcal/mol/Å]")
+"""Columns of `errors`."""
+
+
+def errors(content: dict[str, Any]) -> list[tuple]:
+    """Errors of a model in validation and test, as rows of a table; a number that is not known is None."""
+    figures, members = content["figures"], content["notes"].get("members", [])
+    rows = _validation("validation", figures)
+    rows += [row for member in members for row in _validation(f"validation, seed {member['seed']}", member)]
+    names = ("molecules", "conformers", "energy_rmse", "force_rmse")
+    return rows + [("test", data, *map(row.get, names)) for data, row in figures.get("test", {}).items()]
+
+
+def _validation(split: str, figures: dict[str, Any]) -> list[tuple]:
+    metrics = figures.get("validation", {})
+    sources = dict.fromkeys(name.split("/")[1] for name in metrics if name.endswith("_rmse"))
+    names = ("energy_rmse", "forces_rmse")
+    return [(split, s, None, None, *(metrics.get(f"val/{s}/{name}") for name in names)) for s in sources]
+
+
+def _print_model(content: dict[str, Any]) -> None:
+    """Tables of what a model is, what it was trained on, and its errors."""
+    counts = ", ".join(f"{n} {split}" for split, n in content["split"].items())
+    facts = {
+        **summary(content),
+        "connectivities": counts or "none",
+        "best epoch": str(content["notes"].get("epoch", "")),
+        "file": content["path"],
+        "SHA-256": content["sha256"],
+    }
+    print_table("model", ("", ""), [(name, fact) for name, fact in facts.items() if fact])
+    print_table(
+        "training data",
+        ("store", "source", "entries", "conformers", "levels", "licence", "hash"),
+        [
+            (store.get("name"), source, n["entries"], n["conformers"], ", ".join(n["levels"]), licence, digest[:12])
+            for store in content["data"]
+            for licence, digest in [(store.get("licence"), store.get("hash", ""))]
+            for source, n in store.get("sources", {}).items()
+        ],
+    )
+    figures = content["figures"]
+    print_table("errors", ERRORS, errors(content))
+    if "spread" in figures:
+        spread = [(name, f"{value:.4g}") for name, value in figures["spread"].items()]
+        print_table("spread over the members", ("parameter", "root mean square"), spread)
+    print(f"configuration and all settings of the training: espalike info {content['path']} --json")
 
 
 def _sha256(path: Path) -> str:
@@ -175,8 +274,6 @@ def _sha256(path: Path) -> str:
 
 def _lines(content: Any, depth: int = 0) -> list[str]:
     """Nested content as indented text; lists of plain values stay on their line."""
-    from espalike.cli.models import shown
-
     lines = []
     for key, value in content.items():
         lead = "  " * depth + str(key)
@@ -187,5 +284,13 @@ def _lines(content: Any, depth: int = 0) -> list[str]:
             for i, item in enumerate(value):
                 lines += _lines({i + 1: item}, depth + 1)
         else:
-            lines.append(f"{lead}: {shown(value)}")
+            lines.append(f"{lead}: {_in_one_line(value)}")
     return lines
+
+
+def _in_one_line(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_in_one_line, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "none" if value is None or value in ("", {}) else str(value)

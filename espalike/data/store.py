@@ -15,7 +15,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from html import escape
 from importlib.resources import files
 from itertools import accumulate
 from pathlib import Path
@@ -28,6 +27,7 @@ from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
 from espalike.data.schema import FORMAT, Record, RecordError, check, check_schema, content_hash, row_digest, to_row
 from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
+from espalike.tables import html_table
 
 __all__ = ["MANIFEST", "SAMPLE", "Store", "StoreError", "open_stores", "sample_path", "write_store"]
 
@@ -128,12 +128,7 @@ class Store:
 
     def _repr_html_(self) -> str:
         """The same as a table, for notebooks."""
-        row = {"store": self.name, **self._row()}
-        head, cells = (
-            "".join(f"<{tag}>{escape(text)}</{tag}>" for text in texts)
-            for tag, texts in (("th", row), ("td", row.values()))
-        )
-        return f"<table><tr>{head}</tr><tr>{cells}</tr></table>"
+        return html_table([{"store": self.name, **self._row()}])
 
     @property
     def hash(self) -> str:

@@ -19,8 +19,12 @@ def model(tmp_path):
     record = build_record("CCO")
     made.provenance.domain = ChemicalDomain.of([record.molecule])
     made.provenance.split = {"train": ["A", "B"], "val": ["C"]}
-    made.provenance.data = [{"name": "mine", "hash": "abc"}]
-    made.provenance.figures = {"energy_rmse": 1.25}
+    source = {"mine": {"entries": 5, "conformers": 50, "levels": ["GFN2-xTB"]}}
+    made.provenance.data = [{"name": "store", "hash": "abc", "licence": "MIT", "sources": source}]
+    made.provenance.figures = {
+        "validation": {"val/loss": 0.5, "val/mine/energy_rmse": 2.75, "val/mine/forces_rmse": 6.125},
+        "test": {"set": {"molecules": 3, "conformers": 9, "energy_rmse": 1.25, "force_rmse": 4.5}},
+    }
     path = tmp_path / "x.espalike"
     made.save(path)
     return made, path
@@ -102,32 +106,50 @@ def test_rejected_is_about_stores(model, capsys):
 def test_model_as_json(model, capsys):
     made, path = model
     assert main(["info", str(path), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["kind"] == "model"
-    assert found["parameters"] == sum(p.numel() for p in made.parameters())
-    assert found["split"] == {"train": 2, "val": 1}
-    assert found["units"]["energy"] == "kcal/mol"
-    assert found["config"]["width"] == 8
-    assert len(found["sha256"]) == 64
+    content = json.loads(capsys.readouterr().out)
+    assert content["kind"] == "model"
+    assert content["parameters"] == sum(p.numel() for p in made.parameters())
+    assert content["split"] == {"train": 2, "val": 1}
+    assert content["units"]["energy"] == "kcal/mol"
+    assert content["config"]["width"] == 8
+    assert content["form"][:2] == ["HarmonicBond", "HarmonicAngle"]
+    assert content["elements"] == ["H", "C", "O"]
+    assert content["bytes"] == path.stat().st_size
+    assert len(content["sha256"]) == 64
+
+
+def cells(text):
+    """Lines of printed tables, spaces between cells as one."""
+    return [" ".join(line.split()) for line in text.splitlines()]
 
 
 def test_model_as_text(model, capsys):
-    assert main(["info", str(model[1])]) == 0
-    out = capsys.readouterr().out
-    assert "energy_rmse: 1.25" in out
-    assert "format_version: 1" in out
+    made, path = model
+    assert main(["info", str(path)]) == 0
+    lines = cells(capsys.readouterr().out)
+    weights = sum(p.numel() for p in made.parameters())
+    assert f"size {weights} weights, {path.stat().st_size / 1e6:.3g} MB" in lines
+    assert "elements H C O" in lines
+    assert "net charge +0 to +0 e" in lines
+    assert "connectivities 2 train, 1 val" in lines
+    assert "store mine 5 50 GFN2-xTB MIT abc" in lines
+    head = lines.index("split data molecules conformers [kcal/mol] [kcal/mol/Å]")
+    assert lines[head - 1] == "energy RMSE force RMSE"
+    assert "validation mine 2.75 6.12" in lines
+    assert "test set 3 9 1.25 4.50" in lines
 
 
 def test_models_lists_what_is_shipped(model, monkeypatch, capsys):
-    monkeypatch.setattr("espalike.model.shipped", lambda: {"mine": model[1]})
+    monkeypatch.setattr("espalike.modelfile.shipped", lambda: {"mine": model[1]})
     assert main(["models"]) == 0
-    out = capsys.readouterr().out
-    assert out.startswith("mine\n")
-    assert "form: HarmonicBond, HarmonicAngle" in out
-    assert "elements: H, C, O" in out
-    assert "energy_rmse 1.25" in out
+    lines = cells(capsys.readouterr().out)
+    assert lines[0] == "mine"
+    assert any(line.startswith("functional form HarmonicBond, HarmonicAngle") for line in lines)
+    assert "elements H C O" in lines
+    assert "mine set 3 9 1.25 4.50" in lines
     assert main(["models", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["mine"]["data"] == ["mine"]
+    both = json.loads(capsys.readouterr().out)["mine"], main(["info", str(model[1]), "--json"])
+    assert both == (json.loads(capsys.readouterr().out), 0)
 
 
 def test_shipped_models_can_be_described(capsys):

@@ -152,7 +152,7 @@ def test_an_unmapped_smiles_is_laid_on_the_geometry(tmp_path, smiles):
 @pytest.mark.parametrize(
     ("smiles", "message"),
     [
-        ("CCC", "the geometry is H6C2O1, the SMILES with its hydrogens H8C3"),
+        ("CCC", "the geometry is C2H6O, the SMILES with its hydrogens C3H8"),
         ("COC", "the bonds that its distances show are not those of the SMILES"),
         ("CC[O-]", "mol-0: charge 0, -1 in the SMILES"),
         ("CC(", "is not a valid SMILES"),

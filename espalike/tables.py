@@ -1,0 +1,37 @@
+"""Small tables: aligned text for terminals and `repr`, HTML for notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+
+Rows = Sequence[Mapping[str, object]]
+"""Rows by column; all rows have the columns of the first."""
+
+
+def text_table(rows: Rows) -> str:
+    """Rows as text, columns aligned, under their heads.
+
+    Example:
+        >>> print(text_table([{"term": "HarmonicBond", "tuples": 8}, {"term": "Coulomb", "tuples": 36}]))
+        term          tuples
+        HarmonicBond  8
+        Coulomb       36
+    """
+    return aligned([list(rows[0]), *(list(row.values()) for row in rows)])
+
+
+def aligned(lines: Sequence[Sequence[object]]) -> str:
+    """Lines of cells as text, columns aligned."""
+    texts = [[str(cell) for cell in line] for line in lines]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in texts)
+
+
+def html_table(rows: Rows) -> str:
+    """Rows as an HTML table under their heads."""
+
+    def line(tag: str, cells: Iterable[object]) -> str:
+        return f"<tr>{''.join(f'<{tag}>{escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+
+    return f"<table>{line('th', rows[0])}{''.join(line('td', row.values()) for row in rows)}</table>"
