@@ -63,6 +63,7 @@ where labels are computed: compute=local, worker processes here, or a QCFractal 
                          molecules without a split get one by their connectivity (80/10/10 %)
   stop=N                 label only the first N geometries of each molecule now
   esp=N                  with electrostatic potentials for the first N geometries of each molecule (pyscf)
+  disagreement=X         leave out labels on which an ensemble's members disagree on an atom by more than X kcal/mol/Å
   workers=N              processes of one thread each"""
 
 _SHOWN = 8
@@ -93,6 +94,7 @@ def run(cfg) -> int:
     if not tasks:
         raise ValueError(f"input={cfg.input}: no molecule to label; rejected: {dict(rejected)}")
     compute = instantiate(cfg.compute, _convert_="all")
+    _check_disagreement(cfg, parts)
     for part in parts:
         part.directory.claim(part.settings)
     _label(tasks, compute, console)
@@ -101,6 +103,17 @@ def run(cfg) -> int:
         if not any(len(task.directory.labels(task.job).energy) for task in tasks):
             return 0  # no store yet
     return _assemble(cfg, parts, tasks, rejected, console)
+
+
+def _check_disagreement(cfg, parts: Sequence[_Part]) -> None:
+    from espalike.qm.base import gives
+
+    calculator = parts[0].tools()[0]
+    if cfg.disagreement is not None and not gives(calculator, "disagreement"):
+        raise ValueError(
+            f"disagreement={cfg.disagreement}: {calculator.level} is not an ensemble; label with aimnet2, ani2x or "
+            "ensemble, or without this limit"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +197,7 @@ def _label(tasks: Sequence[Task], compute: Compute, console) -> None:
         bar = progress.add_task("labels", total=total, completed=before, failed=0, rate="")
         for task in compute(left):
             done[id(task)] = task.done()
-            failed[id(task)] = task.directory.labels(task.job).failed.total()
+            failed[id(task)] = len(task.directory.failures(task.job))
             now = sum(done.values())
             rate = f"{3600 * (now - before) / (time.monotonic() - begin):.0f}/h"
             progress.update(bar, completed=now, failed=sum(failed.values()), rate=rate)
@@ -208,7 +221,8 @@ def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Coun
     programs = sorted({program for part in parts for program in part.directory.programs()})
     reference, described = references(cfg.reference, cfg.force_field)
     messages: list[str] = []
-    records = _records(tasks, (calculator.level, cfg.source), reference, rejected, messages)
+    limit = float("inf") if cfg.disagreement is None else cfg.disagreement
+    records = _records(tasks, (calculator.level, cfg.source), reference, rejected, messages, limit)
     manifest = {
         "origin": cfg.origin,
         "licence": cfg.licence,
@@ -236,8 +250,9 @@ def _records(
     reference: Reference | None,
     rejected: Counter[str],
     messages: list[str],
+    disagreement: float,
 ) -> Iterator[Record]:
-    """What is labelled, as records; what is not goes into `rejected` and `messages`.
+    """What is labelled, as records; what is not, or is left out, goes into `rejected` and `messages`.
 
     Geometries of a molecule from several samplers make one record, apart from scans: each of them is a record.
     """
@@ -253,7 +268,7 @@ def _records(
     for task in tasks:
         by_name.setdefault(task.job.name, []).append(task)
     for name, same in by_name.items():
-        labels = merged([task.directory.labels(task.job) for task in same])
+        labels = merged([task.directory.labels(task.job, disagreement) for task in same])
         rejected.update({f"label: {reason}": count for reason, count in labels.failed.items()})
         messages += labels.messages
         if not len(labels.energy):

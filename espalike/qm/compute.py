@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import Calculator
+from espalike.qm.base import Calculator, in_batches
 from espalike.qm.labelling import Job, LabelDirectory
 from espalike.qm.sampling import Geometries
 from espalike.workers import pool
@@ -73,20 +73,22 @@ class Local:
 
     Attributes:
         workers: processes.
-        chunk: geometries of an entry labelled in one go; then every other entry has its turn, so that a run cut
-            short treats all alike.
+        chunk: geometries of an entry labelled in one go; then every other entry has its turn, so that a run that is
+            stopped early has labels of all. None: 4, or 64 if the calculator computes batches.
     """
 
     workers: int = 1
-    chunk: int = 4
+    chunk: int | None = None
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks, `chunk` geometries of each in turn; see `Compute`."""
-        str(tasks[0].tools()[0].program)  # where the program is not here, it is told before geometries are made
+        calculator = tasks[0].tools()[0]
+        str(calculator.program)  # a program that is not here is reported before geometries are made
+        chunk = self.chunk or (64 if in_batches(calculator) else 4)
         most = max(task.frames for task in tasks)
         with pool(min(self.workers, len(tasks))) as workers:
-            for stop in [*range(self.chunk, most, self.chunk), most]:
-                left = [task for task in tasks if stop - self.chunk < task.frames]
+            for stop in [*range(chunk, most, chunk), most]:
+                left = [task for task in tasks if stop - chunk < task.frames]
                 futures = {workers.submit(task.work, stop): task for task in left}
                 for future in as_completed(futures):
                     future.result()

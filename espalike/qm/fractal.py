@@ -164,7 +164,7 @@ class QCFractal:
         """The tasks, those with geometries first, the others when their geometries are made."""
         missing = []
         for task in tasks:
-            if (task.directory.root / task.job.name / "frames.npz").exists():
+            if task.directory.prepared(task.job):
                 yield task
             else:
                 missing.append(task)
@@ -221,7 +221,7 @@ class QCFractal:
             return
         if record.provenance is not None:
             task.directory.note(f"{record.provenance.creator} {record.provenance.version}, QCFractal")
-        task.directory.keep(task.job, geometry.k, made)
+        task.directory.keep(task.job, {geometry.k: made})
 
     def _ask(self, request: Callable[[PortalClient], Any]) -> Any:
         """The answer to a request; a server that has been there before is waited for, as long as `patience` says."""

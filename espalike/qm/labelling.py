@@ -1,10 +1,10 @@
-"""Labels on disk: geometries of molecules and what was computed of them, one small file each, so that work can resume.
+"""Labels on disk: geometries of molecules and what was computed at them, so that work can resume.
 
-Layout under the root: `settings.json`, and per molecule a directory with `frames.npz` (the geometries), `<k>.npz`
-(the label of geometry k: energy, forces and, where the calculator gives them, dipole and electrostatic potential),
-or a `.json` of the same stem that says why there is none. Every file is written under a temporary name and renamed:
-what is there is whole, and is never computed twice. One exception: a geometry labelled without the potential that is
-now asked for is labelled again, and the new label takes the old one's place. Labels without a dipole stay as they are.
+The folder holds `settings.json` and record files (`espalike.qm.records`). A record holds the geometries of an entry,
+the labels of some of them (energies, forces and, where the calculator gives them, dipoles, potentials and
+disagreement), or the reason why there is none. What is written is never computed twice. One exception: a geometry
+labelled without the potential that is now requested is labelled again, and the new label counts. Labels without a
+dipole stay as they are.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ import inspect
 import json
 import os
 import pydoc
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from espalike.chem.conformers import EspGrid
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import Calculator, CalculatorError, Label, gives, labelled
+from espalike.files import write
+from espalike.qm.base import Calculator, CalculatorError, Label, gives, in_batches, labelled_batch
+from espalike.qm.label_index import Entry, Failure, LabelIndex, adopt, index_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,17 +99,23 @@ class LabelDirectory:
 
     Args:
         root: the directory; made when missing.
-        retry: forget earlier failures.
+        retry: forget the failures there are now.
     """
 
     def __init__(self, root: str | os.PathLike, retry: bool = False):
         self.root = Path(root)
-        self.retry = retry
+        self.forgotten = time.time() if retry else 0.0
+
+    @property
+    def retry(self) -> bool:
+        """Whether earlier failures are forgotten."""
+        return self.forgotten > 0
 
     def claim(self, settings: dict) -> None:
         """Write the run's settings, or compare them with those of the labels that are there.
 
-        A setting that did not exist when the labels were begun must have its default, as the labels had.
+        A setting that did not exist when the labels were begun must have its default, as the labels had. Labels of
+        the layout before there were record files are added to these; their files stay.
 
         Raises:
             ValueError: when labels of other settings are there, naming the settings that differ.
@@ -113,24 +123,22 @@ class LabelDirectory:
         path = self.root / "settings.json"
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
-            _write(path, json.dumps(settings, indent=1).encode())
-            return
+            write(path, json.dumps(settings, indent=1))
         old = json.loads(path.read_text())
         if names := sorted(key for key in {*old, *settings} if not _same(old.get(key), settings.get(key))):
             raise ValueError(
                 f"{self.root} holds labels made with other settings ({', '.join(names)}); "
                 "choose another `out`, or remove that directory to begin again"
             )
+        adopt(self.root, index_of(self.root, again=True))
 
     def done(self, job: Job, count: int, esp: int = 0) -> int:
         """How many of the first `count` geometries need no more work, the first `esp` of them with potentials."""
-        home = self.root / job.name
-        frames = count
-        if (home / "frames.npz").exists():
-            frames = min(count, len(self._frames(job)))
-        elif self._failed(home / "frames.json"):
+        entry = self._index(refresh=True).entry(job.name)
+        if entry.geometries is None and self._stays(entry.failures.get(-1)):
             return count
-        return count - sum(self._open(home, k, k < esp) for k in range(frames))
+        frames = count if entry.geometries is None else min(count, entry.count)
+        return count - sum(self._open(entry, k, k < esp) for k in range(frames))
 
     def work(
         self,
@@ -142,12 +150,15 @@ class LabelDirectory:
     ) -> None:
         """Label the first `stop` geometries of a molecule, as far as they are not labelled; failures are recorded.
 
+        Geometries are labelled one by one, or all at once by a calculator that computes batches. Labels with
+        potentials are computed one by one.
+
         Args:
             job: the molecule.
-            calculator: what labels; its dipoles are kept.
+            calculator: computes the labels; its dipoles are kept.
             sample: makes the geometries, when there are none yet.
-            stop: label so many.
-            esp: with electrostatic potentials for the first so many.
+            stop: number of geometries.
+            esp: number of geometries, from the first, that are labelled with electrostatic potentials.
 
         Raises:
             ValueError: when the directory's name belongs to another molecule, or the calculator has no potential.
@@ -155,112 +166,147 @@ class LabelDirectory:
         if esp and not gives(calculator, "esp"):
             raise ValueError(f"{calculator.level} gives no electrostatic potential: label with pyscf, or without it")
         self.prepare(job, sample)
-        for k, xyz in self.unlabelled(job, stop, esp):
-            try:
-                self.keep(job, k, labelled(calculator, job.molecule, xyz, k < esp))
-            except CalculatorError as error:
-                self.fail(job, k, error, k < esp)
+        left = list(self.unlabelled(job, stop, esp))
+        single = [[pair] for pair in left if pair[0] < esp or not in_batches(calculator)]
+        together = [pair for pair in left if pair[0] >= esp and in_batches(calculator)]
+        for part in [*single, *([together] if together else [])]:
+            numbers = [k for k, _ in part]
+            xyz = np.array([geometry for _, geometry in part])
+            results = labelled_batch(calculator, job.molecule, xyz, numbers[0] < esp)
+            labels = {k: label for k, label in zip(numbers, results, strict=True) if isinstance(label, Label)}
+            if labels:
+                self.keep(job, labels)
+            for k, error in zip(numbers, results, strict=True):
+                if isinstance(error, CalculatorError):
+                    self.fail(job, k, error, k < esp)
 
     def prepare(self, job: Job, sample: Callable[[Molecule, np.ndarray | None], np.ndarray]) -> None:
         """Make the geometries of a molecule, when there are none yet and earlier failures to do so are forgotten."""
-        home = self.root / job.name
-        home.mkdir(parents=True, exist_ok=True)
-        if (home / "frames.npz").exists() or self._failed(home / "frames.json"):
+        entry = self._index(refresh=True).entry(job.name)
+        if entry.geometries is not None or self._stays(entry.failures.get(-1)):
             return
         try:
             xyz = sample(job.molecule, job.starts)
-            _save(home / "frames.npz", xyz=xyz, smiles=np.array(job.molecule.smiles))
         except (CalculatorError, ValueError) as error:
-            self._fail(home / "frames.json", error)
+            self.fail(job, -1, error)
+            return
+        header = {"entry": job.name, "smiles": job.molecule.smiles, "count": len(xyz)}
+        self._index().records.append(header, {"xyz": xyz})
+
+    def prepared(self, job: Job) -> bool:
+        """Whether the geometries of a molecule are there."""
+        return self._index(refresh=True).entry(job.name).geometries is not None
 
     def unlabelled(self, job: Job, stop: int, esp: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """Numbers and coordinates [Å] of those of the first `stop` geometries that are not labelled; see `work`."""
-        home = self.root / job.name
-        if (home / "frames.npz").exists():
-            for k, xyz in enumerate(self._frames(job)[:stop]):
-                if self._open(home, k, k < esp):
-                    yield k, xyz
+        entry = self._index(refresh=True).entry(job.name)
+        for k, xyz in enumerate(self._geometries(job)[:stop]):
+            if self._open(entry, k, k < esp):
+                yield k, xyz
 
-    def keep(self, job: Job, k: int, label: Label) -> None:
-        """Write the label of geometry k."""
-        arrays = {key: value for key, value in vars(label).items() if value is not None}
-        _save(self.root / job.name / f"{k}.npz", **arrays)
+    def keep(self, job: Job, labels: Mapping[int, Label]) -> None:
+        """Write the labels of geometries, by their numbers.
 
-    def fail(self, job: Job, k: int, error: CalculatorError, esp: bool = False) -> None:
-        """Write why geometry k has no label, or with `esp` no label with a potential."""
-        self._fail(self.root / job.name / f"{k}.json", error, esp)
+        Args:
+            job: the molecule.
+            labels: all with the same properties; one with a potential, which has points of its own, is alone.
+        """
+        present = [name for name, value in vars(next(iter(labels.values()))).items() if value is not None]
+        arrays = {name: np.array([getattr(label, name) for label in labels.values()]) for name in present}
+        self._index().records.append({"entry": job.name, "labels": list(labels), "esp": "esp_values" in arrays}, arrays)
+
+    def fail(self, job: Job, k: int, error: Exception, esp: bool = False) -> None:
+        """Write why geometry k has no label, or with `esp` no label with a potential; k = −1: no geometries."""
+        reason = error.reason if isinstance(error, CalculatorError) else type(error).__name__
+        failure = Failure(reason, str(error), esp, time.time())
+        self._index().records.append({"entry": job.name, "failed": k, **vars(failure)})
 
     def note(self, program: str) -> None:
         """Remember a program, with its version, that labels came from; not for several processes at once."""
         known = self.programs()
         if program not in known:
-            _write(self.root / "programs.json", json.dumps(sorted([*known, program])).encode())
+            write(self.root / "programs.json", json.dumps(sorted([*known, program])))
 
     def programs(self) -> list[str]:
         """The programs noted; none when the calculator of the settings labelled by itself."""
         path = self.root / "programs.json"
         return json.loads(path.read_text()) if path.exists() else []
 
-    def labels(self, job: Job) -> Labels:
-        """Everything there is of a molecule, in the order of its geometries."""
-        home = self.root / job.name
-        frames = self._frames(job) if (home / "frames.npz").exists() else np.zeros((0, job.molecule.n_atoms, 3))
-        found = {k: _read(home / f"{k}.npz") for k in range(len(frames)) if (home / f"{k}.npz").exists()}
-        failed: Counter = Counter()
-        messages = []
-        for path in sorted(home.glob("*.json")):
-            told = json.loads(path.read_text())
-            label = found.get(int(path.stem)) if path.stem.isdigit() else None
-            if path.stem == "frames" and (home / "frames.npz").exists():
-                continue
-            if label is not None and (label.esp_values is not None or not told.get("esp")):
-                continue  # a later attempt made it
-            failed[told["reason"]] += 1
-            messages.append(told["message"])
-        labels = list(found.values())
-        shape = (len(labels), job.molecule.n_atoms, 3)
+    def failures(self, job: Job) -> list[Failure]:
+        """Why geometries of a molecule, or labels of them, are missing; without those that a later attempt made."""
+        return self._index(refresh=True).entry(job.name).missing()
+
+    def labels(self, job: Job, disagreement: float = np.inf) -> Labels:
+        """Everything there is of a molecule, in the order of its geometries.
+
+        Args:
+            job: the molecule.
+            disagreement: labels on which the members of an ensemble disagree by more than this on any atom
+                [kcal/mol/Å] are left out and counted as failures.
+        """
+        failures = self.failures(job)
+        entry = self._index().entry(job.name)
+        read = cache(lambda place: place.read())  # several geometries lie in one record
+        labels = {k: _label(read(place), row) for k, (place, row) in sorted(entry.labels.items())}
+        failed = Counter(failure.reason for failure in failures)
+        messages = [failure.message for failure in failures]
+        kept = {k: label for k, label in labels.items() if _worst(label) <= disagreement}
+        if dropped := len(labels) - len(kept):
+            failed["members disagree"] = dropped
+            messages.append(
+                f"{job.name}: members disagree by more than {disagreement:g} kcal/mol/Å at {dropped} geometries"
+            )
+        shape = (len(kept), job.molecule.n_atoms, 3)
         return Labels(
-            xyz=frames[list(found)].reshape(shape),
-            energy=np.array([label.energy for label in labels]),
-            forces=np.array([label.forces for label in labels]).reshape(shape),
+            xyz=self._geometries(job)[list(kept)].reshape(shape),
+            energy=np.array([label.energy for label in kept.values()]),
+            forces=np.array([label.forces for label in kept.values()]).reshape(shape),
             failed=failed,
             messages=tuple(messages),
-            dipole=_dipoles(labels),
-            esp=_potential(labels),
+            dipole=_dipoles(list(kept.values())),
+            esp=_potential(list(kept.values())),
         )
 
-    def _frames(self, job: Job) -> np.ndarray:
-        path = self.root / job.name / "frames.npz"
-        with np.load(path, allow_pickle=False) as data:
-            if str(data["smiles"]) != job.molecule.smiles:
-                raise ValueError(
-                    f"{path}: these are geometries of {data['smiles']}, not of {job.molecule.smiles}; "
-                    "rename the molecule, or choose another `out`"
-                )
-            return data["xyz"]
+    def _index(self, refresh: bool = False) -> LabelIndex:
+        index = index_of(self.root)
+        if refresh:
+            index.refresh()
+        return index
 
-    def _failed(self, path: Path) -> bool:
-        return path.exists() and not self.retry
+    def _geometries(self, job: Job) -> np.ndarray:
+        """The geometries [Å] of a molecule, shape `(K, A, 3)`; K is 0 where there are none."""
+        entry = self._index().entry(job.name)
+        if entry.geometries is None:
+            return np.zeros((0, job.molecule.n_atoms, 3))
+        if entry.smiles != job.molecule.smiles:
+            raise ValueError(
+                f"{self.root}: {job.name} holds geometries of {entry.smiles}, not of {job.molecule.smiles}; "
+                "rename the molecule, or choose another `out`"
+            )
+        return entry.geometries.read()["xyz"]
 
-    def _open(self, home: Path, k: int, esp: bool) -> bool:
-        """Whether geometry k is to be labelled: its label is not there as asked, and no failure of it stays."""
-        label, failure = home / f"{k}.npz", home / f"{k}.json"
-        if not label.exists():
-            return not self._failed(failure)
-        if not esp or _read(label).esp_values is not None:
+    def _stays(self, failure: Failure | None) -> bool:
+        return failure is not None and failure.time >= self.forgotten
+
+    def _open(self, entry: Entry, k: int, esp: bool) -> bool:
+        """Whether geometry k is to be labelled: its label is not there as requested, and no failure of it stays."""
+        failure = entry.failures.get(k)
+        if k not in entry.labels:
+            return not self._stays(failure)
+        if not esp or k in entry.with_esp:
             return False
-        return not (self._failed(failure) and json.loads(failure.read_text()).get("esp"))
-
-    @staticmethod
-    def _fail(path: Path, error: Exception, esp: bool = False) -> None:
-        reason = error.reason if isinstance(error, CalculatorError) else type(error).__name__
-        told = {"reason": reason, "message": str(error)} | ({"esp": True} if esp else {})
-        _write(path, json.dumps(told).encode())
+        return not (self._stays(failure) and failure is not None and failure.esp)
 
 
-def _read(path: Path) -> Label:
-    with np.load(path, allow_pickle=False) as data:
-        return Label(**{**data, "energy": float(data["energy"])})
+def _worst(label: Label) -> float:
+    """The disagreement on the atom where it is largest [kcal/mol/Å]; 0 where it is not known."""
+    return 0.0 if label.disagreement is None else float(label.disagreement.max())
+
+
+def _label(arrays: Mapping[str, np.ndarray], row: int) -> Label:
+    """One label of a record."""
+    values = {name: array[row] for name, array in arrays.items()}
+    return Label(**{**values, "energy": float(values["energy"])})
 
 
 def _dipoles(labels: list[Label]) -> np.ndarray | None:
@@ -289,16 +335,3 @@ def _same(old, new) -> bool:
         defaults = {name: parameter.default for name, parameter in parameters.items()}
     missing = object()
     return all(_same(old.get(key, defaults.get(key, missing)), new.get(key, missing)) for key in {*old, *new})
-
-
-def _save(path: Path, **arrays: np.ndarray) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-    os.replace(temporary, path)
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)

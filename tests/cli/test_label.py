@@ -13,6 +13,7 @@ from espalike.cli.main import main
 from espalike.data.split import hash_split
 from espalike.data.store import Store
 from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.models import EnsembleCalculator
 from espalike.qm.sampling.torsions import measured
 from espalike.qm.xtb import XTBCalculator
 
@@ -121,6 +122,27 @@ def test_the_examples_of_the_help_work_as_pasted(tmp_path, monkeypatch):
         assert main(words) == 0, words
         (out,) = (word.partition("=")[2] for word in words if word.startswith("out="))
         assert len(Store.open(out)), words
+
+
+def test_labels_on_which_an_ensemble_disagrees_are_left_out(tmp_path, capsys):
+    arguments = ["input=CCO", f"out={tmp_path}/store", "calculator@sampler.calculator=mmff94", "sampler.frames=6"]
+    arguments += ["sampler.starts=1"]
+    ensemble = ["calculator=ensemble", "calculator.models=[espalike-small,espalike-class2]"]
+    assert main(["label", *arguments, *ensemble]) == 0
+    (everything,) = Store.open(tmp_path / "store").records()
+    calculator = EnsembleCalculator(["espalike-small", "espalike-class2"])
+    labels = calculator.labels(everything.molecule, everything.conformers.xyz)
+    worst = np.array([label.disagreement.max() for label in labels])
+    limit = np.sort(worst)[[2, 3]].mean()
+    assert main(["label", *arguments, *ensemble, f"disagreement={limit}"]) == 1
+    store = Store.open(tmp_path / "store")
+    assert store.manifest["rejected"] == {"label: members disagree": 3}
+    (record,) = store.records()
+    np.testing.assert_array_equal(record.conformers.xyz, everything.conformers.xyz[worst < limit])
+    capsys.readouterr()
+    other = [*arguments[:1], f"out={tmp_path}/other", *arguments[2:], "calculator=mmff94", "disagreement=5"]
+    assert main(["label", *other]) == 2
+    assert "MMFF94 is not an ensemble" in capsys.readouterr().err
 
 
 def test_labels_of_other_settings_are_not_mixed(tmp_path, capsys):

@@ -13,6 +13,7 @@ import pytest
 
 from espalike.cli.main import main
 from espalike.data.store import Store
+from espalike.qm.records import RecordFolder
 
 WORKERS = 2
 LABELS = 3 * (8 + 3)  # thermal and distorted frames of three molecules
@@ -49,7 +50,15 @@ def start(arguments):
 
 
 def labels(out):
-    return {path: path.stat().st_mtime_ns for path in (out / "labels").glob("*/*/[0-9]*.npz")}
+    """Every label that is written: part, entry and number of the geometry, with a checksum of its record."""
+    found = {}
+    for part in (out / "labels").glob("*/"):
+        for header, place in RecordFolder(part).new():
+            for k in header.get("labels", ()):
+                key = (part.name, header["entry"], k)
+                assert key not in found, "labelled twice"
+                found[key] = place.checksum
+    return found
 
 
 def calls(out):
@@ -110,7 +119,7 @@ def test_killed_twice_while_labelling(tmp_path):
         assert least <= len(done) < LABELS
         assert not (out / "manifest.json").exists()
     finish(arguments)
-    assert {path: labels(out)[path] for path in done} == done
+    assert {key: labels(out)[key] for key in done} == done
     check(out, undisturbed(tmp_path, False, LABELS), 2, LABELS)
     before, total = labels(out), calls(out).total()
     assert main(["label", *arguments[3:]]) == 0  # nothing left to do
@@ -130,8 +139,8 @@ def test_killed_at_twenty_random_times(tmp_path):
         process = start(arguments)
         time.sleep(chance.uniform(0.0, most))
         now = kill(process, out)
-        assert {path: now[path] for path in done} == done
+        assert {key: now[key] for key in done} == done
         done = now
     finish(arguments)
-    assert {path: labels(out)[path] for path in done} == done
+    assert {key: labels(out)[key] for key in done} == done
     check(out, expected, 20, count)

@@ -19,6 +19,7 @@ import pytest
 from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.qm.fractal import QCFractal
+from espalike.qm.label_index import index_of
 from espalike.qm.qcengine import QCEngineCalculator
 from espalike.qm.xtb import XTBCalculator
 from espalike.units import BOHR, HARTREE
@@ -193,5 +194,7 @@ def _until(ready) -> None:
 
 
 def _written(task, k):
-    path = task.directory.root / task.job.name / f"{k}.npz"
-    return path.stat().st_mtime_ns if path.exists() else None
+    """Where the label of geometry k lies, or None."""
+    index = index_of(task.directory.root)
+    index.refresh()
+    return index.entry(task.job.name).labels.get(k)

@@ -9,6 +9,7 @@ import pytest
 from espalike.chem import from_smiles
 from espalike.chem.conformers import EspGrid
 from espalike.qm.base import CalculatorError, Label, labelled
+from espalike.qm.label_index import index_of
 from espalike.qm.labelling import Job, LabelDirectory, Labels, merged
 
 
@@ -73,10 +74,99 @@ def test_nothing_is_computed_twice(tmp_path, job):
 def test_a_half_written_file_does_not_count(tmp_path, job):
     directory, calculator = LabelDirectory(tmp_path), Counting()
     directory.work(job, calculator, sample, 1)
-    (tmp_path / "water" / "1.npz.999.tmp").write_bytes(b"PK\x03\x04 half a fi")
+    (path,) = tmp_path.glob("records-*.bin")
+    whole = path.read_bytes()
+    index_of(tmp_path, again=True)
+    path.write_bytes(whole + whole[: len(whole) // 3])
+    directory.claim({})
+    assert directory.done(job, 5) == 1
     directory.work(job, calculator, sample, 2)
     assert calculator.calls == 2
     assert len(directory.labels(job).energy) == 2
+
+
+class Batches(Counting):
+    """Computes batches; fails where the first coordinate is negative; members disagree by the geometry's number."""
+
+    properties = frozenset({"dipole", "disagreement"})
+
+    def label(self, molecule, xyz, esp=False):
+        return self.labels(molecule, xyz[None])[0]
+
+    def batch(self, molecule, xyz):
+        labels = self.labels(molecule, xyz)
+        return np.array([label.energy for label in labels]), np.array([label.forces for label in labels])
+
+    def labels(self, molecule, xyz):
+        self.calls += 1
+        if (xyz[:, 0, 0] < 0).any():
+            raise CalculatorError("negative", f"{molecule.name}: negative")
+        return [Label(float(one.sum()), -one, one.sum(0), disagreement=one[:, 1]) for one in xyz]
+
+
+def test_a_calculator_of_batches_is_called_once(tmp_path, job):
+    def positive(molecule, starts):
+        return np.abs(sample(molecule, starts))
+
+    directory, calculator = LabelDirectory(tmp_path), Batches()
+    directory.work(job, calculator, positive, 3)
+    directory.work(job, calculator, positive, 5)
+    assert calculator.calls == 2
+    labels = directory.labels(job)
+    np.testing.assert_array_equal(labels.xyz, positive(job.molecule, None))
+    np.testing.assert_array_equal(labels.energy, labels.xyz.sum((1, 2)))
+    np.testing.assert_array_equal(labels.dipole, labels.xyz.sum(1))
+    largest = np.sort(labels.xyz[:, :, 1].max(1))
+    fewer = directory.labels(job, disagreement=largest[2])
+    assert len(fewer.energy) == 3
+    assert fewer.failed == {"members disagree": 2}
+    assert "water: members disagree by more than" in fewer.messages[0]
+    np.testing.assert_array_equal(fewer.energy, labels.energy[labels.xyz[:, :, 1].max(1) <= largest[2]])
+    assert directory.labels(job, disagreement=largest[-1]).failed == {}
+
+
+def test_one_bad_geometry_does_not_fail_its_batch(tmp_path, job):
+    directory, calculator = LabelDirectory(tmp_path), Batches()
+    directory.work(job, calculator, sample, 5)
+    bad = (sample(job.molecule, None)[:, 0, 0] < 0).sum()
+    assert 0 < bad < 5
+    labels = directory.labels(job)
+    assert labels.failed == {"negative": bad}
+    assert len(labels.energy) == 5 - bad
+    assert (labels.xyz[:, 0, 0] > 0).all()
+
+
+def test_labels_in_a_file_each_are_taken_over(tmp_path, job):
+    """The layout of earlier versions: a folder per molecule with frames.npz and a file per label or failure."""
+    xyz = sample(job.molecule, None)
+    home = tmp_path / "water"
+    home.mkdir()
+    np.savez(home / "frames.npz", xyz=xyz, smiles=np.array(job.molecule.smiles))
+    for k in (0, 2):
+        points = np.ones((4, 3)) if k else np.zeros((2, 3))
+        esp = {"esp_points": points, "esp_values": np.arange(float(len(points)))}
+        np.savez(home / f"{k}.npz", energy=xyz[k].sum(), forces=-xyz[k], dipole=xyz[k].sum(0), **esp)
+    (home / "3.json").write_text(json.dumps({"reason": "not converged", "message": "water: geometry 3"}))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "frames.json").write_text(json.dumps({"reason": "bonds broken", "message": "broken: apart"}))
+    (tmp_path / "settings.json").write_text(json.dumps({"calculator": 1}))
+    broken = Job("broken", from_smiles("CO", "broken"))
+    for _ in range(2):  # the second time there is nothing to take over
+        directory, calculator = LabelDirectory(tmp_path), Counting()
+        directory.claim({"calculator": 1})
+        assert (directory.done(job, 5), directory.done(broken, 5)) == (3, 5)
+        size = sum(path.stat().st_size for path in tmp_path.glob("records-*"))
+    directory.claim({"calculator": 1})
+    assert sum(path.stat().st_size for path in tmp_path.glob("records-*")) == size
+    directory.work(job, calculator, sample, 5)
+    assert calculator.calls == 2
+    labels = directory.labels(job)
+    np.testing.assert_array_equal(labels.energy, labels.xyz.sum((1, 2)))
+    np.testing.assert_array_equal(labels.esp.count, [2, 0, 4, 0])
+    assert labels.failed == {"not converged": 1}
+    assert directory.labels(broken).failed == {"bonds broken": 1}
+    LabelDirectory(tmp_path, retry=True).work(job, calculator, sample, 5)
+    assert len(directory.labels(job).energy) == 5
 
 
 def test_failures_are_counted_kept_and_tried_again_on_request(tmp_path, job):
