@@ -2,8 +2,9 @@
 
 python scripts/dynamics.py ligand.xml ligand.sdf [--ps 20] [--temperature 300] [--trajectory dynamics.pdb]
 
-Prints the temperature (mean ± standard deviation, beside what the canonical ensemble says) and the largest deviation
-of a bond from its equilibrium length. Exit status 1 when the run is not stable.
+Prints the temperature (mean ± standard deviation, and the canonical ensemble's standard deviation) and the largest
+deviation of a bond from its equilibrium length. Exit status 1 when the run is not stable: the mean temperature is off
+by more than 5 % and by more than five standard errors of a run of this length, or a bond stretches by 0.5 Å.
 """
 
 import argparse
@@ -16,9 +17,39 @@ import openmm
 from openmm import app, unit
 from rdkit import Chem
 
-STEP = 0.5 * unit.femtoseconds  # no constraints: bonds to hydrogen vibrate with a period of 10 fs
+STEP = 0.5  # fs; no constraints: bonds to hydrogen vibrate with a period of 10 fs
+FRICTION = 5.0  # 1/ps
 EVERY = 20  # steps between samples
-LARGEST_STRETCH = 0.5  # Å; beyond it a bond is broken
+LARGEST_STRETCH = 0.5  # Å; a longer bond is broken
+
+
+def standard_error(freedom: int, ps: float, friction: float) -> float:
+    """Standard error of the mean temperature of a Langevin run, relative to the temperature.
+
+    The temperature of `freedom` degrees of freedom has the relative variance 2 / freedom. Its correlation time is
+    1 / (2 friction), for free particles (v² decays at twice the friction) and for vibrations (half of the correlation
+    of v² decays at the friction, the other half oscillates). A run of n = friction · ps therefore averages over n
+    independent values.
+
+    Args:
+        freedom: number of degrees of freedom.
+        ps: length of the run [ps].
+        friction: of the thermostat [1/ps].
+    """
+    return math.sqrt(2 / freedom / max(1.0, friction * ps))
+
+
+def is_at_temperature(mean: float, target: float, freedom: int, ps: float, friction: float) -> bool:
+    """Whether a mean temperature is within 5 % or five standard errors of the target."""
+    return abs(mean / target - 1) < max(0.05, 5 * standard_error(freedom, ps, friction))
+
+
+def equilibration(ps: float, friction: float) -> float:
+    """Time before a run [ps]: a tenth of its length, and five relaxation times of the thermostat at least.
+
+    A minimised molecule takes up half of the kinetic energy; the thermostat gives it back at the rate of the friction.
+    """
+    return max(ps / 10, 5 / friction)
 
 
 def read_sdf(path: str) -> tuple[app.Topology, np.ndarray]:
@@ -50,7 +81,7 @@ def equilibrium_bonds(system: openmm.System) -> tuple[np.ndarray, np.ndarray]:
 
 
 def watch(context: openmm.Context, step, steps: int, pairs: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
-    """Run, and give every so many steps the temperature [K], total energy [kcal/mol] and lengths of pairs [Å].
+    """Run, and give every 20 steps the temperature [K], total energy [kcal/mol] and lengths of pairs [Å].
 
     `step(n)` makes n steps of the context. All degrees of freedom count: there are no constraints, and the
     thermostat acts on the centre of mass as well.
@@ -67,18 +98,18 @@ def watch(context: openmm.Context, step, steps: int, pairs: np.ndarray) -> Itera
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Minimise, equilibrate for a tenth of the time, run, report."""
+    """Minimise, equilibrate, run, report."""
     topology, xyz = read_sdf(arguments.sdf)
     system = app.ForceField(arguments.xml).createSystem(topology, constraints=None, removeCMMotion=False)
     target = arguments.temperature
-    integrator = openmm.LangevinMiddleIntegrator(target * unit.kelvin, 5 / unit.picosecond, STEP)
+    integrator = openmm.LangevinMiddleIntegrator(target, FRICTION, STEP / 1000)
     integrator.setRandomNumberSeed(arguments.seed)
     simulation = app.Simulation(topology, system, integrator, openmm.Platform.getPlatform("Reference"))
     simulation.context.setPositions(xyz * unit.angstrom)
     simulation.minimizeEnergy()
-    simulation.context.setVelocitiesToTemperature(target * unit.kelvin, arguments.seed)
-    steps = round(arguments.ps * unit.picoseconds / STEP)
-    simulation.step(steps // 10)
+    simulation.context.setVelocitiesToTemperature(target, arguments.seed)
+    simulation.step(round(equilibration(arguments.ps, FRICTION) * 1000 / STEP))
+    steps = round(arguments.ps * 1000 / STEP)
     if arguments.trajectory:
         frames = max(1, steps // 100)
         simulation.reporters.append(app.PDBReporter(arguments.trajectory, frames, enforcePeriodicBox=False))
@@ -89,8 +120,8 @@ def run(arguments: argparse.Namespace) -> int:
         temperatures.append(temperature)
         stretch = np.fmax(stretch, np.abs(at - lengths))
 
-    mean, spread = float(np.mean(temperatures)), float(np.std(temperatures))
-    expected = target * math.sqrt(2 / (3 * system.getNumParticles()))
+    mean, spread, freedom = float(np.mean(temperatures)), float(np.std(temperatures)), 3 * system.getNumParticles()
+    expected = target * math.sqrt(2 / freedom)
     print(f"{arguments.ps:g} ps of Langevin dynamics, {system.getNumParticles()} atoms, no constraints")
     print(f"temperature {mean:.1f} ± {spread:.1f} K (target {target:g} K; canonical spread {expected:.1f} K)")
     if len(pairs):
@@ -101,7 +132,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if arguments.trajectory:
         print(f"wrote {arguments.trajectory}")
-    stable = abs(mean - target) < 0.1 * target and (not len(pairs) or stretch.max() < LARGEST_STRETCH)
+    stable = (
+        is_at_temperature(mean, target, freedom, arguments.ps, FRICTION) and stretch.max(initial=0) < LARGEST_STRETCH
+    )
     if not stable:
         print("error: the run is not stable", file=sys.stderr)
     return 0 if stable else 1

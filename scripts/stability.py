@@ -3,10 +3,10 @@
 python scripts/stability.py MODEL... [--ps 100] [--temperatures 300 500] [--molecules 30] [--out runs/stability]
 
 For every model (a shipped name or a model file) and molecule of stability.smi: Langevin dynamics at each temperature
-(1/ps, no constraints, 0.5 fs a step unless --step says otherwise), after a tenth of the time to equilibrate; and one
-NVE leg of 10 ps at 0.5 fs in double precision, started from 300 K, ten times as long where its energy seems to drift.
-A run fails if a number is not finite, the temperature is off, a bond exceeds 1.5 times its equilibrium length, or the
-NVE energy drifts by more than 0.2 kcal/mol/ns an atom.
+(friction 1/ps, no constraints, steps of 0.5 fs or --step) after equilibration; and one NVE leg of 10 ps at 0.5 fs in
+double precision, started from 300 K, ten times as long if its energy seems to drift. A run fails if a number is not
+finite, the mean temperature is off by more than 5 % and five standard errors (see dynamics.py), a bond exceeds 1.5
+times its equilibrium length, or the NVE energy drifts by more than 0.2 kcal/mol/ns per atom.
 
 Each run is a line of OUT/runs.jsonl; runs found there are not repeated. Exit status 1 when any run failed.
 """
@@ -14,7 +14,6 @@ Each run is a line of OUT/runs.jsonl; runs found there are not repeated. Exit st
 import argparse
 import hashlib
 import json
-import math
 import statistics
 import sys
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import openmm
-from dynamics import watch  # the script beside this one
+from dynamics import equilibration, is_at_temperature, watch  # the script beside this one
 from openmm import unit
 from rich.console import Console
 from rich.progress import Progress
@@ -36,9 +35,9 @@ from espalike.model import DomainError, ForceFieldModel, find, load
 from espalike.system import MMSystem
 from espalike.tuples import Kind
 
-LONGEST = 1.5  # times equilibrium; beyond it a bond is broken
-LARGEST_DRIFT = 0.2  # kcal/mol/ns an atom
-FRICTION = 1.0 / unit.picosecond
+LONGEST = 1.5  # times equilibrium; a longer bond is broken
+LARGEST_DRIFT = 0.2  # kcal/mol/ns per atom
+FRICTION = 1.0  # 1/ps
 NVE_PS, NVE_STEP = 10.0, 0.5  # ps, fs
 NVE = "NVE"
 BOLTZMANN = unit.MOLAR_GAS_CONSTANT_R.value_in_unit(unit.kilocalories_per_mole / unit.kelvin)
@@ -63,8 +62,8 @@ def equilibrium(system: MMSystem, built: openmm.System, xyz: np.ndarray) -> tupl
         names = [param.name for param in bound.term.params]
         if bound.term.kind is Kind.BOND and "r0" in names:
             keys = [tuple(sorted(pair)) for pair in bound.tuples.idx.tolist()]
-            found = dict(zip(keys, bound.values[:, names.index("r0")].tolist(), strict=True))
-            lengths = np.array([found[tuple(pair)] for pair in pairs.tolist()])
+            by_pair = dict(zip(keys, bound.values[:, names.index("r0")].tolist(), strict=True))
+            lengths = np.array([by_pair[tuple(pair)] for pair in pairs.tolist()])
     return pairs, lengths, xyz
 
 
@@ -101,21 +100,18 @@ def stretched(at: np.ndarray, lengths: np.ndarray) -> float:
 
 def langevin(built, xyz, pairs, lengths, temperature: float, ps: float, fs: float, platform: str) -> dict[str, Any]:
     """Temperature and longest bond over a Langevin run."""
-    integrator = openmm.LangevinMiddleIntegrator(temperature * unit.kelvin, FRICTION, fs * unit.femtoseconds)
+    integrator = openmm.LangevinMiddleIntegrator(temperature, FRICTION, fs / 1000)
     integrator.setRandomNumberSeed(1)
     context = new_context(built, integrator, platform, xyz)
     context.setVelocitiesToTemperature(temperature * unit.kelvin, 1)
-    steps = round(ps * 1000 / fs)
     longest, temperatures = 0.0, []
-    for _, _, at in watch(context, integrator.step, steps // 10, pairs):
+    for _, _, at in watch(context, integrator.step, round(equilibration(ps, FRICTION) * 1000 / fs), pairs):
         longest = max(longest, stretched(at, lengths))
-    for kinetic, _, at in watch(context, integrator.step, steps, pairs):
+    for kinetic, _, at in watch(context, integrator.step, round(ps * 1000 / fs), pairs):
         longest = max(longest, stretched(at, lengths))
         temperatures.append(kinetic)
     mean = statistics.fmean(temperatures)
-    # the energy decorrelates within about 1 / friction = 1 ps: five standard errors of the mean, at least 5 %
-    error = math.sqrt(2 / (3 * len(xyz))) * math.sqrt(min(1.0, 2 / ps))
-    if not abs(mean / temperature - 1) < max(0.05, 5 * error):
+    if not is_at_temperature(mean, temperature, 3 * len(xyz), ps, FRICTION):
         raise Broken(f"mean temperature {mean:.0f} K at {temperature:g} K")
     return {"temperature": mean, "spread": statistics.pstdev(temperatures), "longest": longest}
 
@@ -140,35 +136,35 @@ def nve(built, xyz, pairs, lengths, ps: float) -> dict[str, Any]:
         if abs(slope) < LARGEST_DRIFT:
             break
     else:
-        raise Broken(f"energy drifts by {slope:+.2f} kcal/mol/ns an atom over {length:g} ps")
+        raise Broken(f"energy drifts by {slope:+.2f} kcal/mol/ns per atom over {length:g} ps")
     spread = statistics.pstdev(energies) / len(xyz)
     drift = {"drift": slope, "drift_kelvin": slope / (1.5 * BOLTZMANN), "fluctuation": spread}
     return drift | {"nve_ps": length, "longest": longest}
 
 
 def label(name: str) -> str:
-    """What the table calls a model: its file's stem, or its folder where the file is the training's model.espalike."""
+    """Name of a model in the table: its file's stem, or its folder's name if the file is called model.espalike."""
     path = Path(name)
     return path.parent.name if path.stem == "model" else path.stem
 
 
 def legs(arguments: argparse.Namespace) -> list[float | str]:
-    """What is run of every molecule: temperatures [K], and the NVE leg."""
+    """The runs of every molecule: temperatures [K], and the NVE leg."""
     return [*arguments.temperatures, NVE]
 
 
 def run_molecule(
-    model: ForceFieldModel, molecule: Molecule, wanted: list[float | str], arguments, platform: str | None
+    model: ForceFieldModel, molecule: Molecule, remaining: list[float | str], arguments, platform: str | None
 ):
-    """The runs of one molecule, one record each, as they are done."""
+    """The runs of one molecule, one record each."""
     try:
         system = model.parametrize(molecule)
     except DomainError as error:
-        yield from ({"leg": leg, "status": "outside", "reason": str(error)} for leg in wanted)
+        yield from ({"leg": leg, "status": "outside", "reason": str(error)} for leg in remaining)
         return
     built = to_openmm(system)
     pairs, lengths, xyz = equilibrium(system, built, chem.embed(molecule)[0])
-    for leg in wanted:
+    for leg in remaining:
         start = time.perf_counter()
         record: dict[str, Any] = {"leg": leg, "atoms": molecule.n_atoms, "status": "ok", "platform": platform}
         try:
@@ -182,13 +178,14 @@ def run_molecule(
 
 
 def key(model: str, molecule: Molecule, leg: float | str, arguments: argparse.Namespace) -> str:
-    """Of everything that a run depends on: a run of the same key need not be repeated."""
-    settings = (arguments.nve_ps, NVE_STEP) if leg == NVE else (leg, arguments.ps, arguments.step)
+    """Hash of everything that a run depends on; a run with the same key is not repeated."""
+    run = (arguments.ps, arguments.step, equilibration(arguments.ps, FRICTION))
+    settings = (arguments.nve_ps, NVE_STEP) if leg == NVE else (leg, *run)
     return hashlib.sha256(repr((model, molecule.smiles, settings)).encode()).hexdigest()[:16]
 
 
 def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """All runs, those done earlier included."""
+    """All runs, including those of an earlier call."""
     molecules = [entry.molecule for entry in chem.read_molecules(arguments.input)][: arguments.molecules]
     arguments.out.mkdir(parents=True, exist_ok=True)
     file = arguments.out / "runs.jsonl"
@@ -203,8 +200,8 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
             for molecule in molecules:
                 keys = {leg: key(digest, molecule, leg, arguments) for leg in legs(arguments)}
                 records += [done[keys[leg]] | {"model": name} for leg in keys if keys[leg] in done]
-                wanted = [leg for leg in keys if keys[leg] not in done]
-                for record in run_molecule(model, molecule, wanted, arguments, platform) if wanted else ():
+                remaining = [leg for leg in keys if keys[leg] not in done]
+                for record in run_molecule(model, molecule, remaining, arguments, platform) if remaining else ():
                     row = {"key": keys[record["leg"]], "model": name, "molecule": molecule.name, **record}
                     with open(file, "a") as stream:
                         stream.write(json.dumps(row) + "\n")
@@ -214,7 +211,7 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def show(records: list[dict[str, Any]], arguments: argparse.Namespace, console: Console) -> None:
-    """A table with a line a model and leg, then every run that failed."""
+    """Print a table with a line per model and leg, then every run that failed."""
     table = Table("model", "leg", "stable", "T [K]", "longest bond", "drift [kcal/mol/ns/atom]", "[K/ns]", "seconds")
     for name in arguments.models:
         for leg in legs(arguments):

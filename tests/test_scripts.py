@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,9 @@ from espalike.chem import from_file
 from espalike.model import from_config
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import dynamics as script  # noqa: E402 - a script, found by path
+
 TERMS = ("bond.HarmonicBond", "angle.HarmonicAngle", "torsion.PeriodicProper", "lennard_jones.LennardJones")
 
 
@@ -56,6 +60,43 @@ def test_dynamics_says_when_a_run_is_not_stable(xml, tmp_path):
     done = dynamics(soft, ROOT / "data/paracetamol.sdf", "--ps", 2, "--temperature", 600)
     assert done.returncode == 1
     assert "not stable" in done.stderr
+
+
+def test_a_short_run_at_its_temperature_is_stable(xml):
+    done = dynamics(xml, ROOT / "data/paracetamol.sdf", "--ps", 2)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("oscillators", "free", "ps"), [(40, 20, 20.0), (20, 10, 80.0)])
+def test_standard_error_of_the_mean_temperature(oscillators, free, ps):
+    """As among many Langevin runs (BAOAB, mass and kT of one) of oscillators and free particles."""
+    rng, step, friction, runs = np.random.default_rng(0), 0.005, 1.0, 300
+    frequency = np.concatenate([rng.uniform(20, 80, oscillators), np.zeros(free)])  # rad/ps
+    v, x, total = rng.normal(size=(runs, len(frequency))), np.zeros((runs, len(frequency))), np.zeros(runs)
+    x[:, :oscillators] = rng.normal(size=(runs, oscillators)) / frequency[:oscillators]
+    decay, steps = np.exp(-friction * step), round(ps / step)
+    for _ in range(steps):
+        v -= 0.5 * step * frequency**2 * x
+        x += 0.5 * step * v
+        v = decay * v + np.sqrt(1 - decay**2) * rng.normal(size=v.shape)
+        x += 0.5 * step * v
+        v -= 0.5 * step * frequency**2 * x
+        total += np.square(v).mean(1)
+    assert script.standard_error(len(frequency), ps, friction) == pytest.approx((total / steps).std(), rel=0.15)
+
+
+def test_the_limit_of_the_temperature_scales_with_the_statistical_error():
+    assert script.standard_error(60, 0.01, 5.0) == pytest.approx((2 / 60) ** 0.5)  # one sample
+    for ps, atoms, mean, accepted in (
+        (2, 20, 330, True),
+        (20, 20, 330, False),
+        (2, 2000, 330, False),
+        (1000, 20, 310, True),  # 5 % is always accepted
+        (1000, 20, 320, False),
+    ):
+        assert script.is_at_temperature(mean, 300, 3 * atoms, ps, friction=5.0) is accepted, (ps, atoms, mean)
+    assert script.equilibration(2, 5.0) == 1.0
+    assert script.equilibration(100, 1.0) == 10.0
 
 
 def stability(*arguments):

@@ -11,7 +11,7 @@ import torch
 from espalike.chem.molecule import Molecule
 from espalike.data.schema import Record
 from espalike.energy import energy
-from espalike.qm.base import Calculator
+from espalike.qm.base import Calculator, batched
 from espalike.system import MMSystem
 
 Predictor = Callable[[Record], tuple[np.ndarray, np.ndarray]]
@@ -45,15 +45,7 @@ class ForceField:
 
 def from_calculator(calculator: Calculator) -> Predictor:
     """Predictor of a calculator: all conformers at once if it has a method `batch`, else one after the other."""
-    batch = getattr(calculator, "batch", None)
-
-    def predict(record: Record) -> tuple[np.ndarray, np.ndarray]:
-        if batch is not None:
-            return batch(record.molecule, np.array(record.conformers.xyz, np.float64))
-        results = [calculator(record.molecule, xyz) for xyz in record.conformers.xyz]
-        return np.array([energy for energy, _ in results]), np.stack([forces for _, forces in results])
-
-    return predict
+    return lambda record: batched(calculator, record.molecule, np.array(record.conformers.xyz, np.float64))
 
 
 def zero(record: Record) -> tuple[np.ndarray, np.ndarray]:
