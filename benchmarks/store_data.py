@@ -97,9 +97,10 @@ def write_file(path: Path, sources: list[Source], conformers: int, renumbered: b
     """The HDF5 file, in this project's layout."""
     import h5py
 
+    from espalike.files import replacing
+
     rng, entries = np.random.default_rng(0), -(-conformers // PER_ENTRY)
-    partial = path.with_suffix(".tmp")
-    with h5py.File(partial, "w", libver="latest") as file:
+    with replacing(path) as partial, h5py.File(partial, "w", libver="latest") as file:
         file.attrs.update(
             units="coords angstrom; energies kcal/mol; forces kcal/mol/angstrom",
             level_of_theory=LEVEL, source="benchmarks/store.py", license="CC0",
@@ -112,7 +113,6 @@ def write_file(path: Path, sources: list[Source], conformers: int, renumbered: b
             group.attrs["smiles"] = smiles
             for name, array in arrays.items():
                 group.create_dataset(name, data=array)
-    partial.replace(path)
 
 
 def ensure_file(work: Path, shared: Path, conformers: int, renumbered: bool = True) -> Path:
