@@ -277,7 +277,7 @@ def _report(result: Evaluation, molecules: int, say: Say) -> None:
         lacking = len({names[failure.entry] for failure in failures})
         say(f"{method} failed on {len(failures)} of {len(names)} entries ({lacking} molecules):")
         for failure in failures[:_SHOWN]:
-            say(f"  {failure.entry}: {failure.reason}")
+            say(f"  {failure.entry}: {failure.reason.removeprefix(f'{failure.entry}: ')}")
         if len(failures) > _SHOWN:
             say(f"  ... and {len(failures) - _SHOWN} more, listed in summary.json")
     for entry in result.rejected[:_SHOWN]:

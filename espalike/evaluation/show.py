@@ -8,7 +8,7 @@ from io import StringIO
 from itertools import groupby, islice
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from espalike.evaluation.metrics import Estimate
 from espalike.evaluation.table import Row, Worst
@@ -26,7 +26,8 @@ def errors(rows: Sequence[Row], remark: str = "") -> list[Table]:
         title = f"{source}{remark}"
         if len(counts) == 1:
             title += f": {lines[0].molecules} molecules, {lines[0].conformers} conformers"
-        shown = Table("method", title=f"{title} \\[95 % interval]", title_justify="left")
+        method = Column("method", overflow="fold", min_width=max(len(row.method) for row in lines))
+        shown = Table(method, title=f"{title} \\[95 % interval]", title_justify="left")
         for name, unit in _COLUMNS:
             shown.add_column(f"{name}\n\\[{unit}]", justify="right")
         if len(counts) > 1:
