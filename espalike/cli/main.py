@@ -20,15 +20,15 @@ from espalike import settings
 from espalike.extras import missing
 
 JOBS = {
-    "train": "train a force field: a graph network that reads parameters off the molecular graph",
+    "train": "train a force field: a graph network that predicts parameters from the molecular graph",
     "evaluate": "score models and baselines against QM: table, intervals, parity plot",
     "ingest": "turn a QM data set into a checked, hashed store",
     "label": "compute QM energies and forces of molecules and keep them as a store",
 }
 COMMANDS = {
     "parametrize": "write force-field files for ligands: OpenMM, SMIRNOFF, GROMACS, Amber, LAMMPS",
-    "models": "the models at hand: functional form, domain, size, test figures",
-    "info": "what a model file or a store holds: configuration, units, provenance, hashes",
+    "models": "the models that come with the program: functional form, domain, size, test figures",
+    "info": "the content of a model file or a store: configuration, units, provenance, hashes",
 }
 ALIASES = {"evaluate": {"model": "models"}}
 """Settings by another name than in the YAML: `model` is also a config group, where hydra would look it up."""
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output, `head` for instance, has had enough
+    except BrokenPipeError:  # the reader of the output, `head` for instance, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:  # the one place where errors become a line and a status

@@ -27,7 +27,7 @@ examples:
   espalike parametrize ligand.sdf --model mine.espalike --format ffxml --mixed lj
   espalike parametrize ligand.pdb --smiles 'CC(=O)[O-]' --charges charges.txt
 
-Coordinates, where a format holds them, are the input's, or an embedded conformer's if it has none.
+Coordinates, in formats that have them, are those of the input, or of an embedded conformer if the input has none.
 A molecule that cannot be used is reported with its reason; the others are written. A format that cannot express the
 model's force field is reported once, with those that can; the other formats are written.
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
@@ -71,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model (default), input (read from the SDF or MOL2), am1bcc (NAGL), or a file of plain numbers",
     )
     parser.add_argument("--smiles", help="bond orders and charges of a PDB")
-    parser.add_argument("--report", metavar="FILE", help="write a JSON report of every input")
+    parser.add_argument("--report", metavar="FILE", help="write a JSON report on every input")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-HELP = """
+HELP = """usage: espalike train [key=value ...]
+
 Train a force field: a graph network that predicts its parameters from the molecular graph.
 
   espalike train experiment=quickstart trainer.max_epochs=50
@@ -21,7 +22,7 @@ resume from), worst.csv (the worst validation molecules of each epoch) and Tenso
 A folder that holds a finished run is refused; overwrite=true replaces the run, resume=true continues it.
 
   data.epoch=entries|conformers  an epoch contains a sample of each entry (default), or each conformer exactly once
-  data.batch_size=, data.conformers=   number of entries per step, and most conformers of each entry
+  data.batch_size=, data.conformers=   numbers of entries per step, and of conformers (at most) of each entry
   data.workers=N                 processes that load batches; useful where a step takes milliseconds, as on a GPU
   trainer=cpu|gpu|ddp|slurm      hardware; trainer.precision=bf16-mixed runs the network, not the physics, in bfloat16
   threads=N                      CPU threads of torch (default 1; null: torch's choice)
@@ -61,9 +62,7 @@ def objective(out: str | Path) -> float:
 def _chosen() -> list[str]:
     """Dotted paths of the settings on the command line, if there is one."""
     from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    if not HydraConfig.initialized():
-        return []
-    given = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    return [override.package or override.key_or_group for override in given]
+    from espalike.settings import chosen
+
+    return chosen(list(HydraConfig.get().overrides.task)) if HydraConfig.initialized() else []

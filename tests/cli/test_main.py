@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import types
+from importlib import resources
 
 import pytest
 
@@ -120,6 +121,39 @@ def test_bad_settings_are_status_2_with_a_reason(job, capsys, argument, message)
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("command", "choice"),
+    [
+        *(("train", group) for group in "conv data forcefield model objective optimizer schedule trainer".split()),
+        ("train", "experiment"),
+        ("train", "+term@forcefield.term.more"),
+        *(
+            ("label", group)
+            for group in ("calculator", "sampler", "calculator@sampler.calculator", "compute", "reader")
+        ),
+        ("ingest", "reader"),
+        ("evaluate", "reader"),
+    ],
+)
+def test_an_unknown_choice_is_status_2_and_lists_the_known_ones(capsys, command, choice):
+    folder = resources.files("espalike.configs") / choice.lstrip("+").partition("@")[0]
+    known = sorted(path.name.removesuffix(".yaml") for path in folder.iterdir())
+    assert cli.main([command, f"{choice}=typo", "out=here"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {choice.lstrip('+')}=typo: ")
+    assert err.endswith(f": {', '.join(known)}\n")
+    assert cli.main([command, f"{choice}={known[0]}x", "out=here"]) == 2
+    assert f"did you mean '{known[0]}'?" in capsys.readouterr().err
+
+
+def test_an_unknown_setting_lists_near_ones(capsys):
+    for typed, near in (("lr=1", "optimizer.lr"), ("trainer.max_epoch=1", "trainer.max_epochs"), ("sed=1", "seed")):
+        assert cli.main(["train", typed]) == 2
+        assert f"train has no such setting; nearest: {near}" in capsys.readouterr().err
+    assert cli.main(["train", "optimizer=adamw", "optimizer.weight_deca=1"]) == 2
+    assert "nearest: optimizer.weight_decay" in capsys.readouterr().err
 
 
 def test_help_of_a_job_has_its_example(job, capsys):
