@@ -126,7 +126,10 @@ def test_bad_settings_are_status_2_with_a_reason(job, capsys, argument, message)
 @pytest.mark.parametrize(
     ("command", "choice"),
     [
-        *(("train", group) for group in "conv data forcefield model objective optimizer schedule trainer".split()),
+        *(
+            ("train", group)
+            for group in ["conv", "data", "forcefield", "model", "objective", "optimizer", "schedule", "trainer"]
+        ),
         ("train", "experiment"),
         ("train", "+term@forcefield.term.more"),
         *(

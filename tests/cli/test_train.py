@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
+import espalike
 from espalike.chem import connectivity_key, embed, from_smiles
 from espalike.chem.conformers import Conformers
 from espalike.cli.main import main
@@ -258,22 +259,16 @@ def test_one_thread_by_default_and_only_while_training(store, tmp_path, monkeypa
     assert seen == [1, 2]
 
 
-def test_from_python(store, tmp_path):
-    from hydra import compose, initialize_config_module
-    from omegaconf import OmegaConf
-
-    from espalike.training.run import train as train_from_python
-
-    options = [f"data.stores=[{store}]", f"out={tmp_path}", "trainer.max_epochs=1", *SMALL]
-    with initialize_config_module("espalike.configs", version_base="1.3"):
-        settings = OmegaConf.to_container(compose("train", options), resolve=True)
-    messages = []
-    result = train_from_python(settings, say=messages.append)
-    assert messages[-1].startswith("wrote ")
+def test_from_python(store, tmp_path, capsys):
+    settings = [*SMALL, "trainer.max_epochs=1"]
+    result = espalike.train(out=tmp_path, overrides=settings, **{"data.stores": [store]})
+    assert capsys.readouterr().out.splitlines()[-1].startswith("wrote ")
     assert result.model == tmp_path / "model.espalike"
     assert (result.epoch, list(result.errors)) == (0, ["made-MMFF94"])
     assert repr(result).startswith(f"TrainedRun({result.model}, best epoch 0: validation errors ")
     assert result.load().parametrize(from_smiles("CCO")).n_mols == 1
+    with pytest.raises(ValueError, match="holds a finished run"):
+        espalike.train(out=tmp_path, overrides=settings, **{"data.stores": [store]})
 
 
 def test_leakage_is_an_error_or_resolved(store, tmp_path, capfd):
