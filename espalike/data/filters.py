@@ -13,25 +13,6 @@ from espalike.data.schema import Record, RecordError
 from espalike.data.similar import cluster_heads, first_of_each
 
 
-def within_energy_window(record: Record, window: float) -> np.ndarray:
-    """Conformers at most `window` [kcal/mol] above the record's lowest, or without energy, shape `(K,)`."""
-    energy = record.conformers.energy if record.conformers.interaction is None else record.conformers.interaction
-    return np.isnan(energy) | (energy - np.fmin.reduce(energy) <= window)
-
-
-def below_force_ceiling(record: Record, ceiling: float) -> np.ndarray:
-    """Conformers without a force component above `ceiling` [kcal/mol/Å], shape `(K,)`."""
-    forces = record.conformers.forces
-    if forces is None:
-        return np.ones(len(record.conformers.xyz), dtype=bool)
-    return np.abs(forces).max(axis=(1, 2)) <= ceiling
-
-
-def connected_as_drawn(record: Record) -> np.ndarray:
-    """Conformers that have the bonds of the graph and no others, shape `(K,)`; see `espalike.chem.bonds`."""
-    return bond_faults(record.molecule, record.conformers.xyz) == 0
-
-
 def useful(record: Record) -> bool:
     """Whether a model can learn from the record: energies to compare, forces, interaction energies, parameters."""
     conf = record.conformers
@@ -39,11 +20,6 @@ def useful(record: Record) -> bool:
         return True
     energies = int(np.isfinite(conf.energy).sum())
     return energies > 1 or conf.forces is not None or record.ref_charge is not None or record.ref_lj is not None
-
-
-def select(record: Record, keep: np.ndarray) -> Record:
-    """The record with only the conformers that `keep` `(K,)` marks."""
-    return replace(record, conformers=record.conformers.take(keep))
 
 
 Bad = list[tuple[str, np.ndarray]]
@@ -170,11 +146,15 @@ def _bonds(record: Record, _: float) -> Bad:
 
 
 def _forces(record: Record, ceiling: float) -> Bad:
-    return [(f"conformer: force above {ceiling} kcal/mol/Å", ~below_force_ceiling(record, ceiling))]
+    forces = record.conformers.forces
+    if forces is None:
+        return []
+    return [(f"conformer: force above {ceiling} kcal/mol/Å", ~(np.abs(forces).max(axis=(1, 2)) <= ceiling))]
 
 
 def _energies(record: Record, window: float) -> Bad:
-    return [(f"conformer: energy above {window} kcal/mol", ~within_energy_window(record, window))]
+    energy = record.conformers.energy  # an unknown energy is NaN, and above nothing
+    return [(f"conformer: energy above {window} kcal/mol", energy - np.fmin.reduce(energy) > window)]
 
 
 def _repeated(record: Record, tolerance: float) -> Bad:

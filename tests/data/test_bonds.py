@@ -72,8 +72,14 @@ def test_atoms_on_each_other_are_too_close(molecule_of):
     assert "expected at least" in describe_fault(molecule, xyz)
 
 
-@pytest.mark.parametrize("smiles", ["C12CC(C1)C2", "C1=CC1", "OO", "FS(F)(F)(F)(F)F", "C1C2CC1C2", "O=C(O)C(=O)O"])
-def test_strained_molecules_have_their_bonds_in_any_block_size(molecule_of, monkeypatch, smiles):
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C12CC(C1)C2", "C1=CC1", "OO", "FS(F)(F)(F)(F)F", "C1C2CC1C2", "O=C(O)C(=O)O",
+        "CC(=O)Nc1ccccc1", "C1CC1", "O", "FS(=O)(=O)C#N",
+    ],
+)  # fmt: skip
+def test_molecules_have_their_bonds_in_any_block_size(molecule_of, monkeypatch, smiles):
     molecule, xyz = molecule_of(smiles)
     frames = xyz + np.random.default_rng(0).normal(0, 0.05, (50, *xyz.shape))
     assert not bond_faults(molecule, frames).any()
@@ -81,6 +87,12 @@ def test_strained_molecules_have_their_bonds_in_any_block_size(molecule_of, monk
     assert not bond_faults(molecule, frames).any()
     frames[33, 0] += 4.0
     assert np.flatnonzero(bond_faults(molecule, frames)).tolist() == [33]
+
+
+@pytest.mark.parametrize("smiles", ["[H][H]", "[Na+]"])
+def test_shaken_small_molecules_have_their_bonds(record_of, smiles):
+    record = record_of(smiles, 20)
+    assert not bond_faults(record.molecule, record.conformers.xyz).any()
 
 
 @pytest.mark.parametrize("shift", [0.0, 300.0])

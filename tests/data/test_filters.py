@@ -3,65 +3,40 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from espalike.data.filters import (
-    Filters,
-    below_force_ceiling,
-    connected_as_drawn,
-    select,
-    useful,
-    within_energy_window,
-)
+from espalike.data.filters import Filters, useful
 from espalike.data.schema import RecordError
-from espalike.data.similar import first_of_each
 
 
-def with_xyz(record, xyz):
-    return replace(record, conformers=replace(record.conformers, xyz=xyz))
+def kept(record, **filters):
+    """Which conformers pass these filters alone; what belongs to a conformer stays with it."""
+    off = {"connectivity": False, "force_ceiling": None, "energy_window": None, "duplicates": None}
+    before, after = record.conformers, Filters(**{**off, **filters})(record)[0].conformers
+    numbers = [int(np.flatnonzero((before.xyz == x).all((1, 2)))[0]) for x in after.xyz]
+    np.testing.assert_array_equal(after.energy, before.energy[numbers])
+    assert (after.forces is None) == (before.forces is None)
+    if before.forces is not None:
+        np.testing.assert_array_equal(after.forces, before.forces[numbers])
+    return numbers
 
 
 def test_energy_window(record_of):
     record = record_of("CO", 4, energy=np.array([-5e5, -5e5 + 62, -5e5 + 63, -5e5 - 1]))
-    assert within_energy_window(record, 62.5).tolist() == [True, False, False, True]
-    assert within_energy_window(record_of("CO", 2, energy=np.full(2, np.nan)), 1.0).all()
+    assert kept(record, energy_window=62.5) == [0, 3]
+    assert kept(record_of("CO", 2, energy=np.full(2, np.nan)), energy_window=1.0) == [0, 1]
 
 
 def test_force_ceiling(record_of):
     record = record_of("CO", 3)
     record.conformers.forces[1, 2, 0] = -501.0
-    assert below_force_ceiling(record, 500.0).tolist() == [True, False, True]
-    assert below_force_ceiling(record_of("CO", 2, forces=None), 1.0).all()
-
-
-@pytest.mark.parametrize("smiles", ["CC(=O)Nc1ccccc1", "C1CC1", "C12CC(C1)C2", "O", "[H][H]", "[Na+]", "FS(=O)(=O)C#N"])
-def test_perturbed_geometries_are_connected_as_drawn(record_of, smiles):
-    assert connected_as_drawn(record_of(smiles, 20)).all()
-
-
-def test_broken_and_fused_geometries_are_seen(record_of):
-    record = record_of("CCO", 4)
-    xyz = record.conformers.xyz.copy()
-    hydrogen = int(np.flatnonzero(record.molecule.numbers == 1)[0])
-    xyz[1, hydrogen] += 5.0
-    xyz[2, -1] = xyz[2, hydrogen] + 0.1  # two hydrogens of different carbons on each other
-    bond = record.molecule.bonds[0]
-    xyz[3, bond[1]] = xyz[3, bond[0]] + 0.3
-    assert connected_as_drawn(with_xyz(record, xyz)).tolist() == [True, False, False, False]
+    assert kept(record, force_ceiling=500.0) == [0, 2]
+    assert kept(record_of("CO", 2, forces=None), force_ceiling=1.0) == [0, 1]
 
 
 def test_repeated_geometries_are_seen(record_of):
     record = record_of("CO", 5)
     xyz = record.conformers.xyz.copy()
     xyz[3] = xyz[1]
-    assert first_of_each(with_xyz(record, xyz), 1e-3).tolist() == [True, True, True, False, True]
-
-
-def test_select_keeps_what_belongs_together(record_of):
-    record = record_of("CO", 4)
-    result = select(record, np.array([False, True, False, True])).conformers
-    np.testing.assert_array_equal(result.energy, record.conformers.energy[[1, 3]])
-    np.testing.assert_array_equal(result.xyz, record.conformers.xyz[[1, 3]])
-    np.testing.assert_array_equal(result.forces, record.conformers.forces[[1, 3]])
-    assert select(record_of("CO", 2, forces=None), np.array([True, False])).conformers.forces is None
+    assert kept(replace(record, conformers=replace(record.conformers, xyz=xyz)), duplicates=1e-3) == [0, 1, 2, 4]
 
 
 def test_filters_count_by_reason(record_of):

@@ -1,42 +1,26 @@
 """The files: what they hold, what loads beside them, and what is refused."""
 
-import io
 import xml.etree.ElementTree as ET
 
 import numpy as np
 import openmm
 import pytest
 import torch
-from openmm import app, unit
+from openmm import app
 
 from espalike import chem, export
 from espalike.energy import energy
 from espalike.export.parts import ExportError, atom_names
 from espalike.geometry import Distance
 from espalike.system import Bound, MMSystem
-from espalike.terms.angle import UreyBradley
-from espalike.terms.base import REVERSAL_2, PairTerm, Param, Term
+from espalike.terms.base import PairTerm, Param
 from espalike.terms.coulomb import Coulomb
-from espalike.tuples import Kind, Tuples
+from espalike.tuples import Tuples
 from espalike.units import COULOMB
 from tests.export.cases import agree, case, evaluate, from_ffxml, model, plus, reference, to_ffxml
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
 NICOTINE = "C[NH+]1CCC[C@H]1c1cccnc1"
-
-
-class QuarticBond(Term):
-    """A bonded form OpenMM has no force for, with a definition in its expression."""
-
-    kind = Kind.BOND
-    coordinates = (Distance(0, 1),)
-    q_names = ("r",)
-    symmetry = REVERSAL_2
-    params = (Param("k", "kcal/mol/angstrom**4", 50.0, 1.0, "positive"), Param("r0", "angstrom", 1.3, 1.0, "positive"))
-    expression = "k*d^4; d=r-r0"
-
-    def energy(self, q, p):
-        return p[0] * (q[0] - p[1]) ** 4
 
 
 class Buckingham(PairTerm):
@@ -57,23 +41,6 @@ class Buckingham(PairTerm):
 def replaced(system: MMSystem, name: str, values: torch.Tensor) -> MMSystem:
     terms = tuple(Bound(b.term, b.tuples, values) if b.term.name == name else b for b in system.terms)
     return MMSystem(terms, system.numbers, system.mol, system.molecules)
-
-
-def random_values(system: MMSystem, term: Term) -> Bound:
-    tuples = system.bound("HarmonicBond" if term.kind is Kind.BOND else "HarmonicAngle").tuples
-    rng = np.random.default_rng(2)
-    return Bound(term, tuples, torch.from_numpy(rng.uniform(1.0, 2.0, (len(tuples.idx), 2))))
-
-
-@pytest.mark.parametrize("term", [QuarticBond(), UreyBradley()])
-def test_terms_without_a_native_force_go_out_as_custom_forces(term):
-    molecule, xyz, system = case(ASPIRIN)
-    extended = plus(system, random_values(system, term))
-    expected = energy(extended, torch.from_numpy(xyz)[None])
-    for built in (export.to_openmm(extended), from_ffxml(extended, molecule)):
-        actual, forces = evaluate(built, xyz)
-        assert actual == pytest.approx(expected.energy.item(), rel=1e-10)
-        np.testing.assert_allclose(forces, expected.forces[0], rtol=1e-9, atol=1e-8)
 
 
 def test_unknown_pair_terms_are_refused_by_name(tmp_path):
@@ -247,50 +214,6 @@ def test_names_are_unique_to_the_atom_and_to_the_molecule():
         for s in (plain, given, model().parametrize(molecule))
     ]
     assert names[0] == names[2] != names[1]
-
-
-def merged(*molecules) -> app.Topology:
-    modeller = app.Modeller(
-        export.to_topology(molecules[0]), [openmm.Vec3(0, 0, 0)] * molecules[0].n_atoms * unit.nanometer
-    )
-    for molecule in molecules[1:]:
-        modeller.add(export.to_topology(molecule), [openmm.Vec3(0, 0, 0)] * molecule.n_atoms * unit.nanometer)
-    return modeller.topology
-
-
-def cross(first: MMSystem, second: MMSystem, xyz1: np.ndarray, xyz2: np.ndarray) -> float:
-    """Interaction of two molecules [kcal/mol], written down anew."""
-    r = np.linalg.norm(xyz1[:, None] - xyz2[None], axis=-1)
-    (s1, e1), (s2, e2) = (s.bound("LennardJones").values.numpy().T for s in (first, second))
-    q1, q2 = (s.bound("Coulomb").values[:, 0].numpy() for s in (first, second))
-    six = ((s1[:, None] + s2[None]) / 2 / r) ** 6
-    lj = 4 * np.sqrt(e1[:, None] * e2[None]) * (six**2 - six)
-    return float((lj + COULOMB * q1[:, None] * q2[None] / r).sum())
-
-
-def test_two_files_load_together_for_two_residues():
-    (m1, x1, s1), (m2, x2, s2) = case(ASPIRIN), case(NICOTINE)
-    x2 = x2 + np.array([9.0, 1.0, 0.0])
-    field = app.ForceField(io.StringIO(to_ffxml(s1)), io.StringIO(to_ffxml(s2)))
-    built = field.createSystem(merged(m1, m2))
-    expected = sum(energy(s, torch.from_numpy(x)[None]).energy.item() for s, x in ((s1, x1), (s2, x2)))
-    expected += cross(s1, s2, x1, x2)
-    assert evaluate(built, np.concatenate([x1, x2]))[0] == pytest.approx(expected, rel=1e-9)
-
-
-def test_loads_beside_amber_with_constraints_and_pme():
-    molecule, xyz, system = case(ASPIRIN)
-    field = app.ForceField("amber14-all.xml", "amber14/tip3p.xml", io.StringIO(to_ffxml(system)))
-    expected = energy(system, torch.from_numpy(xyz)[None]).energy.item()
-    alone = field.createSystem(export.to_topology(molecule))
-    assert evaluate(alone, xyz)[0] == pytest.approx(expected, rel=1e-9)  # nothing of Amber's leaks in
-    modeller = app.Modeller(export.to_topology(molecule), xyz * 0.1 * unit.nanometer)
-    modeller.addSolvent(field, boxSize=openmm.Vec3(2.4, 2.4, 2.4) * unit.nanometer, neutralize=False)
-    built = field.createSystem(modeller.topology, nonbondedMethod=app.PME, constraints=app.HBonds)
-    waters = sum(r.name == "HOH" for r in modeller.topology.residues())
-    hydrogens = sum(1 in molecule.numbers[[i, j]] for i, j in molecule.bonds)
-    assert waters > 100
-    assert built.getNumConstraints() == 3 * waters + hydrogens
 
 
 def test_renamed_terms_are_not_mistaken_for_known_ones():

@@ -14,16 +14,17 @@ from espalike import chem, export
 from espalike.energy import energy
 from espalike.export.engine import PLACES, place_of, shapes
 from espalike.export.parts import ExportError
-from espalike.geometry import Dihedral
+from espalike.geometry import Dihedral, Distance
 from espalike.system import Bound, MMSystem
 from espalike.terms.angle import HarmonicAngle
-from espalike.terms.base import PairTerm, Param, Term
+from espalike.terms.base import REVERSAL_2, PairTerm, Param, Term
 from espalike.terms.bond import HarmonicBond, _Bond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Fourier
 from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.primitives import Harmonic, Polynomial
 from espalike.terms.torsion import PERIODS, PeriodicProper
+from espalike.tuples import Kind
 from tests.export.cases import (
     ASPIRIN,
     FAST,
@@ -72,6 +73,20 @@ class TwoSeries(PeriodicProper):
         return Fourier((0,), PERIODS[:3], (0.0,) * 3, p[:3]), Fourier((0,), PERIODS[3:], (1.0,) * 3, p[3:])
 
 
+class PureQuartic(Term):
+    """A form without primitives, whose expression has a definition."""
+
+    kind = Kind.BOND
+    coordinates = (Distance(0, 1),)
+    q_names = ("r",)
+    symmetry = REVERSAL_2
+    params = (Param("k", "kcal/mol/angstrom**4", 50.0, 1.0, "positive"), Param("r0", "angstrom", 1.3, 1.0, "positive"))
+    expression = "k*d^4; d=r-r0"
+
+    def energy(self, q, p):
+        return p[0] * (q[0] - p[1]) ** 4
+
+
 class StiffCharge(Coulomb):
     """Charges with other defaults."""
 
@@ -95,7 +110,7 @@ class HarmonicTorsion(PeriodicProper):
 
 
 NEUTRAL = "CC(=O)Oc1ccccc1C(=O)O"
-OURS = [StiffBond(), CubicBond(), TwoSeries(), StiffCharge(), Reversed(), HarmonicTorsion()]
+OURS = [StiffBond(), CubicBond(), PureQuartic(), TwoSeries(), StiffCharge(), Reversed(), HarmonicTorsion()]
 FORMS = [*TERMS, *OURS]
 
 
