@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ class LayoutReader(Reader):
         self.charges = charges
         self._smiles = SmilesOption(smiles)
         self.attributes: dict[str, str] = {}
-        self._all = self._archives() if layout.container == "npz" else self._groups()
+        self._all = self._names()
         if not self.level and "level" not in layout.names:
             raise ReaderError(f"{self.path}: nothing says its level of theory; give reader.level")
         replaced = () if layout.fixed else parse_units(units or "")
@@ -122,13 +122,13 @@ class LayoutReader(Reader):
             self.path, {"charges": "e", **parse_units(self.attributes.get("units", "")), **of_layout}, units
         )
 
-    def _archives(self) -> list[str]:
-        paths = LayoutReader.files(self)
-        if not paths:
-            raise ReaderError(f"{self.path}: nothing in it; expected files NAME.npz")
-        return [path.relative_to(self._top).with_suffix("").as_posix() for path in paths]
-
-    def _groups(self) -> list[str]:
+    def _names(self) -> list[str]:
+        """Names of all entries of the file."""
+        if self.layout.container == "npz":
+            paths = LayoutReader.files(self)
+            if not paths:
+                raise ReaderError(f"{self.path}: nothing in it; expected files NAME.npz")
+            return [path.relative_to(self._top).with_suffix("").as_posix() for path in paths]
         with open_hdf5(self.path) as file:
             self.attributes = {key: text(value) for key, value in file.attrs.items()}
             names = [name.strip("/") for name in groups_with_arrays(file)] if self.layout.nested else list(file.keys())
@@ -176,32 +176,37 @@ class LayoutReader(Reader):
     def _record(self, name: str, raw: Any) -> Record:
         with self._open(name, raw) as entry:
             charges = self._array(name, entry, "charges")
-            charge = self._charge(name, entry, charges)
-            numbers = entry.array(self.layout.names["numbers"], np.int64)
-            if numbers is None:
-                raise self._missing(name, entry, "numbers")
-            smiles = self._smiles_of(name, entry)
-            molecule, key = mapped(name, smiles, numbers, charge) if smiles and is_mapped(smiles) else (None, "")
-            xyz = self._array(name, entry, "coords")
-            assert xyz is not None  # coordinates are never optional
-            if not len(xyz):
-                raise RecordError("empty", f"{name}: no geometries")
-            if molecule is None:
-                molecule = _by_distances(name, numbers, xyz, smiles, charge)
-                key = connectivity_key(molecule)
+            coordinates = cache(partial(self._coordinates, name, entry))
+            molecule, key = self._molecule(name, entry, self._charge(name, entry, charges), coordinates)
             if title := self._text(entry, "name"):
                 molecule = replace(molecule, name=title)
-            reference = charges if self.charges and charges is not None and charges.size else None
-            return Record(
-                id=name,
-                molecule=molecule,
-                conformers=self._conformers(name, entry, xyz),
-                split=self._text(entry, "split"),
-                key=key,
-                ref_charge=_mean(name, reference, xyz) if reference is not None else None,
-            )
+            conformers = self._conformers(name, entry, coordinates())
+            reference = None
+            if self.charges and charges is not None and charges.size:
+                reference = _mean(name, charges, coordinates())
+            return Record(name, molecule, conformers, self._text(entry, "split"), key, reference)
+
+    def _coordinates(self, name: str, entry: Container) -> np.ndarray:
+        xyz = self._array(name, entry, "coords")
+        assert xyz is not None  # coordinates are never optional
+        if not len(xyz):
+            raise RecordError("empty", f"{name}: no geometries")
+        return xyz
 
     # ---- what a layout may read in another way
+
+    def _molecule(
+        self, name: str, entry: Container, charge: int | None, coordinates: Callable[[], np.ndarray]
+    ) -> tuple[Molecule, str]:
+        """The molecule of an entry and its connectivity key, from its total charge [e] and coordinates `(K, A, 3)`."""
+        numbers = entry.array(self.layout.names["numbers"], np.int64)
+        if numbers is None:
+            raise self._missing(name, entry, "numbers")
+        smiles = self._smiles_of(name, entry)
+        if smiles and is_mapped(smiles):
+            return mapped(name, smiles, numbers, charge)
+        molecule = _by_distances(name, numbers, coordinates(), smiles, charge)
+        return molecule, connectivity_key(molecule)
 
     def _smiles_of(self, name: str, entry: Container) -> str:
         """The SMILES of an entry; empty where bonds must be found by distance."""
@@ -269,7 +274,7 @@ class LayoutReader(Reader):
 
     def _text(self, entry: Container, what: str) -> str:
         array = self.layout.names.get(what)
-        return (array and entry.text(array)) or ""
+        return entry.text(array) if array else ""
 
     def _charge(self, name: str, entry: Container, charges: np.ndarray | None) -> int | None:
         """The total charge [e] that the entry states, or that its partial charges add up to."""
@@ -314,14 +319,14 @@ class ArraysReader(LayoutReader):
         level: str | None = None,
         container: str = "hdf5",
         names: Mapping[str, str] | None = None,
-        optional: Sequence[str] = (),
+        optional: Sequence[str] | None = None,
         smiles: str | Mapping[str, str] | None = None,
         charges: bool = False,
         units: str | None = None,
     ):
         Reader.__init__(self, path, source)  # a missing file is reported before its layout is looked at
         names = {what: array for what, array in (names or {}).items() if array}
-        if unknown := (set(names) | set(optional)) - set(QUANTITIES):
+        if unknown := {*names, *(optional or ())} - set(QUANTITIES):
             known = ", ".join(QUANTITIES)
             raise ReaderError(f"{path}: names or optional has {', '.join(sorted(unknown))}; known: {known}")
         if missing := {"numbers", "coords"} - set(names):
@@ -330,7 +335,7 @@ class ArraysReader(LayoutReader):
             raise ReaderError(f"{path}: names has both forces and gradient; give one")
         if container not in ("hdf5", "npz"):
             raise ReaderError(f"{path}: reader.container is {container!r}; known: hdf5, npz")
-        layout = Layout(container, names, tuple(optional), nested=True)
+        layout = Layout(container, names, tuple(optional or ()), nested=True)
         super().__init__(path, layout, source, level, smiles, charges, units)
 
 

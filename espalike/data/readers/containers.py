@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,11 +22,26 @@ Number = type[np.float64] | type[np.int64]
 _TYPES = {np.float64: h5py.h5t.NATIVE_DOUBLE, np.int64: h5py.h5t.NATIVE_INT64}
 
 
-class Container(Protocol):
-    """Arrays and texts by name."""
+class Container(ABC):
+    """Arrays and texts by name.
 
+    Attributes:
+        where: what messages call it.
+    """
+
+    where: str
+
+    @abstractmethod
     def names(self) -> list[str]:
         """What it holds."""
+
+    @abstractmethod
+    def read(self, name: str) -> Any:
+        """An array as it is stored, or None where there is none.
+
+        Raises:
+            RecordError: when it cannot be read.
+        """
 
     def array(self, name: str, kind: Number = np.float64) -> np.ndarray | None:
         """An array as numbers of this kind, or None where there is none.
@@ -33,12 +49,22 @@ class Container(Protocol):
         Raises:
             RecordError: when it does not hold numbers or cannot be read.
         """
+        values = self.read(name)
+        if values is None:
+            return None
+        values = np.asarray(values)
+        if values.dtype.kind not in "biuf":
+            raise RecordError("not numbers", f"{self.where}/{name}: expected numbers, got {values.dtype}")
+        return values.astype(kind, copy=False)
 
-    def text(self, name: str) -> str | None:
-        """A text, or None where there is none."""
+    def text(self, name: str) -> str:
+        """A text; empty where there is none."""
+        value = self.read(name)
+        return "" if value is None else text(value)
 
     def unit(self, name: str) -> str:
         """The unit that stands beside an array; empty where none does."""
+        return ""
 
 
 def text(value: Any) -> str:
@@ -80,7 +106,7 @@ def groups_with_arrays(group: h5py.Group) -> Iterator[str]:
             yield from groups_with_arrays(item)
 
 
-class Group:
+class Group(Container):
     """Data sets of an HDF5 group; where it has no data set of a name, its attribute of that name.
 
     It is read by h5py's low level, whose objects cost a fraction of what a `Group`, `Dataset` or `attrs` of h5py does.
@@ -90,6 +116,7 @@ class Group:
     """
 
     def __init__(self, file: h5py.File, name: str):
+        self.where = name
         group = h5py.h5o.open(file.id, name.encode())
         if not isinstance(group, h5py.h5g.GroupID):
             raise RecordError("not a group", f"{name}: not a group; expected one group per entry")
@@ -101,80 +128,65 @@ class Group:
         return [name.decode() for name in self._group] + list(h5py.Group(self._group).attrs)
 
     def array(self, name: str, kind: Number = np.float64) -> np.ndarray | None:
-        """As `Container.array`."""
-        data = self._dataset(name)
-        if data is None:
-            value = self._attribute(name)
-            return None if value is None else _numbers(f"attribute {name}", np.asarray(value), kind)
-        try:
-            values = np.empty(data.shape, kind)
-            if values.size:
-                data.read(h5py.h5s.ALL, h5py.h5s.ALL, values, _TYPES[kind])
-        except (OSError, TypeError) as error:
-            if isinstance(error, OSError) and data.dtype.kind in "biuf":  # the disk or the file is damaged
-                raise
-            name = h5py.h5i.get_name(data).decode()
-            raise RecordError("not numbers", f"{name}: expected numbers, got {data.dtype} ({error})") from error
-        return values
+        """As `Container.array`; HDF5 converts the numbers."""
+        key = name.encode()
+        if key in self._arrays:
+            data = h5py.h5d.open(self._group, key)
+            try:
+                values = np.empty(data.shape, kind)
+                if values.size:
+                    data.read(h5py.h5s.ALL, h5py.h5s.ALL, values, _TYPES[kind])
+                return values
+            except (OSError, TypeError):
+                pass  # other things than numbers, or damage: reported by the slow way
+        return super().array(name, kind)
 
-    def text(self, name: str) -> str | None:
-        """As `Container.text`."""
-        data = self._dataset(name)
-        value = self._attribute(name) if data is None else h5py.Dataset(data)[()]
-        return None if value is None else text(value)
+    def read(self, name: str) -> Any:
+        """As `Container.read`."""
+        key = name.encode()
+        item: Any
+        if key in self._arrays:
+            item = h5py.h5d.open(self._group, key)
+            if item.get_space().get_simple_extent_type() == h5py.h5s.NULL:
+                return np.array(None)
+        elif h5py.h5a.exists(self._group, key):
+            item = h5py.h5a.open(self._group, key)
+        else:
+            return None
+        values = np.empty(item.shape, item.dtype)
+        if values.size:
+            item.read(*([h5py.h5s.ALL] * 2 if key in self._arrays else []), values)
+        return values
 
     def unit(self, name: str) -> str:
         """The attribute `units` or `unit` of a data set."""
-        data = self._dataset(name)
-        if data is None or not h5py.h5a.get_num_attrs(data):
+        key = name.encode()
+        if key not in self._arrays:
+            return ""
+        data = h5py.h5d.open(self._group, key)
+        if not h5py.h5a.get_num_attrs(data):
             return ""
         attributes = h5py.Dataset(data).attrs
         return text(attributes.get("units", attributes.get("unit", "")))
 
-    def _dataset(self, name: str) -> h5py.h5d.DatasetID | None:
-        key = name.encode()
-        return h5py.h5d.open(self._group, key) if key in self._arrays else None
 
-    def _attribute(self, name: str) -> Any:
-        key = name.encode()
-        if not h5py.h5a.exists(self._group, key):
-            return None
-        attribute = h5py.h5a.open(self._group, key)
-        value = np.empty(attribute.shape, attribute.dtype)
-        attribute.read(value)
-        return value[()]
-
-
-class Archive:
+class Archive(Container):
     """Arrays of an open NumPy archive, read when asked for; nothing is unpickled.
 
     Args:
-        name: what messages call the entry.
+        where: what messages call the entry.
         archive: the open file.
     """
 
-    def __init__(self, name: str, archive: np.lib.npyio.NpzFile):
-        self._name, self._archive = name, archive
+    def __init__(self, where: str, archive: np.lib.npyio.NpzFile):
+        self.where, self._archive = where, archive
 
     def names(self) -> list[str]:
         """The arrays."""
         return list(self._archive.files)
 
-    def array(self, name: str, kind: Number = np.float64) -> np.ndarray | None:
-        """As `Container.array`."""
-        values = self._read(name)
-        return None if values is None else _numbers(f"{self._name}: array {name!r}", values, kind)
-
-    def text(self, name: str) -> str | None:
-        """As `Container.text`."""
-        values = self._read(name)
-        return None if values is None else text(values)
-
-    def unit(self, name: str) -> str:
-        """Empty: archives have no place for units."""
-        return ""
-
-    def _read(self, name: str) -> np.ndarray | None:
+    def read(self, name: str) -> Any:
+        """As `Container.read`."""
         if name not in self._archive:
             return None
         try:
@@ -182,10 +194,10 @@ class Archive:
         except ValueError as error:
             raise RecordError(
                 "pickled array",
-                f"{self._name}: array {name!r} holds Python objects, which are not unpickled from a file",
+                f"{self.where}: array {name!r} holds Python objects, which are not unpickled from a file",
             ) from error
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            message = f"{self._name}: array {name!r} cannot be read ({error})"
+            message = f"{self.where}: array {name!r} cannot be read ({error})"
             raise RecordError("file is cut short or damaged", message) from error
 
 
@@ -208,9 +220,3 @@ def open_npz(name: str, path: Path) -> Iterator[Archive]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise RecordError("file is not a NumPy archive", f"{path.name}: one array, expected an archive of several")
         yield Archive(name, archive)
-
-
-def _numbers(what: str, values: np.ndarray, kind: Number) -> np.ndarray:
-    if values.dtype.kind not in "biuf":
-        raise RecordError("not numbers", f"{what}: expected numbers, got {values.dtype}")
-    return values.astype(kind)
