@@ -24,6 +24,7 @@ JOBS = {
     "evaluate": "score models and baselines against QM: table, intervals, parity plot",
     "ingest": "turn a QM data set into a checked, hashed store",
     "label": "compute QM energies and forces of molecules and keep them as a store",
+    "molecules": "choose molecules that cover the chemistry of their sources, to label them",
 }
 COMMANDS = {
     "parametrize": "write force-field files for ligands: OpenMM, SMIRNOFF, GROMACS, Amber, LAMMPS",
