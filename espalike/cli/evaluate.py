@@ -23,7 +23,10 @@ example:
   data.split=test         train, val, test, or null for everything
   data.level=LEVEL        only this level of theory
   terms=true              also what each term of a force field contributes: terms.csv
-  out=DIR                 gets table.csv, summary.json, parity.png
+  out=DIR                 gets table.csv, summary.json, parity.png; interactions.csv of complexes
+
+Complexes are scored by interaction energies, E(AB) - E(A) - E(B), by set, kind of interaction and distance, on the
+complexes that all methods cover.
 
 Each method is scored on all entries that it covers; a row says how many molecules these are. If a method does not
 cover all entries, a second table (common.csv) compares all methods on the entries that every method covers. A baseline

@@ -10,22 +10,26 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from espalike.bounds import check_number
+from espalike.chem.complexes import is_complex
 from espalike.data.inputs import ReaderOf, open_data, reader_of
 from espalike.data.schema import Record, Rejection
-from espalike.evaluation import plots, show, table
+from espalike.evaluation import interactions, plots, show, table
 from espalike.evaluation.baselines import NotInstalled, baseline, label_of
+from espalike.evaluation.interactions import Interactions
+from espalike.evaluation.interactions import Row as InteractionRow
 from espalike.evaluation.predictors import ForceField, Predictor
 from espalike.evaluation.table import Failure, Row, Scores, Worst
 from espalike.evaluation.terms import Contribution, contributions
 from espalike.files import write
 from espalike.model import load
 
+T = TypeVar("T")
 Say = Callable[[str], None]
 """Takes a message for the user."""
 
@@ -48,6 +52,8 @@ class Evaluation:
         contributions: of the terms of every force field, if they were requested.
         worst: entries with the largest errors of every method.
         out: folder with the tables and the picture.
+        interactions: interaction energies of complexes and those of every method; None without complexes.
+        interaction_rows: their errors by set, group and distance.
     """
 
     rows: tuple[Row, ...]
@@ -60,16 +66,27 @@ class Evaluation:
     contributions: tuple[Contribution, ...]
     worst: tuple[Worst, ...]
     out: Path
+    interactions: Interactions | None = None
+    interaction_rows: tuple[InteractionRow, ...] = ()
 
     @cached_property
     def failures(self) -> tuple[Failure, ...]:
         """Entries that a model failed on; see `scores.failures` for those of the baselines."""
-        return tuple(failure for failure in self.scores.failures if failure.method in self.models)
+        return tuple(failure for failure in self._every_failure if failure.method in self.models)
+
+    @property
+    def _every_failure(self) -> tuple[Failure, ...]:
+        between = self.interactions.failures if self.interactions else ()
+        return (*self.scores.failures, *between)
 
     def tables(self) -> list:
         """Tables of errors (for `rich`): every method on its entries and, if these differ, on those of all methods."""
         shown = show.errors(self.rows)
-        return shown if self.common is self.rows else shown + show.errors(self.common, ", entries of all methods")
+        if self.common is not self.rows:
+            shown += show.errors(self.common, ", entries of all methods")
+        if self.interactions:
+            shown += interactions.tables(self.interaction_rows, len(self.interactions.records))
+        return shown
 
     def __repr__(self) -> str:
         return f"Evaluation in {self.out}\n{show.text(self.tables())}"
@@ -104,12 +121,15 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
             + "".join(f"; skipped {reason}" for reason in skipped.values())
         )
     records, rejected = read_records(settings["data"], settings.get("reader"))
-    scores = _predict(records, predictors)
-    rows = tuple(table.table(scores, settings["resamples"], settings["seed"]))
+    keys = {record.key for record in records if record.key}
+    complexes = [record for record in records if is_complex(record.molecule)]
+    between = _predict(complexes, predictors, interactions.predict) if complexes else None
+    scores = _predict([r for r in records if not is_complex(r.molecule)], predictors, table.predict)
+    sampling = (settings["resamples"], settings["seed"])
+    rows = tuple(table.table(scores, *sampling)) if scores.records else ()
     common = rows
     if not scores.complete:
-        common = tuple(table.table(scores, settings["resamples"], settings["seed"], common=True))
-    keys = {record.key for record in records if record.key}
+        common = tuple(table.table(scores, *sampling, common=True))
     result = Evaluation(
         rows=rows,
         common=common,
@@ -121,6 +141,8 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
         contributions=tuple(contributions(scores, predictors)) if settings["terms"] else (),
         worst=tuple(w for method in scores.methods for w in table.worst(scores, method, settings["worst"])),
         out=Path(settings["out"]),
+        interactions=between,
+        interaction_rows=tuple(interactions.rows(between, *sampling)) if between else (),
     )
     written = _write(result, settings)
     _report(result, len(keys), say)
@@ -216,12 +238,13 @@ def _entries(path: str, reader: ReaderOf | None, level: str | None):
     return entries
 
 
-def _predict(records: Sequence[Record], predictors: Mapping[str, Predictor]) -> Scores:
+def _predict(records: Sequence[Record], predictors: Mapping[str, Predictor], predict: Callable[..., T]) -> T:
+    """Results of every method, with a progress bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks = {name: progress.add_task(name, total=len(records)) for name in predictors}
-        return table.predict(records, predictors, lambda name: progress.advance(tasks[name]))
+        return predict(records, predictors, lambda name: progress.advance(tasks[name]))
 
 
 def _write(result: Evaluation, settings: Mapping[str, Any]) -> list[str]:
@@ -231,6 +254,7 @@ def _write(result: Evaluation, settings: Mapping[str, Any]) -> list[str]:
     tables: dict[str, list[dict]] = {
         "table.csv": [table.flat(row) for row in result.rows],
         "common.csv": [] if result.common is result.rows else [table.flat(row) for row in result.common],
+        "interactions.csv": [interactions.flat(row) for row in result.interaction_rows],
         "terms.csv": [{key: _rounded(value) for key, value in asdict(row).items()} for row in result.contributions],
     }
     for name, lines in tables.items():
@@ -239,12 +263,15 @@ def _write(result: Evaluation, settings: Mapping[str, Any]) -> list[str]:
         else:
             (out / name).unlink(missing_ok=True)  # of an earlier evaluation
     write(out / "summary.json", json.dumps(_summary(result, settings), indent=1, ensure_ascii=False) + "\n")
+    names = [*(name for name, lines in tables.items() if lines), "summary.json"]
+    if not result.scores.records:
+        return names
     panels = {}
     for method in result.scores.methods:
         e_ref, e_pred, f_ref, f_pred = table.parity(result.scores, method)
         panels[method] = ((e_ref, e_pred), (f_ref, f_pred))
     plots.parity(panels, out / "parity.png")
-    return [*(name for name, lines in tables.items() if lines), "summary.json", "parity.png"]
+    return [*names, "parity.png"]
 
 
 def _summary(result: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -257,10 +284,11 @@ def _summary(result: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
         "entries_compared": len(scores.covered(*scores.methods)),
         "rows": [table.flat(row) for row in result.rows],
         "common": [table.flat(row) for row in result.common],
+        "interactions": [interactions.flat(row) for row in result.interaction_rows],
         "molecules_seen_in_training": dict(result.seen),
         "skipped": dict(result.skipped),
         "rejected": [asdict(entry) for entry in result.rejected],
-        "failures": [asdict(failure) for failure in scores.failures],
+        "failures": [asdict(failure) for failure in result._every_failure],
         "worst": [{key: _rounded(value) for key, value in asdict(w).items()} for w in result.worst],
     }
 
@@ -271,8 +299,10 @@ def _rounded(value: Any) -> Any:
 
 def _report(result: Evaluation, molecules: int, say: Say) -> None:
     """Say what failed, what could not be read, and what a model saw in training."""
-    names = {record.id: table.molecule_key(record) for record in result.scores.records}
-    for method, group in groupby(result.scores.failures, key=lambda failure: failure.method):
+    complexes = result.interactions.records if result.interactions else ()
+    names = {record.id: table.molecule_key(record) for record in (*result.scores.records, *complexes)}
+    every = sorted(result._every_failure, key=lambda failure: failure.method)
+    for method, group in groupby(every, key=lambda failure: failure.method):
         failures = list(group)
         lacking = len({names[failure.entry] for failure in failures})
         say(f"{method} failed on {len(failures)} of {len(names)} entries ({lacking} molecules):")

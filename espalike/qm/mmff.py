@@ -40,7 +40,9 @@ class MMFFCalculator:
 
         mol = to_rdkit(molecule, np.zeros((molecule.n_atoms, 3)))
         properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol, mmffVariant=self.level)
-        field = None if properties is None else rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties)
+        field = None
+        if properties is not None:  # RDKit leaves out interactions between the molecules of a complex unless asked
+            field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
         if field is None:
             raise CalculatorError("no parameters", f"{molecule.name}: {self.level} has no parameters for this molecule")
         field.Initialize()
