@@ -1,4 +1,4 @@
-"""The model: invariances of what it assigns, its domain, its file."""
+"""The model: small molecules, domain, given charges, file."""
 
 import json
 import pickle
@@ -6,12 +6,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from espalike.batch import batch_of
-from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
+from espalike.chem import from_smiles
 from espalike.energy import energy
 from espalike.features import FEATURES
 from espalike.model import (
@@ -26,76 +23,19 @@ from espalike.model import (
 )
 from espalike.modelfile import INPUT_LAYER, VERSION
 from espalike.nn.build import UntrustedTarget
-from espalike.terms.base import PairTerm
-from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
+from tests.molecules import SMALL
+from tests.nn import common
+from tests.nn.common import F64
 from tests.training.common import CONFIG
-
-F64 = torch.float64
-
-
-def smiles_of(entries):
-    return [
-        entry if isinstance(entry, str) else entry[-1]
-        for entry in (entries.values() if isinstance(entries, dict) else entries)
-    ]
 
 
 @pytest.fixture(scope="module")
 def model():
     """An untrained model whose parameters differ visibly between atoms."""
-    torch.manual_seed(0)
-    model = from_config(CONFIG).double()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "tuple.3" in name:
-                weight.mul_(10.0)
-    return model
+    return common.model("class1")
 
 
-def renumbered(molecule, order):
-    from rdkit import Chem
-
-    return from_rdkit(Chem.RenumberAtoms(to_rdkit(molecule), [int(i) for i in order]), molecule.name)
-
-
-def canonical(system, place):
-    """Parameters by term and tuple of original atoms, whatever the order in which a tuple is written."""
-    found = {}
-    for bound in system.terms:
-        per_atom = isinstance(bound.term, PairTerm)
-        for row, values in enumerate(bound.values):
-            atoms = tuple(int(place[a]) for a in ([row] if per_atom else bound.tuples.idx[row]))
-            if bound.term.name == "PeriodicImproper":
-                atoms = (atoms[1], *sorted(atoms))
-            found[bound.term.name, min(atoms, atoms[::-1])] = values
-    return found
-
-
-@settings(max_examples=25, deadline=None)
-@given(smiles=st.sampled_from(smiles_of(DRUGLIKE)), seed=st.integers(0, 10_000))
-def test_renumbering_changes_nothing(model, smiles, seed):
-    molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
-    order = rng.permutation(molecule.n_atoms)
-    other = renumbered(molecule, order)
-    a, b = model.parametrize(molecule), model.parametrize(other)
-    xyz = embed(molecule, 1, seed=1) + 0.1 * rng.standard_normal((1, molecule.n_atoms, 3))
-    pa, pb = energy(a, torch.from_numpy(xyz)), energy(b, torch.from_numpy(xyz[:, order]))
-    assert abs(float(pa.energy - pb.energy)) < 1e-8
-    torch.testing.assert_close(pb.forces, pa.forces[:, order], rtol=1e-9, atol=1e-8)
-    first, second = canonical(a, np.arange(molecule.n_atoms)), canonical(b, order)
-    assert first.keys() == second.keys()
-    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-10
-
-
-@pytest.mark.parametrize("pair", RESONANCE_PAIRS, ids=str)
-def test_resonance_form_changes_nothing(model, pair):
-    first, second = (model.parametrize(from_smiles(s)) for s in smiles_of(pair)[-2:])
-    for a, b in zip(first.terms, second.terms, strict=True):
-        assert torch.equal(a.tuples.idx, b.tuples.idx)
-        torch.testing.assert_close(a.values, b.values, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("smiles", smiles_of(SMALL))
+@pytest.mark.parametrize("smiles", SMALL)
 def test_small_molecules_have_parameters_and_their_charge(model, smiles):
     molecule = from_smiles(smiles)
     system = model.parametrize(molecule)
@@ -105,41 +45,6 @@ def test_small_molecules_have_parameters_and_their_charge(model, smiles):
     prediction = energy(system, xyz)
     assert prediction.energy.isfinite().all()
     assert prediction.forces.isfinite().all()
-
-
-def test_batch_equals_singles(model):
-    molecules = [from_smiles(s) for s in (*smiles_of(DRUGLIKE)[:6], "O", "[Na+]")]
-    with torch.no_grad():
-        together = model(batch_of(molecules, F64))
-    start = 0
-    singles = [model.parametrize(m) for m in molecules]
-    for place, bound in enumerate(together.terms):
-        torch.testing.assert_close(
-            bound.values, torch.cat([s.terms[place].values for s in singles]), rtol=1e-12, atol=1e-12
-        )
-    xyz = [embed(m, 2, seed=0) if m.n_atoms > 1 else np.zeros((2, 1, 3)) for m in molecules]
-    joint = energy(together, torch.from_numpy(np.concatenate(xyz, axis=1)))
-    for number, (single, x) in enumerate(zip(singles, xyz, strict=True)):
-        alone, stop = energy(single, torch.from_numpy(x)), start + x.shape[1]
-        torch.testing.assert_close(joint.energy[:, number], alone.energy[:, 0], rtol=1e-10, atol=1e-10)
-        torch.testing.assert_close(joint.forces[:, start:stop], alone.forces, rtol=1e-10, atol=1e-10)
-        start = stop
-
-
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 10_000))
-def test_rotation_and_translation(model, seed):
-    from scipy.spatial.transform import Rotation
-
-    molecule = from_smiles("CC(=O)Nc1ccc(O)cc1")
-    rotation = torch.from_numpy(Rotation.random(random_state=seed).as_matrix().copy())
-    xyz = torch.from_numpy(embed(molecule, 1, seed=0))
-    system = model.parametrize(molecule)
-    a, b = energy(system, xyz), energy(system, xyz @ rotation.T + 5.0)
-    assert float(a.energy - b.energy) == pytest.approx(0.0, abs=1e-9)
-    torch.testing.assert_close(b.forces, a.forces @ rotation.T, rtol=1e-9, atol=1e-8)
-    assert float(a.forces.sum(1).abs().max()) < 1e-8
-    assert float(torch.linalg.cross(xyz, a.forces).sum(1).abs().max()) < 1e-7
 
 
 class TestDomain:
@@ -189,13 +94,6 @@ class TestCharges:
 
 
 class TestFile:
-    def test_round_trip(self, tmp_path):
-        path, molecule, model = tmp_path / "m.espalike", from_smiles("CC(=O)O"), from_config(CONFIG)
-        model.save(path)
-        before, after = model.parametrize(molecule), load(path).parametrize(molecule)
-        assert all(torch.equal(a.values, b.values) for a, b in zip(before.terms, after.terms, strict=True))
-        assert [p.name for p in tmp_path.iterdir()] == ["m.espalike"]
-
     def write(self, path, tensors=None, **changes):
         header = {
             "format_version": VERSION, "members": 1, "units": {}, "features": list(FEATURES), "config": CONFIG,

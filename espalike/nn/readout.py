@@ -16,12 +16,12 @@ from espalike.nn.orbits import Orbits
 from espalike.terms.base import Borrow, Param, Term
 
 
-def rows_of(wanted: Tensor, listed: Tensor, n_atoms: int) -> Tensor:
-    """For each bond or angle in `wanted`, read in either direction, its row in `listed`, which is sorted."""
-    flipped = (wanted[:, 0] > wanted[:, -1]).unsqueeze(-1)
-    wanted = torch.where(flipped, wanted.flip(1), wanted)
-    power = n_atoms ** torch.arange(wanted.shape[1] - 1, -1, -1, device=wanted.device)
-    return torch.searchsorted((listed * power).sum(-1), (wanted * power).sum(-1))
+def _sorted_rows(tuples: Tensor, listed: Tensor, n_atoms: int) -> Tensor:
+    """For each bond or angle, read in either direction, its row in `listed`, which is sorted; shape `(T,)`."""
+    flipped = (tuples[:, 0] > tuples[:, -1]).unsqueeze(-1)
+    tuples = torch.where(flipped, tuples.flip(1), tuples)
+    power = n_atoms ** torch.arange(tuples.shape[1] - 1, -1, -1, device=tuples.device)
+    return torch.searchsorted((listed * power).sum(-1), (tuples * power).sum(-1))
 
 
 class Readout(nn.ModuleList):
@@ -132,6 +132,6 @@ class Readout(nn.ModuleList):
         head, column = self._place[lender]
         key = (term.param_kind, borrow.kind, borrow.atoms)
         if key not in rows:
-            wanted = batch.tuples[term.param_kind].idx[:, borrow.atoms]
-            rows[key] = rows_of(wanted, batch.tuples[borrow.kind].idx, len(batch.numbers))
+            tuples = batch.tuples[term.param_kind].idx[:, borrow.atoms]
+            rows[key] = _sorted_rows(tuples, batch.tuples[borrow.kind].idx, len(batch.numbers))
         return learned[head][rows[key], column]

@@ -6,7 +6,9 @@ from importlib.resources import files
 import torch
 from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
+from rdkit import Chem
 
+from espalike.chem import from_rdkit, to_rdkit
 from espalike.model import ForceFieldModel, from_config
 from espalike.terms.base import PairTerm
 
@@ -43,9 +45,14 @@ def model(forcefield: str, *overrides: str) -> ForceFieldModel:
     return loud(from_config(config(forcefield, *overrides)))
 
 
+def renumbered(molecule, order):
+    """The molecule whose atom i is atom `order[i]` of `molecule`."""
+    return from_rdkit(Chem.RenumberAtoms(to_rdkit(molecule), [int(i) for i in order]), molecule.name)
+
+
 def by_tuple(system, place):
     """Parameters by term and tuple, as the lowest of the equivalent writings of a tuple; `place` renames the atoms."""
-    found = {}
+    parameters = {}
     for bound in system.terms:
         term = bound.term
         per_atom = isinstance(term, PairTerm)
@@ -57,5 +64,5 @@ def by_tuple(system, place):
                 signs = torch.tensor(op.signs or (1,) * len(values))
                 writings[tuple(atoms[a] for a in op.atoms)] = values[columns] * signs
             lowest = min(writings)
-            found[term.name, lowest] = writings[lowest]
-    return found
+            parameters[term.name, lowest] = writings[lowest]
+    return parameters

@@ -1,14 +1,11 @@
-"""Whole force fields off the graph: what is borrowed, what is one for all, who shares a head, what is invariant."""
+"""Parameters of whole force fields: borrowed ones, universal ones, terms that share a head."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from rdkit import Chem
 
 from espalike.batch import batch_of
-from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
+from espalike.chem import embed, from_smiles
 from espalike.energy import energy
 from espalike.model import ForceFieldModel, from_config, load
 from espalike.nn.convs import SAGE
@@ -18,8 +15,8 @@ from espalike.terms.bond import HarmonicBond, LinearMixtureBond, MorseBond, Quar
 from espalike.terms.cross import BondAngle, BondBond
 from espalike.tuples import Kind
 from espalike.units import COULOMB
-from tests.molecules import DRUGLIKE, RESONANCE_PAIRS
-from tests.nn.common import F64, FORCE_FIELDS, by_tuple, config, loud, model
+from tests.molecules import DRUGLIKE
+from tests.nn.common import F64, FORCE_FIELDS, by_tuple, config, loud, model, renumbered
 
 MOLECULES = (
     "CC(=O)Oc1ccccc1C(=O)[O-]",
@@ -99,19 +96,12 @@ class TestEveryForceField:
                 found += p.universal
         assert found == {"dexp": 2, "class2_dexp": 2, "max": 2}.get(name, 0)
 
-    @torch.no_grad()
-    def test_batch_equals_singles(self, name):
-        together = model(name)(batch())
-        singles = [model(name).parametrize(from_smiles(s)) for s in MOLECULES]
-        for place, bound in enumerate(together.terms):
-            alone = torch.cat([s.terms[place].values for s in singles])
-            torch.testing.assert_close(bound.values, alone, rtol=1e-12, atol=1e-12)
-
     def test_file_round_trip(self, name, tmp_path):
         torch.manual_seed(1)
         made = from_config(config(name))
         loud(made).float().save(tmp_path / "m.espalike")
         molecule = from_smiles(MOLECULES[0])
+        assert [p.name for p in tmp_path.iterdir()] == ["m.espalike"]
         before, after = made.parametrize(molecule), load(tmp_path / "m.espalike").parametrize(molecule)
         assert [repr(b.term) for b in before.terms] == [repr(a.term) for a in after.terms]
         for a, b in zip(before.terms, after.terms, strict=True):
@@ -138,37 +128,6 @@ def test_borrowed_values_teach_the_lender_alone(kind):
     assert taught == {kind}
 
 
-def renumbered(molecule, order):
-    return from_rdkit(Chem.RenumberAtoms(to_rdkit(molecule), [int(i) for i in order]), molecule.name)
-
-
-@pytest.mark.parametrize("name", ["class2", "max"])
-@settings(max_examples=8, deadline=None)
-@given(smiles=st.sampled_from(DRUGLIKE), seed=st.integers(0, 10_000))
-def test_renumbering_changes_no_parameter(name, smiles, seed):
-    """Tuples come out in another direction, and columns that belong to one end move with it."""
-    molecule = from_smiles(smiles)
-    order = np.random.default_rng(seed).permutation(molecule.n_atoms)
-    first = by_tuple(model(name).parametrize(molecule), np.arange(molecule.n_atoms))
-    second = by_tuple(model(name).parametrize(renumbered(molecule, order)), order)
-    assert first.keys() == second.keys()
-    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-10
-
-
-def test_columns_of_one_end_differ():
-    """Else the test above would not see columns that stay behind."""
-    bound = model("class2").parametrize(from_smiles("CC(=O)NC")).bound("BondAngle")
-    assert (bound.values[:, 0] - bound.values[:, 1]).abs().max() > 1.0
-
-
-@pytest.mark.parametrize("pair", RESONANCE_PAIRS, ids=str)
-def test_resonance_form_changes_nothing(pair):
-    first, second = (model("max").parametrize(from_smiles(s)) for s in pair)
-    for a, b in zip(first.terms, second.terms, strict=True):
-        assert torch.equal(a.tuples.idx, b.tuples.idx)
-        torch.testing.assert_close(a.values, b.values, rtol=0, atol=1e-10)
-
-
 @torch.no_grad()
 def test_without_a_lender_equilibrium_values_are_learned():
     """Linear mixtures have no r₀, and here is no angle term."""
@@ -181,13 +140,10 @@ def test_without_a_lender_equilibrium_values_are_learned():
         assert values.std() > 1e-3
         assert float(values.mean()) == pytest.approx(prior, rel=0.3)
     assert not torch.equal(system.bound("BondBond").values[:, 1], system.bound("BondAngle").values[:, 2])
-    first, second = (by_tuple(made.parametrize(m), o) for m, o in ((molecule, range(12)), reversed_(molecule)))
-    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-10
-
-
-def reversed_(molecule):
     order = np.arange(molecule.n_atoms)[::-1]
-    return renumbered(molecule, order), order
+    other = renumbered(molecule, order)
+    first, second = (by_tuple(made.parametrize(m), o) for m, o in ((molecule, order[::-1]), (other, order)))
+    assert max(float((first[k] - second[k]).abs().max()) for k in first) < 1e-10
 
 
 @pytest.mark.parametrize("lender", [HarmonicBond(), QuarticBond(), MorseBond()], ids=repr)
