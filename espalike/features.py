@@ -1,10 +1,10 @@
-"""Molecule → node features that depend on neither the resonance form drawn, nor the atom order, nor stereochemistry.
+"""Features of atoms that depend on neither the resonance form that is drawn, nor atom order, nor stereochemistry.
 
-Formal charges and bond orders move when another resonance form is drawn; what does not move is the set of atoms they
-move over. That set, a *π component*, starts from every atom with a formal charge or a multiple bond (and trigonal
+Formal charges and bond orders move when another resonance form is drawn, but the set of atoms over which they move does
+not change. That set, a *π component*, starts from every atom with a formal charge or a multiple bond (and trigonal
 boron, whose empty orbital takes part), and grows over neutral N, O, P, S neighbours, whose lone pairs take part.
 Saturated carbons separate components. A component carries its net charge, so that the two oxygens of a carboxylate,
-or the six hydrogens of a guanidinium, get equal features however they were drawn.
+or the six hydrogens of a guanidinium, have equal features in every drawing.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def featurize(molecule: Molecule, topology: Topology) -> np.ndarray:
 
 
 def pi_components(molecule: Molecule) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """π components of a molecule; see the head of this module.
+    """π components of a molecule; see the top of this module.
 
     Returns:
         Component of each atom (−1: none), its net charge [e] and its number of atoms, each of shape `(A,)`.
@@ -86,7 +86,7 @@ def pi_components(molecule: Molecule) -> tuple[np.ndarray, np.ndarray, np.ndarra
     multiple = molecule.orders > 1
     member[i[multiple]] = True
     member[j[multiple]] = True
-    # An ammonium nitrogen has no orbital left to conjugate with carbon, so its charge stays where it is.
+    # An ammonium nitrogen has no orbital to conjugate with carbon, so its charge stays on it.
     quaternary = (numbers == 7) & (degrees == 4)
     joined = ~((quaternary[i] & (numbers[j] == 6)) | (quaternary[j] & (numbers[i] == 6)))
     i, j = i[joined], j[joined]

@@ -178,12 +178,12 @@ class ForceFieldModel(nn.Module):
 
     @property
     def members(self) -> tuple[ForceFieldModel, ...]:
-        """The models that an ensemble is made of; a single model is its own only member."""
+        """The models that an ensemble is made of; a single model is the only member of itself."""
         return (self,)
 
     @property
     def domain(self) -> ChemicalDomain:
-        """Chemistry of the training molecules; empty for a model that was not trained."""
+        """Chemistry of the training molecules; empty for an untrained model."""
         return self.provenance.domain if self.provenance else ChemicalDomain()
 
     def save(self, path: str | Path) -> None:
@@ -199,9 +199,9 @@ class ForceFieldModel(nn.Module):
 
 
 class Ensemble(ForceFieldModel):
-    """Several models of one force field as one: its parameters are the mean of theirs, so it is a force field, too.
+    """Several models of one force field; its parameters are the mean of theirs, so it is a force field, too.
 
-    It is made to be used, not to be trained.
+    It is not meant to be trained.
 
     Args:
         members: two or more models with the same configuration; the first's provenance is the ensemble's.
@@ -223,7 +223,7 @@ class Ensemble(ForceFieldModel):
 
     @property
     def members(self) -> tuple[ForceFieldModel, ...]:
-        """The models whose mean this is."""
+        """The models over which parameters are averaged."""
         return tuple(self.models)  # type: ignore[arg-type]
 
     def forward(self, batch: Batch) -> MMSystem:
@@ -232,7 +232,7 @@ class Ensemble(ForceFieldModel):
 
     @torch.no_grad()
     def deviation(self, batch: Batch) -> MMSystem:
-        """Standard deviation of the members' parameters, unbiased, in the place of each parameter."""
+        """Standard deviation of the members' parameters, unbiased, in place of the parameters."""
         return _over_members([member(batch) for member in self.members], _deviation)
 
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
@@ -247,10 +247,10 @@ def _deviation(values: Tensor) -> Tensor:
 
 
 def _over_members(systems: Sequence[MMSystem], reduce: Callable[[Tensor], Tensor]) -> MMSystem:
-    """Parameters of systems with the same terms and tuples, stacked in front, reduced to those of one."""
+    """One system from several with the same terms and tuples; `reduce` acts on parameters stacked in the first axis."""
     terms = tuple(
-        Bound(own[0].term, own[0].tuples, reduce(torch.stack([bound.values for bound in own])))
-        for own in zip(*(system.terms for system in systems), strict=True)
+        Bound(same[0].term, same[0].tuples, reduce(torch.stack([bound.values for bound in same])))
+        for same in zip(*(system.terms for system in systems), strict=True)
     )
     return MMSystem(terms, systems[0].numbers, systems[0].mol)
 
@@ -262,7 +262,7 @@ def _with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequen
         without = [m.name for m, charges in zip(molecules, given, strict=True) if charges is None]
         if without:
             raise ValueError(
-                f"{', '.join(without)}: this force field has no charges of its own; give them: charges= in Python, "
+                f"{', '.join(without)}: this force field has no charges; give them: charges= in Python, "
                 "--charges FILE or --charges am1bcc on the command line"
             )
     if all(charges is None for charges in given):
@@ -286,7 +286,7 @@ def fit_to_formal(molecule: Molecule, charges: np.ndarray) -> np.ndarray:
     """
     charges = np.asarray(charges, dtype=np.float64)
     if charges.shape != (molecule.n_atoms,):
-        raise ValueError(f"{molecule.name}: expected {molecule.n_atoms} charges, one an atom; got {charges.size}")
+        raise ValueError(f"{molecule.name}: expected {molecule.n_atoms} charges, one per atom; got {charges.size}")
     if not np.isfinite(charges).all():
         raise ValueError(f"{molecule.name}: charges hold values that are not finite numbers")
     error = charges.sum() - molecule.net_charge

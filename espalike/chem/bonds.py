@@ -1,4 +1,4 @@
-"""Whether geometries have the bonds of the graph: the one rule, for sampled geometries and for ingested ones.
+"""Whether geometries have the bonds of the graph: one rule for sampled and for ingested geometries.
 
 Distances are compared with the sum of covalent radii (RDKit's table: Cordero et al., Dalton Trans. 2008, 2832). The
 limits leave room for hot dynamics. All conformers are checked at once, in single precision.
@@ -53,8 +53,8 @@ class _Pairs:
     Attributes:
         i, j: atoms, `i < j`, each `(P,)`.
         reach: sum of covalent radii [Å], `(P,)`.
-        bonded: which are bonds, `(P,)`.
-        across: which are of two molecules of a complex, `(P,)`.
+        bonded: whether the pair is a bond, `(P,)`.
+        across: whether its atoms are in two molecules of a complex, `(P,)`.
         shortest: least distance that is allowed [Å], `(P,)`.
     """
 

@@ -1,4 +1,4 @@
-"""Partial charges a user brings in a file of their own."""
+"""Partial charges from a text file of the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def read_charges(path: str | os.PathLike) -> np.ndarray:
     """Partial charges [e] of a text file: plain numbers separated by white space, `#` starts a comment; shape `(A,)`.
 
     Raises:
-        ChemistryError: if the file cannot be read or holds something else than numbers.
+        ChemistryError: if the file cannot be read or holds anything but numbers.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
@@ -27,8 +27,8 @@ def read_charges(path: str | os.PathLike) -> np.ndarray:
                 values.append(float(token))
             except ValueError:
                 raise ChemistryError(
-                    f"{path}, line {number}: expected plain numbers, one charge an atom in input order, got {token!r}"
+                    f"{path}, line {number}: expected plain numbers, one charge per atom in input order, got {token!r}"
                 ) from None
     if not values:
-        raise ChemistryError(f"{path}: holds no charges; expected plain numbers, one an atom in input order")
+        raise ChemistryError(f"{path}: holds no charges; expected plain numbers, one per atom in input order")
     return np.array(values, dtype=np.float64)

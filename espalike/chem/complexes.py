@@ -1,4 +1,4 @@
-"""Complexes: molecules that meet, as one `Molecule` whose graph has a connected component for each of them."""
+"""Complexes of several molecules: a `Molecule` whose graph has one connected component for each of them."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class EspGrid:
-    """Electrostatic potential of geometries, each at points of its own.
+    """Electrostatic potential of geometries, each at separate points.
 
     Attributes:
-        points: [Å], shape `(G, 3)`, those of the first geometry first.
+        points: [Å], shape `(G, 3)`, one geometry after the other.
         values: potential [kcal/mol/e], shape `(G,)`.
-        count: points of each geometry, shape `(K,)`, int64; 0 where it was not computed.
+        count: number of points of each geometry, shape `(K,)`, int64; 0 where it was not computed.
     """
 
     points: np.ndarray
@@ -31,7 +31,7 @@ class EspGrid:
 
 @dataclass(frozen=True, eq=False)
 class Conformers:
-    """Geometries of one molecule with what a level of theory says about them.
+    """Geometries of one molecule with energies, forces and other labels of one level of theory.
 
     Attributes:
         xyz: coordinates [Å], shape `(K, A, 3)`, float64.
@@ -61,7 +61,7 @@ class Conformers:
     scaling: np.ndarray | None = None
 
     def take(self, keep: np.ndarray) -> Conformers:
-        """The geometries that `keep` `(K,)`, bool, marks, with all that is known of them."""
+        """The geometries that `keep` `(K,)`, bool, marks, with their labels."""
         names = ("forces", "dipole", "interaction", "sapt", "scaling")
         arrays = {name: getattr(self, name) for name in names}
         kept: dict[str, Any] = {name: None if array is None else array[keep] for name, array in arrays.items()}

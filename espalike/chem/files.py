@@ -67,7 +67,7 @@ def _entry(record: records.Record | records.BrokenRecord) -> Entry:
 
 
 def safe_names(names: Sequence[str]) -> list[str]:
-    """File names for molecules: safe characters only, unique whatever the file system makes of case; order is kept."""
+    """File names for molecules: safe characters only, unique also where case does not count; the order is kept."""
     result: list[str] = []
     taken: set[str] = set()
     for name in names:

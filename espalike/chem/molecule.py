@@ -19,10 +19,10 @@ from espalike.tables import html_table
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
-    """A molecular graph: no coordinates, nothing learned. Atom order is the user's and is never changed.
+    """A molecular graph, without coordinates and parameters. The order of atoms is the user's and is never changed.
 
     Attributes:
-        name: what messages and files call it.
+        name: its name in messages and files.
         smiles: mapped SMILES with explicit hydrogens; map number i+1 is atom i.
         numbers: atomic numbers, shape `(A,)`, int64.
         charges: formal charges [e], shape `(A,)`, int64.
@@ -199,14 +199,14 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
             ids = list(rdDistGeom.EmbedMultipleConfs(mol, n, params))
             if len(ids) == n:
                 return np.stack([mol.GetConformer(i).GetPositions() for i in ids])
-    raise ChemistryError(f"{molecule.name}: no geometry found by distance geometry; is its stereochemistry possible?")
+    raise ChemistryError(f"{molecule.name}: distance geometry gives no geometry; is its stereochemistry possible?")
 
 
 def connectivity_key(molecule: Molecule) -> str:
     """First block of the InChIKey: equal for stereoisomers, and for most tautomers and protonation states.
 
-    Where InChI gives none, a hash of the canonical non-isomeric SMILES stands in. Of a complex it is the sorted keys of
-    its molecules, joined by `+`.
+    Where InChI gives none, a hash of the canonical non-isomeric SMILES is used. The key of a complex is the sorted
+    keys of its molecules, joined by `+`.
     """
     with rdBase.BlockLogs():
         mol = rd.parse_smiles(molecule.smiles)  # InChI needs no perception of rings, aromaticity and stereochemistry

@@ -1,4 +1,4 @@
-"""Molecules to be read by people: short SMILES, drawings."""
+"""Short SMILES and drawings of molecules, for reports."""
 
 from __future__ import annotations
 

@@ -257,7 +257,7 @@ def _ends(mol: Chem.Mol) -> list[list[int]]:
 
 
 def skeleton(numbers, bonds) -> Chem.Mol:
-    """Elements and connectivity alone, to be matched whatever the bond orders and charges."""
+    """Elements and connectivity alone, to be matched without bond orders and charges."""
     mol = Chem.RWMol()
     for number in numbers:
         mol.AddAtom(Chem.Atom(int(number)))

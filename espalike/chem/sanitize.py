@@ -148,7 +148,7 @@ def check_structure(mol: Chem.Mol, name: str) -> None:
     if len(fragments) > 1:
         raise ChemistryError(
             f"{name}: {len(fragments)} disconnected fragments of {', '.join(str(len(f)) for f in fragments)} atoms; "
-            "expected one molecule. Give each its own record"
+            "expected one molecule. Give each a separate record"
         )
 
 

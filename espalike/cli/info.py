@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         ValueError: when it is neither a model file nor a store.
-        FileNotFoundError: when there is no such thing.
+        FileNotFoundError: when no file, store or shipped model has this name.
     """
     is_store = _is_store(args.file)
     if args.rejected is not None:
@@ -71,7 +71,7 @@ def of_store(name: str) -> dict[str, Any]:
     """A store's manifest, with `kind` and `path` in front, and what its columns say.
 
     Raises:
-        StoreError: when it is no store, or damaged.
+        StoreError: when it is not a store, or damaged.
     """
     from espalike.data.describe import describe
     from espalike.data.store import Store
@@ -87,13 +87,13 @@ def _rejected(name: str, entry: str, as_json: bool) -> int:
     from espalike.data.store import Store
 
     store = Store.open(name)
-    found = list(rejections(store, entry or None))
+    lines = list(rejections(store, entry or None))
     if as_json:
-        print(to_json(found))
-    for line in () if as_json else found:
+        print(to_json(lines))
+    for line in () if as_json else lines:
         print(f"{line.id}: {line.reason}\n    {line.message}")
-    if found or not entry:
-        if not found and not as_json:
+    if lines or not entry:
+        if not lines and not as_json:
             kept = "nothing was left out" if not store.manifest["rejected"] else "this store keeps counts only"
             print(f"{store.path}: {kept}")
         return 0
@@ -110,7 +110,7 @@ def _print_store(content: dict[str, Any]) -> None:
     plain = {key: value for key, value in content.items() if key not in (*tables, "filters", "settings", "ingest")}
     data = plain.pop("data")
     plain["data"] = data if isinstance(data, str) else f"{data[0]} and {len(data) - 1} more"
-    plain["atoms"] = "{min} to {max} a molecule, median {median:g}".format(**content["atoms"])
+    plain["atoms"] = "{min} to {max} per molecule, median {median:g}".format(**content["atoms"])
     print("\n".join(_lines(plain)))
     counts = ("molecules", "connectivities", "entries", "conformers")
     print_table(

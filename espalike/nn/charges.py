@@ -54,8 +54,8 @@ class Equilibration(nn.Module):
 class Increments(nn.Module):
     """Formal charges, spread over their π components, moved along bonds by an antisymmetric function of the two atoms.
 
-    What bond (i, j) gives to i it takes from j, as in MMFF94 (T. A. Halgren, J. Comput. Chem. 17 (1996) 520), so that
-    the sum is the formal charge whatever the network says.
+    The charge that bond (i, j) gives to atom i is taken from atom j, as in MMFF94 (T. A. Halgren, J. Comput. Chem. 17
+    (1996) 520), so the sum is the formal charge for any output of the network.
     """
 
     def __init__(self, width: int, hidden: int, readout: str = "deep"):

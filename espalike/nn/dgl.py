@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from espalike.nn.convs import mlp
 
 _LOCAL = ("SAGEConv", "GINConv", "GATConv", "GATv2Conv")
-"""Those that look at neighbours only; `GraphConv`, for instance, also at how many neighbours these have."""
+"""Convolutions that depend on neighbours only; `GraphConv`, for example, also depends on the neighbours' degrees."""
 
 
 class _OverEdges:
-    """Lets a DGL convolution take `(h, edges)` and give one row an atom."""
+    """A DGL convolution as a function of `(h, edges)` that returns one row per atom."""
 
     def forward(self, h: Tensor, edges: Tensor) -> Tensor:
         import dgl

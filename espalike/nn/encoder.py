@@ -1,4 +1,4 @@
-"""Atom features to atom representations."""
+"""Atom representations from atom features."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         self.leave = nn.LayerNorm(width)
 
     def orbits(self, batch: Batch) -> Orbits:
-        """The batch's classes of equal atoms; each atom for itself where a layer looks beyond its neighbours."""
+        """The batch's classes of equal atoms; each atom is a class where a layer depends on more than neighbours."""
         return Orbits.of_batch(batch, len(self.convs), all(map(_is_local, self.convs)))
 
     def forward(self, x: Tensor, orbits: Orbits) -> Tensor:

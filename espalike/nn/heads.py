@@ -18,7 +18,7 @@ READOUTS = ("lean", "deep")
 
 
 def position_classes(orders: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
-    """Number of the class of each position of a tuple, those that some order exchanges being one class."""
+    """The class of each position of a tuple, as a number; positions that some order exchanges are one class."""
     first = [min(order[p] for order in orders) for p in range(len(orders[0]))]
     return tuple(sorted(set(first)).index(f) for f in first)
 
@@ -28,7 +28,7 @@ def _perceptron(n_in: int, hidden: int, n_out: int) -> nn.Module:
 
 
 class GatherSum(torch.autograd.Function):
-    """Sums of some rows of a matrix `(R, H)`, those of `index` `(T, n)`, without a copy of each row, either way."""
+    """Sums of the rows `index` `(T, n)` of a matrix `(R, H)`, without a copy of each row, in either direction."""
 
     @staticmethod
     def forward(ctx, matrix: Tensor, index: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class GatherSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, slope: Tensor):
-        """Each row gets the slope of every sum it is in."""
+        """The slope of a row is the sum over the slopes of all sums that it is in."""
         (index,) = ctx.saved_tensors
         total = slope.new_zeros(ctx.shape)
         for column in index.unbind(-1):
@@ -48,7 +48,7 @@ class GatherSum(torch.autograd.Function):
 
 
 class SymmetricHead(nn.Module):
-    """Atom representations to values of a tuple, averaged over the tuple's symmetry operations.
+    """Values of a tuple from its atoms' representations, averaged over the tuple's symmetry operations.
 
     1/|G| Σ_g signs_g · columns_g⁻¹( f(h[idx[:, g.atoms]]) ), after Janossy pooling
     (R. L. Murphy et al., ICLR 2019). The first layer of `f` acts on atoms before the gather:
@@ -62,8 +62,8 @@ class SymmetricHead(nn.Module):
         ops: the tuple's symmetry operations.
         readout: `lean`: `f` has its hidden layers before the gather, where they act on atoms, and a tuple costs no more
             than a sum. Positions that the operations exchange in every way, like the ends of a bond or the outer atoms
-            of an improper, share weights: their sum is symmetric as it is (M. Zaheer et al., NeurIPS 2017).
-            `deep`: a hidden layer acts on tuples, once an operation.
+            of an improper, share weights: then their sum is symmetric (M. Zaheer et al., NeurIPS 2017).
+            `deep`: a hidden layer acts on tuples, once per operation.
 
     Attributes:
         orders: the orders of a tuple's atoms that give the same values, column by column.
@@ -103,25 +103,25 @@ class SymmetricHead(nn.Module):
 
 
 def _moves(op: Op) -> bool:
-    """Whether an operation does anything to the values."""
+    """Whether an operation changes the values."""
     return op.columns is not None or op.signs is not None
 
 
 def _moved(raw: Tensor, op: Op) -> Tensor:
-    """What an operation does to the values `(T, n_out)` of a tuple."""
+    """Values `(T, n_out)` of tuples after an operation."""
     if op.signs is not None:
         raw = raw * torch.tensor(op.signs, dtype=raw.dtype, device=raw.device)
     return raw if op.columns is None else raw[:, torch.tensor(op.columns, device=raw.device).argsort()]
 
 
-def _columns(op: Op, own: Sequence[int], start: int) -> tuple[list[int], list[int]]:
-    """What an operation does to the learned columns of one term, in columns that begin at `start`."""
-    image = op.columns or tuple(range(max(own, default=-1) + 1))
-    signs = op.signs or (1,) * (max(own, default=-1) + 1)
-    return [start + own.index(image[c]) for c in own], [signs[c] for c in own]
+def _columns(op: Op, learned: Sequence[int], start: int) -> tuple[list[int], list[int]]:
+    """Places and signs of the learned columns of one term after an operation; the columns begin at `start`."""
+    image = op.columns or tuple(range(max(learned, default=-1) + 1))
+    signs = op.signs or (1,) * (max(learned, default=-1) + 1)
+    return [start + learned.index(image[c]) for c in learned], [signs[c] for c in learned]
 
 
-def merged(terms: Sequence[Term], own: Sequence[Sequence[int]]) -> tuple[Op, ...]:
+def merged(terms: Sequence[Term], learned: Sequence[Sequence[int]]) -> tuple[Op, ...]:
     """The operations of several terms on the same tuples, acting on all their learned columns side by side."""
     if terms[0].param_kind is Kind.ATOM:
         return NONE
@@ -129,7 +129,7 @@ def merged(terms: Sequence[Term], own: Sequence[Sequence[int]]) -> tuple[Op, ...
     for atoms in (op.atoms for op in terms[0].symmetry):
         columns: list[int] = []
         signs: list[int] = []
-        for term, of in zip(terms, own, strict=True):
+        for term, of in zip(terms, learned, strict=True):
             op = next(op for op in term.symmetry if op.atoms == atoms)
             image, sign = _columns(op, of, len(columns))
             columns, signs = columns + image, signs + sign
@@ -143,7 +143,7 @@ class TermHead(nn.Module):
 
     Args:
         terms: functional forms with the same `param_kind` and the same operations on atoms.
-        own: for each term, the columns of its parameters that are learned for each tuple.
+        learned: for each term, the columns of its parameters that are learned for each tuple.
         width: size of an atom's representation.
         hidden: size of the hidden layer.
         n_levels: levels of theory in training; level 0 is the target and has no shift.
@@ -153,7 +153,7 @@ class TermHead(nn.Module):
     def __init__(
         self,
         terms: Sequence[Term],
-        own: Sequence[Sequence[int]],
+        learned: Sequence[Sequence[int]],
         width: int,
         hidden: int,
         n_levels: int = 1,
@@ -161,9 +161,9 @@ class TermHead(nn.Module):
     ):
         super().__init__()
         self.kind = terms[0].param_kind
-        self.params: list[Param] = [term.params[c] for term, of in zip(terms, own, strict=True) for c in of]
+        self.params: list[Param] = [term.params[c] for term, of in zip(terms, learned, strict=True) for c in of]
         self.links = [find(p.link) for p in self.params]
-        size, n, ops = self.kind.size, len(self.params), merged(terms, own)
+        size, n, ops = self.kind.size, len(self.params), merged(terms, learned)
         self.head = SymmetricHead(size, n, width, hidden, ops, readout)
         self.shift = None
         if n_levels > 1 and any(p.shifts for p in self.params):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 Link = Callable[[Tensor, Tensor, float], Tensor]
 _LARGEST_LOG = 3.0
-"""A positive parameter stays within a factor e³ of its mean, whatever the network says of rare chemistry."""
+"""A positive parameter stays within a factor e³ of its mean, also for chemistry that was rare in training."""
 
 
 def free(raw: Tensor, mean: Tensor, std: float) -> Tensor:

@@ -1,8 +1,9 @@
-"""Atoms and tuples that a network cannot tell apart are looked at once: a methyl group has one kind of hydrogen.
+"""Atoms and tuples that a network cannot tell apart are computed once: a methyl group has one kind of hydrogen.
 
-After n layers of message passing an atom knows its surroundings up to n bonds away, and atoms of equal surroundings
-have equal representations, be they of one molecule or of two. So a layer runs on the quotient of the batch's graph: one
-node a class of equal atoms, with the incoming bonds of one of them. The result is the same.
+After n layers of message passing the representation of an atom depends on its surroundings up to n bonds away, so
+atoms with equal surroundings have equal representations, in one molecule or in several. Each layer therefore runs on
+the quotient of the batch's graph: one node per class of equal atoms, with the incoming bonds of one of them. The result
+is the same.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ _INT64 = 2**63 - 1
 
 @dataclass(frozen=True, eq=False)
 class Hop:
-    """What a layer runs on: classes of atoms that are equal up to one bond farther than those of the layer before.
+    """The graph of one layer: classes of atoms that are equal up to one bond farther than in the previous layer.
 
     Attributes:
-        parent: of each class, the class of the layer before that it is a part of, shape `(C,)`.
-        edges: classes at the two ends of the bonds that come in at one atom of each class, shape `(2, E)`.
+        parent: the class of the previous layer that each class is a part of, shape `(C,)`.
+        edges: classes at the two ends of the incoming bonds of one atom of each class, shape `(2, E)`.
     """
 
     parent: Tensor
@@ -34,11 +35,11 @@ class Hop:
 
 @dataclass(frozen=True, eq=False)
 class Orbits:
-    """A batch's graph with equal atoms made one.
+    """A batch's graph in which equal atoms are one node.
 
     Attributes:
-        entry: one atom of each class of equal features: the rows that the network begins with.
-        hops: what each layer runs on.
+        entry: one atom of each class of equal features: the rows of the first layer.
+        hops: the graph of each layer.
         of: class of each atom after the last layer, shape `(N,)`.
         atom: one atom of each of these classes, shape `(C,)`.
         numbers: their atomic numbers, shape `(C,)`.
@@ -54,14 +55,14 @@ class Orbits:
 
     @staticmethod
     def of_batch(batch: Batch, layers: int, alike: bool = True) -> Orbits:
-        """Classes of a batch's atoms by colour refinement (B. Weisfeiler, A. Leman, 1968), one round a layer.
+        """Classes of a batch's atoms by colour refinement (B. Weisfeiler, A. Leman, 1968), one round per layer.
 
-        A colour is a 64-bit hash, of the features, level of theory and number of bonds to begin with.
+        A colour is a 64-bit hash; the first is that of features, level of theory and number of bonds.
 
         Args:
             batch: the molecules.
             layers: number of layers.
-            alike: False: each atom is a class of its own.
+            alike: whether equal atoms are one class; False: each atom is a separate class.
         """
         source, target = batch.edges
         everyone = torch.arange(len(batch.numbers), device=target.device)
@@ -85,34 +86,34 @@ class Orbits:
 
 def _classes(colour: Tensor) -> tuple[Tensor, Tensor]:
     """The first atom of each colour, and the number of each atom's colour."""
-    found, of = torch.unique(colour, return_inverse=True)
+    colours, of = torch.unique(colour, return_inverse=True)
     everyone = torch.arange(len(of), device=of.device)
-    first = torch.full_like(found, len(of)).scatter_reduce(0, of, everyone, "amin")
+    first = torch.full_like(colours, len(of)).scatter_reduce(0, of, everyone, "amin")
     return first, of
 
 
 def _scrambled(z: Tensor) -> Tensor:
-    """Another 64-bit number for each integer, at random (the finalizer of G. Steele's SplitMix64)."""
+    """A pseudorandom 64-bit number for each integer (the finalizer of G. Steele's SplitMix64)."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64), (31, 1)):
         z = (z ^ (z >> shift & 2 ** (64 - shift) - 1)) * factor  # the shift of a signed integer copies its sign
     return z
 
 
 def distinct(idx: Tensor, orders: Sequence[tuple[int, ...]], n: int) -> tuple[Tensor, Tensor]:
-    """Tuples without repetition, those that differ by one of the orders of their members being the same.
+    """Tuples without repetition; tuples that differ by one of the orders of their members are the same.
 
     Args:
         idx: members of each tuple, below `n`, shape `(T, k)`.
         orders: the orders in which a tuple may be read, a group of permutations.
-        n: number of what tuples are made of.
+        n: number of possible members.
 
     Returns:
-        The distinct tuples `(U, k)`, and which of them each tuple is `(T,)`.
+        The distinct tuples `(U, k)`, and the index of each tuple among them `(T,)`.
     """
     size = idx.shape[1]
     if n**size > _INT64:
         return torch.unique(idx, dim=0, return_inverse=True)
     power = n ** torch.arange(size, device=idx.device)
     keys = reduce(torch.minimum, ((idx[:, order] * power).sum(-1) for order in orders))
-    found, inverse = torch.unique(keys, return_inverse=True)
-    return found.unsqueeze(-1) // power % n, inverse
+    known, inverse = torch.unique(keys, return_inverse=True)
+    return known.unsqueeze(-1) // power % n, inverse

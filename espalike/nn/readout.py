@@ -1,4 +1,4 @@
-"""Parameters of a whole force field from atom representations: who learns which column, who borrows it from whom."""
+"""Parameters of a whole force field from atom representations: which head gives a column, and which are borrowed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _sorted_rows(tuples: Tensor, listed: Tensor, n_atoms: int) -> Tensor:
 
 
 class Readout(nn.ModuleList):
-    """One head for all terms on the same tuples, one for the charges, one number for a universal parameter.
+    """One head for all terms on the same tuples, one for the charges, one number for each universal parameter.
 
     Args:
         terms: functional forms of the force field.
@@ -35,7 +35,7 @@ class Readout(nn.ModuleList):
         readout: `lean` or `deep`, see `espalike.nn.heads.SymmetricHead`.
 
     Attributes:
-        names: what the heads are called, in order: the terms they serve, joined by `+`.
+        names: names of the heads, in order: their terms, joined by `+`.
     """
 
     def __init__(self, terms: Sequence[Term], width: int, hidden: int, n_levels: int, readout: str = "deep"):
@@ -43,12 +43,12 @@ class Readout(nn.ModuleList):
         self.terms = tuple(terms)
         self._place: dict[tuple[int, int], tuple[int, int]] = {}  # (term, column) -> (head, column of the head)
         self._charge: dict[int, int] = {}  # term -> charge head
-        own = [self._own(term) for term in self.terms]
+        learned = [self._learned(term) for term in self.terms]
         groups: dict[object, list[int]] = {}
         for t, term in enumerate(self.terms):
             if any(p.link == "charge" for p in term.params):
                 groups["charge", t] = [t]
-            elif own[t]:
+            elif learned[t]:
                 groups.setdefault((term.param_kind, frozenset(op.atoms for op in term.symmetry)), []).append(t)
             for p in term.params:
                 if p.universal:
@@ -59,12 +59,12 @@ class Readout(nn.ModuleList):
                 self._charge[members[0]] = len(self)
                 self.append(CHARGE_HEADS[self.terms[members[0]].charges](width, hidden, readout))  # type: ignore[attr-defined]
                 continue
-            columns = [(t, c) for t in members for c in own[t]]
+            columns = [(t, c) for t in members for c in learned[t]]
             self._place |= {place: (len(self), n) for n, place in enumerate(columns)}
-            learned = [own[t] for t in members]
-            self.append(TermHead([self.terms[t] for t in members], learned, width, hidden, n_levels, readout))
+            shared, of_each = [self.terms[t] for t in members], [learned[t] for t in members]
+            self.append(TermHead(shared, of_each, width, hidden, n_levels, readout))
 
-    def _own(self, term: Term) -> list[int]:
+    def _learned(self, term: Term) -> list[int]:
         """Columns of a term that are learned for each of its tuples."""
         return [
             c
@@ -81,7 +81,7 @@ class Readout(nn.ModuleList):
         return None
 
     def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> list[Tensor]:
-        """Values of each term, shape `(T, P)`, in the order of the terms; `h` are those of the classes of atoms."""
+        """Values of each term, shape `(T, P)`, in the order of the terms; `h` represents classes of atoms."""
         level = batch.level[batch.mol[orbits.atom]]
         learned: dict[int, Tensor] = {}
         for number, head in enumerate(self):

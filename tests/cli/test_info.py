@@ -34,11 +34,11 @@ def test_store_as_json(tmp_path, capsys):
     records = [build_record("CCO"), build_record("CCC", 6, split="test")]
     store = write_store(tmp_path / "s", records, manifest=MANIFEST, rejected={"unit unknown": 2})
     assert main(["info", str(tmp_path / "s"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["molecules"], found["conformers"], found["rejected"]) == (2, 10, {"unit unknown": 2})
-    assert found["units"]["energy"] == "kcal/mol"
-    assert found["sources"]["made-up"]["entries"] == 2
-    assert found["hash"] == store.hash
+    content = json.loads(capsys.readouterr().out)
+    assert (content["molecules"], content["conformers"], content["rejected"]) == (2, 10, {"unit unknown": 2})
+    assert content["units"]["energy"] == "kcal/mol"
+    assert content["sources"]["made-up"]["entries"] == 2
+    assert content["hash"] == store.hash
 
 
 def test_store_as_text(tmp_path, capsys):
@@ -53,17 +53,17 @@ def test_store_says_what_its_columns_hold(tmp_path, capsys):
     records = [build_record("CCO"), build_record("CN", 6, source="other", forces=None, ref_charge=np.zeros(7))]
     write_store(tmp_path / "s", records, manifest=MANIFEST)
     assert main(["info", str(tmp_path / "s"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["atoms"] == {"min": 7, "median": 8.0, "max": 9}
-    assert found["elements"] == ["H", "C", "N", "O"]
-    assert found["columns"] == {"forces": 1, "ref_charge": 1}
+    content = json.loads(capsys.readouterr().out)
+    assert content["atoms"] == {"min": 7, "median": 8.0, "max": 9}
+    assert content["elements"] == ["H", "C", "N", "O"]
+    assert content["columns"] == {"forces": 1, "ref_charge": 1}
     energy, forces = records[0].conformers.energy, records[0].conformers.forces
-    assert found["spread"]["made-up"]["energy_std"] == pytest.approx(energy.std(), abs=1e-4)
-    assert found["spread"]["made-up"]["force_rms"] == pytest.approx(np.sqrt((forces**2).mean()), abs=1e-3)
-    assert found["spread"]["other"]["force_rms"] is None
+    assert content["spread"]["made-up"]["energy_std"] == pytest.approx(energy.std(), abs=1e-4)
+    assert content["spread"]["made-up"]["force_rms"] == pytest.approx(np.sqrt((forces**2).mean()), abs=1e-3)
+    assert content["spread"]["other"]["force_rms"] is None
     assert main(["info", str(tmp_path / "s")]) == 0
     out = capsys.readouterr().out
-    assert "atoms: 7 to 9 a molecule, median 8" in out
+    assert "atoms: 7 to 9 per molecule, median 8" in out
     assert "elements: H, C, N, O" in out
 
 
