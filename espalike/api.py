@@ -188,8 +188,8 @@ def parametrize(
     sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else list(molecules)
     formats = tuple(() if out is None else [format] if isinstance(format, str) else format)
     loaded, name = _loaded(model)
-    if refused := export.refusals(loaded.terms, formats):
-        raise ValueError("\n".join(refused.values()))
+    if refused := export.refusal(loaded.terms, formats):
+        raise ValueError(refused)
     entries = list(_entries(sources, smiles))
     if single and len(entries) != 1:
         raise ValueError(

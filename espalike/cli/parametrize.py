@@ -93,9 +93,9 @@ def run(args: argparse.Namespace) -> int:
     refused = export.refusals(model.terms, formats)
     possible = tuple(format for format in formats if format not in refused)
     if not possible:
-        raise ValueError("\n".join(refused.values()))
-    for message in refused.values():
-        print(f"not written: {message}", file=sys.stderr)
+        raise ValueError(export.refusal(model.terms, formats))
+    if refused:
+        print(f"not written: {export.refusal(model.terms, formats)}", file=sys.stderr)
     entries = list(_read(args.inputs, args.smiles))
     charges = ligands.charge_source(args.charges, model, len(entries))
     output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions)

@@ -2,13 +2,24 @@
 
 from typing import TYPE_CHECKING, Any
 
-from espalike.export.formats import FORMATS, Format, format_of, refusals, table, texts, to_openmm, to_topology, write
+from espalike.export.formats import (
+    FORMATS,
+    Format,
+    format_of,
+    refusal,
+    refusals,
+    table,
+    texts,
+    to_openmm,
+    to_topology,
+    write,
+)
 
 if TYPE_CHECKING:
     from espalike.export.template import EspalikeTemplateGenerator
 
 __all__ = [
-    "FORMATS", "EspalikeTemplateGenerator", "Format", "format_of", "refusals", "table", "texts", "to_openmm",
+    "FORMATS", "EspalikeTemplateGenerator", "Format", "format_of", "refusal", "refusals", "table", "texts", "to_openmm",
     "to_topology", "write",
 ]  # fmt: skip
 

@@ -157,18 +157,30 @@ def refusals(terms: Iterable[Term], formats: Sequence[str]) -> dict[str, str]:
     Raises:
         ValueError: for an unknown format.
     """
+    refused, advice = _refused(terms, formats)
+    return {name: f"{text}; {advice}" for name, text in refused.items()}
+
+
+def refusal(terms: Iterable[Term], formats: Sequence[str]) -> str:
+    """The `refusals` in one message, which names the formats that can once; empty if all can.
+
+    Raises:
+        ValueError: for an unknown format.
+    """
+    refused, advice = _refused(terms, formats)
+    return "; ".join([*refused.values(), advice]) if refused else ""
+
+
+def _refused(terms: Iterable[Term], formats: Sequence[str]) -> tuple[dict[str, str], str]:
+    """What each of the formats lacks, for those that lack something; and the formats that lack nothing."""
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"unknown format {unknown[0]!r}; known formats: {', '.join(FORMATS)}")
     terms = list(terms)
-    refused = {name: _engine(name).refused(terms) for name in FORMATS}
-    able = [name for name, names in refused.items() if not names]
+    lacks = {name: _engine(name).refused(terms) for name in FORMATS}
+    able = [name for name, names in lacks.items() if not names]
     advice = f"formats that can express this force field: {', '.join(able)}" if able else "no format can"
-    return {
-        name: f"format {name!r} cannot express {', '.join(refused[name])}; {advice}"
-        for name in formats
-        if refused[name]
-    }
+    return {name: f"format {name!r} cannot express {', '.join(lacks[name])}" for name in formats if lacks[name]}, advice
 
 
 def texts(
