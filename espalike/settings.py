@@ -182,13 +182,13 @@ def quoted(argument: str) -> str | None:
 
     key, _, value = argument.partition("=")
     parts = _parts(value)
-    wanted = value if parts is None else parts
-    works = override(key, wanted)
+    typed = value if parts is None else parts
+    works = override(key, typed)
     try:
         (parsed,) = OverridesParser.create().parse_overrides([works])
     except HydraException:
         return None
-    return shlex.quote(works) if parsed.value() == wanted else None
+    return shlex.quote(works) if parsed.value() == typed else None
 
 
 def _parts(value: str) -> list[str] | None:

@@ -164,8 +164,8 @@ def _run_job(name: str, arguments: Sequence[str], debug: bool) -> int:
 def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: list[int], debug: bool) -> None:
     """Compose `configs/<name>.yaml` with the overrides and call the module's `run`, with `--multirun` several times.
 
-    Hydra itself writes nothing, except `multirun.yaml` (the sweep) into the sweep's `out`. A sweep may run elsewhere,
-    so that what `run` does must be found in files; what a sweeper minimises is the module's `objective(out)`.
+    Hydra itself writes nothing, except `multirun.yaml` (the sweep) into the sweep's `out`. The runs of a sweep may take
+    place in other processes, so that results are passed in files. A sweeper minimises the module's `objective(out)`.
     """
     import hydra
     from hydra.core.hydra_config import HydraConfig

@@ -40,11 +40,11 @@ def test_chosen_frames_are_disputed_and_wrong(tmp_path, monkeypatch):
     for record in records:
         thermal = Sampler(committee, frames=5, temperature=700.0, interval=30.0, starts=1, seed=99)(record.molecule)[1:]
         reference = XTBCalculator()
-        for frames, told in ((record.conformers.xyz, chosen), (thermal, usual)):
-            told["disputed"] += committee.disagreement(record.molecule, frames).tolist()
+        for frames, figures in ((record.conformers.xyz, chosen), (thermal, usual)):
+            figures["disputed"] += committee.disagreement(record.molecule, frames).tolist()
             for xyz in frames:
                 miss = committee(record.molecule, xyz)[1] - reference(record.molecule, xyz)[1]
-                told["wrong"].append(np.sqrt(np.mean(miss**2)))
+                figures["wrong"].append(np.sqrt(np.mean(miss**2)))
     print({key: (np.mean(chosen[key]), np.mean(usual[key])) for key in chosen})
     assert np.mean(chosen["disputed"]) > 1.05 * np.mean(usual["disputed"])
     assert np.mean(chosen["wrong"]) > np.mean(usual["wrong"])

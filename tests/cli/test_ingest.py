@@ -70,9 +70,9 @@ def test_all_good_is_status_0_and_options_reach_their_place(source, tmp_path):
     args += ["reader.level=HF", "reader.source=mine", "licence=CC0", "fractions={train: 0.1, val: 0.1, test: 0.8}"]
     assert main(["ingest", *args]) == 0
     store = Store.open(tmp_path / "s")
-    wanted = hash_split("OKKJLVBELUTLKV", 3, {"train": 0.1, "val": 0.1, "test": 0.8})
-    assert wanted != "val"
-    assert store.column("split") == [wanted] * 2
+    expected = hash_split("OKKJLVBELUTLKV", 3, {"train": 0.1, "val": 0.1, "test": 0.8})
+    assert expected != "val"
+    assert store.column("split") == [expected] * 2
     assert store.manifest["conformers"] == 8
     assert store.manifest["licence"] == "CC0"
     assert list(store.manifest["sources"]) == ["mine"]
@@ -154,16 +154,16 @@ def test_help_names_every_option_and_layout(capsys):
 
 
 def outcomes(entries, reference=None):
-    found = list(Ingest(entries, Filters(), lambda record: "train", reference))
-    return [o.record for o in found if o.record], [line for o in found for line in o.rejected], found
+    results = list(Ingest(entries, Filters(), lambda record: "train", reference))
+    return [o.record for o in results if o.record], [line for o in results for line in o.rejected], results
 
 
 def test_reference_is_added_to_each_record(source):
     def reference(molecule):
         return np.linspace(-1, 1, 6), np.ones((6, 2))
 
-    records, _, found = outcomes(Hdf5Reader(source), reference)
-    assert sum(o.fault for o in found) == 1
+    records, _, results = outcomes(Hdf5Reader(source), reference)
+    assert sum(o.fault for o in results) == 1
     assert [r.id for r in records] == ["good", "stretched"]
     for record in records:
         np.testing.assert_array_equal(record.ref_charge, np.linspace(-1, 1, 6))
@@ -177,13 +177,13 @@ def test_failing_reference_is_counted_and_the_entry_kept(source):
         calls.append(molecule.name)
         raise ValueError(f"{molecule.name}: no parameters")
 
-    records, lines, found = outcomes(Hdf5Reader(source), reference)
+    records, lines, results = outcomes(Hdf5Reader(source), reference)
     assert [r.id for r in records] == ["good", "stretched"]
     assert all(r.ref_charge is None and r.ref_lj is None for r in records)
-    assert calls == ["good"]  # the same molecule again: not asked, not told twice
+    assert calls == ["good"]  # the same molecule again: not computed, not reported twice
     (line,) = (line for line in lines if line.reason == "reference: not covered")
     assert line.message == "good: no parameters"
-    assert sum(o.fault for o in found) == 1
+    assert sum(o.fault for o in results) == 1
 
 
 def test_entries_without_labels_are_left_out(source):
@@ -193,10 +193,10 @@ def test_entries_without_labels_are_left_out(source):
             if conformers is not None:
                 yield replace(record, conformers=replace(conformers, forces=None, energy=conformers.energy * np.nan))
 
-    records, lines, found = outcomes(unlabelled())
+    records, lines, results = outcomes(unlabelled())
     assert records == []
     assert [line.reason for line in lines if not line.reason.startswith("conformer")] == ["nothing to learn from"] * 2
-    assert not any(o.fault for o in found)
+    assert not any(o.fault for o in results)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the OpenFF packages")

@@ -1,4 +1,4 @@
-"""The dispatcher: what users type, what they are told, and the exit status."""
+"""The dispatcher: what users type, the messages, and the exit status."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`espalike parametrize` as its users type it: what is written, what is said, and the exit status."""
+"""`espalike parametrize` as users type it: files, messages and the exit status."""
 
 import importlib
 import importlib.util
@@ -124,7 +124,7 @@ def test_torsions_are_native_unless_custom_ones_are_asked_for(call, tmp_path):
         assert ("CustomTorsionForce" in {type(f).__name__ for f in system.getForces()}) == bool(option)
 
 
-def test_several_files_a_format_hold_the_input_s_coordinates(call, tmp_path):
+def test_all_files_of_a_format_have_the_coordinates_of_the_input(call, tmp_path):
     (tmp_path / "lig.sdf").write_text(geometry("CCO", "ethanol"))
     status, report, files, out, _ = call("lig.sdf", "O", "--format", "gromacs,amber")
     assert status == 0
@@ -295,7 +295,7 @@ def test_charge_file(call, tmp_path):
     assert report["inputs"][0]["warnings"] == []
 
 
-def test_charge_file_with_rounding_is_corrected_and_said(call, tmp_path):
+def test_charge_file_with_rounding_is_corrected_and_noted(call, tmp_path):
     (tmp_path / "q.txt").write_text("-0.834 0.417 0.420")
     status, report, _, _, err = call("O", "--charges", "q.txt")
     assert status == 0
