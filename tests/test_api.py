@@ -13,7 +13,7 @@ import pytest
 import espalike
 from espalike import api, settings
 from espalike.cli.main import main
-from tests.cli.test_parametrize import geometry, morse_model
+from tests.cli.inputs import geometry, morse_model
 
 
 def test_names_are_listed_and_exist():

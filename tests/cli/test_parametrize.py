@@ -7,7 +7,6 @@ import json
 import numpy as np
 import openmm
 import pytest
-import torch
 from openmm import app
 from rdkit import Chem
 from rdkit.Chem import rdDistGeom
@@ -16,31 +15,8 @@ from espalike import chem, model
 from espalike.cli.main import main
 from espalike.export import to_topology
 from espalike.units import convert
+from tests.cli.inputs import CONFIG, geometry, morse_model, save_model
 from tests.molecules import SMALL
-
-CONFIG = {
-    "terms": [
-        {"_target_": "espalike.terms.bond.HarmonicBond"},
-        {"_target_": "espalike.terms.angle.HarmonicAngle"},
-        {"_target_": "espalike.terms.torsion.PeriodicProper"},
-        {"_target_": "espalike.terms.torsion.PeriodicImproper"},
-        {"_target_": "espalike.terms.lennard_jones.LennardJones", "scale14": 0.5},
-        {"_target_": "espalike.terms.coulomb.Coulomb", "scale14": 0.8333333333333334},
-    ],
-    "conv": {"_target_": "espalike.nn.convs.SAGE", "_partial_": True},
-    "width": 16,
-    "layers": 2,
-    "hidden": 16,
-}
-TRAINED_ON = ("CCO", "CC(=O)[O-]", "O", "CC(=O)Nc1ccccc1")
-
-
-def save_model(path, config=CONFIG, trained_on=TRAINED_ON):
-    torch.manual_seed(1)
-    made = model.from_config(config)
-    made.provenance.domain = model.ChemicalDomain.of([chem.from_smiles(s) for s in trained_on])
-    made.save(path)
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +38,6 @@ def call(model_file, tmp_path, monkeypatch, capfd):
         return status, report, files, printed.out, printed.err
 
     return run
-
-
-def geometry(smiles, name="", charges=None, hydrogens=True):
-    mol = Chem.MolFromSmiles(smiles)
-    mol = Chem.AddHs(mol) if hydrogens else mol
-    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
-    text = Chem.MolToMolBlock(mol).split("\n", 1)
-    data = f"> <atom.dprop.PartialCharge>\n{charges}\n\n" if charges else ""
-    return f"{name}\n{text[1]}{data}$$$$\n"
 
 
 def charges_in(path):
@@ -140,11 +107,6 @@ def test_all_files_of_a_format_have_the_coordinates_of_the_input(call, tmp_path)
     gro = np.array([line[20:].split() for line in lines], dtype=float)
     np.testing.assert_allclose(gro * convert(1.0, "nm", "angstrom"), entry.xyz, atol=1e-6)
     assert '#include "ethanol.itp"' in (tmp_path / "out" / "ethanol.top").read_text()
-
-
-def morse_model(folder):
-    terms = [{"_target_": "espalike.terms.bond.MorseBond"}, *CONFIG["terms"][1:]]
-    return save_model(folder / "morse.espalike", {**CONFIG, "terms": terms})
 
 
 def test_a_format_that_lacks_a_form_is_reported_once_and_the_others_are_written(call, tmp_path):
