@@ -36,7 +36,7 @@ class Filters:
         closed_shell: the number of electrons must be even.
         connectivity: bond lengths and contacts must fit the graph.
         force_ceiling: largest force component [kcal/mol/Å].
-        energy_window: largest energy above the record's lowest [kcal/mol].
+        energy_window: largest energy, of complexes interaction energy, above the record's lowest [kcal/mol].
         duplicates: coordinates that agree to this [Å] are one conformer of a record. Unless None, an ingest also leaves
             out what an earlier record has, up to rounding (`espalike.data.similar.Seen`).
         rmsd: of conformers whose RMSD (all atoms, best superposition) is at most this [Å], the first is kept. Off by
@@ -153,7 +153,10 @@ def _forces(record: Record, ceiling: float) -> Bad:
 
 
 def _energies(record: Record, window: float) -> Bad:
-    energy = record.conformers.energy  # an unknown energy is NaN, and above nothing
+    conf = record.conformers
+    energy = (
+        conf.energy if conf.interaction is None else conf.interaction
+    )  # an unknown energy is NaN, and above nothing
     return [(f"conformer: energy above {window} kcal/mol", energy - np.fmin.reduce(energy) > window)]
 
 
