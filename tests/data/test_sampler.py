@@ -36,7 +36,7 @@ def of_ranks(plan, world, epoch=0, **kwargs):
     for sampler in samplers:
         sampler.set_epoch(epoch)
     batches = [list(sampler) for sampler in samplers]
-    assert {len(sampler) for sampler in samplers} == {len(own) for own in batches}
+    assert {len(sampler) for sampler in samplers} == {len(of_rank) for of_rank in batches}
     return batches
 
 
@@ -46,7 +46,9 @@ def plain(batches):
 
 def held(ranks):
     """How often an epoch holds each (entry, conformer)."""
-    return Counter((p.entry, c) for own in ranks for batch in own for p in each(batch) for c in p.conformers.tolist())
+    return Counter(
+        (p.entry, c) for of_rank in ranks for batch in of_rank for p in each(batch) for c in p.conformers.tolist()
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -54,14 +56,16 @@ def held(ranks):
 def test_each_conformer_exactly_once_over_all_processes(plan, world, epoch):
     ranks = of_ranks(plan, world, epoch, epoch_of="conformers")
     assert held(ranks) == {(e, c): 1 for e, count in enumerate(plan["counts"]) for c in range(count)}
-    assert all(len(p.conformers) <= (plan["conformers"] or 40) for own in ranks for batch in own for p in each(batch))
+    assert all(
+        len(p.conformers) <= (plan["conformers"] or 40) for of_rank in ranks for batch in of_rank for p in each(batch)
+    )
 
 
 @settings(max_examples=50, deadline=None)
 @given(plans, st.integers(1, 4), st.integers(0, 5))
 def test_each_entry_exactly_once_over_all_processes(plan, world, epoch):
     ranks = of_ranks(plan, world, epoch, epoch_of="entries")
-    picks = [pick for own in ranks for batch in own for pick in each(batch)]
+    picks = [pick for of_rank in ranks for batch in of_rank for pick in each(batch)]
     assert sorted(p.entry for p in picks) == list(range(len(plan["counts"])))
     for pick in picks:
         count = plan["counts"][pick.entry]
@@ -74,8 +78,8 @@ def test_each_entry_exactly_once_over_all_processes(plan, world, epoch):
 @given(plans, st.integers(1, 4), st.sampled_from(["entries", "conformers"]))
 def test_processes_have_equally_many_batches_of_equal_size(plan, world, epoch_of):
     ranks = of_ranks(plan, world, epoch_of=epoch_of)
-    assert len({len(own) for own in ranks}) == 1
-    sizes = [len(batch) for own in ranks for batch in own]
+    assert len({len(of_rank) for of_rank in ranks}) == 1
+    sizes = [len(batch) for of_rank in ranks for batch in of_rank]
     assert max(sizes) - min(sizes) <= 1
     assert 1 <= max(sizes) <= max(plan["batch_size"], 2)
     assert len(ranks[0]) <= -(-sum(sizes) // (world * plan["batch_size"]))  # no more than a full batch each time takes
@@ -85,7 +89,7 @@ def test_processes_have_equally_many_batches_of_equal_size(plan, world, epoch_of
 @given(plans, st.integers(1, 4), st.sampled_from(["entries", "conformers"]))
 def test_the_cut_does_not_depend_on_the_number_of_processes(plan, world, epoch_of):
     one, several = (
-        sorted(p for own in of_ranks(plan, n, 2, epoch_of=epoch_of) for batch in plain(own) for p in batch)
+        sorted(p for of_rank in of_ranks(plan, n, 2, epoch_of=epoch_of) for batch in plain(of_rank) for p in batch)
         for n in (1, world)
     )
     assert one == several
@@ -153,7 +157,7 @@ def test_each_batch_has_all_sources_in_proportion(plan, data, world, epoch_of):
     n = len(plan["counts"])
     sources = np.array(data.draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)))
     ranks = of_ranks(plan, world, epoch_of=epoch_of, sources=sources)
-    batches = [np.bincount(sources[batch.entries], minlength=3) for own in ranks for batch in own]
+    batches = [np.bincount(sources[batch.entries], minlength=3) for of_rank in ranks for batch in of_rank]
     for total, of_each in zip(np.sum(batches, axis=0), np.transpose(batches), strict=True):
         share = total / len(batches)
         assert (np.abs(of_each - share) < 1).all()
@@ -166,14 +170,14 @@ def test_each_batch_has_each_source_where_every_source_is_set(plan, data, world,
     n = len(plan["counts"])
     sources = np.array([0, 1, 2, *data.draw(st.lists(st.integers(0, 1), min_size=n - 3, max_size=n - 3))])
     ranks = of_ranks(plan, world, epoch_of=epoch_of, sources=sources, every_source=True)
-    batches = [batch for own in ranks for batch in own]
+    batches = [batch for of_rank in ranks for batch in of_rank]
     assert all(len(batch) <= plan["batch_size"] for batch in batches)
     assert max(map(len, batches)) - min(map(len, batches)) <= 1
     assert all(set(sources[batch.entries]) == {0, 1, 2} for batch in batches)
     once = of_ranks(plan, world, epoch_of=epoch_of, sources=sources)
     for source in range(3):
         alone, often = (
-            [pick for own in of for batch in own for pick in each(batch) if sources[pick.entry] == source]
+            [pick for of_rank in of for batch in of_rank for pick in each(batch) if sources[pick.entry] == source]
             for of in (once, ranks)
         )
         assert len(often) == max(len(alone), len(batches))
@@ -202,9 +206,9 @@ def test_bucketed_batches_mask_little_and_still_mix_sources(epoch_of):
     def masked(bucketed):
         options = {"sources": sources, "bucketed": bucketed}
         ranks = of_ranks({"counts": counts, "batch_size": 12, "conformers": 16}, 2, epoch_of=epoch_of, **options)
-        slots = sum(batch.counts.max() * len(batch) for own in ranks for batch in own)
+        slots = sum(batch.counts.max() * len(batch) for of_rank in ranks for batch in of_rank)
         pairs = [abs(int(a.counts.max() - b.counts.max())) for a, b in zip(*ranks, strict=True)]
-        return slots / sum(batch.counts.sum() for own in ranks for batch in own) - 1, np.mean(pairs)
+        return slots / sum(batch.counts.sum() for of_rank in ranks for batch in of_rank) - 1, np.mean(pairs)
 
     (plain_share, _), (share, between) = masked(False), masked(True)
     assert share < 0.25 * plain_share

@@ -104,8 +104,8 @@ class AniReader(Reader):
         self._old = not any(name in LEVELS or "." in name for name in methods) and bool(methods & _OLD_ENERGIES)
         self.method = next((m for m in methods if _bare(m) == _bare(method)), "")
         if not self._old and not self.method:
-            found = ", ".join(sorted(methods)) or "none"
-            raise ReaderError(f"{self.path}: no energies of method {method!r}; methods found: {found}")
+            known = ", ".join(sorted(methods)) or "none"
+            raise ReaderError(f"{self.path}: no energies of method {method!r}; methods found: {known}")
         if not self.level:
             raise ReaderError(f"{self.path}: nothing says its level of theory; give reader.level")
         if self._old and has_forces and gradients is None:
@@ -152,8 +152,8 @@ class AniReader(Reader):
         for numbers, known in kinds:
             finite = np.isfinite(xyz[known]).all(axis=(1, 2))
             rows, lost = known[finite], known[~finite]
-            found = frames_by_bonds(numbers, self._units.internal(name, "coords", xyz[rows])) if len(rows) else []
-            for bonds, frames in found:
+            groups = frames_by_bonds(numbers, self._units.internal(name, "coords", xyz[rows])) if len(rows) else []
+            for bonds, frames in groups:
                 entry = _Frames(f"{name}-{len(entries)}", path, numbers, bonds, rows[frames].astype(np.int32))
                 entries.append(entry)
             if len(lost):
@@ -165,9 +165,9 @@ class AniReader(Reader):
     def _frames(self, name: str, group: h5py.Group) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
         """Atomic numbers with the conformers that have them and an energy; coordinates in the file's unit."""
         key = self._key("energy", group)
-        for wanted in ("coordinates", key):
-            if wanted not in group:
-                raise RecordError(f"no {wanted}", f"{name}: data set {wanted!r} is missing")
+        for needed in ("coordinates", key):
+            if needed not in group:
+                raise RecordError(f"no {needed}", f"{name}: data set {needed!r} is missing")
         numbers, energy = _numbers(name, group), group[key][()]
         shape, atoms = group["coordinates"].shape, numbers.shape[-1]
         if shape[1:] != (atoms, 3) or energy.shape != shape[:1] or numbers.shape[:-1] not in ((), shape[:1]):
@@ -175,8 +175,8 @@ class AniReader(Reader):
                 "shapes disagree",
                 f"{name}: coordinates have shape {shape}, {key} {energy.shape}, for {atoms} atoms",
             )
-        own = text(group["coordinates"].attrs.get("units", ""))
-        self._units.internal(name, "coords", np.empty(0), own)  # a wrong unit is told before bonds are looked for
+        unit = text(group["coordinates"].attrs.get("units", ""))
+        self._units.internal(name, "coords", np.empty(0), unit)  # a wrong unit is told before bonds are looked for
         known = np.flatnonzero(~np.isnan(energy))
         if numbers.ndim == 1:
             return [(numbers, known)], group["coordinates"][()]
@@ -195,11 +195,11 @@ class AniReader(Reader):
         """Rows of a data set in internal units, float64, or None where there is none."""
         if key not in group:
             return None
-        values, own = read(key), text(group[key].attrs.get("units", ""))
+        values, unit = read(key), text(group[key].attrs.get("units", ""))
         if len(values) <= entry.frames.max():
             rows = int(entry.frames.max()) + 1
             raise RecordError("shapes disagree", f"{entry.name}: {key} has {len(values)} rows, expected {rows} or more")
-        return self._units.internal(entry.name, key, values[entry.frames], own, quantity)
+        return self._units.internal(entry.name, key, values[entry.frames], unit, quantity)
 
     def _molecule(self, entry: _Frames, group: h5py.Group) -> Molecule:
         smiles = _smiles(group)

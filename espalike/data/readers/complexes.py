@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from espalike.chem import connectivity_key
@@ -23,6 +22,7 @@ from espalike.chem.complexes import monomers
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.containers import open_hdf5
 from espalike.data.readers.hdf5 import plain_level
 from espalike.data.readers.monomers import check_charges, read_complex
 from espalike.data.readers.structure import check_numbers
@@ -81,7 +81,7 @@ class ComplexesReader(Reader):
     def __init__(self, path: str | Path, source: str | None = None, level: str | None = None, units: str | None = None):
         super().__init__(path, source)
         self.level, self._one_source = level, source
-        with self._open() as file:
+        with open_hdf5(self.path) as file:
             self.attributes = {key: str(value) for key, value in file.attrs.items()}
             missing = [name for name in _NEEDED if name not in file]
             if missing:
@@ -105,12 +105,6 @@ class ComplexesReader(Reader):
                     "get the file again"
                 )
 
-    def _open(self) -> h5py.File:
-        try:
-            return h5py.File(self.path, "r")
-        except OSError as error:
-            raise ReaderError(f"{self.path}: not HDF5, or damaged; get the file again ({error})") from error
-
     def __len__(self) -> int:
         return len(self._numbers["n_atoms"])
 
@@ -123,7 +117,7 @@ class ComplexesReader(Reader):
     def _raw(self) -> Iterator[tuple[str, Any]]:
         atoms, points = self._numbers["n_atoms"], self._numbers["n_points"]
         starts = [np.concatenate([[0], np.cumsum(n)]) for n in (atoms, atoms * points, points)]
-        with self._open() as file:
+        with open_hdf5(self.path) as file:
             for i, name in enumerate(self._texts["name"]):
                 yield str(name), (file, i, *(slice(start[i], start[i + 1]) for start in starts))
 

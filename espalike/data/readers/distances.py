@@ -60,18 +60,19 @@ def frames_by_bonds(numbers: np.ndarray, xyz: np.ndarray) -> list[tuple[np.ndarr
     sure, near, possible = (np.concatenate(parts) for parts in zip(*_near(numbers, xyz), strict=True))
     lists, counts = np.unique(near, axis=0, return_counts=True)
     free = np.arange(len(xyz))
-    found = []
+    groups = []
     for bits in lists[np.argsort(-counts, kind="stable")]:
         fits = ~((sure[free] & ~bits).any(axis=1) | (bits & ~possible[free]).any(axis=1))
         if fits.any():
-            found.append((bits, free[fits]))
+            groups.append((bits, free[fits]))
             free = free[~fits]
             if not len(free):
                 break
     pairs = np.stack(np.triu_indices(len(numbers), 1), axis=1)
-    found.sort(key=lambda item: int(item[1][0]))
+    groups.sort(key=lambda item: int(item[1][0]))
     return [
-        (pairs[np.unpackbits(bits, count=len(pairs), bitorder="little").astype(bool)], frames) for bits, frames in found
+        (pairs[np.unpackbits(bits, count=len(pairs), bitorder="little").astype(bool)], frames)
+        for bits, frames in groups
     ]
 
 
@@ -99,15 +100,15 @@ def from_bonds(name: str, numbers: np.ndarray, bonds: np.ndarray, charge: int = 
     if len(fragments) > 1:
         sizes = ", ".join(str(len(fragment)) for fragment in fragments)
         raise RecordError("several fragments", f"{name}: fragments of {sizes} atoms; expected one molecule")
-    found = lewis(numbers, bonds, charge) if len(bonds) else (np.empty(0, np.int64), np.array([charge]))
-    if found is None:
+    solution = lewis(numbers, bonds, charge) if len(bonds) else (np.empty(0, np.int64), np.array([charge]))
+    if solution is None:
         raise RecordError(
             "no closed shell",
             f"{name}: no bond orders make a closed-shell molecule of charge {charge:+d} of its {len(bonds)} bonds; "
             "it is a radical, an ion, or a bond is broken",
         )
-    for (i, j), order in zip(bonds.tolist(), found[0].tolist(), strict=True):
+    for (i, j), order in zip(bonds.tolist(), solution[0].tolist(), strict=True):
         mol.GetBondBetweenAtoms(i, j).SetBondType(BOND_TYPES[order])
-    for i, formal in enumerate(found[1].tolist()):
+    for i, formal in enumerate(solution[1].tolist()):
         mol.GetAtomWithIdx(i).SetFormalCharge(formal)
     return from_rdkit(mol.GetMol(), name)

@@ -22,14 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rdkit import Chem, rdBase
 
 from espalike.chem import ChemistryError, connectivity_key, from_rdkit
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.chem.sanitize import BOND_TYPES
-from espalike.data.readers.base import Reader, ReaderError, Units, parse_units
-from espalike.data.readers.structure import bare
+from espalike.data.readers.base import Reader, ReaderError, Units, finite, parse_units
+from espalike.data.readers.structure import in_space
 from espalike.data.schema import Record, RecordError
 
 CONVENTION = {"coords": "bohr", "energies": "hartree", "forces": "hartree/bohr"}
@@ -96,11 +94,8 @@ class EspalomaReader(Reader):
         if "error" in data:
             raise RecordError("graph damaged", f"{name}: DGL cannot read {path.name} ({data['error']}); get it again")
         xyz = self._array(name, data, "coords", "n1/xyz").swapaxes(0, 1)
-        if not np.isfinite(xyz).all():
-            raise RecordError("coordinates not finite", f"{name}: coordinates hold NaN or infinite values")
-        energy = self._array(name, data, "energies", f"g/{self.energy}").reshape(-1)
-        if not np.isfinite(energy).all():
-            raise RecordError("energies not finite", f"{name}: energies hold NaN or infinite values")
+        finite(name, "coordinates", xyz)
+        energy = finite(name, "energies", self._array(name, data, "energies", f"g/{self.energy}").reshape(-1))
         forces = None
         if self.gradient:
             forces = -self._array(name, data, "forces", f"n1/{self.gradient}").swapaxes(0, 1)
@@ -112,10 +107,10 @@ class EspalomaReader(Reader):
     def _array(self, name: str, data: dict[str, np.ndarray], what: str, key: str) -> np.ndarray:
         if key not in data:
             node = key.partition("/")[0]
-            there = ", ".join(sorted(k.partition("/")[2] for k in data if k.startswith(f"{node}/"))) or "none"
+            names = ", ".join(sorted(k.partition("/")[2] for k in data if k.startswith(f"{node}/"))) or "none"
             raise RecordError(
                 f"no {key}",
-                f"{name}: node {node} has no data {key.partition('/')[2]!r}; there are: {there}. "
+                f"{name}: node {node} has no data {key.partition('/')[2]!r}; there are: {names}. "
                 "Give the options energy and gradient; is u_ref the QM energy in this set?",
             )
         values = data[key]
@@ -139,8 +134,8 @@ def load(path: Path) -> dict[str, Any]:
     try:
         graphs, _ = dgl.load_graphs(str(path))
     except (dgl.DGLError, ValueError, RuntimeError, UnicodeDecodeError) as error:
-        said = str(error).strip().splitlines()
-        return {"error": said[0] if said else type(error).__name__}
+        lines = str(error).strip().splitlines()
+        return {"error": lines[0] if lines else type(error).__name__}
     if len(graphs) != 1:
         return {"error": f"{len(graphs)} graphs in it, expected one"}
     (graph,) = graphs
@@ -187,36 +182,31 @@ def from_json(name: str, path: Path, xyz: np.ndarray) -> Molecule:
         if isinstance(content, str):  # espaloma writes the JSON of a JSON text
             content = json.loads(content)
         atoms = [(int(a["atomic_number"]), int(a["formal_charge"])) for a in content["atoms"]]
-        bonds = [(int(b["atom1"]), int(b["atom2"]), BOND_TYPES[int(b["bond_order"])]) for b in content["bonds"]]
+        bonds = [(int(b["atom1"]), int(b["atom2"]), int(b["bond_order"])) for b in content["bonds"]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecordError(
             "molecule unreadable", f"{name}: {path.name} is not an OpenFF molecule ({type(error).__name__}: {error})"
         ) from error
     if len(atoms) != len(xyz):
         raise RecordError("shapes disagree", f"{name}: {len(atoms)} atoms in {path.name}, {len(xyz)} in the graph")
-    mol = bare(np.array([number for number, _ in atoms]), xyz)
+    numbers, charges = np.array(atoms).T
+    ends, orders = np.array(bonds, dtype=np.int64).reshape(-1, 3)[:, :2], [order for *_, order in bonds]
     try:
-        for i, j, order in bonds:
-            mol.AddBond(i, j, order)
-    except (RuntimeError, OverflowError) as error:
-        raise RecordError("molecule unreadable", f"{name}: a bond of {path.name} names no atom") from error
-    for atom, (_, charge) in zip(mol.GetAtoms(), atoms, strict=True):
-        atom.SetFormalCharge(charge)
-        atom.SetNoImplicit(True)
-    with rdBase.BlockLogs():
-        try:
-            Chem.SanitizeMol(mol)
-            Chem.AssignStereochemistryFrom3D(mol)
-        except ValueError as error:
-            raise ChemistryError(f"not a valid structure ({str(error).strip()})") from error
-        return from_rdkit(mol.GetMol(), name)
+        mol = in_space(numbers, xyz, ends, np.array(orders), charges)
+    except (RuntimeError, OverflowError, KeyError) as error:
+        raise RecordError(
+            "molecule unreadable", f"{name}: a bond of {path.name} names no atom or has no order"
+        ) from error
+    except ValueError as error:
+        raise ChemistryError(f"not a valid structure ({str(error).strip()})") from error
+    return from_rdkit(mol, name)
 
 
 def _agree(name: str, molecule: Molecule, data: dict[str, np.ndarray], n: int) -> None:
     """Check that graph and molecule number the atoms alike and have the same charge, where the graph tells."""
     if "n2/idxs" in data:
-        found = {tuple(sorted(pair)) for pair in data["n2/idxs"].tolist()}
-        if found != {tuple(pair) for pair in molecule.bonds.tolist()}:
+        pairs = {tuple(sorted(pair)) for pair in data["n2/idxs"].tolist()}
+        if pairs != {tuple(pair) for pair in molecule.bonds.tolist()}:
             raise RecordError(
                 "bonds differ from graph",
                 f"{name}: bonds of mol.json and of the graph (n2) differ; atoms are numbered "

@@ -92,9 +92,9 @@ class ExtxyzReader(FrameReader):
                 continue
             n = int(line) if line.strip().isdigit() else 0
             if not n:
-                found = line[:40].decode(errors="replace").strip()
+                line_start = line[:40].decode(errors="replace").strip()
                 fault = RecordError(
-                    "not this format", f"byte {start}: expected the number of atoms of a frame, found {found!r}"
+                    "not this format", f"byte {start}: expected the number of atoms of a frame, found {line_start!r}"
                 )
                 yield Frame(start, file.seek(0, io.SEEK_END), "", fault)
                 return
@@ -109,7 +109,7 @@ class ExtxyzReader(FrameReader):
     def _identity(self, frame: Frame) -> tuple[str, Hashable]:
         _, comment, *rows = frame.text.split("\n")[:-1]  # the text ends in a line's end
         title = _value(comment, self.name) or ""
-        said = [_value(comment, key) for key in _SMILES_KEYS]
+        smiles = [_value(comment, key) for key in _SMILES_KEYS]
         charge = _value(comment, self.charge) if isinstance(self.charge, str) else None
         words = [row.split() for row in rows]
         try:
@@ -117,7 +117,7 @@ class ExtxyzReader(FrameReader):
             symbols = tuple(row[columns["species"]] for row in words)
             numbers = _numbers(symbols)
             bonds: tuple = ()
-            if not any(said) and self.smiles.one is None and self.smiles.by_name is None:
+            if not any(smiles) and self.smiles.one is None and self.smiles.by_name is None:
                 i = columns["pos"]
                 xyz = np.array([row[i : i + 3] for row in words], dtype=np.float64)
                 bonds = connectivity(numbers, self._angstrom(title or self.path.name, xyz))
@@ -127,7 +127,7 @@ class ExtxyzReader(FrameReader):
             raise RecordError(
                 "frame unreadable", f"{self.path.name}, byte {frame.start}: not a frame of extended XYZ ({error})"
             ) from error
-        return title, (title, *said, charge, symbols, bonds)
+        return title, (title, *smiles, charge, symbols, bonds)
 
     def _geometry(self, name: str, frame: Frame) -> Geometry:
         import ase.io
@@ -142,57 +142,57 @@ class ExtxyzReader(FrameReader):
             raise RecordError(
                 "periodic", f'{name}: a periodic cell; molecules are expected. If it is one, write pbc="F F F"'
             )
-        found = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
+        fields = {**atoms.info, **atoms.arrays, **(atoms.calc.results if atoms.calc else {})}
         for key, closed in (("multiplicity", (1,)), ("spin", (0, 1))):
-            if key in found and found[key] not in closed:
-                raise RecordError("open shell", f"{name}: {key} {found[key]}; closed-shell molecules are expected")
-        energy, dipole = found.get(self.energy), found.get(self.dipole)
+            if key in fields and fields[key] not in closed:
+                raise RecordError("open shell", f"{name}: {key} {fields[key]}; closed-shell molecules are expected")
+        energy, dipole = fields.get(self.energy), fields.get(self.dipole)
         if self.energy and (energy is None or np.ndim(energy)):
             raise RecordError(
                 "no energy",
                 f"{name}: no number {self.energy!r} in the comment line; give the option energy. "
-                f"There are: {', '.join(sorted(map(str, found)))}",
+                f"There are: {', '.join(sorted(map(str, fields)))}",
             )
         return Geometry(
             numbers=atoms.numbers,
             xyz=atoms.positions,
             energy=None if energy is None else float(energy),
-            forces=self._columns_of_forces(name, found, len(atoms)),
+            forces=self._columns_of_forces(name, fields, len(atoms)),
             dipole=None if dipole is None else np.asarray(dipole, dtype=np.float64),
-            **(self._of_complex(name, found) if self.interaction else {}),
+            **(self._of_complex(name, fields) if self.interaction else {}),
         )
 
-    def _of_complex(self, name: str, found: dict[str, Any]) -> dict[str, Any]:
+    def _of_complex(self, name: str, fields: dict[str, Any]) -> dict[str, Any]:
         """Interaction energy, its components and the scaling of a frame."""
         values = {"interaction": (self.interaction, ()), "scaling": (self.scaling, ()), "sapt": (self.sapt, (4,))}
         result: dict[str, Any] = {}
         for what, (key, shape) in values.items():
-            if key not in found and what == "interaction":
+            if key not in fields and what == "interaction":
                 raise RecordError(
                     "no interaction energy",
                     f"{name}: no number {key!r} in the comment line; give the option interaction. "
-                    f"There are: {', '.join(sorted(map(str, found)))}",
+                    f"There are: {', '.join(sorted(map(str, fields)))}",
                 )
-            if key in found:
-                value = np.asarray(found[key])
+            if key in fields:
+                value = np.asarray(fields[key])
                 if value.dtype.kind not in "iuf" or value.shape != shape:
                     expected = "4 numbers" if shape else "a number"
-                    raise RecordError("shapes disagree", f"{name}: {key!r} is {found[key]!r}, expected {expected}")
+                    raise RecordError("shapes disagree", f"{name}: {key!r} is {fields[key]!r}, expected {expected}")
                 result[what] = value.astype(np.float64) if shape else float(value)
         return result
 
     def _group(self, frame: Frame) -> str:
         return (_value(frame.text.split("\n")[1], self.group) or "") if self.interaction else ""
 
-    def _columns_of_forces(self, name: str, found: dict[str, Any], n: int) -> np.ndarray | None:
-        if self.forces in found:
-            forces = np.asarray(found[self.forces], dtype=np.float64)
+    def _columns_of_forces(self, name: str, fields: dict[str, Any], n: int) -> np.ndarray | None:
+        if self.forces in fields:
+            forces = np.asarray(fields[self.forces], dtype=np.float64)
             if forces.shape != (n, 3):
                 raise RecordError(
                     "shapes disagree", f"{name}: {self.forces!r} has shape {forces.shape}, expected {(n, 3)}"
                 )
             return forces
-        others = [key for key, value in found.items() if "force" in str(key).lower() and np.shape(value) == (n, 3)]
+        others = [key for key, value in fields.items() if "force" in str(key).lower() and np.shape(value) == (n, 3)]
         if others:
             raise RecordError(
                 "forces named otherwise",
@@ -202,7 +202,7 @@ class ExtxyzReader(FrameReader):
 
     def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
         comment = frame.text.split("\n")[1]
-        own = next((value for key in _SMILES_KEYS if (value := _value(comment, key))), None)
+        stated = next((value for key in _SMILES_KEYS if (value := _value(comment, key))), None)
         charge = _value(comment, self.charge) if isinstance(self.charge, str) else str(self.charge)
         charges = (charge or "").split()
         if not all(re.fullmatch(r"[+-]?\d+(\.0*)?", text) for text in charges) or (charge is not None and not charges):
@@ -211,19 +211,19 @@ class ExtxyzReader(FrameReader):
             raise RecordError("charge unreadable", f"{name}: its charge is {charge!r}; expected one whole number")
         xyz = self._angstrom(name, first.xyz)
         if self.interaction:
-            molecule = complex_of(name, first.numbers, xyz, self.smiles.of(name) or own)
+            molecule = complex_of(name, first.numbers, xyz, self.smiles.of(name) or stated)
             if charges:
                 check_charges(name, molecule, [int(float(text)) for text in charges])
             return molecule
         number = None if charge is None else int(float(charge))
-        return molecule_of(name, first.numbers, xyz, self.smiles.of(name) or own, number)
+        return molecule_of(name, first.numbers, xyz, self.smiles.of(name) or stated, number)
 
 
 def _value(comment: str, key: str) -> str | None:
     """The text of one `key=value` of a comment line, without quotes; ASE would drop the backslashes of a SMILES."""
     pattern = rf"(?:^|\s){re.escape(key)}=(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([^\s\"']+))"
-    found = re.search(pattern, comment)
-    return next(group for group in found.groups() if group is not None).replace("\\\\", "\\") if found else None
+    match = re.search(pattern, comment)
+    return next(group for group in match.groups() if group is not None).replace("\\\\", "\\") if match else None
 
 
 def _columns(comment: str) -> dict[str, int]:

@@ -22,7 +22,7 @@ from rdkit import Chem, rdBase
 from espalike.chem import connectivity_key, from_smiles, read_molecules
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.base import Reader, ReaderError, Units, finite
 from espalike.data.readers.structure import SmilesOption, check_numbers, driven_torsion, molecule_of
 from espalike.data.schema import Record, RecordError
 
@@ -72,8 +72,8 @@ class ForceBalanceReader(Reader):
         self.smiles = SmilesOption(smiles)
         self.charge = charge
         self._units = Units(self.path, FORMAT_UNITS, units)
-        found = {p.parent for name in ("qdata.txt", "scan.xyz") for p in self.path.rglob(name)}
-        self.targets = sorted(found)
+        folders = {p.parent for name in ("qdata.txt", "scan.xyz") for p in self.path.rglob(name)}
+        self.targets = sorted(folders)
         if not self.targets:
             raise ReaderError(f"{self.path}: no target in it; expected folders with qdata.txt or scan.xyz")
 
@@ -92,12 +92,9 @@ class ForceBalanceReader(Reader):
         if not frames.xyz:
             raise RecordError("empty", f"{name}: no geometry in {qdata.name if qdata.exists() else scan.name}")
         xyz = self._units.internal(name, "coords", np.stack(frames.xyz))
-        if not np.isfinite(xyz).all():
-            raise RecordError("coordinates not finite", f"{name}: coordinates hold NaN or infinite values")
+        finite(name, "coordinates", xyz)
         if qdata.exists() and scan.exists():
             _same_geometries(name, xyz, self._units.internal(name, "coords", np.stack(drawn.xyz)))
-        if not np.isfinite(frames.energy).all():
-            raise RecordError("energies not finite", f"{name}: energies hold NaN or infinite values")
         metadata = _metadata(name, raw / "metadata.json")
         molecule = self._molecule(name, raw, xyz, numbers, metadata)
         forces = None
@@ -105,7 +102,7 @@ class ForceBalanceReader(Reader):
             forces = -self._units.internal(name, "forces", np.stack(frames.gradient))
         conformers = Conformers(
             xyz=xyz,
-            energy=self._units.internal(name, "energies", frames.energy),
+            energy=self._units.internal(name, "energies", finite(name, "energies", np.array(frames.energy))),
             forces=forces,
             level=self.level,
             source=self.source,
@@ -212,8 +209,8 @@ def read_scan(name: str, path: Path) -> tuple[np.ndarray, Frames]:
                 raise ValueError(f"frame {len(frames.xyz) + 1} is cut short or of other atoms than the first")
             symbols = [row[0] for row in rows]
             frames.xyz.append(np.array([row[1:4] for row in rows], dtype=np.float64))
-            if found := re.search(r"Energy\s+(\S+)", lines[start + 1]):
-                frames.energy.append(float(found[1]))
+            if match := re.search(r"Energy\s+(\S+)", lines[start + 1]):
+                frames.energy.append(float(match[1]))
             start += n + 2
         with rdBase.BlockLogs():
             numbers = np.array([table.GetAtomicNumber(symbol.capitalize()) for symbol in symbols])
@@ -266,10 +263,10 @@ def _metadata(name: str, path: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except ValueError as error:
         raise RecordError("metadata unreadable", f"{name}: {path.name} is not JSON ({error})") from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _grid(metadata: dict) -> list | None:

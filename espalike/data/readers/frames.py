@@ -14,7 +14,7 @@ import numpy as np
 from espalike.chem import ChemistryError, connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.base import Reader, ReaderError, Units, finite
 from espalike.data.schema import Record, RecordError
 
 
@@ -156,7 +156,7 @@ class FrameReader(Reader):
             return None
         return RecordError(
             "identifier repeated",
-            f"{name}: entries {seen[name]} and {number} are called so and are not the same molecule; "
+            f"{name}: entries {seen[name]} and {number} have this name and are not the same molecule; "
             "rename one, or give the option `name` another property",
         )
 
@@ -192,9 +192,7 @@ class FrameReader(Reader):
 
     def _angstrom(self, name: str, xyz: np.ndarray) -> np.ndarray:
         """Coordinates [Å]; NaN is refused here, before chemistry looks at distances."""
-        if not np.isfinite(xyz).all():
-            raise RecordError("coordinates not finite", f"{name}: coordinates hold NaN or infinite values")
-        return self._units.internal(name, "coords", xyz)
+        return self._units.internal(name, "coords", finite(name, "coordinates", xyz))
 
     def _conformers(self, name: str, stack: list[Geometry]) -> Conformers:
         def together(what: str, values: list) -> np.ndarray | None:
@@ -214,8 +212,8 @@ class FrameReader(Reader):
             return self._units.internal(name, what, np.stack(values))
 
         energy = together("energies", [g.energy for g in stack])
-        if energy is not None and not np.isfinite(energy).all():  # all NaN would mean that the level gives none
-            raise RecordError("energies not finite", f"{name}: energies hold NaN or infinite values")
+        if energy is not None:
+            finite(name, "energies", energy)
         scaling = [np.nan if g.scaling is None else g.scaling for g in stack]
         xyz = together("coords", [g.xyz for g in stack])
         assert xyz is not None

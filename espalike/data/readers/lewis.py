@@ -49,7 +49,7 @@ def lewis(numbers: np.ndarray, bonds: np.ndarray, charge: int) -> tuple[np.ndarr
     for end in bonds.T:
         sums[end, np.arange(rows)] = 1
     total[0, at] = charges
-    found = milp(
+    solution = milp(
         np.concatenate([np.zeros(rows), cost]),
         integrality=np.ones(columns),
         bounds=Bounds(np.r_[np.ones(rows), np.zeros(len(states))], np.r_[np.full(rows, 3), np.ones(len(states))]),
@@ -59,7 +59,7 @@ def lewis(numbers: np.ndarray, bonds: np.ndarray, charge: int) -> tuple[np.ndarr
             LinearConstraint(total, charge, charge),
         ],
     )
-    if found.x is None:
+    if solution.x is None:
         return None
-    values = np.rint(found.x).astype(np.int64)
+    values = np.rint(solution.x).astype(np.int64)
     return values[:rows], np.bincount(of_atom, values[rows:] * charges, atoms).astype(np.int64)

@@ -20,7 +20,7 @@ from rdkit import Chem, rdBase
 from espalike.chem import connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units
+from espalike.data.readers.base import Reader, ReaderError, Units, finite
 from espalike.data.readers.distances import from_bonds
 from espalike.data.readers.json_items import BrokenJsonError, items
 from espalike.data.readers.qcschema import Point, Result, result_of
@@ -106,7 +106,7 @@ class QCArchiveReader(Reader):
             if name in seen:
                 fault = RecordError(
                     "identifier repeated",
-                    f"entries {seen[name]} and {number} are called so and are not one molecule, or stand apart",
+                    f"entries {seen[name]} and {number} have this name, are of other molecules or not consecutive",
                 )
             seen.setdefault(name, number)
             groups.append((name, 1, fault))
@@ -160,8 +160,7 @@ class QCArchiveReader(Reader):
         if first.kind == "optimisation" and not self.trajectory:
             points = points[-1:]
         xyz = self._units.internal(name, "coords", np.stack([point.xyz for point in points]))
-        if not np.isfinite(xyz).all():
-            raise RecordError("coordinates not finite", "coordinates hold NaN or infinite values")
+        finite(name, "coordinates", xyz)
         molecule = self._molecule(name, first, xyz[0])
         gradient = self._stacked(name, points, "forces", "gradient")
         dihedral = None
@@ -184,9 +183,7 @@ class QCArchiveReader(Reader):
             raise RecordError(
                 "no energy", f"geometry {energies.index(None) + 1} of {len(energies)} has no energy in its properties"
             )
-        if not np.isfinite(np.array(energies, dtype=np.float64)).all():
-            raise RecordError("energies not finite", "energies hold NaN or infinite values")
-        return self._units.internal(name, "energies", energies)
+        return finite(name, "energies", self._units.internal(name, "energies", energies))
 
     def _stacked(self, name: str, points: list[Point], quantity: str, field: str) -> np.ndarray | None:
         values = [getattr(point, field) for point in points]

@@ -114,8 +114,8 @@ def result_of(data: Mapping[str, Any], attributes: Mapping[str, Any] | None = No
     """
     if data.get("success") is False:
         error = data.get("error") or {}
-        said = str(error.get("error_message", "") if isinstance(error, Mapping) else error).strip().splitlines()
-        raise RecordError("computation failed", f"the computation failed ({said[-1] if said else 'no message'})")
+        lines = str(error.get("error_message", "") if isinstance(error, Mapping) else error).strip().splitlines()
+        raise RecordError("computation failed", f"the computation failed ({lines[-1] if lines else 'no message'})")
     try:
         if "trajectory" in data or "trajectory_results" in data:
             return _optimisation(data, attributes)

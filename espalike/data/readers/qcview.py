@@ -27,8 +27,8 @@ def view_items(path: Path, specification: str | None = None) -> Iterator[tuple[s
     dataset = open_view(path)
     chosen = [specification] if specification else sorted(dataset.specification_names)
     if specification and specification not in dataset.specification_names:
-        there = ", ".join(sorted(dataset.specification_names))
-        raise ReaderError(f"{path}: no specification {specification!r}; there are: {there}")
+        known = ", ".join(sorted(dataset.specification_names))
+        raise ReaderError(f"{path}: no specification {specification!r}; there are: {known}")
     for spec in chosen:
         for entry_name in sorted(dataset.entry_names):
             name = entry_name if len(chosen) == 1 else f"{entry_name}/{spec}"

@@ -64,8 +64,8 @@ class SdfReader(FrameReader):
         self.name, self.energy, self.forces, self.dipole, self.charge = name, energy, forces, dipole, charge
         self.interaction, self.sapt, self.scaling, self.group = interaction, sapt, scaling, group
         fields = {"energies": energy, "forces": forces, "dipoles": dipole, "interaction": interaction, "sapt": sapt}
-        said = {what: unit[1] for what, field in fields.items() if field and (unit := _UNIT.search(field))}
-        self._units = Units(self.path, {"coords": "angstrom", **said}, units)
+        stated = {what: unit[1] for what, field in fields.items() if field and (unit := _UNIT.search(field))}
+        self._units = Units(self.path, {"coords": "angstrom", **stated}, units)
 
     def _frames(self, file: BinaryIO) -> Iterator[Frame]:
         lines: list[bytes] = []
@@ -159,8 +159,8 @@ class SdfReader(FrameReader):
     def _read(name: str, fields: dict[str, str], field: str, count: int) -> np.ndarray:
         """The numbers of a data field, shape `(count,)`."""
         if field not in fields:
-            there = ", ".join(fields) or "none"
-            raise RecordError("data field missing", f"{name}: no data field {field!r}; there are: {there}")
+            known = ", ".join(fields) or "none"
+            raise RecordError("data field missing", f"{name}: no data field {field!r}; there are: {known}")
         try:
             values = np.array(fields[field].replace(",", " ").split(), dtype=np.float64)
         except ValueError as error:

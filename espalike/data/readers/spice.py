@@ -96,8 +96,8 @@ class SpiceReader(LayoutReader):
             }
         chosen = [name for name, of in subsets.items() if any(word.lower() in of.lower() for word in self.subset)]
         if not chosen:
-            there = ", ".join(sorted(set(subsets.values())))
-            raise ReaderError(f"{self.path}: no group of subset {self.subset}; subsets found: {there}")
+            known = ", ".join(sorted(set(subsets.values())))
+            raise ReaderError(f"{self.path}: no group of subset {self.subset}; subsets found: {known}")
         return chosen
 
     def _labels(self, name: str, entry: Container) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -153,7 +153,7 @@ def check_numbers(name: str, molecule: Molecule, numbers: np.ndarray) -> None:
         )
 
 
-def bare(numbers: np.ndarray, xyz: np.ndarray) -> Chem.RWMol:
+def _bare(numbers: np.ndarray, xyz: np.ndarray) -> Chem.RWMol:
     """Atoms without bonds, with their geometry [Å]."""
     mol = Chem.RWMol()
     for number in np.asarray(numbers).tolist():
@@ -167,7 +167,7 @@ def bare(numbers: np.ndarray, xyz: np.ndarray) -> Chem.RWMol:
 def connectivity(numbers: np.ndarray, xyz: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Pairs of atoms that the distances show as bonded (RDKit's rule), each `i<j`, sorted."""
     with rdBase.BlockLogs():
-        mol = bare(numbers, xyz)
+        mol = _bare(numbers, xyz)
         rdDetermineBonds.DetermineConnectivity(mol)
     ends = ((b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds())
     return tuple(sorted((min(e), max(e)) for e in ends))
@@ -184,21 +184,27 @@ def _perceived(name: str, numbers: np.ndarray, xyz: np.ndarray, charge: int) -> 
             "bonds not perceived",
             f"{name}: no bond orders fit its geometry at charge {charge:+d}; give its SMILES or charge",
         )
-    return from_rdkit(_in_space(bare(numbers, xyz), pairs, *drawn), name)
+    return from_rdkit(in_space(numbers, xyz, pairs, *drawn), name)
 
 
-def _in_space(mol: Chem.RWMol, bonds: np.ndarray, orders: np.ndarray, charges: np.ndarray) -> Chem.Mol:
-    """The molecule with these bonds and formal charges, its stereo that of its geometry."""
+def in_space(
+    numbers: np.ndarray, xyz: np.ndarray, bonds: np.ndarray, orders: np.ndarray, charges: np.ndarray
+) -> Chem.Mol:
+    """The molecule of these atoms, bonds and formal charges, with the stereo of its geometry.
+
+    Raises:
+        ValueError, RuntimeError, KeyError: when it is not a valid structure, a bond names no atom, an order is unknown.
+    """
+    mol = _bare(numbers, xyz)
     for (i, j), order in zip(bonds.tolist(), orders.tolist(), strict=True):
         mol.AddBond(i, j, BOND_TYPES[order])
     for atom, charge in zip(mol.GetAtoms(), charges.tolist(), strict=True):
         atom.SetFormalCharge(charge)
         atom.SetNoImplicit(True)
     with rdBase.BlockLogs():
-        found = mol.GetMol()
-        Chem.SanitizeMol(found)
-        Chem.AssignStereochemistryFrom3D(found)
-    return found
+        Chem.SanitizeMol(mol)
+        Chem.AssignStereochemistryFrom3D(mol)
+    return mol.GetMol()
 
 
 def _laid_on(name: str, molecule: Molecule, numbers: np.ndarray, xyz: np.ndarray) -> Molecule:
@@ -216,10 +222,10 @@ def _laid_on(name: str, molecule: Molecule, numbers: np.ndarray, xyz: np.ndarray
         )
     place, charges = np.array(match), np.zeros(len(numbers), dtype=np.int64)
     charges[place] = molecule.charges
-    found = _in_space(bare(numbers, xyz), place[molecule.bonds], molecule.orders, charges)
-    if not found.HasSubstructMatch(to_rdkit(molecule), useChirality=True):
+    placed = in_space(numbers, xyz, place[molecule.bonds], molecule.orders, charges)
+    if not placed.HasSubstructMatch(to_rdkit(molecule), useChirality=True):
         raise RecordError("stereo differs from SMILES", f"{name}: its geometry is another stereoisomer than the SMILES")
-    return from_rdkit(found, name)
+    return from_rdkit(placed, name)
 
 
 def dihedral_angles(xyz: np.ndarray, atoms: np.ndarray) -> np.ndarray:
@@ -255,16 +261,16 @@ def driven_torsion(name: str, xyz: np.ndarray, dihedrals, grid=None) -> np.ndarr
             "driven torsion unreadable", f"{name}: driven torsion {atoms[0].tolist()} of {xyz.shape[1]} atoms, from 0"
         )
     if grid is not None:
-        wanted = np.asarray(grid, dtype=np.float64).reshape(-1)
-        if len(wanted) != len(xyz):
-            raise RecordError("shapes disagree", f"{name}: {len(wanted)} grid angles, {len(xyz)} geometries")
-        found = dihedral_angles(xyz, atoms[0])
-        off = np.abs((found - wanted + 180.0) % 360.0 - 180.0)
+        expected = np.asarray(grid, dtype=np.float64).reshape(-1)
+        if len(expected) != len(xyz):
+            raise RecordError("shapes disagree", f"{name}: {len(expected)} grid angles, {len(xyz)} geometries")
+        angles = dihedral_angles(xyz, atoms[0])
+        off = np.abs((angles - expected + 180.0) % 360.0 - 180.0)
         if not (off < _GRID_TOLERANCE).all():
             k = int(np.argmin(off < _GRID_TOLERANCE))
             raise RecordError(
                 "driven torsion differs from the grid",
-                f"{name}: torsion {atoms[0].tolist()} of geometry {k + 1} is at {found[k]:.1f} degrees, the grid says "
-                f"{wanted[k]:.1f}; are atoms counted from 0 and in the order of the coordinates?",
+                f"{name}: torsion {atoms[0].tolist()} of geometry {k + 1} is at {angles[k]:.1f} degrees, the grid says "
+                f"{expected[k]:.1f}; are atoms counted from 0 and in the order of the coordinates?",
             )
     return atoms[0]

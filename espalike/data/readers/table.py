@@ -1,9 +1,9 @@
 """Reader of tables: parquet, Arrow IPC (file, stream, feather), one file or a folder of them.
 
-A row holds one conformer or several: `coords` (flat, or nested lists) 3·A numbers a conformer, `energy` one number or a
-list, `forces` −dE/dx as `coords`. Consecutive rows of the same molecule are one entry, so sort a table by molecule
-first. Units stand in the metadata of the fields, `unit`, or are given. The tables of smee and descent, `smiles`,
-`coords`, `energy`, `forces` [Å, kcal/mol, kcal/mol/Å], say none: `reader=descent` gives them. Where a column holds
+A row holds one or several conformers: `coords` has 3·A numbers per conformer (flat, or nested lists), `energy` one
+number or a list, `forces` (−dE/dx) as `coords`. Consecutive rows of the same molecule are one entry, so sort a table by
+molecule first. Units stand in the metadata of the fields, `unit`, or are given. The tables of smee and descent,
+`smiles`, `coords`, `energy`, `forces` [Å, kcal/mol, kcal/mol/Å], state none: `reader=descent` gives them. Where a column holds
 +dE/dx, say `columns: {gradient: forces}`.
 """
 
@@ -47,7 +47,7 @@ _ROWS = 1024
 
 
 class TableReader(Reader):
-    """Consecutive rows of one molecule an entry, in memory one at a time.
+    """Consecutive rows of one molecule are an entry; one entry is in memory at a time.
 
     Rows are of the same molecule when their SMILES, and `id` and `level` where these columns are there, are equal. A
     first pass over these columns finds the entries.
@@ -82,35 +82,35 @@ class TableReader(Reader):
         self._paths = self.files()
         if not self._paths:
             raise ReaderError(f"{self.path}: nothing in it; expected files {', '.join(sorted(_SUFFIXES))}")
-        self.columns, said = self._said(self._paths[0], columns or {})
+        self.columns, stated = self._stated(self._paths[0], columns or {})
         for other in self._paths[1:]:
-            if self._said(other, columns or {}) != (self.columns, said):
+            if self._stated(other, columns or {}) != (self.columns, stated):
                 raise ReaderError(f"{other}: columns or units differ from those of {self._paths[0].name}")
         if not level and "level" not in self.columns:
             raise ReaderError(f"{self.path}: nothing says the level of theory; give reader.level")
-        self._units = Units(self.path, said, units)
+        self._units = Units(self.path, stated, units)
 
-    def _said(self, path: Path, given: Mapping[str, str | None]) -> tuple[dict[str, str], dict[str, str]]:
-        """The columns that are there, by what they hold, and the units that they say."""
+    def _stated(self, path: Path, given: Mapping[str, str | None]) -> tuple[dict[str, str], dict[str, str]]:
+        """Names of the columns by what they hold, and the units that they state."""
         with _opened(path) as (schema, _):
             names = {**COLUMNS, **given}
             if given.get("gradient") and "forces" not in given:
                 del names["forces"]
-            found = {what: name for what, name in names.items() if name is not None and name in schema.names}
+            columns = {what: name for what, name in names.items() if name is not None and name in schema.names}
             for what in (*_NEEDED, *given):
-                if what not in found and (names[what] or what in _NEEDED):
+                if what not in columns and (names[what] or what in _NEEDED):
                     raise ReaderError(
                         f"{path}: column {names[what]!r} is missing; columns found: {', '.join(schema.names)}; "
                         f"give its name, reader.columns.{what}"
                     )
-            if "forces" in found and "gradient" in found:
+            if "forces" in columns and "gradient" in columns:
                 raise ReaderError(f"{path}: both forces and gradients; say reader.columns={{gradient: null}}")
-            said = {}
+            units = {}
             for what, quantity in _QUANTITY.items():
-                metadata = (what in found and schema.field(found[what]).metadata) or {}
+                metadata = (what in columns and schema.field(columns[what]).metadata) or {}
                 if unit := metadata.get(b"unit", metadata.get(b"units", b"")).decode():
-                    said[quantity] = "".join(parse_units(f"{quantity} {unit}").values())
-            return found, said
+                    units[quantity] = "".join(parse_units(f"{quantity} {unit}").values())
+            return columns, units
 
     def files(self) -> list[Path]:
         """The tables, sorted by name."""
@@ -235,7 +235,7 @@ class TableReader(Reader):
         if before is not None:
             raise RecordError(
                 "identifier repeated",
-                f"{name}: row {before} is called so, too, and they do not follow each other as rows of one molecule; "
+                f"{name}: row {before} has the same name, and they do not follow each other as rows of one molecule; "
                 "sort the rows or rename one",
             )
         table = pa.Table.from_batches(parts)

@@ -58,7 +58,7 @@ CORRUPTIONS = {
     "nan energy": "mol-0: energies hold NaN",
     "nan forces": "mol-0: forces hold NaN",
     "nan coordinates": "mol-0: coordinates hold NaN",
-    "duplicated ids": "mol-0: entries 1 and 2 are called so",
+    "duplicated ids": "mol-0: entries 1 and 2 have this name",
     "missing array": "is missing; arrays found: ",
     "wrong shape": r"forces have shape \(3, 5, 3\), expected \(3, 6, 3\)",
 }

@@ -229,7 +229,7 @@ def test_no_file_and_no_hdf5(tmp_path):
     with pytest.raises(ReaderError, match="no such file"):
         ComplexesReader(tmp_path / "nci.h5")
     (tmp_path / "nci.h5").write_text("no")
-    with pytest.raises(ReaderError, match="not HDF5, or damaged"):
+    with pytest.raises(ReaderError, match="not HDF5 or is damaged"):
         ComplexesReader(tmp_path / "nci.h5")
 
 

@@ -50,10 +50,10 @@ def test_the_best_structure_is_found(smiles):
     mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     bonds = np.array([(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()])
     numbers = np.array([a.GetAtomicNum() for a in mol.GetAtoms()])
-    found = from_bonds("m", numbers, bonds)
-    assert connectivity_key(found) == connectivity_key(from_smiles(smiles))
-    assert graph_of(found.smiles)[3] == Chem.CanonSmiles(smiles)
-    assert np.abs(found.charges).sum() == sum(abs(a.GetFormalCharge()) for a in mol.GetAtoms())
+    molecule = from_bonds("m", numbers, bonds)
+    assert connectivity_key(molecule) == connectivity_key(from_smiles(smiles))
+    assert graph_of(molecule.smiles)[3] == Chem.CanonSmiles(smiles)
+    assert np.abs(molecule.charges).sum() == sum(abs(a.GetFormalCharge()) for a in mol.GetAtoms())
 
 
 def test_elements_without_valence_states():
@@ -131,11 +131,11 @@ def moved(distance):
 def test_a_stretched_bond_stays_with_its_molecule_and_a_broken_one_does_not(distance, groups):
     """The sum of covalent radii of O and H is 0.97 Å; 1.26 Å is the limit for a frame alone, 1.41 Å for one of many."""
     numbers, xyz = moved(distance)
-    found = frames_by_bonds(numbers, xyz)
-    assert [len(frames) for _, frames in found] == ([5] if groups == 1 else [4, 1])
+    parts = frames_by_bonds(numbers, xyz)
+    assert [len(frames) for _, frames in parts] == ([5] if groups == 1 else [4, 1])
     if groups == 2:
         with pytest.raises(RecordError, match=r"m: fragments of (5, 1|1, 5) atoms"):
-            from_bonds("m", numbers, found[1][0])
+            from_bonds("m", numbers, parts[1][0])
     alone = frames_by_bonds(numbers, xyz[2:3])[0][0]
     assert len(alone) == (5 if distance < 1.26 else 4)
 
@@ -164,9 +164,9 @@ def test_the_molecules_of_real_dynamics():
     with h5py.File(SHARED) as file:
         for name, group in file.items():
             numbers = group["atomic_numbers"][:].astype(np.int64)
-            found = frames_by_bonds(numbers, group["coords"][:])
-            bonds, frames = max(found, key=lambda part: len(part[1]))
-            assert len(frames) >= 0.999 * len(group["coords"]), (name, [len(part[1]) for part in found])
+            parts = frames_by_bonds(numbers, group["coords"][:])
+            bonds, frames = max(parts, key=lambda part: len(part[1]))
+            assert len(frames) >= 0.999 * len(group["coords"]), (name, [len(part[1]) for part in parts])
             assert connectivity_key(from_bonds(name, numbers, bonds)) == group.attrs["connectivity_key"]
 
 

@@ -100,11 +100,11 @@ class TestEspaloma(ReaderSuite):
     def read(self, path):
         from openff.toolkit import Molecule
 
-        found = []
+        results = []
         for folder in sorted(path.iterdir()):
             (g,), _ = dgl.load_graphs(str(folder / "heterograph.bin"))
             molecule = Molecule.from_json((folder / "mol.json").read_text())
-            found.append(
+            results.append(
                 Sample(
                     folder.name,
                     molecule.to_smiles(mapped=True),
@@ -116,7 +116,7 @@ class TestEspaloma(ReaderSuite):
                     id=folder.name,
                 )
             )
-        return found
+        return results
 
     def spoil(self, path, name):
         folder, first = path / "mol-0", self.samples()[0]
@@ -135,8 +135,8 @@ class TestEspaloma(ReaderSuite):
 
 
 def one(path, **options):
-    (found,) = EspalomaReader(path, **{**OPTIONS, **options})
-    return found
+    (results,) = EspalomaReader(path, **{**OPTIONS, **options})
+    return results
 
 
 ETHENE = sample("C=C")
@@ -164,8 +164,8 @@ def test_sets_without_the_qm_energies_apart(tmp_path):
     (g,), _ = dgl.load_graphs(str(folder / "heterograph.bin"))
     g.nodes["g"].data.pop("u_qm")
     dgl.save_graphs(str(folder / "heterograph.bin"), [g])
-    found = one(folder)
-    assert "node g has no data 'u_qm'; there are: u_ref. Give the options energy and gradient" in found.message
+    results = one(folder)
+    assert "node g has no data 'u_qm'; there are: u_ref. Give the options energy and gradient" in results.message
     record = one(folder, energy="u_ref", gradient=None)
     np.testing.assert_allclose(record.conformers.energy, ETHENE.energy + 0.25 * HARTREE, rtol=1e-9)
     assert record.conformers.forces is None
@@ -213,10 +213,10 @@ def test_a_process_that_dies_costs_one_file(tmp_path, monkeypatch):
         monkeypatch.setattr("espalike.data.readers.espaloma.load", dies)
         assert loader(path) == {"error": "it ended the process that read it"}
         monkeypatch.undo()
-        here, there = load(path), loader(path)
-    assert here.keys() == there.keys()
-    for key, values in here.items():
-        np.testing.assert_array_equal(there[key], values)
+        in_this_process, in_another = load(path), loader(path)
+    assert in_this_process.keys() == in_another.keys()
+    for key, values in in_this_process.items():
+        np.testing.assert_array_equal(in_another[key], values)
 
 
 def test_isolated_is_the_default(tmp_path):

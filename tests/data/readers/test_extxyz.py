@@ -68,9 +68,9 @@ class TestExtxyz(ReaderSuite):
         write(path, samples)
 
     def read(self, path):
-        found: dict[str, list[Atoms]] = {}
+        results: dict[str, list[Atoms]] = {}
         for atoms in ase.io.iread(path, index=":", format="extxyz"):
-            found.setdefault(atoms.info["name"], []).append(atoms)
+            results.setdefault(atoms.info["name"], []).append(atoms)
         return [
             Sample(
                 name,
@@ -82,7 +82,7 @@ class TestExtxyz(ReaderSuite):
                 np.stack([a.get_forces() for a in images]) * EV,
                 id=name,
             )
-            for name, images in found.items()
+            for name, images in results.items()
         ]
 
     def spoil(self, path, name):
@@ -99,17 +99,17 @@ def bare(path, *samples, **info):
 
 
 def test_perceived_bonds_give_the_same_graphs(tmp_path):
-    wanted = TestExtxyz().samples()
-    found = list(ExtxyzReader(bare(tmp_path / "a.xyz", *wanted), level="HF/STO-3G"))
-    assert [graph_of(r.molecule.smiles) for r in found] == [graph_of(s.smiles) for s in wanted]
-    assert [len(r.conformers.xyz) for r in found] == [len(s.xyz) for s in wanted]
+    expected = TestExtxyz().samples()
+    results = list(ExtxyzReader(bare(tmp_path / "a.xyz", *expected), level="HF/STO-3G"))
+    assert [graph_of(r.molecule.smiles) for r in results] == [graph_of(s.smiles) for s in expected]
+    assert [len(r.conformers.xyz) for r in results] == [len(s.xyz) for s in expected]
 
 
 def test_perception_needs_the_charge_and_says_so(tmp_path):
     path = bare(tmp_path / "a.xyz", sample("CC(=O)[O-]"), sample("C[NH3+]"), charge=0)
-    found = list(ExtxyzReader(path, level="HF/STO-3G"))
-    assert all(isinstance(r, Rejection) for r in found)
-    assert "mol-0: no bond orders fit its geometry at charge +0" in found[0].message
+    results = list(ExtxyzReader(path, level="HF/STO-3G"))
+    assert all(isinstance(r, Rejection) for r in results)
+    assert "mol-0: no bond orders fit its geometry at charge +0" in results[0].message
     (record,) = ExtxyzReader(bare(path, sample("CC(=O)[O-]"), charge=0), charge=-1, level="HF/STO-3G")
     assert record.molecule.net_charge == -1
 
@@ -139,10 +139,10 @@ def by_element(smiles):
 
 @pytest.mark.parametrize("smiles", ["OC", "CC(=O)[O-]", "N#CCSC", "c1ccoc1", "C[C@H](N)C(=O)O"])
 def test_an_unmapped_smiles_is_laid_on_the_geometry(tmp_path, smiles):
-    wanted = sample(smiles)
-    path = bare(tmp_path / "a.xyz", wanted)
+    expected = sample(smiles)
+    path = bare(tmp_path / "a.xyz", expected)
     (record,) = ExtxyzReader(path, level="HF/STO-3G", smiles=smiles)
-    assert graph_of(record.molecule.smiles) == graph_of(wanted.smiles)
+    assert graph_of(record.molecule.smiles) == graph_of(expected.smiles)
     table = tmp_path / "names.csv"
     table.write_text(f'smiles,name\n"{smiles}",mol-0\n')
     (again,) = ExtxyzReader(path, level="HF/STO-3G", smiles=str(table))
@@ -159,23 +159,23 @@ def test_an_unmapped_smiles_is_laid_on_the_geometry(tmp_path, smiles):
     ],
 )
 def test_a_smiles_of_another_molecule_is_refused(tmp_path, smiles, message):
-    (found,) = ExtxyzReader(bare(tmp_path / "a.xyz", sample("CCO")), level="HF/STO-3G", smiles=smiles)
-    assert isinstance(found, Rejection)
-    assert message in found.message
+    (results,) = ExtxyzReader(bare(tmp_path / "a.xyz", sample("CCO")), level="HF/STO-3G", smiles=smiles)
+    assert isinstance(results, Rejection)
+    assert message in results.message
 
 
 def test_the_other_stereoisomer_is_refused(tmp_path):
     path = bare(tmp_path / "a.xyz", sample("C[C@H](N)C(=O)O"))
-    (found,) = ExtxyzReader(path, level="HF/STO-3G", smiles="C[C@@H](N)C(=O)O")
-    assert found.reason == "stereo differs from SMILES"
+    (results,) = ExtxyzReader(path, level="HF/STO-3G", smiles="C[C@@H](N)C(=O)O")
+    assert results.reason == "stereo differs from SMILES"
     (record,) = ExtxyzReader(path, level="HF/STO-3G", smiles="CC(N)C(=O)O")
     assert "@" in record.molecule.smiles
 
 
 def test_tables_of_smiles(tmp_path):
     path = bare(tmp_path / "a.xyz", sample("CCO"))
-    (found,) = ExtxyzReader(path, level="HF/STO-3G", smiles={"other": "CCO"})
-    assert found.reason == "no SMILES"
+    (results,) = ExtxyzReader(path, level="HF/STO-3G", smiles={"other": "CCO"})
+    assert results.reason == "no SMILES"
     with pytest.raises(ReaderError, match=r"names.csv: no such file"):
         ExtxyzReader(path, smiles=str(tmp_path / "names.csv"))
     (tmp_path / "names.csv").write_text("id,structure\n")
@@ -192,8 +192,8 @@ def test_other_keys_and_other_units(tmp_path):
         atoms.arrays["REF_forces"] = forces * BOHR / HARTREE
     ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
     units = "energies hartree; forces hartree/bohr"
-    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G", energy="REF_energy", units=units)
-    assert "no column 'forces', but REF_forces; give the option forces" in found.message
+    (results,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G", energy="REF_energy", units=units)
+    assert "no column 'forces', but REF_forces; give the option forces" in results.message
     options = {"energy": "REF_energy", "forces": "REF_forces", "units": units, "level": "HF/STO-3G"}
     (record,) = ExtxyzReader(tmp_path / "a.xyz", **options)
     np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
@@ -208,8 +208,8 @@ def test_other_keys_and_other_units(tmp_path):
 def test_open_shells_and_odd_charges_are_refused(tmp_path, change, reason):
     s = sample("CO")
     write(tmp_path / "a.xyz", [s], **change)
-    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
-    assert found.reason == reason
+    (results,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
+    assert results.reason == reason
 
 
 def test_periodic_cells_are_refused(tmp_path):
@@ -218,8 +218,8 @@ def test_periodic_cells_are_refused(tmp_path):
         atoms.set_cell(np.eye(3) * 20)
         atoms.pbc = True
     ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
-    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
-    assert found.reason == "periodic"
+    (results,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
+    assert results.reason == "periodic"
 
 
 def test_shuffled_frames_come_together(tmp_path):
@@ -229,9 +229,9 @@ def test_shuffled_frames_come_together(tmp_path):
         images = [image for s in (a, b) for image in frames(s, **({} if name is None else {"name": name}))]
         order = [0, 4, 1, 2, 5, 6, 3]
         ase.io.write(tmp_path / "a.xyz", [images[i] for i in order], format="extxyz")
-        found = list(ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G"))
-        assert [r.id for r in found] == (["mol-0", "second"] if name is None else ["a-1", "a-2"])
-        for record, s in zip(found, (a, b), strict=True):
+        results = list(ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G"))
+        assert [r.id for r in results] == (["mol-0", "second"] if name is None else ["a-1", "a-2"])
+        for record, s in zip(results, (a, b), strict=True):
             np.testing.assert_allclose(record.conformers.xyz, s.xyz, atol=1e-7)
             np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
 
@@ -242,11 +242,11 @@ def test_a_broken_frame_does_not_stop_the_others(tmp_path):
     text = path.read_text()
     middle = text.index("\nC ", len(text) // 6)  # within the second frame
     path.write_text(text[:middle] + text[middle:].replace("\nC ", "\nQq ", 1))
-    found = list(ExtxyzReader(path, level="HF/STO-3G"))
-    assert [type(r) for r in found] == [Record, Rejection, Record]
-    assert "not a frame of extended XYZ ('Qq')" in found[1].message
-    assert [len(r.conformers.xyz) for r in found[::2]] == [2, 3]
-    np.testing.assert_allclose(found[0].conformers.xyz, sample("CO").xyz[[0, 2]], atol=1e-7)
+    results = list(ExtxyzReader(path, level="HF/STO-3G"))
+    assert [type(r) for r in results] == [Record, Rejection, Record]
+    assert "not a frame of extended XYZ ('Qq')" in results[1].message
+    assert [len(r.conformers.xyz) for r in results[::2]] == [2, 3]
+    np.testing.assert_allclose(results[0].conformers.xyz, sample("CO").xyz[[0, 2]], atol=1e-7)
 
 
 @pytest.mark.parametrize("line", ["0", "-5", "5.0", "six"])
@@ -271,8 +271,8 @@ def test_a_count_of_atoms_beyond_the_end(tmp_path):
 )
 def test_frames_that_say_nothing(tmp_path, text):
     (tmp_path / "a.xyz").write_text(text)
-    (found,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
-    assert found.reason == "frame unreadable"
+    (results,) = ExtxyzReader(tmp_path / "a.xyz", level="HF/STO-3G")
+    assert results.reason == "frame unreadable"
 
 
 @pytest.mark.parametrize("text", [r"C/C=C\C(=O)N", r'"C/C=C\C(=O)N"', r'"C/C=C\\C(=O)N"'])
@@ -287,5 +287,5 @@ def test_backslashes_of_a_smiles(tmp_path, text):
     assert stereo[0] == stereo[1]
     path.write_text(path.read_text().replace("\\", "/"))
     if "//" not in path.read_text():
-        (found,) = ExtxyzReader(path, level="HF/STO-3G")
-        assert found.reason == "stereo differs from SMILES"
+        (results,) = ExtxyzReader(path, level="HF/STO-3G")
+        assert results.reason == "stereo differs from SMILES"

@@ -93,13 +93,13 @@ class TestForceBalance(ReaderSuite):
 
     def read(self, path):
         geometric = pytest.importorskip("geometric.molecule")
-        found = []
+        results = []
         for folder in sorted(path.iterdir()):
             data = geometric.Molecule(str(folder / "qdata.txt"), ftype="qdata")
             mol = Chem.MolFromMolFile(str(folder / "input.sdf"), removeHs=False)
             for atom in mol.GetAtoms():
                 atom.SetAtomMapNum(atom.GetIdx() + 1)
-            found.append(
+            results.append(
                 Sample(
                     folder.name,
                     Chem.MolToSmiles(mol),
@@ -111,7 +111,7 @@ class TestForceBalance(ReaderSuite):
                     id=folder.name,
                 )
             )
-        return found
+        return results
 
     def spoil(self, path, name):
         edits = {
@@ -125,8 +125,8 @@ class TestForceBalance(ReaderSuite):
 
 
 def one(path, **options):
-    (found,) = ForceBalanceReader(path, **{**OPTIONS, **options})
-    return found
+    (results,) = ForceBalanceReader(path, **{**OPTIONS, **options})
+    return results
 
 
 def test_forces_of_older_files_are_the_gradient_too(tmp_path):
@@ -259,6 +259,6 @@ def test_torsion_profiles_say_what_was_driven(tmp_path, scan):
 def test_wrong_metadata_are_caught(tmp_path, scan, change, message):
     s, atoms, angles = scan
     metadata = {"dihedrals": [atoms], "torsion_grid_ids": [[angle] for angle in angles]}
-    found = one(target(tmp_path / "a", s, **change(metadata)))
-    assert isinstance(found, Rejection)
-    assert message in found.message
+    results = one(target(tmp_path / "a", s, **change(metadata)))
+    assert isinstance(results, Rejection)
+    assert message in results.message

@@ -92,10 +92,10 @@ class TestQCArchive(ReaderSuite):
         dump(path, [atomic(s, k) for s in samples for k in range(len(s.xyz))])
 
     def read(self, path):
-        found: dict[str, list] = {}
+        results: dict[str, list] = {}
         for data in json.loads(path.read_text()):
             result = v1.AtomicResult.parse_obj(data)
-            found.setdefault(result.id, []).append(result)
+            results.setdefault(result.id, []).append(result)
         return [
             Sample(
                 name,
@@ -107,7 +107,7 @@ class TestQCArchive(ReaderSuite):
                 -np.stack([r.return_result for r in results]) * GRADIENT,
                 id=name,
             )
-            for name, results in found.items()
+            for name, results in results.items()
         ]
 
     def spoil(self, path, name):
@@ -127,8 +127,8 @@ class TestQCArchive(ReaderSuite):
 
 
 def one(path, **options):
-    (found,) = QCArchiveReader(path, **options)
-    return found
+    (results,) = QCArchiveReader(path, **options)
+    return results
 
 
 def version2(result):
@@ -166,9 +166,9 @@ def test_optimisations_with_their_trajectories(tmp_path, version):
         results = [version2(r) for r in results]
     path = tmp_path / "a.json"
     path.write_text("[" + ",".join(as_text(r) for r in results) + "]")
-    found = list(QCArchiveReader(path))
-    assert [r.id for r in found] == ["mol-0", "other"]
-    for record, s in zip(found, samples, strict=True):
+    results = list(QCArchiveReader(path))
+    assert [r.id for r in results] == ["mol-0", "other"]
+    for record, s in zip(results, samples, strict=True):
         assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
         conf = record.conformers
         assert conf.level == "B3LYP-D3BJ/DZVP"
@@ -177,7 +177,7 @@ def test_optimisations_with_their_trajectories(tmp_path, version):
         np.testing.assert_allclose(conf.forces, s.forces, atol=1e-9)
         np.testing.assert_allclose(conf.dipole, np.tile([0.1 * BOHR, 0.2 * BOHR, 0.3 * BOHR], (len(s.xyz), 1)))
     last = list(QCArchiveReader(path, trajectory=False))
-    np.testing.assert_array_equal(last[0].conformers.forces, found[0].conformers.forces[-1:])
+    np.testing.assert_array_equal(last[0].conformers.forces, results[0].conformers.forces[-1:])
 
 
 def test_optimisations_that_kept_no_trajectory(tmp_path):
@@ -292,10 +292,10 @@ def test_forms_of_json(tmp_path, form):
             (path / f"{i}.json").write_text(text)
     else:
         path.write_text(written)
-    found = list(QCArchiveReader(path))
-    assert [r.id for r in found] == ["mol-0", "other"]
-    assert [len(r.conformers.xyz) for r in found] == ([1, 1] if form == "object" else [3, 2])
-    for record, s in zip(found, samples, strict=True):
+    results = list(QCArchiveReader(path))
+    assert [r.id for r in results] == ["mol-0", "other"]
+    assert [len(r.conformers.xyz) for r in results] == ([1, 1] if form == "object" else [3, 2])
+    for record, s in zip(results, samples, strict=True):
         n = len(record.conformers.xyz)
         np.testing.assert_allclose(record.conformers.energy, s.energy[:n], rtol=1e-10)
         np.testing.assert_allclose(record.conformers.forces, s.forces[:n], atol=1e-9)
@@ -305,10 +305,10 @@ def test_long_files_are_read_a_piece_at_a_time(tmp_path, monkeypatch):
     """Items longer and shorter than what is read at once, cut anywhere."""
     samples = [sample("CO", 3), replace(sample("CCO", 2), name="other")]
     path = dump(tmp_path / "a.json", [atomic(s, k) for s in samples for k in range(len(s.xyz))])
-    wanted = [r.conformers.energy.tolist() for r in QCArchiveReader(path)]
+    expected = [r.conformers.energy.tolist() for r in QCArchiveReader(path)]
     for size in (1, 7, 100, 5000):
         monkeypatch.setattr("espalike.data.readers.json_items._CHUNK", size)
-        assert [r.conformers.energy.tolist() for r in QCArchiveReader(path)] == wanted
+        assert [r.conformers.energy.tolist() for r in QCArchiveReader(path)] == expected
 
 
 @pytest.mark.parametrize("kind", ["gz", "bz2"])
@@ -359,10 +359,10 @@ def test_graphs_without_a_mapped_smiles(tmp_path):
 def test_what_is_refused(tmp_path, change, reason):
     path = dump(tmp_path / "a.json", [atomic(sample("CO", 1), 0)])
     edit(change)(path)
-    found = one(path)
-    assert isinstance(found, Rejection)
-    assert found.reason == reason
-    assert found.message.startswith("mol-0: ")
+    results = one(path)
+    assert isinstance(results, Rejection)
+    assert results.reason == reason
+    assert results.message.startswith("mol-0: ")
 
 
 def test_other_drivers(tmp_path):
@@ -387,8 +387,8 @@ def test_levels_are_not_mixed(tmp_path):
         tmp_path / "a.json",
         [atomic(s, k, id=None, model=MODEL if k < 2 else {"method": "pbe0", "basis": "def2-svp"}) for k in range(4)],
     )
-    found = list(QCArchiveReader(path))
-    assert [(r.conformers.level, len(r.conformers.xyz)) for r in found] == [
+    results = list(QCArchiveReader(path))
+    assert [(r.conformers.level, len(r.conformers.xyz)) for r in results] == [
         ("B3LYP-D3BJ/DZVP", 2),
         ("PBE0/def2-SVP", 2),
     ]

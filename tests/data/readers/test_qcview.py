@@ -136,9 +136,9 @@ def points(tmp_path):
 
 def test_single_points_of_the_same_molecule_are_one_record(points):
     path, samples = points
-    found = list(QCArchiveReader(path))
-    assert [r.id for r in found] == ["acetate-0", "methanol-0"]
-    for record, s in zip(found, samples, strict=True):
+    results = list(QCArchiveReader(path))
+    assert [r.id for r in results] == ["acetate-0", "methanol-0"]
+    for record, s in zip(results, samples, strict=True):
         conf = record.conformers
         assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
         assert (conf.level, conf.source) == ("B3LYP-D3BJ/DZVP", "set")
@@ -222,12 +222,12 @@ def test_torsion_drives(tmp_path):
         minimum_optimizations={f"[{angle}]": best[angle].id for angle in order},
     )
     view.entry(entry, record)
-    (found,) = QCArchiveReader(view.close())
-    assert isinstance(found, Record), found
-    assert found.dihedral.tolist() == list(atoms)
-    np.testing.assert_allclose(found.conformers.xyz, s.xyz, atol=1e-8)
-    np.testing.assert_allclose(found.conformers.energy, s.energy, rtol=1e-10)
-    np.testing.assert_allclose(found.conformers.forces, s.forces, atol=1e-9)
+    (results,) = QCArchiveReader(view.close())
+    assert isinstance(results, Record), results
+    assert results.dihedral.tolist() == list(atoms)
+    np.testing.assert_allclose(results.conformers.xyz, s.xyz, atol=1e-8)
+    np.testing.assert_allclose(results.conformers.energy, s.energy, rtol=1e-10)
+    np.testing.assert_allclose(results.conformers.forces, s.forces, atol=1e-9)
 
 
 def test_specifications(tmp_path):
@@ -239,8 +239,8 @@ def test_specifications(tmp_path):
             view.entry(entry, view.point(s, k), name)
     view.close()
     assert [r.id for r in QCArchiveReader(view.path, specification="other")] == ["m-0"]
-    found = list(QCArchiveReader(view.path))
-    assert sum(len(r.conformers.xyz) for r in found) == 4
+    results = list(QCArchiveReader(view.path))
+    assert sum(len(r.conformers.xyz) for r in results) == 4
     with pytest.raises(ReaderError, match="no specification 'third'; there are: default, other"):
         list(QCArchiveReader(view.path, specification="third"))
 
@@ -257,10 +257,10 @@ def test_what_is_refused(tmp_path, fields, reason):
     s = sample("CO", 1)
     view = View(tmp_path / "set.sqlite", singlepoint.SinglepointDataset, QC)
     view.entry(singlepoint.SinglepointDatasetEntry(name="m", molecule=molecule(s, 0)), view.point(s, 0, **fields))
-    (found,) = QCArchiveReader(view.close())
-    assert isinstance(found, Rejection)
-    assert found.reason == reason
-    assert found.message.startswith("m: ")
+    (results,) = QCArchiveReader(view.close())
+    assert isinstance(results, Rejection)
+    assert results.reason == reason
+    assert results.message.startswith("m: ")
 
 
 def test_views_made_without_molecules(tmp_path):
@@ -270,17 +270,17 @@ def test_views_made_without_molecules(tmp_path):
     for k in range(2):
         entry = singlepoint.SinglepointDatasetEntry(name=f"m-{k}", molecule=molecule(s, k))
         view.entry(entry, view.point(s, k, molecule=None))
-    (found,) = QCArchiveReader(view.close())
-    np.testing.assert_allclose(found.conformers.xyz, s.xyz, atol=1e-8)
+    (results,) = QCArchiveReader(view.close())
+    np.testing.assert_allclose(results.conformers.xyz, s.xyz, atol=1e-8)
     view = View(tmp_path / "opt.sqlite", optimization.OptimizationDataset, GEOMETRIC)
     entry = optimization.OptimizationDatasetEntry(name="m", initial_molecule=molecule(s, 0))
     made = view.optimised(s, range(2))
     made.initial_molecule_ = None
     view._cache.update_records([made])
     view.entry(entry, made)
-    (found,) = QCArchiveReader(view.close())
-    assert found.reason == "view incomplete"
-    assert "include=['**']" in found.message
+    (results,) = QCArchiveReader(view.close())
+    assert results.reason == "view incomplete"
+    assert "include=['**']" in results.message
 
 
 def test_permuted_atoms_and_wrong_charge(tmp_path):

@@ -102,11 +102,11 @@ class TestSdf(ReaderSuite):
         write(path, samples)
 
     def read(self, path):
-        found: dict[str, list[Chem.Mol]] = {}
+        results: dict[str, list[Chem.Mol]] = {}
         for mol in Chem.SDMolSupplier(str(path), removeHs=False):
-            found.setdefault(mol.GetProp("_Name"), []).append(mol)
+            results.setdefault(mol.GetProp("_Name"), []).append(mol)
         result = []
-        for name, mols in found.items():
+        for name, mols in results.items():
             mol = Chem.Mol(mols[0])
             for atom in mol.GetAtoms():
                 atom.SetAtomMapNum(atom.GetIdx() + 1)
@@ -164,10 +164,10 @@ def test_conformers_of_the_same_molecule_are_one_record_whatever_their_titles(tm
 
 def test_stereoisomers_one_after_the_other_are_not_mixed(tmp_path):
     left, right = sample("C[C@H](N)O"), sample("C[C@@H](N)O")
-    found = list(SdfReader(write(tmp_path / "a.sdf", [left, replace(right, name="other")]), **OPTIONS))
-    assert [len(r.conformers.xyz) for r in found] == [3, 3]
-    assert found[0].molecule.smiles != found[1].molecule.smiles
-    assert found[0].key == found[1].key
+    results = list(SdfReader(write(tmp_path / "a.sdf", [left, replace(right, name="other")]), **OPTIONS))
+    assert [len(r.conformers.xyz) for r in results] == [3, 3]
+    assert results[0].molecule.smiles != results[1].molecule.smiles
+    assert results[0].key == results[1].key
 
 
 def test_names_from_a_field_and_names_where_there_are_none(tmp_path):
@@ -192,16 +192,16 @@ def test_drawings_and_missing_hydrogens_are_refused(tmp_path, flat, hydrogens, m
     mol.SetProp("energy", "1.0")
     with Chem.SDWriter(str(tmp_path / "a.sdf")) as writer:
         writer.write(mol)
-    (found,) = SdfReader(tmp_path / "a.sdf", level="HF/STO-3G", units="energies hartree")
-    assert message in found.message
+    (results,) = SdfReader(tmp_path / "a.sdf", level="HF/STO-3G", units="energies hartree")
+    assert message in results.message
 
 
 def test_wrong_charge_in_the_structure_is_a_radical(tmp_path):
     path = write(tmp_path / "a.sdf", [sample("C[NH3+]")])
     edit(r"M  CHG.*\n", "", 3)(path)
-    found = list(SdfReader(path, **OPTIONS))
-    assert {r.reason for r in found} == {"chemistry"}
-    assert "more bonds than its valence allows" in found[0].message
+    results = list(SdfReader(path, **OPTIONS))
+    assert {r.reason for r in results} == {"chemistry"}
+    assert "more bonds than its valence allows" in results[0].message
 
 
 def test_dipoles(tmp_path):

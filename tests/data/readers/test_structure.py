@@ -28,13 +28,13 @@ def test_real_molecules_with_their_atoms_shuffled():
     for k, record in enumerate(islice(Hdf5Reader(SHARED), 0, 400, 8)):
         molecule, xyz = record.molecule, record.conformers.xyz[0]
         order = np.random.default_rng(k).permutation(molecule.n_atoms)
-        wanted = {tuple(pair) for pair in molecule.bonds.tolist()}
+        expected = {tuple(pair) for pair in molecule.bonds.tolist()}
         laid = molecule_of(record.id, molecule.numbers[order], xyz[order], plain(molecule), molecule.net_charge)
-        assert {tuple(sorted(order[pair].tolist())) for pair in laid.bonds} == wanted
+        assert {tuple(sorted(order[pair].tolist())) for pair in laid.bonds} == expected
         assert plain(laid) == plain(molecule)
-        found = molecule_of(record.id, molecule.numbers[order], xyz[order], None, molecule.net_charge)
-        assert {tuple(sorted(order[pair].tolist())) for pair in found.bonds} == wanted
-        drawn_alike += plain(found) == plain(molecule)
+        perceived = molecule_of(record.id, molecule.numbers[order], xyz[order], None, molecule.net_charge)
+        assert {tuple(sorted(order[pair].tolist())) for pair in perceived.bonds} == expected
+        drawn_alike += plain(perceived) == plain(molecule)
     assert drawn_alike > 45
 
 

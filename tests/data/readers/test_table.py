@@ -38,7 +38,7 @@ class Suite(ReaderSuite):
         "foreign": "neither parquet nor Arrow; get the file again",
         "unit unknown": "coords are in unit 'furlong'",
         "unit contradicts": "energies are in 'eV', but the option units says '(hartree|kJ/mol)'",
-        "duplicated ids": r"mol-0, row \d: row 0 is called so, too",
+        "duplicated ids": r"mol-0, row \d: row 0 has the same name",
         "missing array": r"column 'energy' is missing; .*; give its name, reader\.columns\.energy",
         "wrong shape": r"mol-0: forces of its row 1 are \d+ numbers, expected \d+",
     }
@@ -103,14 +103,14 @@ class TestParquetOfConformers(Suite):
         groups = {}
         for row in self.load(path).to_pylist():
             groups.setdefault(row["id"], []).append(row)
-        found = []
+        results = []
         for name, rows in groups.items():
             shape = (len(rows), len(rows[0]["atomic_numbers"]), 3)
             xyz, energy, forces = (np.array([row[key] for row in rows]) for key in ("coords", "energy", "forces"))
             first, numbers = rows[0], np.array(rows[0]["atomic_numbers"])
             xyz, energy, forces = xyz.reshape(shape) * BOHR, energy * HARTREE, forces.reshape(shape) * (HARTREE / BOHR)
-            found.append(Sample(name, first["smiles"], numbers, first["charge"], xyz, energy, forces, id=name))
-        return found
+            results.append(Sample(name, first["smiles"], numbers, first["charge"], xyz, energy, forces, id=name))
+        return results
 
 
 class TestArrowOfMolecules(Suite):
@@ -141,16 +141,16 @@ class TestArrowOfMolecules(Suite):
         return pa.ipc.open_file(path.read_bytes()).read_all()
 
     def read(self, path):
-        found = []
+        results = []
         for row in self.load(path).to_pylist():
             numbers, xyz, energy, forces = (
                 np.array(row[key]) for key in ("atomic_numbers", "coords", "energy", "forces")
             )
             name = f"{row['id']}/{LEVEL}"
-            found.append(
+            results.append(
                 Sample(row["id"], row["smiles"], numbers, row["charge"], xyz, energy * KJ, forces * KJ, id=name)
             )
-        return found
+        return results
 
     def test_splits(self, path):
         assert {record.split for record in self.records(path)} == {"val"}
@@ -220,8 +220,8 @@ def test_a_column_that_is_not_to_be_read(tmp_path):
     schema = DESCENT.append(pa.field("split", pa.string()))
     pq.write_table(pa.Table.from_pylist([row], schema=schema), tmp_path / "a.parquet")
     options = {"level": LEVEL, **options_of("descent")}
-    (found,) = TableReader(tmp_path / "a.parquet", **options)
-    assert found.reason == "unknown split"
+    (results,) = TableReader(tmp_path / "a.parquet", **options)
+    assert results.reason == "unknown split"
     (record,) = TableReader(tmp_path / "a.parquet", columns={"split": None}, **options)
     assert record.split == ""
     with pytest.raises(ReaderError, match="column None is missing"):
@@ -234,10 +234,10 @@ def test_energies_in_single_precision(tmp_path):
     schema = DESCENT.set(2, pa.field("energy", pa.list_(pa.float32())))
     pq.write_table(pa.Table.from_pylist([row], schema=schema), tmp_path / "a.parquet")
     options = {"level": LEVEL, **options_of("descent")}
-    (found,) = TableReader(tmp_path / "a.parquet", **options)
-    assert found.reason == "energies too coarse"
+    (results,) = TableReader(tmp_path / "a.parquet", **options)
+    assert results.reason == "energies too coarse"
     step = np.spacing(np.float32(np.abs(s.energy).max() * 10))
-    assert f"steps of {step:.2g} kcal/mol" in found.message
+    assert f"steps of {step:.2g} kcal/mol" in results.message
     (record,) = TableReader(tmp_path / "a.parquet", resolution=0.1, **options)
     assert isinstance(record, Record)
 
@@ -247,8 +247,8 @@ def test_smiles_without_numbers_need_atomic_numbers(tmp_path):
     row = {**descent_rows(s), "smiles": "CC(=O)[O-]"}
     pq.write_table(pa.Table.from_pylist([row], schema=DESCENT), tmp_path / "a.parquet")
     options = {"level": LEVEL, **options_of("descent")}
-    (found,) = TableReader(tmp_path / "a.parquet", **options)
-    assert found.reason == "SMILES not mapped"
+    (results,) = TableReader(tmp_path / "a.parquet", **options)
+    assert results.reason == "SMILES not mapped"
     schema = DESCENT.append(pa.field("z", pa.list_(pa.int64())))
     pq.write_table(pa.Table.from_pylist([{**row, "z": s.numbers.tolist()}], schema=schema), tmp_path / "a.parquet")
     (record,) = TableReader(tmp_path / "a.parquet", columns={"numbers": "z"}, **options)
@@ -263,8 +263,8 @@ def test_what_rows_of_one_molecule_must_share(tmp_path):
 
     def only(**changes):
         pq.write_table(pa.Table.from_pylist([rows[0], {**rows[1], **changes}], schema=schema), tmp_path / "a.parquet")
-        (found,) = TableReader(tmp_path / "a.parquet", **options)
-        return found
+        (results,) = TableReader(tmp_path / "a.parquet", **options)
+        return results
 
     assert len(only().conformers.xyz) == 4
     assert only(charge=1).reason == "several values of charge"

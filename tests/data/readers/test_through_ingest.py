@@ -74,6 +74,6 @@ def test_a_wrong_unit_of_a_file_that_says_none(tmp_path, capsys, units, says):
     module.write(path, [sample(smiles, 10, seed) for seed, smiles in enumerate(("CO", "CCN", "CC(=O)[O-]", "CSCC#N"))])
     command = ["ingest", "reader=extxyz", f"reader.path={path}", f"out={tmp_path / 'store'}", f"reader.level={LEVEL}"]
     status = main([*command, "origin=made up", "licence=MIT", *([f"reader.units='{units}'"] if units else [])])
-    said = " ".join("".join(capsys.readouterr()).split())
-    assert (status == 0) == (units is None), said
-    assert re.search(says, said), said
+    printed = " ".join("".join(capsys.readouterr()).split())
+    assert (status == 0) == (units is None), printed
+    assert re.search(says, printed), printed
