@@ -45,7 +45,7 @@ def _levels(store: Store) -> list[str]:
     """Levels of theory of a store's entries that are no complexes."""
     if "interaction" not in store.table.column_names:
         return list(store.manifest["levels"])
-    return pc.unique(store.text("level").filter(pc.is_null(store.table.column("interaction")))).to_pylist()
+    return pc.unique(store.table.column("level").filter(pc.is_null(store.table.column("interaction")))).to_pylist()
 
 
 def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) -> np.ndarray:
@@ -53,9 +53,11 @@ def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) 
     if split is None:
         return np.arange(len(store))
     if splits is None:
-        chosen = pc.equal(store.text("split"), split)
+        chosen = pc.equal(store.table.column("split"), split)
     else:
-        chosen = pc.is_in(store.text("key"), pa.array([key for key, of in splits.items() if of == split], pa.string()))
+        chosen = pc.is_in(
+            store.table.column("key"), pa.array([key for key, of in splits.items() if of == split], pa.string())
+        )
     return np.flatnonzero(chosen.to_numpy())
 
 
@@ -111,7 +113,7 @@ class StoreDataset:
         self.complexes = self._known("interaction")
         self.level = self._codes("level", self.levels, self.complexes)
         self.source = self._codes("source", self.sources)
-        smiles = pa.chunked_array([chunk for store in self.stores for chunk in store.text("smiles").chunks])
+        smiles = pa.chunked_array([chunk for store in self.stores for chunk in store.table.column("smiles").chunks])
         codes = smiles.dictionary_encode().combine_chunks().indices.to_numpy()
         bounds = np.cumsum([len(store) for store in self.stores])[:-1]
         _, self._first, self.molecules = np.unique(
@@ -133,14 +135,15 @@ class StoreDataset:
         """Connectivity key of each entry."""
         rows = [self.refs[self.refs[:, 0] == s, 1] for s in range(len(self.stores))]
         columns = [
-            store.text("key").take(pa.array(of_store)) for store, of_store in zip(self.stores, rows, strict=True)
+            store.table.column("key").take(pa.array(of_store))
+            for store, of_store in zip(self.stores, rows, strict=True)
         ]
         return [key for column in columns for key in column.to_pylist()]
 
     def name_of(self, entry: int) -> str:
         """Name of an entry in messages, `store: record id`; `LabelledBatch.entry` holds its number."""
         s, i = self.refs[entry].tolist()
-        return f"{self.stores[s].name}: {self.stores[s].text('id')[i].as_py()}"
+        return f"{self.stores[s].name}: {self.stores[s].table.column('id')[i].as_py()}"
 
     def molecule(self, index: int) -> Molecule:
         """The graph of an entry, for messages and baselines."""
@@ -166,11 +169,11 @@ class StoreDataset:
     def _codes(self, name: str, listed: Sequence[str], first: np.ndarray | bool = False) -> np.ndarray:
         """Index in `listed` of each entry's value in a text column, 0 where `first` says so, shape `(E,)`."""
         values = pa.array(listed, pa.string())
-        columns = [pc.index_in(store.text(name), values).fill_null(-1).to_numpy() for store in self.stores]
+        columns = [pc.index_in(store.table.column(name), values).fill_null(-1).to_numpy() for store in self.stores]
         codes = np.where(first, 0, self._of_each(columns))
         if (codes < 0).any():
             s, i = self.refs[np.argmax(codes < 0)].tolist()
-            value = self.stores[s].text(name)[i].as_py()
+            value = self.stores[s].table.column(name)[i].as_py()
             raise ValueError(f"{self.stores[s].name}: {name} {value!r} is not listed; listed: {', '.join(listed)}")
         return codes.astype(np.int16)
 

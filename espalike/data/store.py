@@ -65,6 +65,7 @@ class Store:
         path: the directory.
         manifest: contents, origin, units, numbers of rejected entries, hash.
         mapped: its files, in which every array of `table` lies.
+        table: all rows, as stored.
 
     Example:
         >>> store = Store.open("sample")
@@ -84,7 +85,7 @@ class Store:
         self._lists: dict[tuple[int, str], _Lists | None] = {}
         self._batches = table.to_batches()
         self._starts = [0, *accumulate(batch.num_rows for batch in self._batches)]
-        self._table = table
+        self.table = table
 
     @staticmethod
     def open(path: str | os.PathLike | Store) -> Store:
@@ -109,7 +110,7 @@ class Store:
 
         They are counted here where the manifest is of a version that counted molecules by another rule.
         """
-        counted = self.manifest if "connectivities" in self.manifest else summarise([self._table])
+        counted = self.manifest if "connectivities" in self.manifest else summarise([self.table])
         return {name: counted[name] for name in COUNTS}
 
     def _row(self) -> dict[str, str]:
@@ -148,16 +149,7 @@ class Store:
 
     def column(self, name: str) -> list:
         """One text column (`id`, `key`, `split`, `level`, `source`, `smiles`, `name`) for all entries."""
-        return self._table.column(name).to_pylist()
-
-    def text(self, name: str) -> pa.ChunkedArray:
-        """One text column as stored, without a Python object per entry."""
-        return self._table.column(name)
-
-    @property
-    def table(self) -> pa.Table:
-        """All rows, as stored."""
-        return self._table
+        return self.table.column(name).to_pylist()
 
     def lengths(self, column: str) -> np.ndarray:
         """Length of every entry's list in a column that has no gaps, e.g. conformers (`energy`), atoms (`numbers`)."""

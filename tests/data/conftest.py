@@ -142,5 +142,5 @@ def varied(tmp_path_factory):
             store = write_store(folder / f"{n}", records, manifest=MANIFEST, shard=0.004 if n == 1 else 128)
             stores.append(store if n < 2 else drop_columns(store, ["dipole", "esp_points", "esp_values", "esp_count"]))
     assert len(list((folder / "1").glob("*.arrow"))) > 2
-    assert len(stores[0].text("id").chunks) > 2
+    assert len(stores[0].table.column("id").chunks) > 2
     return StoreDataset(stores, "train", [DFT, XTB])

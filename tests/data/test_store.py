@@ -50,7 +50,7 @@ def test_several_batches_of_rows(record_of, store_of, monkeypatch):
     monkeypatch.setattr("espalike.data.shards._CHUNK", 1500)
     expected = [record_of("CCO", 2, seed=i) for i in range(7)]
     store = store_of(*expected)
-    assert store._table.column("id").num_chunks > 2
+    assert store.table.column("id").num_chunks > 2
     for i, record in enumerate(expected):
         assert_same(store.record(i), record)
 

@@ -3,22 +3,18 @@
 import os
 import pickle
 import signal
-from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from fsspec.implementations.local import LocalFileOpener
 from safetensors.torch import load_file
 
-from espalike.chem import connectivity_key, embed, from_smiles
-from espalike.chem.conformers import Conformers
 from espalike.cli.main import main
-from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.training.callbacks import History, SaveBestModel
 from espalike.training.lightning import TrainingModule
 from espalike.training.resume import SaveResumable
+from tests.data.conftest import MANIFEST, build_record
 
 STEPS = 9
 """Of a run: three epochs of three."""
@@ -38,18 +34,15 @@ OPTIONS = [
 ]
 
 
-def record(smiles, split):
-    molecule, rng = from_smiles(smiles), np.random.default_rng(len(smiles))
-    xyz = embed(molecule, 5, seed=0) + 0.03 * rng.standard_normal((5, molecule.n_atoms, 3))
-    labels = rng.standard_normal(5), rng.standard_normal(xyz.shape)
-    return Record(smiles, molecule, Conformers(xyz, *labels, "HF", "made-up"), split, connectivity_key(molecule))
+def record(smiles, split, level="HF"):
+    return build_record(smiles, 5, split=split, level=level)
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "s"
     records = [*(record(s, "train") for s in ("O", "CO", "CCO", "CC#N")), record("N", "val")]
-    write_store(path, records, manifest={"licence": "CC0", "origin": "test", "command": "test"})
+    write_store(path, records, manifest=MANIFEST)
     return path
 
 
@@ -302,9 +295,7 @@ def test_a_resumed_run_lists_changed_settings(store, tmp_path, monkeypatch, capf
 def test_data_of_another_level_is_for_another_run(store, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert train(store, tmp_path, "trainer.max_epochs=1") == 0
-    other = [record("CN", "train"), record("CF", "val")]
-    other = [replace(r, conformers=replace(r.conformers, level="MP2")) for r in other]
-    write_store(tmp_path / "mp2", other, manifest={"licence": "CC0", "origin": "test", "command": "test"})
+    write_store(tmp_path / "mp2", [record("CN", "train", "MP2"), record("CF", "val", "MP2")], manifest=MANIFEST)
     assert train(f"{store},{tmp_path / 'mp2'}", tmp_path) == 2
     assert "levels of theory HF, the data HF, MP2: give the same" in capfd.readouterr().err
 

@@ -7,29 +7,24 @@ import pytest
 import torch
 
 from espalike.batch import batch_of
-from espalike.chem import connectivity_key, embed, from_smiles
-from espalike.chem.conformers import Conformers
+from espalike.chem import from_smiles
 from espalike.data.batches import Batches, loader_of
 from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import WholeEntries
-from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.training import lightning
 from espalike.training.lightning import TrainingModule, sliced_energy
 from espalike.training.objective import Objective
+from tests.data.conftest import MANIFEST, build_record
 from tests.training.common import CONFIG
 
 
 def entry(smiles, n, seed):
-    """An entry with made-up labels on shaken geometries; its energies drift, as along a scan."""
-    molecule, rng = from_smiles(smiles), np.random.default_rng(seed)
-    xyz = embed(molecule, 1, seed=seed) + 0.05 * rng.standard_normal((n, molecule.n_atoms, 3))
-    labels = -1e5 + np.linspace(0, 20, n) + rng.standard_normal(n), rng.standard_normal(xyz.shape)
-    return Record(
-        f"{smiles}-{seed}", molecule, Conformers(xyz, *labels, "HF", "made-up"), "val", connectivity_key(molecule)
-    )
+    """An entry whose energies drift, as along a scan."""
+    energy = -1e5 + np.linspace(0, 20, n) + np.random.default_rng(seed).standard_normal(n)
+    return build_record(smiles, n, split="val", seed=seed, energy=energy, level="HF")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +36,7 @@ def module():
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     records = [entry("CCO", 300, 1), entry("CO", 3, 2), entry("CC#N", 7, 3), entry("O", 40, 4)]
-    manifest = {"licence": "CC0", "origin": "test", "command": "test"}
-    return StoreDataset([write_store(tmp_path_factory.mktemp("val"), records, manifest=manifest)], "val", ["HF"])
+    return StoreDataset([write_store(tmp_path_factory.mktemp("val"), records, manifest=MANIFEST)], "val", ["HF"])
 
 
 def figures(module, loader, monkeypatch):
