@@ -13,33 +13,45 @@ if TYPE_CHECKING:
 
 
 def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
-    """The molecules of all inputs, each once; broken ones are counted and told."""
+    """The molecules of all inputs, each once; broken ones are counted and reported."""
     from omegaconf import ListConfig, OmegaConf
 
     from espalike.chem import safe_names
     from espalike.data.inputs import reader_of
     from espalike.qm.labelling import Job
 
-    inputs = list(cfg.input) if isinstance(cfg.input, ListConfig) else [str(cfg.input)]
-    wanted = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
+    listed = isinstance(cfg.input, ListConfig)
+    inputs = list(cfg.input) if listed else [str(cfg.input)]
+    chosen = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
     splits = _splits(cfg.splits)
-    found: dict[str, Job] = {}
+    by_smiles: dict[str, Job] = {}
     settings = OmegaConf.to_container(cfg.reader) if cfg.get("reader") else None
     reader = reader_of(cast("dict[str, Any] | None", settings))
     for source in inputs:
         for entry in _entries(source, reader):
             if isinstance(entry, tuple):
                 rejected[entry[0]] += 1
-                messages.append(entry[1])
-            elif (not wanted or entry.split in wanted) and entry.molecule.smiles not in found:
+                messages.append(entry[1] + (_bracket_atom(source) if listed else ""))
+            elif (not chosen or entry.split in chosen) and entry.molecule.smiles not in by_smiles:
                 split = splits.get(entry.name, entry.split)
-                found[entry.molecule.smiles] = Job(entry.name, entry.molecule, entry.starts, split)
-    jobs = list(found.values())[: cfg.limit]
+                by_smiles[entry.molecule.smiles] = Job(entry.name, entry.molecule, entry.starts, split)
+    jobs = list(by_smiles.values())[: cfg.limit]
     unknown = set(splits) - {job.name for job in jobs}
     if splits and unknown and cfg.limit is None:
         messages.append(f"{cfg.splits}: not in the input: {', '.join(sorted(unknown))}")
     names = safe_names([job.name for job in jobs])
     return [Job(name, job.molecule, job.starts, job.split) for name, job in zip(names, jobs, strict=True)]
+
+
+def _bracket_atom(source: str) -> str:
+    """Advice for `input=[NH4+]`, which is a list of one input that is not a SMILES."""
+    from espalike.chem import ChemistryError, from_smiles
+
+    try:
+        from_smiles(f"[{source}]")
+    except ChemistryError:
+        return ""
+    return f"""; brackets make a list; for the SMILES, write 'input="[{source}]"'"""
 
 
 def _splits(path: str | None) -> dict[str, str]:

@@ -158,3 +158,11 @@ def test_nothing_to_do_is_an_error(tmp_path, capsys):
     assert main(["label", "calculator=mmff94", f"input={tmp_path}/none.smi", f"out={tmp_path}/store"]) == 2
     assert "none.smi" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
+
+
+def test_brackets_of_a_smiles_are_not_a_list(tmp_path, capsys):
+    settings = [f"out={tmp_path}", "calculator=mmff94", "calculator@sampler.calculator=mmff94"]
+    assert main(["label", "input=[NH4+]", *settings]) == 2
+    assert """write 'input="[NH4+]"'""" in capsys.readouterr().err
+    assert main(["label", "input=[C1CC]", *settings]) == 2
+    assert "brackets make a list" not in capsys.readouterr().err
