@@ -193,10 +193,10 @@ def texts(
     **options: str | None,
 ) -> dict[str, str]:
     """The texts of one molecule's files, by ending; see `write` for arguments and errors."""
+    single = _single(format, system, index, info, xyz)
     for name in options.keys() - {FORMATS[format].option}:
         owner = next((other for other, known in FORMATS.items() if known.option == name), None)
         raise ValueError(f"{name}={options[name]!r} belongs to format {owner!r}; got format {format!r}")
-    single = _single(format, system, index, info, xyz)
     return importlib.import_module(FORMATS[format].module).texts(single, **options)
 
 

@@ -80,6 +80,17 @@ def test_formats_are_named_when_unknown(tmp_path):
     _, _, system = case(ASPIRIN)
     with pytest.raises(ValueError, match="unknown format 'pdb'; known formats: system, ffxml"):
         export.write(system, tmp_path / "x", "pdb")
+    with pytest.raises(ValueError, match="unknown format 'pdb'; known formats: system, ffxml"):
+        export.texts(system, "pdb")
+
+
+def test_options_of_another_format_are_refused(tmp_path):
+    _, _, system = case(ASPIRIN)
+    with pytest.raises(ValueError, match="mixed='lj' belongs to format 'ffxml'; got format 'system'"):
+        export.write(system, tmp_path / "x.system.xml", mixed="lj")
+    with pytest.raises(ValueError, match="torsions='custom' belongs to format 'system'; got format 'amber'"):
+        export.write(system, tmp_path / "x.prmtop", torsions="custom")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
