@@ -35,10 +35,10 @@ def loader_of(
     """Loads the batches that a sampler plans.
 
     Args:
-        batches: makes them.
+        batches: makes the batches.
         sampler: an `EpochSampler` or `WholeEntries`.
-        workers: other processes that make them, which stay between epochs; 0: this process.
-        start: how these are started, `fork` or `spawn`; None = as the system does.
+        workers: number of processes that make batches and stay between epochs; 0: this process makes them.
+        start: how they are started, `fork` or `spawn`; None = the default of the system.
     """
     return DataLoader(
         batches,
@@ -72,7 +72,7 @@ class Batches(Dataset[LabelledBatch]):
 
     Args:
         dataset: the entries.
-        dtype: of all floating tensors.
+        dtype: type of all floating tensors.
         cache: limit on the memory of cached graphs [byte].
         instead: columns that replace the stores' columns, by name.
     """

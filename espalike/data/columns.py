@@ -56,11 +56,11 @@ class Column:
         return Column(typed, file, start // kind.itemsize)
 
     def gather(self, entries: np.ndarray, width: np.ndarray | int, index: np.ndarray) -> np.ndarray:
-        """Values of entries, NaN where an entry has none. It takes one step for all neighbours that share a file.
+        """Values of entries, NaN where an entry has none. Consecutive entries of one file are gathered in one step.
 
         Args:
             entries: the entries, shape `(M,)`.
-            width: how many columns of `index` belong to each, one entry's after the other's, shape `(M,)`.
+            width: number of columns of `index` of each entry; those of one entry are side by side, shape `(M,)`.
             index: places in the lists of the entries, shape `(R, C)`.
 
         Returns:
@@ -78,13 +78,13 @@ class Column:
         return out
 
     def known(self, entries: np.ndarray) -> np.ndarray:
-        """Which entries have the column, shape `(M,)`, bool."""
+        """Whether each entry has a value in the column, shape `(M,)`, bool."""
         return self.file[entries] >= 0
 
 
 @dataclass(frozen=True, eq=False)
 class MappedColumn:
-    """A column in its NumPy file, one entry's values after the other's; another process gets the path.
+    """A column in a separate NumPy file, entry after entry; other processes get its path.
 
     Attributes:
         path: the file.
@@ -101,7 +101,7 @@ class MappedColumn:
 
 
 def _pieces(store: Store, name: str) -> Iterator[pa.ListArray]:
-    """The column's arrays, one a record batch; all of them empty where a store is from before the column."""
+    """The column's arrays, one per record batch; all are empty if the store was written before the column existed."""
     for batch in store.table.to_batches():
         if name in batch.schema.names:
             yield batch.column(name)

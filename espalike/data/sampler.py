@@ -2,17 +2,17 @@
 
 A training epoch is one of two things:
 
-- `entries`: of every entry one random sample of at most `conformers` geometries. All molecules count the same,
-  whether they have ten geometries or ten thousand frames of dynamics; many geometries are seen over many epochs.
+- `entries`: one random sample of at most `conformers` geometries of every entry. All molecules have the same weight,
+  whether they have ten geometries or ten thousand frames of dynamics; further geometries come in further epochs.
 - `conformers`: every geometry of every entry exactly once, each entry cut into random chunks of at most `conformers`.
-  An entry counts by its number of geometries.
+  The weight of an entry is its number of geometries.
 
 Each batch has every source in proportion: the chunks are laid out source by source, each source shuffled, and dealt to
 the batches in turn. So a source with fewer chunks than there are batches is missing in some; with `every_source` it
 comes once per batch, each time with another sample of its geometries; other sources come once.
 
-All follows from `(seed, epoch)` alone: not from torch's generators, the number of workers, nor what ran before, so that
-a resumed run sees what an uninterrupted one would have seen. The plan itself depends on the number of processes only in
+The plan depends on `(seed, epoch)` alone, not on torch's generators, the number of workers or earlier epochs, so that a
+resumed run sees what an uninterrupted one would have seen. The plan itself depends on the number of processes only in
 how it is dealt out.
 """
 
@@ -29,12 +29,12 @@ from espalike.bounds import check_number
 from espalike.data.columns import ranges
 
 EPOCHS = ("entries", "conformers")
-"""What an epoch holds once."""
+"""What an epoch contains once each."""
 
 _TOGETHER = 16
-"""Batches whose conformers are drawn in one go."""
+"""Number of batches whose conformers are drawn together."""
 _ROUNDS = 24
-"""Of the shuffle; both orders of two elements are then equally likely to 1e-7."""
+"""Rounds of the shuffle: with 24, both orders of two elements are equally likely to 1e-7."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +76,9 @@ def shuffled(places: np.ndarray, counts: np.ndarray, size: np.ndarray, key: np.n
     Swap-or-not: V. T. Hoang, B. Morris, P. Rogaway, CRYPTO 2012, doi:10.1007/978-3-642-32009-5_1.
 
     Args:
-        places: those of the first order, then those of the second and so on, shape `(C,)`.
-        counts: how many places of each order, shape `(M,)`.
-        size: of each order, shape `(M,)`.
+        places: places in the first order, then in the second and so on, shape `(C,)`.
+        counts: number of places of each order, shape `(M,)`.
+        size: size of each order, shape `(M,)`.
         key: one order for each key, shape `(M,)`, uint64.
     """
     rounds = np.arange(2 * _ROUNDS, dtype=np.uint64)[:, None] * np.uint64(0x9E3779B97F4A7C15)
@@ -105,19 +105,20 @@ class EpochSampler(Sampler[Picks]):
 
     Args:
         counts: conformers of each entry, shape `(E,)`.
-        batch_size: most chunks in a batch of one process; of one, several processes may have to make two.
-        conformers: most conformers in a chunk, None for all of its entry.
+        batch_size: most chunks in a batch of one process; where 1 is set, batches of several processes may have 2.
+        conformers: most conformers in a chunk; None for all conformers of its entry.
         epoch_of: `entries` or `conformers`, see the head of this module.
-        seed: of the plan.
+        seed: seed of the plan.
         sources: source of each entry, shape `(E,)`; None = one.
         every_source: whether every batch has every source, small ones several times per epoch (`data.every_source`).
         bucketed: whether chunks with equally many conformers come together, as far as sources stay in proportion, so
-            that few slots of a batch are masked; nothing else is padded. The processes of a step get like ones.
-        rank: number of this process; None = what `torch.distributed` says when asked, 0 where it is not used.
+            that few slots of a batch are masked; nothing else is padded. The processes of a step get similar batches.
+        rank: number of this process; None = that of `torch.distributed`, 0 where it is not used.
         world: number of processes; None as for `rank`.
 
     Attributes:
-        start: an epoch, and how many batches of each process are left out of it: a run resumed in its middle sets this.
+        start: an epoch, and the number of batches per process that are skipped in it; set by a run that is resumed
+            in the middle of this epoch.
 
     Raises:
         ValueError: for unknown words or numbers out of range, or when there are no entries.
@@ -148,7 +149,7 @@ class EpochSampler(Sampler[Picks]):
         self.rank, self.world, self.epoch, self.start = rank, world, 0, (0, 0)
         most = self.counts.max() if conformers is None else conformers
         self._parts = -(-self.counts // most) if epoch_of == "conformers" else np.ones_like(self.counts)
-        # Equal shares rather than full ones and a rest: a rest of one geometry has no energy difference to learn from.
+        # Equal shares instead of full ones and a rest: a rest of one geometry would have no energy difference.
         self._shared = self.counts if epoch_of == "conformers" else np.minimum(self.counts, most)
         self._starts = np.concatenate([[0], np.cumsum(self._parts)])  # number of each entry's first chunk
         source = np.zeros(len(counts)) if sources is None else sources
@@ -161,7 +162,7 @@ class EpochSampler(Sampler[Picks]):
 
     @property
     def sampler(self) -> EpochSampler:
-        """Itself: Lightning tells the epoch to `loader.batch_sampler.sampler`."""
+        """Itself, since Lightning calls `loader.batch_sampler.sampler.set_epoch`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
@@ -211,7 +212,7 @@ class EpochSampler(Sampler[Picks]):
         return steps
 
     def _laid(self, batches: int, rng: np.random.Generator) -> np.ndarray:
-        """Chunks in the order in which they are dealt; those that come a second time are counted on from the last."""
+        """Chunks in the order in which they are dealt; the n-th repetition of chunk c is c + n × number of chunks."""
         n = len(self._source)
         chunks = np.arange(n)
         if self.every_source:
@@ -231,15 +232,15 @@ class EpochSampler(Sampler[Picks]):
         rng = np.random.default_rng([self.seed, self.epoch])
         chunks = self._laid(steps * world, rng)
         batch = np.arange(len(chunks)) % (steps * world)
-        if self.bucketed:  # as many to each, but neighbours together
+        if self.bucketed:  # batches of the same sizes, but neighbours together
             batch = batch[np.lexsort([batch, self._source[chunks % len(self._source)]])]
         batch = rng.permutation(steps)[batch // world] * world + batch % world
         sizes = np.bincount(batch, minlength=steps * world)
-        # ascending in a batch: what is read from a file is read in the order of the file
+        # ascending within a batch, so that files are read in their order
         return chunks[np.lexsort([chunks % len(self._source), batch])], np.concatenate([[0], np.cumsum(sizes)])
 
     def _shared_by(self, chunks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Entry of each chunk, first place of its conformers in the entry's order, and how many they are."""
+        """Entry of each chunk, first place of its conformers in the entry's order, and their number."""
         entries = np.searchsorted(self._starts, chunks, side="right") - 1
         part, parts, shared = chunks - self._starts[entries], self._parts[entries], self._shared[entries]
         first = part * shared // parts
@@ -260,8 +261,8 @@ class WholeEntries(Sampler[Picks]):
     """Batches of whole entries in their order, for validation: all conformers of every entry, once.
 
     A batch holds `batch_size` entries, or as many as keep the coordinates, masked slots included, below a limit; an
-    entry above the limit comes alone. Every process of a distributed run gets all of them, so that figures are those
-    of the whole set everywhere.
+    entry above the limit is a batch by itself. Every process of a distributed run gets all batches, so that its figures
+    are those of the whole set.
 
     Args:
         counts: conformers of each entry, shape `(E,)`.

@@ -1,10 +1,10 @@
 """Writing a store: shards of rows in a work folder, then one step that replaces the old store.
 
 The work folder lies in the store's directory. `commit` first writes the plan of the new store to it, then moves the
-shards and last the manifest; `publish` can be repeated until it is through, so a process killed anywhere in between
+shards and last the manifest; `publish` can be repeated until it completes, so a process killed anywhere in between
 leaves the old store, or one that the next run completes.
 
-A shard's name carries the hash of its own rows: equal names mean equal content.
+A shard's name contains the hash of its rows: equal names mean equal content.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from espalike.data.schema import FORMAT, SCHEMA, UNITS, Record, content_hash, ro
 
 MANIFEST = "manifest.json"
 SHARD = 128
-"""Default size of a shard [MB]: what a killed ingest does again at most."""
+"""Default size of a shard [MB]; a killed ingest repeats at most this much."""
 
 _CHUNK = 16 * 2**20
 """Bytes of arrays gathered in memory before they are written."""
@@ -49,8 +49,8 @@ class ShardWriter:
         path: a temporary name.
 
     Attributes:
-        digests: of the rows so far.
-        size: bytes of arrays so far, the same for the same records.
+        digests: digests of the rows so far.
+        size: bytes of arrays so far; it depends on the records alone.
     """
 
     def __init__(self, path: Path):
@@ -63,7 +63,7 @@ class ShardWriter:
         self._writer = pa.ipc.new_file(self._sink, SCHEMA)
 
     def add(self, record: Record) -> None:
-        """Take a record, which has passed `schema.check` and has its key."""
+        """Add a record; it has passed `schema.check` and has its key."""
         row = to_row(record)
         self.digests.append(row_digest(row))
         self._rows.append(row)
@@ -171,7 +171,7 @@ def commit(
         root: directory of the store.
         work: folder in it, which holds the shards `shard_path(work, i)`; it is removed.
         digests: row digests of each shard.
-        manifest: entries of the manifest that cannot be counted.
+        manifest: entries of the manifest other than the counts.
         rejected: numbers of rejected entries and conformers, by reason.
         rejections: JSON lines of the rejections, kept beside the shards.
     """
@@ -209,9 +209,9 @@ def publish(root: Path, work: Path) -> None:
     if "rejections" in plan:
         moves.append((work / "rejected.jsonl", root / plan["rejections"]))
     for source, target in moves:
-        if source.exists():  # else moved before
+        if source.exists():  # otherwise it was moved before
             os.replace(source, target)
-    # a copy takes the manifest's place: the plan stays until the old files are gone too
+    # the manifest becomes a copy of the plan, which stays until the old files are removed, too
     files.write(root / MANIFEST, (work / _PLAN).read_bytes(), sync=True)
     kept = {target.name for _, target in moves}
     for pattern in ("entries-*.arrow", "rejected-*.jsonl"):
@@ -219,7 +219,7 @@ def publish(root: Path, work: Path) -> None:
             if old.name not in kept:
                 old.unlink()
     shutil.rmtree(work)
-    for old in [*root.glob(".ingest-*"), *root.glob(".write-*")]:  # begun with other settings, never finished
+    for old in [*root.glob(".ingest-*"), *root.glob(".write-*")]:  # unfinished work with other settings
         shutil.rmtree(old, ignore_errors=True)
 
 

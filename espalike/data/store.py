@@ -114,7 +114,7 @@ class Store:
         return {name: counted[name] for name in COUNTS}
 
     def _row(self) -> dict[str, str]:
-        """The store in a line, by column."""
+        """The store in one line, by column."""
         return {
             "molecules": str(self.counts["molecules"]),
             "conformers": str(self.counts["conformers"]),
@@ -327,12 +327,12 @@ def write_store(
     """Write records as a store, replacing an existing one in one step; a failure leaves nothing behind.
 
     Args:
-        path: directory; made when missing, other files in it are left alone.
-        records: consumed once, written as they come.
-        manifest: at least `licence`, `origin` (where the data comes from) and `command` (what made it); what else is
-            given is kept. Counts, levels, units and the hash are added.
-        rejected: how many were rejected, by reason; read after the last record, so a generator may fill it meanwhile.
-        shard: size from which on a new file is begun [MB].
+        path: directory; it is made if it does not exist, and other files in it are kept.
+        records: the records, consumed once.
+        manifest: at least `licence`, `origin` (where the data comes from) and `command` (what made it); further
+            entries are kept. Counts, levels, units and the hash are added.
+        rejected: numbers of rejected entries by reason; read after the last record, so a generator may fill it.
+        shard: size at which a new file begins [MB].
 
     Raises:
         RecordError: for a record that does not pass `schema.check`, or an identifier that occurs twice.
@@ -340,7 +340,7 @@ def write_store(
     """
     check_manifest(path, manifest)
     root = Path(path)
-    made = not root.exists()
+    is_new = not root.exists()
     work = root / f".write-{os.getpid()}"
     work.mkdir(parents=True)
     try:
@@ -350,7 +350,7 @@ def write_store(
         commit(root, work, digests, manifest, rejected or {})
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
-        if made:
+        if is_new:
             with contextlib.suppress(OSError):
                 root.rmdir()
         raise

@@ -14,12 +14,12 @@ from espalike.features import FEATURES
 from espalike.tuples import Kind, Tuples
 
 _GROWTH = 1.125
-"""Factor by which an array grows: at most an eighth of it is unused."""
+"""Factor by which an array grows; at most an eighth of it is unused."""
 
 _VALUES = ("numbers", "component", "component_charge", "is14")
 """Parts of a graph that are numbers, one per row."""
 _ATOMS: dict[str, int] = {"edges": 2} | {kind.value: kind.size for kind in Kind}
-"""Parts of a graph that are rows of atom indices, and atoms in a row."""
+"""Parts of a graph that are rows of atom indices, with the number of atoms per row."""
 _WIDTH = np.array([1] * len(_VALUES) + list(_ATOMS.values()))
 
 
@@ -28,7 +28,7 @@ class _Rows:
 
     Attributes:
         values: shape `(≥ used, width)`.
-        used: rows that hold something.
+        used: number of rows in use.
     """
 
     def __init__(self, width: int, dtype: np.dtype | type):
@@ -56,9 +56,9 @@ class GraphTable:
 
     Args:
         molecules: number of molecules.
-        most_atoms: of the largest one.
+        most_atoms: number of atoms of the largest one.
         limit: limit on the memory of cached graphs [byte].
-        graph_of: makes the graph of a molecule, by number.
+        graph_of: makes the graph of a molecule from its number.
     """
 
     def __init__(self, molecules: int, most_atoms: int, limit: int, graph_of: Callable[[int], Graph]):
@@ -70,7 +70,7 @@ class GraphTable:
         self._count = _Rows(len(_WIDTH), np.int32)  # rows of each of its parts
 
     def __len__(self) -> int:
-        """Molecules that are kept."""
+        """Number of cached molecules."""
         return self._first.used
 
     @property

@@ -1,4 +1,4 @@
-"""The work folder of an ingest that is not through: finished shards, each with a sidecar, and the lines left out."""
+"""The work folder of an unfinished ingest: finished shards, each with a sidecar, and the rejections."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Rejected:
 
     Attributes:
         id: the entry.
-        reason: short, for counting; `conformer: …` counts conformers, the others one a line.
+        reason: short, for counting; `conformer: …` counts conformers, other reasons count one per line.
         message: the fault, its place, and what to do.
-        count: how many.
-        smiles: of the molecule, where the reason concerns it rather than the entry.
+        count: number of entries or conformers.
+        smiles: SMILES of the molecule, if the reason concerns the molecule and not the entry.
     """
 
     id: str
@@ -53,12 +53,12 @@ def from_lines(path: Path) -> list[Rejected]:
 
 @dataclass(frozen=True)
 class Part:
-    """A finished shard, and where the ingest stood behind it.
+    """A finished shard, and the state of the ingest after it.
 
     Attributes:
-        entries: how many of the reader's entries were done.
-        faults: how many of them were bad.
-        digests: of the shard's rows, hexadecimal.
+        entries: number of the reader's entries so far.
+        faults: number of bad ones among them.
+        digests: digests of the shard's rows, hexadecimal.
         audit: sums of the audits.
     """
 
@@ -87,7 +87,7 @@ class Work:
 
     @property
     def last(self) -> Part:
-        """Where the ingest stands."""
+        """The last finished part."""
         return self.parts[-1] if self.parts else Part()
 
     def shards(self) -> list[Path]:
@@ -95,7 +95,7 @@ class Work:
         return [shard_path(self.path, i) for i in range(len(self.parts))]
 
     def writer(self) -> ShardWriter:
-        """A writer of the next shard, which counts only once it is finished."""
+        """A writer of the next shard, which does not count before `finish`."""
         return ShardWriter(self.path / "shard.tmp")
 
     def finish(self, writer: ShardWriter, rejected: list[Rejected], part: Part) -> None:
@@ -117,7 +117,7 @@ class Work:
 
 @contextlib.contextmanager
 def only_one(root: Path) -> Iterator[None]:
-    """Lock the store against other ingests; the lock of a killed process does not last.
+    """Lock the store against other ingests; the lock ends with the process, even if that is killed.
 
     Raises:
         StoreError: when another ingest holds the lock.
