@@ -3,8 +3,8 @@
 A row holds one or several conformers: `coords` has 3·A numbers per conformer (flat, or nested lists), `energy` one
 number or a list, `forces` (−dE/dx) as `coords`. Consecutive rows of the same molecule are one entry, so sort a table by
 molecule first. Units stand in the metadata of the fields, `unit`, or are given. The tables of smee and descent,
-`smiles`, `coords`, `energy`, `forces` [Å, kcal/mol, kcal/mol/Å], state none: `reader=descent` gives them. Where a column holds
-+dE/dx, say `columns: {gradient: forces}`.
+`smiles`, `coords`, `energy`, `forces` [Å, kcal/mol, kcal/mol/Å], state none: `reader=descent` gives them. Where a
+column holds +dE/dx, say `columns: {gradient: forces}`.
 """
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.data.readers.suite", "tests.data.readers.arrays_suite")
+for name in ("samples", "suite", "arrays_suite"):
+    pytest.register_assert_rewrite(f"tests.data.readers.{name}")

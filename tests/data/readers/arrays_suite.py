@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import h5py
 import numpy as np
 
-from tests.data.readers.suite import ReaderSuite, Sample
+from tests.data.readers.samples import Sample
+from tests.data.readers.suite import ReaderSuite
 
 
 class ArraysSuite(ReaderSuite):

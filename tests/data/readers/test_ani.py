@@ -11,7 +11,7 @@ from espalike.data.readers.ani import AniReader
 from espalike.data.readers.base import ReaderError
 from espalike.data.schema import Record, Rejection
 from tests.data.readers.arrays_suite import ArraysSuite
-from tests.data.readers.suite import HARTREE, Sample, graph_of, sample
+from tests.data.readers.samples import HARTREE, Sample, graph_of, sample
 
 NEUTRAL = ["CO", "CC(N)=O", "c1ccoc1", "C[N+](=O)[O-]", "CSCC#N"]
 

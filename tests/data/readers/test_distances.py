@@ -12,7 +12,7 @@ from rdkit import Chem
 from espalike.chem import connectivity_key, from_smiles
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.schema import RecordError
-from tests.data.readers.suite import graph_of, sample
+from tests.data.readers.samples import graph_of, sample
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "rmd17_2k.h5"
 NEUTRAL = [

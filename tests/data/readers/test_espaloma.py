@@ -12,7 +12,8 @@ import torch
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.espaloma import EspalomaReader, Loader, load
 from espalike.data.schema import Record
-from tests.data.readers.suite import BOHR, DAMAGE, EDITS, HARTREE, ReaderSuite, Sample, graph_of, rdkit_of, sample
+from tests.data.readers.samples import BOHR, HARTREE, Sample, graph_of, rdkit_of, sample
+from tests.data.readers.suite import DAMAGE, EDITS, ReaderSuite
 
 dgl = pytest.importorskip("dgl", reason="needs the extra dgl")
 GRADIENT = HARTREE / BOHR

@@ -13,7 +13,8 @@ from rdkit import Chem
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.extxyz import ExtxyzReader
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import BOHR, EV, HARTREE, ReaderSuite, Sample, graph_of, rdkit_of, sample
+from tests.data.readers.samples import BOHR, EV, HARTREE, Sample, graph_of, rdkit_of, sample
+from tests.data.readers.suite import ReaderSuite
 
 OPTIONS = {"level": "PBE0/def2-SVP"}
 

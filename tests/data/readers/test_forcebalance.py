@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import AllChem, rdMolTransforms
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.forcebalance import ForceBalanceReader
 from espalike.data.readers.structure import dihedral_angles
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import BOHR, HARTREE, ReaderSuite, Sample, foreign, graph_of, rdkit_of, sample
+from tests.data.readers.samples import BOHR, HARTREE, Sample, graph_of, rdkit_of, sample, scan
+from tests.data.readers.suite import ReaderSuite, foreign
 
 GRADIENT = HARTREE / BOHR
 # geomeTRIC leaves the files open that it reads
@@ -214,30 +214,23 @@ def test_two_structures(tmp_path):
     assert one(folder).reason == "several structures"
 
 
+ANGLES = [-120.0, -60.0, 0.0, 60.0, 180.0]
+
+
 @pytest.fixture
-def scan():
-    """A torsion scan of ethanol, its atoms in random order, and the angles."""
-    s = sample("CCO", 5)
-    mol = rdkit_of(s.smiles)
-    assert AllChem.EmbedMolecule(mol, randomSeed=1) == 0
-    heavy = mol.GetSubstructMatch(Chem.MolFromSmarts("[H]OCC"))
-    angles = [-120.0, -60.0, 0.0, 60.0, 180.0]
-    conformer = mol.GetConformer()
-    xyz = []
-    for angle in angles:
-        rdMolTransforms.SetDihedralDeg(conformer, *heavy, angle)
-        xyz.append(conformer.GetPositions())
-    return replace(s, xyz=np.stack(xyz)), [int(i) for i in heavy], angles
+def ethanol():
+    """A torsion scan of ethanol, its atoms in random order; the driven atoms and the angles."""
+    return *scan("CCO", "[H]OCC", ANGLES), ANGLES
 
 
-def test_torsion_angles_are_those_of_rdkit(scan):
-    s, atoms, angles = scan
+def test_torsion_angles_are_those_of_rdkit(ethanol):
+    s, atoms, angles = ethanol
     off = dihedral_angles(s.xyz, np.array(atoms)) - angles
     np.testing.assert_allclose((off + 180) % 360 - 180, 0, atol=1e-4)
 
 
-def test_torsion_profiles_say_what_was_driven(tmp_path, scan):
-    s, atoms, angles = scan
+def test_torsion_profiles_say_what_was_driven(tmp_path, ethanol):
+    s, atoms, angles = ethanol
     metadata = {"dihedrals": [atoms], "grid_spacing": [60], "torsion_grid_ids": [[angle] for angle in angles]}
     record = one(target(tmp_path / "a", s, **metadata))
     assert record.dihedral.tolist() == atoms
@@ -256,8 +249,8 @@ def test_torsion_profiles_say_what_was_driven(tmp_path, scan):
         (lambda m: {**m, "dihedrals": [[0, 1, 2]]}, "driven torsions are"),
     ],
 )
-def test_wrong_metadata_are_caught(tmp_path, scan, change, message):
-    s, atoms, angles = scan
+def test_wrong_metadata_are_caught(tmp_path, ethanol, change, message):
+    s, atoms, angles = ethanol
     metadata = {"dihedrals": [atoms], "torsion_grid_ids": [[angle] for angle in angles]}
     results = one(target(tmp_path / "a", s, **change(metadata)))
     assert isinstance(results, Rejection)

@@ -7,7 +7,7 @@ from espalike.data.readers.base import ReaderError
 from espalike.data.readers.grappa import GrappaReader
 from espalike.data.schema import Record
 from tests.data.readers.arrays_suite import ArraysSuite
-from tests.data.readers.suite import KJ, graph_of, sample
+from tests.data.readers.samples import KJ, graph_of, sample
 
 LEVEL = "B3LYP-D3BJ/DZVP"
 NO_UNITS = "the archive says no units; they are the format's or the option's"

@@ -11,7 +11,7 @@ from espalike.data.readers.base import ReaderError, parse_units
 from espalike.data.readers.hdf5 import NAMES, Hdf5Reader, plain_level
 from espalike.data.schema import Record, Rejection
 from tests.data.readers.arrays_suite import ArraysSuite
-from tests.data.readers.suite import BOHR, HARTREE
+from tests.data.readers.samples import BOHR, HARTREE
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 UNITS = "coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom (force = -dE/dx)"

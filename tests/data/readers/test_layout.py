@@ -15,7 +15,7 @@ from espalike.data.readers.arrays import ArraysReader
 from espalike.data.readers.base import ReaderError
 from espalike.data.store import Store
 from tests.data.readers.arrays_suite import ArraysSuite
-from tests.data.readers.suite import BOHR, HARTREE, graph_of, sample
+from tests.data.readers.samples import BOHR, HARTREE, graph_of, sample
 
 SECTION = (
     (Path(__file__).parents[3] / "docs" / "data.md").read_text().split("## A layout of your own")[1].split("\n## ")[0]

@@ -8,13 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import AllChem, rdMolTransforms
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.qcarchive import QCArchiveReader
 from espalike.data.readers.qcschema import level_of
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import BOHR, HARTREE, ReaderSuite, Sample, cut, graph_of, rdkit_of, sample
+from tests.data.readers.samples import BOHR, HARTREE, Sample, graph_of, rdkit_of, sample, scan
+from tests.data.readers.suite import ReaderSuite, cut
 
 v1 = pytest.importorskip("qcelemental.models.v1", reason="needs qcelemental")
 GRADIENT = HARTREE / BOHR
@@ -190,23 +190,17 @@ def test_optimisations_that_kept_no_trajectory(tmp_path):
     assert conf.forces is None
 
 
+ANGLES = [-120, -60, 0, 60, 180]
+
+
 @pytest.fixture(scope="module")
-def scan():
+def ethanol():
     """A torsion scan of ethanol: geometries, driven atoms, angles."""
-    s = sample("CCO", 5)
-    mol = rdkit_of(s.smiles)
-    assert AllChem.EmbedMolecule(mol, randomSeed=1) == 0
-    atoms = mol.GetSubstructMatch(Chem.MolFromSmarts("[H]OCC"))
-    angles = [-120, -60, 0, 60, 180]
-    xyz = []
-    for angle in angles:
-        rdMolTransforms.SetDihedralDeg(mol.GetConformer(), *atoms, float(angle))
-        xyz.append(mol.GetConformer().GetPositions())
-    return replace(s, xyz=np.stack(xyz)), [int(i) for i in atoms], angles
+    return *scan("CCO", "[H]OCC", ANGLES), ANGLES
 
 
-def torsion_drive(scan, key="{}", history=True):
-    s, atoms, angles = scan
+def torsion_drive(ethanol, key="{}", history=True):
+    s, atoms, angles = ethanol
     keys = [key.format(angle) for angle in angles]
     optimised = [
         optimisation(s, trajectory=[atomic(s, k, molecule=molecule(s, k, None))], energies=[s.energy[k] / HARTREE])
@@ -227,10 +221,10 @@ def torsion_drive(scan, key="{}", history=True):
 
 
 @pytest.mark.parametrize("key", ["{}", "[{}]", "({},)"])
-def test_torsion_drives(tmp_path, scan, key):
-    s, atoms, _ = scan
+def test_torsion_drives(tmp_path, ethanol, key):
+    s, atoms, _ = ethanol
     path = tmp_path / "a.json"
-    path.write_text('{"drive of ethanol": ' + torsion_drive(scan, key).json() + "}")
+    path.write_text('{"drive of ethanol": ' + torsion_drive(ethanol, key).json() + "}")
     record = one(path)
     assert record.id == "drive of ethanol"
     assert record.dihedral.tolist() == atoms
@@ -240,27 +234,27 @@ def test_torsion_drives(tmp_path, scan, key):
     np.testing.assert_allclose(conf.forces, s.forces, atol=1e-9)
 
 
-def test_torsion_drives_of_version_2(tmp_path, scan):
-    s, atoms, _ = scan
+def test_torsion_drives_of_version_2(tmp_path, ethanol):
+    s, atoms, _ = ethanol
     path = tmp_path / "a.json"
-    path.write_text(version2(torsion_drive(scan)).model_dump_json())
+    path.write_text(version2(torsion_drive(ethanol)).model_dump_json())
     record = one(path)
     assert record.dihedral.tolist() == atoms
     np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-10)
     np.testing.assert_allclose(record.conformers.forces, s.forces, atol=1e-9)
 
 
-def test_torsion_drives_without_history_have_no_forces(tmp_path, scan):
+def test_torsion_drives_without_history_have_no_forces(tmp_path, ethanol):
     path = tmp_path / "a.json"
-    path.write_text(torsion_drive(scan, history=False).json())
+    path.write_text(torsion_drive(ethanol, history=False).json())
     record = one(path)
     assert record.conformers.forces is None
-    np.testing.assert_allclose(record.conformers.energy, scan[0].energy, rtol=1e-10)
+    np.testing.assert_allclose(record.conformers.energy, ethanol[0].energy, rtol=1e-10)
 
 
-def test_a_driven_torsion_that_is_not_at_its_grid_point(tmp_path, scan):
-    data = json.loads(torsion_drive(scan).json())
-    data["keywords"]["dihedrals"] = [[scan[1][i] for i in (1, 0, 2, 3)]]
+def test_a_driven_torsion_that_is_not_at_its_grid_point(tmp_path, ethanol):
+    data = json.loads(torsion_drive(ethanol).json())
+    data["keywords"]["dihedrals"] = [[ethanol[1][i] for i in (1, 0, 2, 3)]]
     path = tmp_path / "a.json"
     path.write_text(json.dumps(data))
     assert one(path).reason == "driven torsion differs from the grid"

@@ -10,12 +10,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import AllChem, rdMolTransforms
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.qcarchive import QCArchiveReader
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.suite import BOHR, HARTREE, cut, graph_of, rdkit_of, sample
+from tests.data.readers.samples import BOHR, HARTREE, graph_of, rdkit_of, sample, scan
+from tests.data.readers.suite import cut
 
 pytest.importorskip("qcportal", reason="needs the extra fractal")
 from qcportal import optimization, singlepoint, torsiondrive
@@ -190,16 +190,8 @@ def test_optimisations(tmp_path):
 
 
 def test_torsion_drives(tmp_path):
-    s = sample("CCO", 4)
-    mol = rdkit_of(s.smiles)
-    assert AllChem.EmbedMolecule(mol, randomSeed=1) == 0
-    atoms = mol.GetSubstructMatch(Chem.MolFromSmarts("[H]OCC"))
     angles = [-90, 0, 90, 180]
-    xyz = []
-    for angle in angles:
-        rdMolTransforms.SetDihedralDeg(mol.GetConformer(), *atoms, float(angle))
-        xyz.append(mol.GetConformer().GetPositions())
-    s = replace(s, xyz=np.stack(xyz))
+    s, atoms = scan("CCO", "[H]OCC", angles)
     keywords = {"dihedrals": [atoms], "grid_spacing": [90]}
     specification = {"program": "torsiondrive", "optimization_specification": GEOMETRIC, "keywords": keywords}
     view = View(tmp_path / "set.sqlite", torsiondrive.TorsiondriveDataset, specification)

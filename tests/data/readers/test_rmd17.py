@@ -12,7 +12,7 @@ from espalike.data.readers.base import ReaderError
 from espalike.data.readers.rmd17 import SMILES, Rmd17Reader
 from espalike.data.schema import Record
 from tests.data.readers.arrays_suite import ArraysSuite
-from tests.data.readers.suite import graph_of, sample, samples
+from tests.data.readers.samples import graph_of, sample, samples
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "rmd17_2k.h5"
 

@@ -11,7 +11,8 @@ from rdkit.Chem import AllChem, rdDepictor
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.sdf import SdfReader
 from espalike.data.schema import Rejection
-from tests.data.readers.suite import BOHR, DEBYE, HARTREE, ReaderSuite, Sample, rdkit_of, sample
+from tests.data.readers.samples import BOHR, DEBYE, HARTREE, Sample, rdkit_of, sample
+from tests.data.readers.suite import ReaderSuite
 
 OPTIONS = {
     "level": "B3LYP-D3BJ/DZVP",

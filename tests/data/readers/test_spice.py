@@ -11,7 +11,8 @@ from espalike.data.readers.base import ReaderError
 from espalike.data.readers.spice import SpiceReader
 from espalike.data.schema import Record, Rejection
 from tests.data.readers.arrays_suite import ArraysSuite
-from tests.data.readers.suite import BOHR, CONFIGS, HARTREE, sample
+from tests.data.readers.samples import BOHR, HARTREE, sample
+from tests.data.readers.suite import CONFIGS
 
 ATOMS = 0.9  # formation energies are total energies less this much of them, the same for all conformers
 

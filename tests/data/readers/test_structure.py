@@ -11,7 +11,7 @@ from espalike.chem import ChemistryError, to_rdkit
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.readers.structure import connectivity, driven_torsion, molecule_of
 from espalike.data.schema import RecordError
-from tests.data.readers.suite import rdkit_of, sample
+from tests.data.readers.samples import rdkit_of, sample
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "openff_torsiondrives_forces.h5"
 

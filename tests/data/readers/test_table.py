@@ -12,7 +12,8 @@ import yaml
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.table import TableReader
 from espalike.data.schema import Record
-from tests.data.readers.suite import BOHR, CONFIGS, HARTREE, KJ, ReaderSuite, Sample, graph_of, sample, samples
+from tests.data.readers.samples import BOHR, HARTREE, KJ, Sample, graph_of, sample, samples
+from tests.data.readers.suite import CONFIGS, ReaderSuite
 
 LEVEL = "B3LYP-D3BJ/DZVP"
 FLAT = pa.list_(pa.float64())

@@ -8,7 +8,7 @@ import pytest
 
 from espalike.cli.main import main
 from espalike.data.store import Store
-from tests.data.readers.suite import graph_of, sample
+from tests.data.readers.samples import graph_of, sample
 
 LEVEL = "B3LYP-D3BJ/DZVP"
 FORMATS = {
