@@ -73,7 +73,7 @@ class References:
             )
         self.force_field, self.charge_model = force_field, charge_model
         self.cache = None if cache is None else Path(cache).expanduser()
-        listed = ", ".join(f"{package} {found}" for package, found in versions.items())
+        listed = ", ".join(f"{package} {number}" for package, number in versions.items())
         self.description = f"{force_field} and {charge_model} ({listed})"
         self._salt = f"{_identity(force_field)}\n{_identity(charge_model)}\n{listed}\n1\n"
         self._kept: OrderedDict[str, Values] = OrderedDict()

@@ -1,10 +1,8 @@
-"""OpenFF as an `MMSystem` equals the OpenFF toolkit's own system, and reproduces the published baseline row."""
+"""OpenFF as an `MMSystem` equals the OpenFF toolkit's own system; names of force fields and of what is missing."""
 
 import subprocess
 import sys
-from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
@@ -16,8 +14,6 @@ from espalike.export import to_openmm
 from tests.export.cases import evaluate
 
 pytest.importorskip("openff.nagl_models", reason="needs the extra openff")
-
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "openff_torsiondrives_forces.h5"
 
 MOLECULES = (
     "CC(=O)Nc1ccccc1C#N",
@@ -63,26 +59,26 @@ def test_equals_the_toolkit(assigner, smiles):
     xyz = chem.embed(molecule, 1, seed=5)[0]
     xyz = xyz + np.random.default_rng(5).normal(0.0, 0.08, xyz.shape)
     system = assigner([molecule])
-    found = energy(system, torch.from_numpy(xyz)[None])
+    prediction = energy(system, torch.from_numpy(xyz)[None])
     built = toolkit_system(assigner, molecule, system.bound("Coulomb").values[:, 0].numpy())
     expected, forces = evaluate(built, xyz)
-    assert found.energy.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
-    np.testing.assert_allclose(found.forces[0], forces, rtol=1e-9, atol=1e-8)
+    assert prediction.energy.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    np.testing.assert_allclose(prediction.forces[0], forces, rtol=1e-9, atol=1e-8)
     exported, forces = evaluate(to_openmm(system), xyz)
     assert exported == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
-def test_several_molecules_are_each_themselves(assigner):
+def test_several_molecules_in_one_system_have_their_own_parameters(assigner):
     molecules = [chem.from_smiles(s) for s in ("CCO", "[Na+]", "CC(=O)[O-]")]
     together = assigner(molecules)
     xyz = np.concatenate([chem.embed(m, 1, seed=1)[0] for m in molecules])
-    found = energy(together, torch.from_numpy(xyz)[None])
+    prediction = energy(together, torch.from_numpy(xyz)[None])
     start = 0
     for i, molecule in enumerate(molecules):
         part = xyz[start : start + molecule.n_atoms]
         start += molecule.n_atoms
         alone = energy(assigner([molecule]), torch.from_numpy(part)[None])
-        assert found.energy[0, i].item() == pytest.approx(alone.energy.item(), rel=1e-12, abs=1e-12)
+        assert prediction.energy[0, i].item() == pytest.approx(alone.energy.item(), rel=1e-12, abs=1e-12)
 
 
 def test_reference_values(assigner):
@@ -122,11 +118,24 @@ def test_charges_are_those_of_the_toolkit(assigner):
         ("[Mg+2]", "has no vdW parameters for 1 of its atom groups, first Mg1"),
     ],
 )
-def test_what_it_does_not_cover_is_named(assigner, smiles, reason):
+def test_molecules_that_it_does_not_cover_are_named(assigner, smiles, reason):
     molecule = chem.from_smiles(smiles, "odd-one")
     for call in (assigner.reference, lambda m: assigner([m])):
         with pytest.raises(AssignerError, match=f"odd-one: .*({reason}|no Bonds parameters)"):
             call(molecule)
+
+
+def test_names_of_installed_force_fields():
+    from espalike.assigners.openff import OpenFFAssigner, installed_file
+
+    assert installed_file("openff-2.2.1") == "openff_unconstrained-2.2.1.offxml"
+    assert installed_file("mine.offxml") == "mine.offxml"
+    with pytest.raises(
+        ValueError, match=r"no OpenFF force field 'openff-9\.9\.9' is installed; installed: .*openff-2\.2\.1"
+    ):
+        installed_file("openff-9.9.9")
+    newer = OpenFFAssigner(installed_file("openff-2.3.0"))
+    assert newer.nagl == newer._ff["NAGLCharges"].model_file
 
 
 def test_missing_packages_are_named_with_the_extra():
@@ -140,22 +149,3 @@ def test_missing_packages_are_named_with_the_extra():
         "else:\n    raise SystemExit('no error')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.skipif(not SHARED.exists(), reason="needs the shared torsion drives")
-def test_reproduces_the_published_baseline_row(assigner):
-    """Test split, energies centred per entry, all conformers pooled: 2.53 kcal/mol and 14.73 kcal/mol/Å."""
-    energy_errors, force_errors = [], []
-    with h5py.File(SHARED) as file:
-        for name, group in file.items():
-            if group.attrs["split"] != "test":
-                continue
-            system = assigner([chem.from_smiles(group.attrs["smiles"], name)])
-            found = energy(system, torch.from_numpy(group["coords"][:].astype(np.float64)))
-            error = found.energy[:, 0].numpy() - group["energies"][:]
-            energy_errors.append(error - error.mean())
-            force_errors.append((found.forces.numpy() - group["forces"][:]).ravel())
-    errors = np.concatenate(energy_errors)
-    assert len(errors) == 1392
-    assert np.sqrt((errors**2).mean()) == pytest.approx(2.53, abs=0.03)
-    assert np.sqrt((np.concatenate(force_errors) ** 2).mean()) == pytest.approx(14.73, abs=0.1)

@@ -32,9 +32,9 @@ class Made:
 
 @pytest.fixture
 def made(monkeypatch):
-    found = Made()
-    monkeypatch.setattr(reference, "_assigner", lambda *names: found)
-    return found
+    assigner = Made()
+    monkeypatch.setattr(reference, "_assigner", lambda *names: assigner)
+    return assigner
 
 
 def test_computed_once_and_kept_for_the_next_time(made, tmp_path):
@@ -71,11 +71,11 @@ def test_an_entry_is_named_by_all_it_depends_on(made, tmp_path, monkeypatch):
     assert len(set(paths)) == 7
 
 
-def test_a_failure_is_told_and_not_kept(made, tmp_path):
-    found = References(cache=tmp_path)
+def test_a_failure_is_reported_and_not_cached(made, tmp_path):
+    references = References(cache=tmp_path)
     for _ in range(2):
         with pytest.raises(AssignerError, match="nitrogen is not covered"):
-            found(chem.from_smiles("CN"))
+            references(chem.from_smiles("CN"))
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
@@ -102,7 +102,7 @@ def test_no_pickle_is_read(made, tmp_path):
     assert len(made.calls) == 1
 
 
-def test_an_unusable_force_field_is_no_fault_of_the_molecule(monkeypatch, tmp_path):
+def test_an_unusable_force_field_is_not_an_error_of_the_molecule(monkeypatch, tmp_path):
     class Broken:
         def __init__(self, *names):
             raise AssignerError("vdW 'x' is not supported")
@@ -125,8 +125,8 @@ def test_workers_give_what_one_process_gives(tmp_path, monkeypatch):
             with pytest.raises(AssignerError, match="B: no "):
                 pooled(molecule)
             continue
-        for found, wanted in zip(pooled(molecule), alone(molecule), strict=True):
-            np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
+        for values, expected in zip(pooled(molecule), alone(molecule), strict=True):
+            np.testing.assert_allclose(values, expected, rtol=0, atol=1e-6)
     assert len(list(tmp_path.rglob("*.npz"))) == 5
     pooled.close()
     assert not multiprocessing.active_children()

@@ -84,11 +84,11 @@ def test_what_terms_contribute(store, model, tmp_path, capsys):
     system = load(model).parametrize(record.molecule)
     for term in ("HarmonicBond", "HarmonicAngle"):
         alone = replace(system, terms=(system.bound(term),))
-        found = energy(alone, torch.from_numpy(record.conformers.xyz))
+        prediction = energy(alone, torch.from_numpy(record.conformers.xyz))
         line = lines["other", term]
         assert line["method"] == "mine"
-        assert float(line["energy_rms"]) == pytest.approx(found.energy.std(correction=0).item(), abs=1e-4)
-        assert float(line["force_rms"]) == pytest.approx(found.forces.square().mean().sqrt().item(), abs=1e-4)
+        assert float(line["energy_rms"]) == pytest.approx(prediction.energy.std(correction=0).item(), abs=1e-4)
+        assert float(line["force_rms"]) == pytest.approx(prediction.forces.square().mean().sqrt().item(), abs=1e-4)
 
 
 def test_same_seed_same_intervals(store, tmp_path):
@@ -212,7 +212,7 @@ def test_hdf5_scores_as_the_store_does(tmp_path):
         main(["evaluate", f"data.path={tmp_path / name}", "baselines=[mmff94]", f"out={tmp_path / 'out' / name}"])
         for name in ("data.h5", "store")
     ]
-    assert status == [1, 0]  # one entry of the HDF5 cannot be read, and that is told
+    assert status == [1, 0]  # one entry of the HDF5 cannot be read
     texts = [(tmp_path / "out" / name / "table.csv").read_text() for name in ("data.h5", "store")]
     tables = [list(csv.DictReader(text.splitlines())) for text in texts]
     for key in ("energy_rmse", "energy_mae", "force_rmse", "conformers"):
