@@ -300,12 +300,12 @@ def _rounded(value: Any) -> Any:
 def _report(result: Evaluation, molecules: int, say: Say) -> None:
     """Say what failed, what could not be read, and what a model saw in training."""
     complexes = result.interactions.records if result.interactions else ()
-    names = {record.id: table.molecule_key(record) for record in (*result.scores.records, *complexes)}
+    records = {record.id: record for record in (*result.scores.records, *complexes)}
     every = sorted(result._every_failure, key=lambda failure: failure.method)
     for method, group in groupby(every, key=lambda failure: failure.method):
         failures = list(group)
-        lacking = len({names[failure.entry] for failure in failures})
-        say(f"{method} failed on {len(failures)} of {len(names)} entries ({lacking} molecules):")
+        lacking = table.count_molecules(records[failure.entry] for failure in failures)
+        say(f"{method} failed on {len(failures)} of {len(records)} entries ({lacking} molecules):")
         for failure in failures[:_SHOWN]:
             say(f"  {failure.entry}: {failure.reason.removeprefix(f'{failure.entry}: ')}")
         if len(failures) > _SHOWN:

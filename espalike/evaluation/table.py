@@ -71,7 +71,7 @@ class Row:
     """One line of the table: a method on a source (or on all), with the numbers of molecules and conformers compared.
 
     Attributes:
-        molecules: number of distinct pairs of connectivity key and net charge, as `espalike info` counts them.
+        molecules: see `count_molecules`.
         failed: number of entries of the source for which the method has no result.
     """
 
@@ -140,6 +140,11 @@ def molecule_key(record: Record) -> str:
     return record.key or record.molecule.smiles
 
 
+def count_molecules(records: Iterable[Record]) -> int:
+    """Number of distinct pairs of connectivity key and net charge, as `espalike info` counts molecules of a store."""
+    return len({(molecule_key(r), r.molecule.net_charge) for r in records})
+
+
 def table(scores: Scores, resamples: int = 2000, seed: int = 0, common: bool = False) -> list[Row]:
     """Rows for every source and, with several sources, for all of them together; methods in order within each.
 
@@ -169,9 +174,8 @@ def table(scores: Scores, resamples: int = 2000, seed: int = 0, common: bool = F
             per_entry = np.stack([entry_sums(r, scores.results[method][r.id]) for r in chosen])
             e_rmse, e_mae, f_rmse = estimates(per_entry, keys, resamples, seed)
             failed = sum(f.method == method and source in (source_of[f.entry], ALL) for f in scores.failures)
-            molecules = len({(key, r.molecule.net_charge) for key, r in zip(keys, chosen, strict=True)})
             n = sum(len(r.conformers.xyz) for r in chosen)
-            rows.append(Row(method, source, molecules, n, e_rmse, e_mae, f_rmse, failed))
+            rows.append(Row(method, source, count_molecules(chosen), n, e_rmse, e_mae, f_rmse, failed))
     return rows
 
 
