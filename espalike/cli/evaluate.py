@@ -41,7 +41,6 @@ def run(cfg) -> int:
         ValueError: see `espalike.evaluation.run.evaluate`.
     """
     from omegaconf import OmegaConf
-    from rich.console import Console
 
     from espalike.evaluation import show
     from espalike.evaluation.run import evaluate
@@ -49,10 +48,8 @@ def run(cfg) -> int:
     settings = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     settings["baselines"] = _with_own(settings["baselines"])
     result = evaluate(settings, print)
-    console = Console(force_jupyter=False)  # plain text in notebooks too
-    for shown in [*result.tables(), *show.contributions(result.contributions)]:
-        console.print(shown)
-    print(show.worst(result.worst))
+    parts = [repr(result), show.contributions(result.contributions), show.worst(result.worst)]
+    print(*filter(None, parts), sep="\n\n")
     return 1 if result.failures or result.rejected else 0
 
 

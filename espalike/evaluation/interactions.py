@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from espalike.chem.complexes import monomers
 from espalike.chem.conformers import Conformers
@@ -90,9 +89,7 @@ def between_monomers(force_field: ForceField, record: Record) -> MMSystem:
     parts = monomers(record.molecule)
     with torch.no_grad():
         system = force_field.assign([molecule for molecule, _ in parts]).to(dtype=torch.float64)
-    place = torch.from_numpy(
-        np.concatenate([atoms for _, atoms in parts])
-    )  # in the complex, of each atom of the system
+    place = torch.from_numpy(np.concatenate([atoms for _, atoms in parts]))  # atom of the complex, per atom of `system`
     order, of = place.argsort(), system.mol[place.argsort()]
     first, second = torch.triu_indices(len(of), len(of), offset=1)
     idx = torch.stack([first, second], dim=1)[of[first] != of[second]]
@@ -196,41 +193,3 @@ def flat(row: Row) -> dict[str, str | int | float | None]:
         for suffix, value in (("", estimate.value), ("_low", estimate.low), ("_high", estimate.high)):
             line[metric + suffix] = round(value, 4) if np.isfinite(value) else None
     return line | {"bias": round(row.bias, 4)}
-
-
-def tables(lines: Sequence[Row], total: int) -> list[Table]:
-    """A table (for `rich`) per range of distances: sets and groups by methods.
-
-    Each cell has the mean absolute and the root mean square error, with 95 % intervals. Errors at all distances
-    together depend on the shortest ones only, and are left to the file.
-
-    Args:
-        lines: results of `rows`.
-        total: number of complexes in the data.
-    """
-    methods = list(dict.fromkeys(row.method for row in lines))
-    compared = max((row.complexes for row in lines), default=0)
-    shown = []
-    for distance in list(DISTANCES)[:-1]:
-        chosen = [row for row in lines if row.distance == distance]
-        by_part: dict[tuple[str, str], dict[str, Row]] = {}
-        for row in chosen:
-            by_part.setdefault((row.what, row.name), {})[row.method] = row
-        if not chosen:
-            continue
-        title = f"Interaction energies at distances {distance} of equilibrium: MAE, RMSE \\[95 % interval] in kcal/mol"
-        common = "" if compared == total else f"{compared} of {total} complexes, which all methods cover"
-        table = Table("", "complexes\n(points)", title=title, title_justify="left", caption=common or None)
-        for method in methods:
-            table.add_column(method, justify="right")
-        for (_, name), by_method in by_part.items():
-            first = next(iter(by_method.values()))
-            cells = ["\n".join(_interval(e) for e in (by_method[m].mae, by_method[m].rmse)) for m in methods]
-            table.add_row(name, f"{first.complexes} ({first.points})", *cells)
-        shown.append(table)
-    return shown
-
-
-def _interval(estimate: Estimate) -> str:
-    interval = "" if estimate.low != estimate.low else f" \\[{estimate.low:.2f}, {estimate.high:.2f}]"
-    return f"{estimate.value:.2f}{interval}"

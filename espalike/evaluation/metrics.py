@@ -15,6 +15,9 @@ import numpy as np
 METRICS = ("energy_rmse", "energy_mae", "force_rmse")
 """Names of the pooled errors, in the order of `pooled` [kcal/mol, kcal/mol, kcal/mol/Å]."""
 
+Panel = tuple[np.ndarray, np.ndarray]
+"""Reference and predicted values, flat."""
+
 
 def centred(energy: np.ndarray) -> np.ndarray:
     """Energies [kcal/mol] `(K,)` relative to their mean, in float64."""

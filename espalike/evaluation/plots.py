@@ -10,10 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
+from espalike.evaluation.metrics import Panel
 from espalike.files import replacing
-
-Panel = tuple[np.ndarray, np.ndarray]
-"""Reference and predicted values, flat."""
 
 _LABELS = {
     "energy": ("relative energy", "kcal/mol"),

@@ -79,17 +79,14 @@ class Evaluation:
         between = self.interactions.failures if self.interactions else ()
         return (*self.scores.failures, *between)
 
-    def tables(self) -> list:
-        """Tables of errors (for `rich`): every method on its entries and, if these differ, on those of all methods."""
-        shown = show.errors(self.rows)
-        if self.common is not self.rows:
-            shown += show.errors(self.common, ", entries of all methods")
-        if self.interactions:
-            shown += interactions.tables(self.interaction_rows, len(self.interactions.records))
-        return shown
-
     def __repr__(self) -> str:
-        return f"Evaluation in {self.out}\n{show.text(self.tables())}"
+        """Tables of errors: every method on its entries and, if these differ, on those of all methods."""
+        tables = [f"Evaluation in {self.out}: {show.UNITS}", *([show.errors(self.rows)] if self.rows else [])]
+        if self.common is not self.rows:
+            tables.append(show.errors(self.common, ", entries of all methods"))
+        if self.interactions:
+            tables.append(show.interactions(self.interaction_rows, len(self.interactions.records)))
+        return "\n\n".join(tables)
 
     def _repr_html_(self) -> str:
         """The rows as a table, for notebooks."""
@@ -266,11 +263,7 @@ def _write(result: Evaluation, settings: Mapping[str, Any]) -> list[str]:
     names = [*(name for name, lines in tables.items() if lines), "summary.json"]
     if not result.scores.records:
         return names
-    panels = {}
-    for method in result.scores.methods:
-        e_ref, e_pred, f_ref, f_pred = table.parity(result.scores, method)
-        panels[method] = ((e_ref, e_pred), (f_ref, f_pred))
-    plots.parity(panels, out / "parity.png")
+    plots.parity({m: table.parity(result.scores, m) for m in result.scores.methods}, out / "parity.png")
     return [*names, "parity.png"]
 
 

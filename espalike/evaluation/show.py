@@ -1,55 +1,75 @@
-"""Tables of an evaluation for people: on a terminal, as text, in a notebook."""
+"""An evaluation as text, and as HTML for notebooks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
-from io import StringIO
 from itertools import groupby, islice
 
-from rich.console import Console
-from rich.table import Column, Table
-
+from espalike.evaluation.interactions import DISTANCES
+from espalike.evaluation.interactions import Row as InteractionRow
 from espalike.evaluation.metrics import Estimate
 from espalike.evaluation.table import Row, Worst
 from espalike.evaluation.terms import Contribution
+from espalike.tables import html_table, text_table
 
-_COLUMNS = (("energy RMSE", "kcal/mol"), ("energy MAE", "kcal/mol"), ("force RMSE", "kcal/mol/Å"))
+UNITS = "energies in kcal/mol, forces in kcal/mol/Å, 95 % intervals"
 
 
-def errors(rows: Sequence[Row], remark: str = "") -> list[Table]:
-    """A table per source; with numbers of molecules for each method if they differ."""
+def errors(rows: Sequence[Row], remark: str = "") -> str:
+    """A table per source; with the numbers of molecules of each method if they differ."""
     tables = []
     for source, group in groupby(rows, key=lambda row: row.source):
         lines = list(group)
-        counts = {(row.molecules, row.conformers) for row in lines}
+        differ = len({(row.molecules, row.conformers) for row in lines}) > 1
         title = f"{source}{remark}"
-        if len(counts) == 1:
+        if not differ:
             title += f": {lines[0].molecules} molecules, {lines[0].conformers} conformers"
-        method = Column("method", overflow="fold", min_width=max(len(row.method) for row in lines))
-        shown = Table(method, title=f"{title} \\[95 % interval]", title_justify="left")
-        for name, unit in _COLUMNS:
-            shown.add_column(f"{name}\n\\[{unit}]", justify="right")
-        if len(counts) > 1:
-            shown.add_column("molecules\n(conformers)", justify="right")
-        for row in lines:
-            numbers = (f"{row.molecules} ({row.conformers})",) if len(counts) > 1 else ()
-            shown.add_row(row.method, *_cells(row), *numbers)
-        tables.append(shown)
-    return tables
+        cells = [{"method": row.method, **_errors(row), **(_counts(row) if differ else {})} for row in lines]
+        tables.append(f"{title}\n{text_table(cells)}")
+    return "\n\n".join(tables)
 
 
-def contributions(rows: Sequence[Contribution]) -> list[Table]:
+def html(rows: Sequence[Row]) -> str:
+    """The rows as an HTML table."""
+    return html_table([{"source": row.source, "method": row.method, **_errors(row), **_counts(row)} for row in rows])
+
+
+def interactions(rows: Sequence[InteractionRow], total: int) -> str:
+    """A table of interaction energies per range of distances: sets, then kinds of interactions, each with all methods.
+
+    Errors at all distances together depend on the shortest ones only; they are in the file alone.
+
+    Args:
+        rows: results of `interactions.rows`.
+        total: number of complexes in the data.
+    """
+    compared = max(row.complexes for row in rows)
+    tables = [f"Interaction energies of the {compared} of {total} complexes that all methods cover"]
+    for distance in list(DISTANCES)[:-1]:
+        lines = [
+            {
+                "complexes": row.name,
+                "method": row.method,
+                "MAE": _interval(row.mae),
+                "RMSE": _interval(row.rmse),
+                "number": row.complexes,
+                "points": row.points,
+            }
+            for row in rows
+            if row.distance == distance
+        ]
+        if lines:
+            tables.append(f"distances {distance} of equilibrium\n{text_table(lines)}")
+    return "\n\n".join(tables)
+
+
+def contributions(rows: Sequence[Contribution]) -> str:
     """A table of terms per method and source."""
     tables = []
     for (method, source), group in groupby(rows, key=lambda row: (row.method, row.source)):
-        shown = Table("term", title=f"{method} on {source}: root mean square contributions", title_justify="left")
-        shown.add_column("energy\n\\[kcal/mol]", justify="right")
-        shown.add_column("force\n\\[kcal/mol/Å]", justify="right")
-        for row in group:
-            shown.add_row(row.term, f"{row.energy_rms:.2f}", f"{row.force_rms:.2f}")
-        tables.append(shown)
-    return tables
+        lines = [{"term": c.term, "energy": f"{c.energy_rms:.2f}", "force": f"{c.force_rms:.2f}"} for c in group]
+        tables.append(f"{method} on {source}: root mean square contributions\n{text_table(lines)}")
+    return "\n\n".join(tables)
 
 
 def worst(entries: Sequence[Worst], count: int = 3) -> str:
@@ -57,34 +77,21 @@ def worst(entries: Sequence[Worst], count: int = 3) -> str:
     lines = []
     for method, group in groupby(entries, key=lambda entry: entry.method):
         lines.append(f"largest errors of {method} (energy / force RMSE):")
-        lines += [
-            f"  {_plain(w.energy_rmse)} / {_plain(w.force_rmse)}  {w.smiles}  ({w.name})" for w in islice(group, count)
-        ]
+        for w in islice(group, count):
+            lines.append(f"  {_plain(w.energy_rmse)} / {_plain(w.force_rmse)}  {w.smiles}  ({w.name})")
     return "\n".join(lines)
 
 
-def text(tables: Sequence[Table], width: int = 120) -> str:
-    """Tables as plain text."""
-    console = Console(file=StringIO(), width=width, force_jupyter=False)
-    for shown in tables:
-        console.print(shown)
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+def _errors(row: Row) -> dict[str, object]:
+    return {
+        "energy RMSE": _interval(row.energy_rmse),
+        "energy MAE": _interval(row.energy_mae),
+        "force RMSE": _interval(row.force_rmse),
+    }
 
 
-def html(rows: Sequence[Row]) -> str:
-    """Rows as an HTML table."""
-    head = ["method", "source", "molecules", "conformers", *(f"{name} [{unit}]" for name, unit in _COLUMNS)]
-    lines = [[row.method, row.source, str(row.molecules), str(row.conformers), *_cells(row)] for row in rows]
-    body = [_html_row("th", head), *(_html_row("td", line) for line in lines)]
-    return f"<table>{''.join(body)}</table>"
-
-
-def _html_row(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
-
-
-def _cells(row: Row) -> list[str]:
-    return [_interval(estimate) for estimate in (row.energy_rmse, row.energy_mae, row.force_rmse)]
+def _counts(row: Row) -> dict[str, object]:
+    return {"molecules": row.molecules, "conformers": row.conformers}
 
 
 def _plain(value: float) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from espalike.chem.picture import plain_smiles
 from espalike.data.schema import Record
-from espalike.evaluation.metrics import METRICS, Estimate, centred, energy_errors, estimates, force_errors, sums
+from espalike.evaluation.metrics import METRICS, Estimate, Panel, centred, energy_errors, estimates, force_errors, sums
 from espalike.evaluation.predictors import Predictor
 from espalike.files import replacing
 
@@ -193,8 +193,8 @@ def worst(scores: Scores, method: str, count: int = 5) -> list[Worst]:
     return sorted((w for w in entries if np.isfinite(w.force_rmse)), key=lambda w: -w.force_rmse)[:count]
 
 
-def parity(scores: Scores, method: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Reference, predicted centred energies; reference, predicted force components of a method's entries; all flat."""
+def parity(scores: Scores, method: str) -> tuple[Panel, Panel]:
+    """Reference and predicted values of a method's entries: centred energies, and force components."""
     pairs: tuple[list, list, list, list] = ([], [], [], [])
     for record in scores.covered(method):
         reference, result = record.conformers, scores.results[method][record.id]
@@ -206,7 +206,7 @@ def parity(scores: Scores, method: str) -> tuple[np.ndarray, np.ndarray, np.ndar
             pairs[2].append(np.asarray(reference.forces, np.float64)[finite])
             pairs[3].append(result.forces[finite])
     e_ref, e_pred, f_ref, f_pred = (np.concatenate(p) if p else np.empty(0) for p in pairs)
-    return e_ref, e_pred, f_ref, f_pred
+    return (e_ref, e_pred), (f_ref, f_pred)
 
 
 def flat(row: Row) -> dict[str, str | int | float | None]:

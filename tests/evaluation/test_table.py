@@ -162,10 +162,9 @@ def test_parity_picture_has_a_column_per_method(records, tmp_path):
     scores = table.predict(records, {"zero": predictors.zero, "mmff": mmff})
     panels = {}
     for method in scores.methods:
-        e_ref, e_pred, f_ref, f_pred = table.parity(scores, method)
+        panels[method] = (e_ref, e_pred), (f_ref, f_pred) = table.parity(scores, method)
         assert len(e_ref) == len(e_pred) == 16
         assert len(f_ref) == len(f_pred) == sum(r.conformers.xyz.size for r in records[:3])
-        panels[method] = ((e_ref, e_pred), (f_ref, f_pred))
     plots.parity(panels, tmp_path / "both.png")
     plots.parity({"mmff": (panels["mmff"][0], (np.empty(0), np.empty(0)))}, tmp_path / "energy.png")
     both, energy = (matplotlib.image.imread(tmp_path / f"{name}.png") for name in ("both", "energy"))
