@@ -139,13 +139,15 @@ def predict(
 def rows(scores: Interactions, resamples: int = 2000, seed: int = 0) -> list[Row]:
     """Errors by set, by group and of all, at each range of distances, on the complexes that all methods cover.
 
+    There are no rows if no complex is covered by all methods.
+
     Raises:
-        ValueError: when there is no such complex.
+        ValueError: when no method covers any complex.
     """
     common = scores.common
-    if not scores.methods or not common:
+    if not scores.methods:
         reasons = "; ".join(sorted({f"{f.method}: {f.reason}" for f in scores.failures})[:3])
-        raise ValueError(f"no complex was predicted by every method ({reasons or 'no complexes'})")
+        raise ValueError(f"no method has a result for any complex ({reasons or 'no complexes'})")
     parts = [("set", name, [r for r in common if r.conformers.source == name]) for name in _names(common, "set")]
     parts += [("group", name, [r for r in common if r.group == name]) for name in _names(common, "group")]
     parts.append((ALL, ALL, list(common)))

@@ -43,7 +43,7 @@ def interactions(rows: Sequence[InteractionRow], total: int) -> str:
         rows: results of `interactions.rows`.
         total: number of complexes in the data.
     """
-    compared = max(row.complexes for row in rows)
+    compared = max((row.complexes for row in rows), default=0)
     tables = [f"Interaction energies of the {compared} of {total} complexes that all methods cover"]
     for distance in list(DISTANCES)[:-1]:
         lines = [

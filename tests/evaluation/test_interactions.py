@@ -13,7 +13,7 @@ from espalike.chem.complexes import joined, monomers
 from espalike.cli.main import main
 from espalike.data.store import write_store
 from espalike.energy import energy
-from espalike.evaluation import interactions
+from espalike.evaluation import interactions, show
 from espalike.evaluation.predictors import ForceField, from_calculator, zero
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.models import ModelCalculator
@@ -101,9 +101,9 @@ def test_complexes_that_a_method_does_not_cover_are_reported_and_left_out():
     scores = interactions.predict(records, predictors)
     assert [(f.method, f.entry) for f in scores.failures] == [("mmff94", "b")]
     assert [r.id for r in scores.common] == ["a"]
-    (table, *_) = interactions.tables(interactions.rows(scores), len(records))
-    assert table.caption == "1 of 2 complexes, which all methods cover"
-    with pytest.raises(ValueError, match=r"no complex was predicted by every method \(mmff94: .*no parameters"):
+    text = show.interactions(interactions.rows(scores), len(records))
+    assert text.startswith("Interaction energies of the 1 of 2 complexes that all methods cover")
+    with pytest.raises(ValueError, match=r"no method has a result for any complex \(mmff94: .*no parameters"):
         interactions.rows(interactions.predict(records[1:], {"mmff94": predictors["mmff94"]}))
 
 
@@ -117,7 +117,7 @@ def test_evaluate_scores_complexes_beside_other_entries(tmp_path, capsys):
         assert main(["evaluate", *arguments, "resamples=20"]) == 0
         assert {path.name for path in out.iterdir()} == {"interactions.csv", "summary.json", *files}
         text = capsys.readouterr().out
-        assert "Interaction energies at distances at least 0.95" in text
+        assert "distances at least 0.95 of equilibrium" in text
         with (out / "interactions.csv").open() as file:
             lines = list(csv.DictReader(file))
         assert {line["method"] for line in lines} == {"espalike-small", "mmff94"}
