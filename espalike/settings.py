@@ -121,7 +121,8 @@ def explain(
         return f"{_unreadable(ambiguous[1])}; for one run per value: --multirun"
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        key = next((key for key in map(_key, overrides) if key.partition("@")[0] == group), group)
+        values = {_key(o): re.split(r"\W*,\W*", o.partition("=")[2].strip("\"'")) for o in overrides}
+        key = next((k for k in values if k.partition("@")[0] == group and choice in values[k]), group)
         more = "; others come with: pip install 'espalike[sweep]'" if group.startswith("hydra/") else ""
         return f"{key}={choice}: {suggest(choice, error.options)}choices of {group}: {', '.join(error.options)}{more}"
     if twice := re.match(r"Multiple values for (\S+)\.", text):
@@ -173,6 +174,8 @@ def _unreadable(argument: str) -> str:
 def quoted(argument: str) -> str | None:
     """A `key=value` whose value hydra reads as the text, or list of texts, that was typed; quoted for a shell.
 
+    None if there is none, as for a mapping.
+
     Example:
         >>> quoted("input=CC(=O)O")
         '\\'input="CC(=O)O"\\''
@@ -181,6 +184,8 @@ def quoted(argument: str) -> str | None:
     from hydra.errors import HydraException
 
     key, _, value = argument.partition("=")
+    if value.startswith(("{", "[{")):
+        return None
     parts = _parts(value)
     typed = value if parts is None else parts
     works = override(key, typed)

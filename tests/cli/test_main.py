@@ -151,6 +151,12 @@ def test_an_unknown_choice_is_status_2_and_lists_the_known_ones(capsys, command,
     assert f"did you mean '{known[0]}'?" in capsys.readouterr().err
 
 
+def test_the_unknown_choice_of_two_of_a_group_is_named(capsys):
+    choices = ["calculator=mmff94", "calculator@sampler.calculator=mmf"]
+    assert cli.main(["label", "input=CCO", "out=here", *choices]) == 2
+    assert capsys.readouterr().err.startswith("error: calculator@sampler.calculator=mmf: ")
+
+
 def test_an_unknown_setting_lists_near_ones(capsys):
     for typed, near in (("lr=1", "optimizer.lr"), ("trainer.max_epoch=1", "trainer.max_epochs"), ("sed=1", "seed")):
         assert cli.main(["train", typed]) == 2
