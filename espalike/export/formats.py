@@ -226,8 +226,8 @@ def write(
     Args:
         system: parametrized molecules.
         path: file to write; an existing one is replaced. Its suffix says the format (see `FORMATS`). A format of
-            several files writes all of them, whichever is named.
-        format: one of `FORMATS`, to make sure of it; it must agree with the suffix.
+            several files writes all of them, whichever of them is given.
+        format: one of `FORMATS`, as a check; it must agree with the suffix.
         index: which molecule of the system; may be left out if there is one.
         info: provenance to write into the file, e.g. `{"model": …, "charges": …}`.
         xyz: coordinates [Å] `(A, 3)` for the formats that hold them; an embedded conformer if left out.

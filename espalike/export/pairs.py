@@ -19,7 +19,7 @@ from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.primitives import TwelveSix
 
 MIXED = (None, "lj")
-"""Answers to the question how a van der Waals form other than Lennard-Jones interacts with other force fields."""
+"""Values of `mixed`: how a van der Waals form other than Lennard-Jones interacts with other force fields."""
 _SCALES = {"coulomb14scale": Coulomb().scale14, "lj14scale": LennardJones().scale14}
 """Amber's 1-4 factors: OpenMM requires the same ones in all files that it loads together."""
 
@@ -107,7 +107,7 @@ def particles(pairs: Nonbonded) -> list[tuple[float, float, float]]:
 
 
 def exceptions(terms: Sequence[Bound], n_atoms: int) -> list[tuple[list[int], list[float]]]:
-    """The pairs up to 1-4, which `NonbondedForce` must not derive from the atoms: charge product, sigma, epsilon."""
+    """Pairs up to 1-4, which `NonbondedForce` must not derive from the atoms: charge product, sigma, epsilon."""
     lj, coulomb, _ = split(terms)
     pairs, none = Nonbonded(lj, coulomb, n_atoms), np.zeros((n_atoms, n_atoms))
     scale_lj = none if lj is None else pair_scales(lj, n_atoms)

@@ -43,7 +43,7 @@ Series = list[tuple[int, float, float]]
 
 
 class ExportError(ValueError):
-    """A system that a file format cannot express, or that is not fit to be written."""
+    """A system that a file format cannot express, or that is incomplete."""
 
 
 def select(system: MMSystem, index: int | None = None) -> MMSystem:

@@ -1,6 +1,6 @@
-"""Parts of a molecule as OpenMM forces, written down but not made: `to_openmm` makes them, `ffxml` writes them.
+"""OpenMM forces as plain data: `to_openmm` makes forces of them, `ffxml` writes them into the script of a file.
 
-A recipe is a plain dictionary, so that it can stand in a file: `force` (class), `name`, `size` (atoms in a row),
+A recipe is a plain dictionary: `force` (class), `name`, `size` (atoms in a row),
 `energy` (empty for a native force), `parameters` (names) and `rows` of atoms and values in OpenMM's units. Custom
 forces get their parameters in the term's units; the factors are in the energy expression.
 """

@@ -7,7 +7,8 @@ forcefield.registerTemplateGenerator(generator.generator)
 system = forcefield.createSystem(topology, nonbondedMethod=app.PME, constraints=app.HBonds)
 ```
 
-As with every OpenMM template, a residue is known by its graph of elements and bonds: names and atom order are free.
+As with every OpenMM template, a residue is recognised by its graph of elements and bonds; names and order of atoms do
+not matter.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class EspalikeTemplateGenerator:
     """Residue templates from a model, for `openmm.app.ForceField.registerTemplateGenerator(generator.generator)`.
 
     Args:
-        molecules: molecules that residues may be: one, several, or none yet. A molecule is an espalike, OpenFF or RDKit
-            molecule, a SMILES, or a file of molecules.
+        molecules: the molecules that residues may be: one, several, or none yet. A molecule is an espalike, OpenFF or
+            RDKit molecule, a SMILES, or a file of molecules.
         model: name of a shipped model, a model file, or a model.
         cache: directory that keeps templates between runs, in files named by hashes of model and molecule.
         charges: `given` uses the non-zero charges that come with a molecule (OpenFF `partial_charges`, charges of an
@@ -111,13 +112,13 @@ class EspalikeTemplateGenerator:
         return tuple(self._ligands)
 
     def add_molecules(self, molecules: Any, charges: str | Sequence[Any] | np.ndarray = "given") -> None:
-        """Let residues be these molecules, too; for the arguments see the class.
+        """Add molecules that residues may be; for the arguments see the class.
 
         A molecule that is already known, or a stereoisomer of it (parameters do not depend on it), is left out.
 
         Raises:
             ValueError: (also ChemistryError, DomainError) when a molecule cannot be used, charges do not fit it, or
-                OpenMM could not tell it from one that is known and gets other charges.
+                it has the elements and bonds of a known one but other charges, so that OpenMM cannot distinguish them.
         """
         read = [item for given in _several(molecules) for item in _molecules(given)]
         for ligand in _with_charges(read, charges):
@@ -223,7 +224,7 @@ def _with_charges(molecules: list[tuple[Molecule, np.ndarray | None, str]], char
         if charges not in ("given", "model"):
             raise ValueError(f"charges={charges!r}: expected 'given', 'model' or numbers")
         given = [values if charges == "given" else None for _, values, _ in molecules]
-        # zeros are how a toolkit says that a molecule has no charges
+        # some toolkits write zeros for a molecule without charges
         given = [None if values is None or not np.any(values) else values for values in given]
         return [_ligand(m, values, source) for (m, _, source), values in zip(molecules, given, strict=True)]
     if len(molecules) == 1 and len(charges) and charges[0] is not None and np.ndim(charges[0]) == 0:

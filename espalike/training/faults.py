@@ -42,7 +42,7 @@ class Fault:
     detail: str
 
     def message(self, names: Sequence[str]) -> str:
-        """The fault in words; `names` are those of all molecules of the batch."""
+        """A message about the fault; `names` are the names of all molecules of the batch."""
         where = "; ".join(names[m] for m in self.molecules[:_LISTED])
         if rest := len(self.molecules[_LISTED:]):
             where += f"; and {rest} more of the batch's {len(names)}"
@@ -133,7 +133,7 @@ def _stages(
 
 
 def _gradients(total: Tensor, by: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gradients of the loss by name, without those that are not there."""
+    """Gradients of the loss by name; parameters without a gradient are left out."""
     learned = {name: tensor for name, tensor in by.items() if tensor.requires_grad}
     if not learned:
         return {}
@@ -142,14 +142,14 @@ def _gradients(total: Tensor, by: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _parameter(bound: Bound, row: int, column: int) -> str:
-    """A parameter of a term, in words."""
+    """Description of a parameter of a term."""
     atoms = [row] if bound.term.param_kind is Kind.ATOM else bound.tuples.idx[row].tolist()
     name = f"{bound.term.params[column].name} of {bound.term.name}"
     return f"{name} at atoms {'-'.join(map(str, atoms))} (counted from 0)"
 
 
 def _closest(batch: LabelledBatch, k: int) -> str:
-    """The two nearest atoms of a geometry, in words."""
+    """Description of the two nearest atoms of a geometry."""
     xyz = batch.xyz[k].double()
     if len(xyz) < 2:
         return "a single atom"
@@ -160,7 +160,7 @@ def _closest(batch: LabelledBatch, k: int) -> str:
 
 
 def _largest(batch: LabelledBatch, prediction: Prediction) -> str:
-    """The largest force components, in words."""
+    """Description of the largest force components."""
     assert prediction.forces is not None
     predicted, label = (float(f.detach().nan_to_num(0.0).abs().amax()) for f in (prediction.forces, batch.forces))
     return f"forces there are up to {predicted:.3g} kcal/mol/Å, as predicted, and {label:.3g}, as labelled"

@@ -41,9 +41,9 @@ def gathered(what: Any) -> list[Any]:
     """The arguments of all processes, in the order of their ranks. Every process must call this equally often."""
     if n_processes() == 1:
         return [what]
-    everyones: list[Any] = [None] * n_processes()
-    torch.distributed.all_gather_object(everyones, what)
-    return everyones
+    results: list[Any] = [None] * n_processes()
+    torch.distributed.all_gather_object(results, what)
+    return results
 
 
 def shared_mean(values: Tensor, where: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ def shared_mean(values: Tensor, where: Tensor) -> Tensor:
     nowhere.
 
     Every process must call this for the same losses in the same order, whatever its batch contains: if one skipped a
-    call, the others would wait for ever.
+    call, the others would wait forever.
 
     Args:
         values: any shape.

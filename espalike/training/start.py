@@ -43,7 +43,7 @@ def with_force_field_of(name: str, settings: dict[str, Any], chosen: Sequence[st
 
 
 def _differences(path: str, given: dict[str, Any], taken: dict[str, Any]) -> list[str]:
-    """How `taken` differs, in words, from the setting or group of settings `path` in `given`."""
+    """Messages on how `taken` differs from `given` in the setting, or group of settings, `path`."""
     parts = path.split(".")
     if parts[:2] == ["forcefield", "term"] and len(parts) > 3 and parts[2] in given["forcefield"]["term"]:
         parts[2] = _class_name(given["forcefield"]["term"][parts[2]])

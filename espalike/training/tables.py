@@ -11,7 +11,7 @@ from espalike import files
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a table; none when there is no such file."""
+    """The rows of a table; an empty list if the file does not exist."""
     if not path.is_file():
         return []
     with open(path, newline="", encoding="utf-8") as file:

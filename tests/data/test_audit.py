@@ -40,7 +40,7 @@ def verdicts(records, change=lambda conformers: {}):
     return {verdict.audit: verdict for verdict in audit.verdicts()}
 
 
-def test_what_is_right_passes(trajectories):
+def test_correct_units_pass(trajectories):
     result = verdicts(trajectories)
     assert [v.outcome for v in result.values()] == ["passed", "passed"]
     assert "slope of ΔE on -F·Δx is 1 " in result["forces"].message
@@ -107,13 +107,13 @@ def test_energies_of_another_zero_are_left_alone(trajectories, change):
     )
 
 
-def test_too_little_is_no_verdict(trajectories):
+def test_too_few_data_give_no_verdict(trajectories):
     result = verdicts([replace(t, conformers=t.conformers.take(np.arange(12) < 4)) for t in trajectories[:2]])
     assert {v.outcome for v in result.values()} == {"skipped"}
     assert "20 are needed" in result["forces"].message
 
 
-def test_noise_is_no_verdict(trajectories):
+def test_noise_gives_no_verdict(trajectories):
     rng = np.random.default_rng(0)
     result = verdicts(trajectories, lambda c: {"forces": rng.normal(0, 20, c.forces.shape)})["forces"]
     assert result.outcome == "skipped"

@@ -93,7 +93,7 @@ def test_hash_depends_on_content_only(record_of, store_of):
     assert len(hashes | {first.hash}) == 5
 
 
-def test_hash_is_the_same_as_ever(store_of):
+def test_the_hash_of_a_record_never_changes(store_of):
     """A stored hash must keep its meaning: checkpoints carry it."""
     from espalike.chem.conformers import Conformers
     from espalike.chem.molecule import Molecule

@@ -151,7 +151,7 @@ Energies stay below some hundred kcal/mol: single precision has seven digits.
 """
 
 
-def by_chance(smiles: str, *terms: Term) -> MMSystem:
+def random_system(smiles: str, *terms: Term) -> MMSystem:
     """A system of these terms on all their tuples at `geometry`, with drawn parameters."""
     molecule, xyz = geometry(smiles)
     rng = np.random.default_rng(11)

@@ -11,7 +11,7 @@ from espalike import export
 from espalike.terms.angle import HarmonicAngle, UreyBradley
 from espalike.terms.bond import HarmonicBond
 from espalike.units import COULOMB, convert
-from tests.export.cases import FAST, by_chance, by_term, evaluate, geometry, with_equal_phases
+from tests.export.cases import FAST, by_term, evaluate, geometry, random_system, with_equal_phases
 
 
 @pytest.mark.parametrize("smiles", FAST[:4])
@@ -34,7 +34,7 @@ def test_parmed_reads_urey_bradley_terms(tmp_path):
     import parmed
 
     _, xyz = geometry(FAST[0])
-    system = by_chance(FAST[0], HarmonicBond(), HarmonicAngle(), UreyBradley())
+    system = random_system(FAST[0], HarmonicBond(), HarmonicAngle(), UreyBradley())
     path = export.write(system, tmp_path / "m.prmtop", xyz=xyz)
     parm = parmed.load_file(str(path), xyz=str(tmp_path / "m.inpcrd"))
     assert len(parm.urey_bradleys) == len(system.bound("UreyBradley").tuples.idx)

@@ -24,7 +24,7 @@ NICOTINE = "C[NH+]1CCC[C@H]1c1cccnc1"
 
 
 class Buckingham(PairTerm):
-    """A pair form that says nothing of combining rules in an engine's terms."""
+    """A pair form without `combining`."""
 
     coordinates = (Distance(0, 1),)
     q_names = ("r",)
@@ -65,7 +65,7 @@ def test_written_files_round_trip_to_full_precision(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["n.system.xml", "n.xml"]
 
 
-def test_info_tells_provenance():
+def test_the_file_states_its_provenance():
     molecule, _, system = case(NICOTINE)
     root = ET.fromstring(to_ffxml(system, info={"model": "espalike-small <1>", "charges": "from ligand.sdf & co"}))
     facts = {node.attrib["name"]: node.text for node in root.findall("Info/Fact")}
@@ -76,7 +76,7 @@ def test_info_tells_provenance():
     assert facts["Template"] == root.find("Residues/Residue").attrib["name"]
 
 
-def test_formats_are_named_when_unknown(tmp_path):
+def test_unknown_formats_are_refused(tmp_path):
     _, _, system = case(ASPIRIN)
     with pytest.raises(ValueError, match="unknown format 'pdb'; known formats: system, ffxml"):
         export.write(system, tmp_path / "x", "pdb")
@@ -231,7 +231,7 @@ def test_renamed_terms_are_not_mistaken_for_known_ones():
     """A subclass may change the form, so only the class itself is native."""
 
     class Screened(Coulomb):
-        """A form of its plain."""
+        """Another energy with the parameters of its parent."""
 
         expression = f"{COULOMB!r}*qq*exp(-0.3*r)/r"
 

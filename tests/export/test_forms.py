@@ -31,13 +31,13 @@ from tests.export.cases import (
     FIELDS,
     FURTHER,
     agree,
-    by_chance,
     by_term,
     evaluate,
     field_model,
     geometry,
     perturbed,
     plus,
+    random_system,
     reference,
     with_equal_phases,
     with_term,
@@ -148,7 +148,7 @@ def one_term(name: str, term: Term) -> tuple[np.ndarray, MMSystem]:
         _, xyz, system = with_term(term, ASPIRIN)
         return xyz, system
     smiles = NEUTRAL if name == "OpenFF" else ASPIRIN
-    system, (_, xyz) = by_chance(smiles, term), geometry(smiles)
+    system, (_, xyz) = random_system(smiles, term), geometry(smiles)
     if name == "OpenFF":
         rows = torch.full_like(system.terms[0].values, 1.2)
         if isinstance(term, Coulomb):
@@ -234,7 +234,7 @@ each_molecule = pytest.mark.parametrize("smiles", [*FAST, *(pytest.param(s, mark
 @each_molecule
 def test_all_forms_of_a_program_at_once(name, smiles, tmp_path):
     _, xyz = geometry(smiles)
-    assert_exact(name, by_chance(smiles, *everything(name)), xyz, tmp_path)
+    assert_exact(name, random_system(smiles, *everything(name)), xyz, tmp_path)
 
 
 @programs
@@ -282,7 +282,7 @@ def test_mixing_rules_and_scales(name, mixing, scale14, tmp_path):
     """No torsions here: in Amber files, 1-4 pairs are carried by rows without energy."""
     smiles = "Cc1ncc([N+](=O)[O-])n1CCO"
     assert_exact(
-        name, by_chance(smiles, LennardJones(scale14, mixing), Coulomb(scale14=0.7)), geometry(smiles)[1], tmp_path
+        name, random_system(smiles, LennardJones(scale14, mixing), Coulomb(scale14=0.7)), geometry(smiles)[1], tmp_path
     )
 
 

@@ -15,7 +15,7 @@ from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.units import convert
-from tests.export.cases import FAST, by_chance, by_term, evaluate, geometry, with_equal_phases
+from tests.export.cases import FAST, by_term, evaluate, geometry, random_system, with_equal_phases
 from tests.export.programs import PROGRAMS, gromacs_point, needs
 from tests.export.test_forms import CubicBond
 
@@ -24,8 +24,8 @@ from tests.export.test_forms import CubicBond
 def test_two_molecules_in_one_topology(program, tmp_path):
     """Their types differ in name, their 1-4 factors in value; at 4 nm, beyond the cut-off, energies add up."""
     systems = [
-        by_chance("CC#CC(=O)N", HarmonicBond(), LennardJones(0.3), Coulomb(0.4)),
-        by_chance("CONC", HarmonicBond(), LennardJones(0.5), Coulomb(0.7)),
+        random_system("CC#CC(=O)N", HarmonicBond(), LennardJones(0.3), Coulomb(0.4)),
+        random_system("CONC", HarmonicBond(), LennardJones(0.5), Coulomb(0.7)),
     ]
     geometries = [geometry("CC#CC(=O)N")[1], geometry("CONC")[1]]
     expected, atoms, names = 0.0, [], []
@@ -73,8 +73,8 @@ def test_the_amber_scale_needs_no_charges_in_the_pairs():
         return {row.split()[2] for row in rows}
 
     terms = (HarmonicBond(), HarmonicAngle(), LennardJones())
-    assert functions(by_chance("CO", *terms, Coulomb())) == {"1"}
-    assert functions(by_chance("CO", *terms, Coulomb(scale14=0.5))) == {"2"}
+    assert functions(random_system("CO", *terms, Coulomb())) == {"1"}
+    assert functions(random_system("CO", *terms, Coulomb(scale14=0.5))) == {"2"}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # OpenMM leaves the files open
@@ -96,7 +96,7 @@ def test_a_cube_without_a_square_is_refused(tmp_path):
             (polynomial,) = super().primitives(p)
             return (type(polynomial)(0, polynomial.q0, torch.zeros_like(p[0]), polynomial.c3),)
 
-    system = by_chance("CO", CubicBond())
+    system = random_system("CO", CubicBond())
     (bound,) = system.terms
     cubes = MMSystem((Bound(Cube(), bound.tuples, bound.values),), system.numbers, system.mol, system.molecules)
     with pytest.raises(ExportError, match="CO: Cube has a cubic part without a quadratic one; format 'gromacs' cannot"):

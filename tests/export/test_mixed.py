@@ -96,7 +96,7 @@ def lennard_jones(a, b, r) -> float:
     return float((4 * np.sqrt(a["epsilon"][:, None] * b["epsilon"][None]) * (six**2 - six)).sum())
 
 
-def own_form(first: MMSystem, second: MMSystem, r: np.ndarray) -> float:
+def pair_energy(first: MMSystem, second: MMSystem, r: np.ndarray) -> float:
     """Pairs of two molecules of one model by the term's own functions."""
     term = first.terms[-2].term
     i, j = (torch.tensor(x.reshape(-1)) for x in np.indices(r.shape))
@@ -126,7 +126,7 @@ def test_several_molecules_of_one_model_in_one_system(form):
     expected = sum(reference(system, xyz)[0] for _, xyz, system in parts)
     for (_, x1, s1), (_, x2, s2) in itertools.combinations(parts, 2):
         r = distances(x1, x2)
-        expected += coulomb(atoms_of(s1), atoms_of(s2), r) + own_form(s1, s2, r)
+        expected += coulomb(atoms_of(s1), atoms_of(s2), r) + pair_energy(s1, s2, r)
     actual = evaluate(built, np.concatenate([x for _, x, _ in parts]))[0]
     assert actual == pytest.approx(expected, rel=1e-9)
     names = [force.getName() for force in built.getForces()]
@@ -154,7 +154,7 @@ def test_mixed_systems_by_hand(form, order):
     for (a, x1, s1), (b, x2, s2) in itertools.combinations(bodies, 2):
         r = distances(x1, x2)
         both = s1 is not None and s2 is not None and ours.terms[0] is s1.terms[0].term is s2.terms[0].term
-        expected += coulomb(a, b, r) + (own_form(s1, s2, r) if both else lennard_jones(a, b, r))
+        expected += coulomb(a, b, r) + (pair_energy(s1, s2, r) if both else lennard_jones(a, b, r))
     assert actual == pytest.approx(expected, rel=1e-9)
 
 
@@ -274,12 +274,12 @@ def test_cutoffs_and_boxes(form, water):
     delta = x1[:, None] - x2[None]
     r = np.linalg.norm(delta - edge * np.round(delta / edge), axis=-1)
     near = np.where(r < cutoff, r, 1e6)
-    expected = own_form(s1, s2, near)
+    expected = pair_energy(s1, s2, near)
     for _, x, s in parts:
         idx, is14 = s.terms[0].tuples.idx.numpy(), s.terms[0].tuples.is14.numpy()
         for i, j in idx[~is14]:
             d = np.linalg.norm(x[i] - x[j])
-            expected += own_form(only_atom(s, i), only_atom(s, j), np.array([[d if d < cutoff else 1e6]]))
+            expected += pair_energy(only_atom(s, i), only_atom(s, j), np.array([[d if d < cutoff else 1e6]]))
         if water:
             rw = distances(x, WATER + 12.0)
             expected += lennard_jones(atoms_of(s), TIP3P, np.where(rw < cutoff, rw, 1e6))

@@ -111,7 +111,7 @@ def test_protein_ligand_and_water_with_pme(peptide):
     assert np.isfinite(context.getState(energy=True).getPotentialEnergy()._value)
 
 
-def test_what_is_no_molecule_of_ours_is_left_to_others(peptide):
+def test_residues_of_other_molecules_are_left_to_others(peptide):
     ethanol, methanol = chem.from_smiles("CCO"), chem.from_smiles("CO")
     generator = EspalikeTemplateGenerator(model=model())
     with pytest.raises(ValueError, match="No template found"):
@@ -161,7 +161,7 @@ def test_openff_molecules_and_their_charges():
     assert EspalikeTemplateGenerator(ligand, model()).ligands[0].charges is None
 
 
-def test_charges_given_as_an_argument_are_used_and_said():
+def test_charges_given_as_an_argument_are_used_and_reported():
     molecules = [chem.from_smiles("CO"), chem.from_smiles("CCO")]
     values = np.array([0.2, -0.6, 0.0, 0.0, 0.0, 0.403])
     generator = EspalikeTemplateGenerator(molecules, model(), charges=[values, None])
