@@ -1,9 +1,9 @@
 """Reader of ANI-style HDF5: the ANI-1x release, and the layout of ANI-1, COMP6 (`pyanitools`) and ANI-2x.
 
-ANI-1x (github.com/aiqm/ANI1x_datasets; Smith et al., Sci. Data 7, 134 (2020), table 1): a group a formula with
+ANI-1x (github.com/aiqm/ANI1x_datasets; Smith et al., Sci. Data 7, 134 (2020), table 1): one group per formula with
 `atomic_numbers (A,)`, `coordinates (K, A, 3)` [Å] and for each method `METHOD.energy (K,)` [hartree] and
 `METHOD.forces (K, A, 3)` [hartree/Å], NaN where the method was not applied. The others: groups, nested or not, with
-`species` (element symbols; or numbers, a row a conformer), `coordinates`, `energies`, where present `forces`, and
+`species` (element symbols; or numbers, one row per conformer), `coordinates`, `energies`, where present `forces`, and
 `smiles` cut into characters. The `forces` of COMP6 are +dE/dx (github.com/isayev/COMP6/issues/2): that is an option.
 
 There is no graph, and one group holds frames of different isomers. So bonds are found by distance, frames of equal
@@ -16,8 +16,9 @@ looked at. ANI-1's frames of high energy, `coordinatesHE`, are not read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -28,19 +29,17 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem import connectivity_key
-from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units
-from espalike.data.readers.containers import FAULTS, groups_with_arrays, open_hdf5, text
+from espalike.data.readers.arrays import Layout, LayoutReader
+from espalike.data.readers.base import Reader, ReaderError
+from espalike.data.readers.containers import FAULTS, Container, Group, groups_with_arrays, open_hdf5, text
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
-from espalike.data.schema import Record, RecordError
+from espalike.data.schema import RecordError
 
 LEVELS = {"wb97x_dz": "wB97X/6-31G(d)", "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
 """Level of theory of the methods of the ANI-1x release that have total energies of their own."""
 UNITS = {"coords": "angstrom", "energies": "hartree", "forces": "hartree/angstrom", "dipoles": "e*angstrom"}
 """The format's."""
-Read = Callable[[str], np.ndarray]
-"""A data set of a group by its name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +51,7 @@ class _Frames:
         path: the group.
         numbers: atomic numbers, shape `(A,)`.
         bonds: bonded pairs, shape `(B, 2)`.
-        frames: rows in the group's arrays, shape `(n,)`.
+        rows: its frames in the group's arrays, shape `(n,)`.
         error: why they cannot be read.
     """
 
@@ -60,11 +59,35 @@ class _Frames:
     path: str
     numbers: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     bonds: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
-    frames: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    rows: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     error: RecordError | None = None
 
 
-class AniReader(Reader):
+class _Rows(Container):
+    """The frames of an entry in the arrays of its group."""
+
+    def __init__(self, frames: _Frames, group: Group, read: Callable[[str], Any]):
+        self.where, self.frames, self._group, self._read = frames.name, frames, group, read
+
+    def names(self) -> list[str]:
+        return self._group.names()
+
+    def unit(self, name: str) -> str:
+        return self._group.unit(name)
+
+    def read(self, name: str) -> Any:
+        values = self._read(name)
+        if values is None or name == "smiles":
+            return values
+        if len(values) <= self.frames.rows.max():
+            rows = int(self.frames.rows.max()) + 1
+            raise RecordError(
+                "shapes disagree", f"{self.where}: {name} has {len(values)} rows, expected {rows} or more"
+            )
+        return values[self.frames.rows]
+
+
+class AniReader(LayoutReader):
     """An entry for each set of frames of one formula that have the same bonds; one formula in memory at a time.
 
     Finding out what entries there are takes a first pass over coordinates and energies.
@@ -92,46 +115,42 @@ class AniReader(Reader):
         gradients: bool | None = None,
         units: str | None = None,
     ):
-        super().__init__(path, source)
-        self._given_level = level
-        self._units = Units(self.path, UNITS, units)
+        Reader.__init__(self, path, source)
         with open_hdf5(self.path) as file:
             self._paths = list(groups_with_arrays(file))
-            if not self._paths:
-                raise ReaderError(f"{self.path}: nothing in it; expected groups with coordinates")
-            has_forces = any("forces" in file[path] for path in self._paths)
-            methods = {key.removesuffix(".energy") for path in self._paths for key in file[path] if _is_energy(key)}
-        self._old = not any(name in LEVELS or "." in name for name in methods) and bool(methods & _OLD_ENERGIES)
+            arrays = {name for path in self._paths for name in file[path]}
+        if not self._paths:
+            raise ReaderError(f"{self.path}: nothing in it; expected groups with coordinates")
+        methods = {name.removesuffix(".energy") for name in arrays if name.endswith(".energy")}
+        old = next((name for name in ("energies", "energy") if name in arrays and not methods), "")
         self.method = next((m for m in methods if _bare(m) == _bare(method)), "")
-        if not self._old and not self.method:
+        if not old and not self.method:
             known = ", ".join(sorted(methods)) or "none"
             raise ReaderError(f"{self.path}: no energies of method {method!r}; methods found: {known}")
-        if not self.level:
-            raise ReaderError(f"{self.path}: nothing says its level of theory; give reader.level")
-        if self._old and has_forces and gradients is None:
+        names = {what: what if old else f"{self.method}.{what}" for what in ("energy", "forces", "dipole")}
+        if gradients:
+            names["gradient"] = names.pop("forces")
+        names |= {"coords": "coordinates", **({"energy": old} if old else {})}
+        optional = ("forces", "gradient")
+        layout = Layout("hdf5", names, optional, UNITS, level="" if old else LEVELS.get(self.method, ""))
+        super().__init__(path, layout, source, level, units=units)
+        if old and "forces" in arrays and gradients is None:
             raise ReaderError(
                 f"{self.path}: its forces may be +dE/dx, as COMP6's are, or -dE/dx; say reader.gradients=true or false"
             )
-        self.gradients = bool(gradients)
 
-    @property
-    def level(self) -> str:
-        """Level of theory of all entries, empty where nothing says it."""
-        return self._given_level or ("" if self._old else LEVELS.get(self.method, ""))
+    def _names(self) -> list[str]:
+        return self._paths
 
-    def __len__(self) -> int:
-        return len(self._index)
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the entries: formula or group, and a number."""
+        return [entry.name for entry in self._index]
 
     @property
     def manifest(self) -> dict:
         """File, level and method."""
-        return {"file": self.path.name, "level": self.level, **({} if self._old else {"method": self.method})}
-
-    def _key(self, quantity: str, group: h5py.Group) -> str:
-        if not self._old:
-            return f"{self.method}.{quantity}"
-        plural = {"energy": "energies"}.get(quantity, quantity)
-        return plural if plural in group else quantity
+        return super().manifest | ({"method": self.method} if self.method else {})
 
     @cached_property
     def _index(self) -> list[_Frames]:
@@ -164,7 +183,7 @@ class AniReader(Reader):
 
     def _frames(self, name: str, group: h5py.Group) -> tuple[list[tuple[np.ndarray, np.ndarray]], np.ndarray]:
         """Atomic numbers with the conformers that have them and an energy; coordinates in the file's unit."""
-        key = self._key("energy", group)
+        key = self.layout.names["energy"]
         for needed in ("coordinates", key):
             if needed not in group:
                 raise RecordError(f"no {needed}", f"{name}: data set {needed!r} is missing")
@@ -176,7 +195,7 @@ class AniReader(Reader):
                 f"{name}: coordinates have shape {shape}, {key} {energy.shape}, for {atoms} atoms",
             )
         unit = text(group["coordinates"].attrs.get("units", ""))
-        self._units.internal(name, "coords", np.empty(0), unit)  # a wrong unit is told before bonds are looked for
+        self._units.internal(name, "coords", np.empty(0), unit)  # a wrong unit is reported before bonds are looked for
         known = np.flatnonzero(~np.isnan(energy))
         if numbers.ndim == 1:
             return [(numbers, known)], group["coordinates"][()]
@@ -187,76 +206,39 @@ class AniReader(Reader):
     def _raw(self) -> Iterator[tuple[str, Any]]:
         with open_hdf5(self.path) as file:
             for path, entries in groupby(self._index, key=attrgetter("path")):
-                group = file[path]
-                read = cache(partial(_read, group))  # once for all entries of the group
+                group = Group(file, path)
+                read = cache(group.read)  # once for all entries of the group
                 yield from ((entry.name, (entry, group, read)) for entry in entries)
 
-    def _array(self, entry: _Frames, group: h5py.Group, read: Read, key: str, quantity: str) -> np.ndarray | None:
-        """Rows of a data set in internal units, float64, or None where there is none."""
-        if key not in group:
-            return None
-        values, unit = read(key), text(group[key].attrs.get("units", ""))
-        if len(values) <= entry.frames.max():
-            rows = int(entry.frames.max()) + 1
-            raise RecordError("shapes disagree", f"{entry.name}: {key} has {len(values)} rows, expected {rows} or more")
-        return self._units.internal(entry.name, key, values[entry.frames], unit, quantity)
+    def _open(self, name: str, raw: Any) -> AbstractContextManager[Container]:
+        frames, group, read = raw
+        if frames.error:
+            raise frames.error
+        return nullcontext(_Rows(frames, group, read))
 
-    def _molecule(self, entry: _Frames, group: h5py.Group) -> Molecule:
-        smiles = _smiles(group)
-        charge = Chem.GetFormalCharge(smiles) if smiles else 0
-        try:
-            molecule = from_bonds(entry.name, entry.numbers, entry.bonds, charge)
-        except RecordError as error:
-            raise RecordError(error.reason, f"{error} ({len(entry.frames)} conformers)") from error
-        if smiles and _flat(smiles) != _flat(Chem.MolFromSmiles(molecule.smiles)):
+    def _molecule(
+        self, name: str, entry: Any, charge: int | None, coordinates: Callable[[], np.ndarray]
+    ) -> tuple[Molecule, str]:
+        smiles = _smiles(entry)
+        molecule = self._of_bonds(entry.frames, Chem.GetFormalCharge(smiles) if smiles else 0)
+        if smiles and _flat(smiles) != (of_bonds := _flat(Chem.MolFromSmiles(molecule.smiles))):
             raise RecordError(
                 "bonds differ from SMILES",
-                f"{entry.name}: {len(entry.frames)} conformers have the bonds of "
-                f"{_flat(Chem.MolFromSmiles(molecule.smiles))}, the file says {_flat(smiles)}",
+                f"{name}: {len(entry.frames.rows)} conformers have the bonds of {of_bonds}, "
+                f"the file says {_flat(smiles)}",
             )
-        return molecule
+        return molecule, connectivity_key(molecule)
 
-    def _record(self, name: str, raw: Any) -> Record:
-        entry, group, read = raw
-        if entry.error:
-            raise entry.error
-        molecule = self._molecule(entry, group)
-        energy, forces, dipole = (
-            self._array(entry, group, read, self._key(key, group), quantity)
-            for key, quantity in (("energy", "energies"), ("forces", "forces"), ("dipole", "dipoles"))
-        )
-        xyz = self._array(entry, group, read, "coordinates", "coords")
-        assert xyz is not None
-        assert energy is not None
-        if forces is not None and self.gradients:
-            forces = -forces
-        conformers = Conformers(xyz, energy, forces, self.level, self.source, dipole=dipole)
-        return Record(name, molecule, conformers, key=connectivity_key(molecule))
-
-
-def _read(group: h5py.Group, key: str) -> np.ndarray:
-    return group[key][()]
-
-
-_OLD_ENERGIES = {"energies", "energy"}
+    @staticmethod
+    def _of_bonds(entry: _Frames, charge: int) -> Molecule:
+        try:
+            return from_bonds(entry.name, entry.numbers, entry.bonds, charge)
+        except RecordError as error:
+            raise RecordError(error.reason, f"{error} ({len(entry.rows)} conformers)") from error
 
 
 def _bare(method: str) -> str:
     return method.replace("(", "").replace(")", "")
-
-
-def _is_energy(key: str) -> bool:
-    return key.endswith(".energy") or key in _OLD_ENERGIES
-
-
-def _groups(group: h5py.Group) -> Iterator[str]:
-    """Paths of the groups that hold data, in the file's order."""
-    items = [group[key] for key in group]
-    if any(isinstance(item, h5py.Dataset) for item in items) and group.name != "/":
-        yield group.name
-    for item in items:
-        if isinstance(item, h5py.Group):
-            yield from _groups(item)
 
 
 def _numbers(name: str, group: h5py.Group) -> np.ndarray:
@@ -277,11 +259,10 @@ def _numbers(name: str, group: h5py.Group) -> np.ndarray:
     raise RecordError("no atomic_numbers", f"{name}: data set 'atomic_numbers' or 'species' is missing")
 
 
-def _smiles(group: h5py.Group) -> Chem.Mol | None:
-    """The molecule that the group names, or None."""
-    if "smiles" not in group:
-        return None
-    return Chem.MolFromSmiles("".join(text(c) for c in np.atleast_1d(group["smiles"][()])))
+def _smiles(entry: Container) -> Chem.Mol | None:
+    """The molecule that the group names, in one text or letter by letter, or None."""
+    letters = entry.read("smiles")
+    return None if letters is None else Chem.MolFromSmiles("".join(text(c) for c in np.atleast_1d(letters)))
 
 
 def _flat(mol: Chem.Mol) -> str:
