@@ -5,38 +5,15 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-
-import numpy as np
 
 from espalike.chem import records
 from espalike.chem.molecule import Molecule, graph_of
+from espalike.chem.records import Entry, Record
 
 _MAX_NAME = 100
 
 
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One record of the input.
-
-    Attributes:
-        name: its title, else `<input stem>-<number>`.
-        molecule: the molecule, or None if the record is broken.
-        error: why it is broken, or None.
-        notes: remarks on what was accepted.
-        xyz: coordinates of the record [Å], shape `(A, 3)`, or None.
-        charges: partial charges of the record [e], shape `(A,)`, or None.
-    """
-
-    name: str
-    molecule: Molecule | None = None
-    error: str | None = None
-    notes: tuple[str, ...] = ()
-    xyz: np.ndarray | None = None
-    charges: np.ndarray | None = None
-
-
-def read_molecules(source: str | os.PathLike, smiles: str | None = None) -> Iterator[Entry]:
+def read_molecules(source: str | os.PathLike, smiles: str | None = None) -> Iterator[Entry[Molecule]]:
     """The records of a file, or the one molecule of a SMILES given in its place.
 
     Args:
@@ -50,7 +27,7 @@ def read_molecules(source: str | os.PathLike, smiles: str | None = None) -> Iter
     return map(_entry, records.read_records(source, smiles))
 
 
-def from_molblock(text: str, name: str) -> Entry:
+def from_molblock(text: str, name: str) -> Entry[Molecule]:
     """The entry of one record of an SDF, without its `$$$$`.
 
     Raises:
@@ -59,11 +36,9 @@ def from_molblock(text: str, name: str) -> Entry:
     return _entry(records.from_molblock(text, name))
 
 
-def _entry(record: records.Record | records.BrokenRecord) -> Entry:
-    if isinstance(record, records.BrokenRecord):
-        return Entry(record.name, error=record.error)
-    molecule = graph_of(record.mol, record.name)
-    return Entry(record.name, molecule, notes=record.notes, xyz=record.xyz, charges=record.charges)
+def _entry(record: Record) -> Entry[Molecule]:
+    molecule = None if record.molecule is None else graph_of(record.molecule, record.name)
+    return Entry(record.name, molecule, record.error, record.notes, record.xyz, record.charges)
 
 
 def safe_names(names: Sequence[str]) -> list[str]:

@@ -102,8 +102,8 @@ def from_file(path: str | os.PathLike, smiles: str | None = None) -> Molecule:
     Raises:
         ChemistryError: if the file is unreadable, broken, or holds another number of molecules.
     """
-    record = records.read_one(path, smiles)
-    return graph_of(record.mol, record.name)
+    name, mol = records.read_one(path, smiles)
+    return graph_of(mol, name)
 
 
 def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -20,31 +21,31 @@ _CHARGE_TAG = "atom.dprop.PartialCharge"
 _PDB = (".pdb", ".ent")
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, eq=False)
-class Record:
-    """One molecule of a file.
+class Entry(Generic[T]):
+    """One record of the input.
 
     Attributes:
-        name: its title, else `<file stem>-<number>`.
-        mol: the RDKit molecule, sanitized and checked.
+        name: its title, else `<input stem>-<number>`.
+        molecule: the molecule, a sanitized and checked one of RDKit in this module, or None if the record is broken.
+        error: why it is broken, or None.
         notes: remarks on what was accepted.
-        xyz: coordinates [Å], shape `(A, 3)`, or None.
+        xyz: coordinates of the record [Å], shape `(A, 3)`, or None.
         charges: partial charges of the record [e], shape `(A,)`, or None.
     """
 
     name: str
-    mol: Chem.Mol
+    molecule: T | None = None
+    error: str | None = None
     notes: tuple[str, ...] = ()
     xyz: np.ndarray | None = None
     charges: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class BrokenRecord:
-    """A record that is not a molecule, and why."""
-
-    name: str
-    error: str
+Record = Entry[Chem.Mol]
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,8 @@ class _Format:
     read: Callable[[str, str], Record]
 
 
-def read_one(path: str | os.PathLike, smiles: str | None = None) -> Record:
-    """The only record of a file.
+def read_one(path: str | os.PathLike, smiles: str | None = None) -> tuple[str, Chem.Mol]:
+    """Name and molecule of the only record of a file.
 
     Raises:
         ChemistryError: if the file is unreadable, broken, or holds another number of records.
@@ -67,13 +68,12 @@ def read_one(path: str | os.PathLike, smiles: str | None = None) -> Record:
     entries = list(read_records(path, smiles))
     if len(entries) != 1:
         raise ChemistryError(f"{path}: expected one molecule, got {len(entries)}; use `read_molecules` for all of them")
-    (entry,) = entries
-    if isinstance(entry, BrokenRecord):
-        raise ChemistryError(entry.error)
-    return entry
+    if entries[0].molecule is None:
+        raise ChemistryError(entries[0].error)
+    return entries[0].name, entries[0].molecule
 
 
-def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterator[Record | BrokenRecord]:
+def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterator[Record]:
     """The records of a file, or the one molecule of a SMILES given in its place.
 
     Raises:
@@ -116,7 +116,7 @@ def _read(path: Path) -> str:
     return text
 
 
-def _record(path: Path, number: int, text: str, kind: _Format) -> Record | BrokenRecord:
+def _record(path: Path, number: int, text: str, kind: _Format) -> Record:
     title = kind.title(text)
     name = title or f"{path.stem}-{number}"
     try:
@@ -124,20 +124,20 @@ def _record(path: Path, number: int, text: str, kind: _Format) -> Record | Broke
             return kind.read(text, name)
     except ChemistryError as error:
         where = f"{path}, record {number}" + (f" ({title})" if title else "")
-        return BrokenRecord(name, f"{where}: {str(error).removeprefix(f'{name}: ')}")
+        return Record(name, error=f"{where}: {str(error).removeprefix(f'{name}: ')}")
 
 
-def _from_typed(smiles: str) -> Record | BrokenRecord:
+def _from_typed(smiles: str) -> Record:
     try:
         return _from_smiles(smiles, "molecule")
     except ChemistryError as error:
         reason = str(error).removeprefix("molecule: ").replace("is not a valid", "is neither a file nor a valid")
-        return BrokenRecord("molecule", f"{rd.shorten(smiles)}: {reason}")
+        return Record("molecule", error=f"{rd.shorten(smiles)}: {reason}")
 
 
 def _from_smiles(smiles: str, name: str) -> Record:
     mol = rd.from_smiles(smiles, name)
-    return Record(name, mol, rd.stereo_notes(mol))
+    return Record(name, mol, notes=rd.stereo_notes(mol))
 
 
 def _whole(text: str) -> list[str]:
@@ -289,7 +289,7 @@ def _checked(
         xyz = mol.GetConformer().GetPositions()
         Chem.AssignStereochemistryFrom3D(mol)
     rd.check_structure(mol, name)
-    return Record(name, mol, notes + rd.stereo_notes(mol), xyz, charges)
+    return Record(name, mol, None, notes + rd.stereo_notes(mol), xyz, charges)
 
 
 _SDF = _Format(_split_sdf, _first_line, from_molblock)
