@@ -1,6 +1,7 @@
 """Every form in every engine: each cell of the table primitives × formats is run in the real program, or refused."""
 
 import functools
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -227,18 +228,26 @@ def everything(name: str) -> tuple[Term, ...]:
 
 CHECKED = [name for name in PROGRAMS if name != "OpenFF"]
 SLOW = tuple(s for s in dict.fromkeys((*FURTHER, *DRUGLIKE, *SMALL)) if s not in FAST)
-each_molecule = pytest.mark.parametrize("smiles", [*FAST, *(pytest.param(s, marks=pytest.mark.slow) for s in SLOW)])
+QUICK = ("OpenMM", "ForceField")
+"""Programs that run in this process: class I is compared for all molecules, not only in slow tests."""
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=needs(name)) for name in CHECKED])
-@each_molecule
+def on_molecules(names, quick=()):
+    """Programs × molecules; most molecules are slow tests, except for `quick` programs."""
+    cases = []
+    for name, smiles in itertools.product(names, (*FAST, *SLOW)):
+        is_slow = smiles in SLOW and name not in quick
+        cases.append(pytest.param(name, smiles, marks=[needs(name), *[pytest.mark.slow] * is_slow]))
+    return pytest.mark.parametrize(("name", "smiles"), cases)
+
+
+@on_molecules(CHECKED)
 def test_all_forms_of_a_program_at_once(name, smiles, tmp_path):
     _, xyz = geometry(smiles)
     assert_exact(name, random_system(smiles, *everything(name)), xyz, tmp_path)
 
 
-@programs
-@each_molecule
+@on_molecules(PROGRAMS, QUICK)
 def test_class_one(name, smiles, tmp_path):
     """Harmonic bonds and angles, propers of any phase, trefoil impropers, Lennard-Jones, Coulomb."""
     molecule, xyz = geometry(smiles)

@@ -1,23 +1,20 @@
 """SMIRNOFF files: drawings and orders of a molecule, other force fields, symmetry. Energies: test_forms.py."""
 
 import copy
-import itertools
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import openmm
 import pytest
 import torch
 from rdkit import Chem
 
 from espalike import chem, export
-from espalike.chem.molecule import Molecule
 from espalike.export.parts import ExportError
 from espalike.export.smirks import WholeMolecule
 from espalike.system import Bound, MMSystem
 from espalike.terms.torsion import PeriodicProperOdd, RyckaertBellemans
 from espalike.tuples import Kind
-from tests.export.cases import ASPIRIN, by_term, evaluate, model, perturbed, reference, with_equal_phases
+from tests.export.cases import ASPIRIN, evaluate, model, perturbed, reference, with_equal_phases
 from tests.export.programs import interchange, openff
 from tests.molecules import RESONANCE
 
@@ -37,54 +34,6 @@ def field(*sources: str):
     from openff.toolkit import ForceField
 
     return ForceField(*sources)
-
-
-def split(system: openmm.System, molecule: Molecule, xyz: np.ndarray) -> dict[str, float]:
-    """Energy [kcal/mol] by term: forces one by one, torsions by whether they follow bonds, charges by switching off."""
-    bonds = {frozenset(bond) for bond in molecule.bonds.tolist()}
-    actual = {}
-    for n, force in enumerate(system.getForces()):
-        one = copy.deepcopy(system)
-        for other in reversed(range(one.getNumForces())):
-            if other != n:
-                one.removeForce(other)
-        (left,) = one.getForces()
-        total = evaluate(one, xyz)[0]
-        if isinstance(left, openmm.PeriodicTorsionForce):
-            for i in range(left.getNumTorsions()):
-                *atoms, period, phase, k = left.getTorsionParameters(i)
-                if all(frozenset(pair) in bonds for pair in itertools.pairwise(atoms)):
-                    left.setTorsionParameters(i, *atoms, period, phase, 0.0 * k)
-            actual["improper"] = evaluate(one, xyz)[0]
-            actual["proper"] = total - actual["improper"]
-        elif isinstance(left, openmm.NonbondedForce):
-            for i in range(left.getNumParticles()):
-                _, sigma, epsilon = left.getParticleParameters(i)
-                left.setParticleParameters(i, 0.0, sigma, epsilon)
-            for i in range(left.getNumExceptions()):
-                a, b, _, sigma, epsilon = left.getExceptionParameters(i)
-                left.setExceptionParameters(i, a, b, 0.0, sigma, epsilon)
-            actual["LennardJones"] = evaluate(one, xyz)[0]
-            actual["Coulomb"] = total - actual["LennardJones"]
-        else:
-            actual[type(force).__name__.removesuffix("Force")] = total
-    return actual
-
-
-@pytest.mark.parametrize("smiles", FEW)
-def test_each_term_agrees(smiles):
-    """The total: test_forms.py."""
-    molecule = chem.from_smiles(smiles)
-    system, xyz = with_equal_phases(molecule), perturbed(molecule)
-    names = {"PeriodicProper": "proper", "PeriodicProperPhase": "proper", "PeriodicImproper": "improper"}
-    ours: dict[str, float] = {}
-    for name, u in by_term(system, xyz).items():
-        ours[names.get(name, name)] = ours.get(names.get(name, name), 0.0) + u
-    assert smiles != ASPIRIN or all(abs(u) > 0.1 for u in ours.values())  # this is not about zeros
-    theirs = split(interchange(field(to_offxml(system)), openff(molecule)), molecule, xyz)
-    for name, value in ours.items():
-        assert theirs.pop(name, 0.0) == pytest.approx(value, rel=1e-8, abs=1e-8), name
-    assert all(abs(value) < 1e-9 for value in theirs.values())
 
 
 def test_torsions_that_are_a_fourier_series_after_some_algebra():

@@ -48,19 +48,6 @@ RENUMBERED = (
 )
 
 
-@pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)
-def test_each_term_and_the_total_agree(smiles):
-    molecule, xyz, system = case(smiles)
-    for bound in system.terms:
-        one = only(system, bound)
-        expected = reference(one, xyz)
-        agree(evaluate(to_openmm(one), xyz), expected)
-        agree(evaluate(from_ffxml(one, molecule), xyz), expected)
-    expected = reference(system, xyz)
-    agree(evaluate(to_openmm(system), xyz), expected)
-    agree(evaluate(from_ffxml(system, molecule), xyz), expected)
-
-
 def test_system_has_particles_in_order_no_constraints_no_cutoff():
     molecule, _, system = case("CN1CCC[C@H]1c1cccnc1")
     built = to_openmm(system)
