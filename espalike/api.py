@@ -5,14 +5,13 @@ from __future__ import annotations
 import copy
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from espalike.chem.molecule import Molecule
 
 if TYPE_CHECKING:
-    from espalike.chem import Entry
     from espalike.evaluation.run import Evaluation
     from espalike.model import ForceFieldModel
     from espalike.system import MMSystem
@@ -162,7 +161,8 @@ def parametrize(
     Args:
         molecules: a SMILES, a file (SDF, MOL, MOL2, SMI, PDB), a `Molecule`, or a list of these.
         model: name of a shipped model, a model file, or a model.
-        charges: partial charges: `model`, `input` (those in the file), `am1bcc`, or a file of numbers.
+        charges: partial charges: `model`, `input` (those in the file), `am1bcc`, or a file of numbers; arrays are for
+            `ForceFieldModel.parametrize`.
         smiles: bond orders and charges of a PDB.
         out: a folder; None: no files are written.
         format: format or formats of the files; see `espalike.export.FORMATS`.
@@ -190,7 +190,7 @@ def parametrize(
     loaded, name = _loaded(model)
     if refused := export.refusal(loaded.terms, formats):
         raise ValueError(refused)
-    entries = list(_entries(sources, smiles))
+    entries = list(ligands.read(sources, smiles))
     if single and len(entries) != 1:
         raise ValueError(
             f"{molecules}: holds {len(entries)} molecules; give it in a list: parametrize([{molecules!r}])"
@@ -221,15 +221,3 @@ def _loaded(model: str | os.PathLike | ForceFieldModel) -> tuple[ForceFieldModel
     if isinstance(model, str | os.PathLike):
         return load(os.fspath(model)).double(), os.fspath(model)
     return copy.deepcopy(model).double(), type(model).__name__
-
-
-def _entries(sources: Sequence[Source], smiles: str | None) -> Iterator[tuple[str, Entry]]:
-    """Molecules with the source they came from."""
-    from espalike.chem import Entry, read_molecules
-
-    for source in sources:
-        if isinstance(source, Molecule):
-            yield source.name, Entry(source.name, source)
-        else:
-            for entry in read_molecules(source, smiles=smiles):
-                yield str(source), entry

@@ -80,8 +80,9 @@ def test_charges_of_the_input(tmp_path):
 
 
 def test_failures_list_every_molecule_and_the_others_are_written(tmp_path):
-    with pytest.raises(ValueError, match="2 of 3 molecules failed") as error:
-        espalike.parametrize(["CCO", "C1CC", "C[Se]C"], out=tmp_path)
+    with pytest.raises(ValueError, match="3 of 4 molecules failed") as error:
+        espalike.parametrize(["none.sdf", "CCO", "C1CC", "C[Se]C"], out=tmp_path)
+    assert "none: none.sdf: no such file" in str(error.value)
     assert "molecule-2: C1CC: 'C1CC' is neither a file nor a valid SMILES" in str(error.value)
     assert "atom 2 is Se" in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["molecule.system.xml"]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from espalike.chem import Entry
     from espalike.export.ligands import Done, Result
 
 HELP = """Write force-field files for molecules: one set of files per molecule, atoms in the input's order.
@@ -96,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(export.refusal(model.terms, formats))
     if refused:
         print(f"not written: {export.refusal(model.terms, formats)}", file=sys.stderr)
-    entries = list(_read(args.inputs, args.smiles))
+    entries = list(ligands.read(args.inputs, args.smiles))
     charges = ligands.charge_source(args.charges, model, len(entries))
     output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions)
     output.folder.mkdir(parents=True, exist_ok=True)
@@ -119,18 +118,6 @@ def _formats(text: str, mixed: str | None) -> list[str]:
     if mixed and "ffxml" not in formats:
         raise ValueError(f"--mixed {mixed}: belongs to --format ffxml, got {', '.join(formats)}")
     return formats
-
-
-def _read(inputs: Sequence[str], smiles: str | None) -> Iterator[tuple[str, Entry]]:
-    """Entries with the input they came from; an unreadable file is an entry with its error."""
-    from espalike import chem
-
-    for source in inputs:
-        try:
-            for entry in chem.read_molecules(source, smiles=smiles):
-                yield source, entry
-        except chem.ChemistryError as error:
-            yield source, chem.Entry(Path(source).stem, error=str(error))
 
 
 def _collect(done: Iterator[Done], number: int, debug: bool) -> list[Result]:

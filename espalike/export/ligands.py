@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espalike import export
-from espalike.chem import embed, read_charges, safe_names
+from espalike.chem import ChemistryError, Entry, embed, read_charges, read_molecules, safe_names
+from espalike.chem.molecule import Molecule
 from espalike.model import Ensemble, ForceFieldModel, fit_to_formal
 
 if TYPE_CHECKING:
-    from espalike.chem import Entry
-    from espalike.chem.molecule import Molecule
     from espalike.system import MMSystem
 
 CHARGE_SOURCES = ("model", "input", "am1bcc")
@@ -98,6 +98,24 @@ class Done:
     result: Result
     system: MMSystem | None = None
     error: Exception | None = None
+
+
+def read(sources: Iterable[str | os.PathLike | Molecule], smiles: str | None = None) -> Iterator[tuple[str, Entry]]:
+    """Molecules with the source they came from; an unreadable file is an entry with its error.
+
+    Args:
+        sources: SMILES, files and molecules.
+        smiles: bond orders and charges of a PDB.
+    """
+    for source in sources:
+        if isinstance(source, Molecule):
+            yield source.name, Entry(source.name, source)
+            continue
+        try:
+            for entry in read_molecules(source, smiles=smiles):
+                yield str(source), entry
+        except ChemistryError as error:
+            yield str(source), Entry(Path(source).stem, error=str(error))
 
 
 def parametrize(
