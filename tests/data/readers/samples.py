@@ -10,6 +10,8 @@ from ase.units import create_units
 from rdkit import Chem
 from rdkit.Chem import AllChem, rdMolTransforms
 
+from espalike.data.schema import Record
+
 ASE = create_units("2018")
 """An independent source of units; the default of ase is CODATA 2014, which differs in the ninth digit."""
 HARTREE = ASE["Hartree"] / (ASE["kcal"] / ASE["mol"])
@@ -135,3 +137,11 @@ def scan(smiles: str, pattern: str, angles: Sequence[float]) -> tuple[Sample, li
         rdMolTransforms.SetDihedralDeg(mol.GetConformer(), *atoms, float(angle))
         xyz.append(mol.GetConformer().GetPositions())
     return replace(s, xyz=np.stack(xyz)), atoms
+
+
+def assert_labels(record: Record, s: Sample, xyz: float = 1e-8, energy: float = 1e-10, forces: float = 1e-9) -> None:
+    """A record has a sample's graph, coordinates (to `xyz` Å), energies (relative) and forces (absolute)."""
+    assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
+    np.testing.assert_allclose(record.conformers.xyz, s.xyz, atol=xyz)
+    np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=energy)
+    np.testing.assert_allclose(record.conformers.forces, s.forces, atol=forces)

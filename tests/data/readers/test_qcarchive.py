@@ -11,9 +11,8 @@ from rdkit import Chem
 
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.qcarchive import QCArchiveReader
-from espalike.data.readers.qcschema import level_of
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.samples import BOHR, HARTREE, Sample, graph_of, rdkit_of, sample, scan
+from tests.data.readers.samples import BOHR, HARTREE, Sample, assert_labels, graph_of, rdkit_of, sample, scan
 from tests.data.readers.suite import ReaderSuite, cut
 
 v1 = pytest.importorskip("qcelemental.models.v1", reason="needs qcelemental")
@@ -169,12 +168,9 @@ def test_optimisations_with_their_trajectories(tmp_path, version):
     results = list(QCArchiveReader(path))
     assert [r.id for r in results] == ["mol-0", "other"]
     for record, s in zip(results, samples, strict=True):
-        assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
         conf = record.conformers
         assert conf.level == "B3LYP-D3BJ/DZVP"
-        np.testing.assert_allclose(conf.xyz, s.xyz, atol=1e-8)
-        np.testing.assert_allclose(conf.energy, s.energy, rtol=1e-10)
-        np.testing.assert_allclose(conf.forces, s.forces, atol=1e-9)
+        assert_labels(record, s)
         np.testing.assert_allclose(conf.dipole, np.tile([0.1 * BOHR, 0.2 * BOHR, 0.3 * BOHR], (len(s.xyz), 1)))
     last = list(QCArchiveReader(path, trajectory=False))
     np.testing.assert_array_equal(last[0].conformers.forces, results[0].conformers.forces[-1:])
@@ -228,10 +224,7 @@ def test_torsion_drives(tmp_path, ethanol, key):
     record = one(path)
     assert record.id == "drive of ethanol"
     assert record.dihedral.tolist() == atoms
-    conf = record.conformers
-    np.testing.assert_allclose(conf.xyz, s.xyz, atol=1e-8)
-    np.testing.assert_allclose(conf.energy, s.energy, rtol=1e-10)
-    np.testing.assert_allclose(conf.forces, s.forces, atol=1e-9)
+    assert_labels(record, s)
 
 
 def test_torsion_drives_of_version_2(tmp_path, ethanol):
@@ -386,25 +379,6 @@ def test_levels_are_not_mixed(tmp_path):
         ("B3LYP-D3BJ/DZVP", 2),
         ("PBE0/def2-SVP", 2),
     ]
-
-
-@pytest.mark.parametrize(
-    ("method", "basis", "keywords", "level"),
-    [
-        ("b3lyp-d3bj", "dzvp", {}, "B3LYP-D3BJ/DZVP"),
-        ("B3LYP", "DZVP", {"dispersion": "d3bj"}, "B3LYP-D3BJ/DZVP"),
-        ("b3lyp-d3bj", "dzvp", {"dispersion": "d3bj"}, "B3LYP-D3BJ/DZVP"),
-        ("wb97m-d3bj", "def2-tzvppd", {}, "wB97M-D3BJ/def2-TZVPPD"),
-        ("mp2", "aug-cc-pvtz", {}, "MP2/aug-cc-pVTZ"),
-        ("hf", "6-31g*", {}, "HF/6-31G*"),
-        ("gfn2-xtb", None, {"accuracy": 1.0}, "GFN2-xTB"),
-        ("pbe0", "def2-svp", {"pcm": True}, "PBE0/def2-SVP+PCM"),
-        ("ccsd(t)", {"name": "cc-pvdz", "center_data": {}}, {}, "CCSD(T)/cc-pVDZ"),
-        ("", "dzvp", {}, ""),
-    ],
-)
-def test_spelling_of_levels(method, basis, keywords, level):
-    assert level_of({"method": method, "basis": basis}, keywords) == level
 
 
 def test_an_empty_folder_and_units(tmp_path):

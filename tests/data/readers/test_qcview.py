@@ -14,7 +14,7 @@ from rdkit import Chem
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.qcarchive import QCArchiveReader
 from espalike.data.schema import Record, Rejection
-from tests.data.readers.samples import BOHR, HARTREE, graph_of, rdkit_of, sample, scan
+from tests.data.readers.samples import BOHR, HARTREE, assert_labels, graph_of, rdkit_of, sample, scan
 from tests.data.readers.suite import cut
 
 pytest.importorskip("qcportal", reason="needs the extra fractal")
@@ -140,11 +140,8 @@ def test_single_points_of_the_same_molecule_are_one_record(points):
     assert [r.id for r in results] == ["acetate-0", "methanol-0"]
     for record, s in zip(results, samples, strict=True):
         conf = record.conformers
-        assert graph_of(record.molecule.smiles) == graph_of(s.smiles)
         assert (conf.level, conf.source) == ("B3LYP-D3BJ/DZVP", "set")
-        np.testing.assert_allclose(conf.xyz, s.xyz, atol=1e-8)
-        np.testing.assert_allclose(conf.energy, s.energy, rtol=1e-10)
-        np.testing.assert_allclose(conf.forces, s.forces, atol=1e-9)
+        assert_labels(record, s)
 
 
 def test_records_equal_what_qcportal_reads(points):
@@ -217,9 +214,7 @@ def test_torsion_drives(tmp_path):
     (results,) = QCArchiveReader(view.close())
     assert isinstance(results, Record), results
     assert results.dihedral.tolist() == list(atoms)
-    np.testing.assert_allclose(results.conformers.xyz, s.xyz, atol=1e-8)
-    np.testing.assert_allclose(results.conformers.energy, s.energy, rtol=1e-10)
-    np.testing.assert_allclose(results.conformers.forces, s.forces, atol=1e-9)
+    assert_labels(results, s)
 
 
 def test_specifications(tmp_path):
