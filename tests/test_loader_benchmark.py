@@ -16,9 +16,9 @@ def test_the_table(tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert set(figures) == {"embedded", "drug-like"}
     assert figures["drug-like"]["conformers"] == 1200
-    for own in figures.values():
-        assert 0.0 < own["batch_ms"] < own["new_molecules_ms"] * 1.5
-        for shares in own["masked"].values():
+    for data_set in figures.values():
+        assert 0.0 < data_set["batch_ms"] < data_set["new_molecules_ms"] * 1.5
+        for shares in data_set["masked"].values():
             assert 0.0 <= shares["bucketed"] <= shares["plain"] + 0.02
     assert figures["embedded"]["masked"]["entries"]["plain"] > 0.0
     assert "drug-like" in done.stdout

@@ -154,9 +154,7 @@ def _forces(record: Record, ceiling: float) -> Bad:
 
 def _energies(record: Record, window: float) -> Bad:
     conf = record.conformers
-    energy = (
-        conf.energy if conf.interaction is None else conf.interaction
-    )  # an unknown energy is NaN, and above nothing
+    energy = conf.energy if conf.interaction is None else conf.interaction  # NaN, if unknown, is not above the window
     return [(f"conformer: energy above {window} kcal/mol", energy - np.fmin.reduce(energy) > window)]
 
 

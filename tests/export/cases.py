@@ -205,14 +205,24 @@ def agree(actual, expected) -> None:
     np.testing.assert_allclose(actual[1], expected[1], rtol=1e-9, atol=1e-10 * max(100.0, np.abs(expected[1]).max()))
 
 
-def evaluate(system: openmm.System, xyz: np.ndarray) -> tuple[float, np.ndarray]:
-    """Energy [kcal/mol] and forces [kcal/mol/Å] by OpenMM's float64 platform."""
-    platform = openmm.Platform.getPlatform("Reference")
+def evaluate_all(system: openmm.System, points) -> list[tuple[float, np.ndarray]]:
+    """Energy [kcal/mol] and forces [kcal/mol/Å] at several geometries by OpenMM's float64 platform.
+
+    OpenMM compiles the expressions of custom forces once for all of them.
+    """
+    platform, results = openmm.Platform.getPlatform("Reference"), []
     context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-    context.setPositions(np.asarray(xyz) / 10.0)
-    state = context.getState(energy=True, forces=True)
-    total = state.getPotentialEnergy()._value / KJ_PER_KCAL
-    return total, np.array(state.getForces(asNumpy=True)._value) / (KJ_PER_KCAL * 10.0)
+    for xyz in points:
+        context.setPositions(np.asarray(xyz) / 10.0)
+        state = context.getState(energy=True, forces=True)
+        total = state.getPotentialEnergy()._value / KJ_PER_KCAL
+        results.append((total, np.array(state.getForces(asNumpy=True)._value) / (KJ_PER_KCAL * 10.0)))
+    return results
+
+
+def evaluate(system: openmm.System, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+    """`evaluate_all` at one geometry."""
+    return evaluate_all(system, [xyz])[0]
 
 
 def to_ffxml(system: MMSystem, index: int | None = None, **settings) -> str:
