@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from rdkit import Chem
 
 from espalike.chem import from_smiles, to_rdkit
+from espalike.cli.label_input import read_jobs
 from espalike.cli.main import main
 from espalike.data.store import Store, write_store
 from espalike.domain import ChemicalDomain
@@ -165,6 +168,10 @@ def test_files_of_a_reader_score_as_the_store_that_they_become(tmp_path):
     options = ["reader=sdf", "reader.level=B3LYP", "reader.units='energies kcal/mol'"]
     ingested = [*options, f"reader.path={tmp_path / 'drive.sdf'}", "audit=off", "origin=here", "licence=MIT"]
     assert main(["ingest", *ingested, f"out={tmp_path / 'store'}"]) == 0
+    layout = {"_target_": "espalike.data.readers.sdf.SdfReader", "level": "B3LYP", "units": "energies kcal/mol"}
+    inputs = {"input": str(tmp_path / "drive.sdf"), "split": None, "splits": None, "limit": None, "reader": layout}
+    (job,) = read_jobs(OmegaConf.create(inputs), Counter(), [])
+    assert job.starts.shape == record.conformers.xyz.shape  # `label` reads the same file
     for name, more in (("drive.sdf", options), ("store", [])):
         settings = [f"data.path={tmp_path / name}", "data.split=null", "baselines=[mmff94]", *more]
         assert main(["evaluate", *settings, f"out={tmp_path / 'out' / name}"]) == 0
