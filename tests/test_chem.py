@@ -1,4 +1,4 @@
-"""Molecules in from every door, out again unchanged; bad ones with a message that says what and where."""
+"""Molecules from SMILES, files, RDKit and OpenFF, and back; messages about bad ones say what is wrong and where."""
 
 import importlib.util
 import warnings
@@ -187,16 +187,16 @@ def test_sdf_of_good_and_bad_records(tmp_path):
     text = Chem.MolToMolBlock(geometry("C")).replace("\n", "\r\n") + "$$$$\r\n"
     path = tmp_path / "mixed.sdf"
     path.write_bytes(write_sdf(path, good[0], garbage, good[1], version, good[2]).read_bytes() + text.encode())
-    found = entries(path)
-    assert [e.name for e in found] == ["acetate", "broken", "mixed-3", "mixed-4", "mixed-5", "mixed-6"]
-    assert [e.error is None for e in found] == [True, False, True, False, True, True]
-    assert "mixed.sdf, record 2 (broken): not a readable MOL record" in found[1].error
-    assert "mixed.sdf, record 4: not a readable MOL record" in found[3].error
-    assert np.allclose(found[0].xyz, good[0].GetConformer().GetPositions(), atol=1e-4)
-    assert found[0].molecule.net_charge == -1
-    assert found[4].xyz is None  # a drawing has no geometry
-    assert "@" in found[4].molecule.smiles  # but wedges
-    assert found[4].notes == ()
+    records = entries(path)
+    assert [e.name for e in records] == ["acetate", "broken", "mixed-3", "mixed-4", "mixed-5", "mixed-6"]
+    assert [e.error is None for e in records] == [True, False, True, False, True, True]
+    assert "mixed.sdf, record 2 (broken): not a readable MOL record" in records[1].error
+    assert "mixed.sdf, record 4: not a readable MOL record" in records[3].error
+    assert np.allclose(records[0].xyz, good[0].GetConformer().GetPositions(), atol=1e-4)
+    assert records[0].molecule.net_charge == -1
+    assert records[4].xyz is None  # a drawing has no geometry
+    assert "@" in records[4].molecule.smiles  # but wedges
+    assert records[4].notes == ()
 
 
 @pytest.mark.parametrize(
@@ -231,10 +231,31 @@ def test_undefined_stereo_is_accepted_and_noted(tmp_path):
     assert entries("C[C@H](F)Cl")[0].notes == ()
 
 
+def canonical(molecule):
+    return Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(molecule)))
+
+
+@pytest.mark.parametrize(
+    "smiles", ["C/C=C/C", "C/C=C\\C", "F/C=C/[C@H](C)O", "C/C(=N/O)c1ccccc1", "C[C@H]1CC[C@@H](O)CC1"]
+)
+def test_stereo_of_a_drawing(tmp_path, smiles):
+    (entry,) = entries(write_sdf(tmp_path / "x.sdf", geometry(smiles, flat=True)))
+    assert canonical(entry.molecule) == Chem.CanonSmiles(smiles)
+    assert entry.notes == ()
+
+
+def test_a_record_is_parsed_and_sanitized_once(tmp_path, monkeypatch):
+    path, calls = write_sdf(tmp_path / "x.sdf", geometry("C[C@H](F)/C=C/C")), []
+    for name in ("SDMolSupplier", "SanitizeMol", "MolFromSmiles"):
+        original = getattr(Chem, name)
+        monkeypatch.setattr(Chem, name, lambda *a, f=original, n=name, **k: calls.append(n) or f(*a, **k))
+    assert chem.from_file(path).n_atoms == 15
+    assert calls == ["SDMolSupplier", "SanitizeMol"]
+
+
 def test_stereo_is_read_off_coordinates(tmp_path):
     (entry,) = entries(write_sdf(tmp_path / "x.sdf", geometry("C[C@H](F)/C=C/C")))
-    found = Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(entry.molecule)))
-    assert found == Chem.CanonSmiles("C[C@H](F)/C=C/C")
+    assert canonical(entry.molecule) == Chem.CanonSmiles("C[C@H](F)/C=C/C")
 
 
 @pytest.mark.parametrize(
@@ -276,10 +297,10 @@ def test_one_molecule_is_wanted(tmp_path):
 
 def test_smi(tmp_path):
     (tmp_path / "list.smi").write_text("CCO ethanol\n# a comment\n\nC1CC\tbad one\nO\n")
-    found = entries(tmp_path / "list.smi")
-    assert [e.name for e in found] == ["ethanol", "bad one", "list-3"]
-    assert found[1].error == f"{tmp_path / 'list.smi'}, record 2 (bad one): 'C1CC' is not a valid SMILES"
-    assert same(found[2].molecule, chem.from_smiles("O"))
+    records = entries(tmp_path / "list.smi")
+    assert [e.name for e in records] == ["ethanol", "bad one", "list-3"]
+    assert records[1].error == f"{tmp_path / 'list.smi'}, record 2 (bad one): 'C1CC' is not a valid SMILES"
+    assert same(records[2].molecule, chem.from_smiles("O"))
 
 
 def test_smiles_typed_in_place():

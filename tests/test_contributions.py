@@ -42,7 +42,7 @@ def test_root_mean_squares_equal_numpys():
     rng = np.random.default_rng(0)
     u, f = rng.standard_normal((2, 4, 3)) + 50.0, rng.standard_normal((2, 5, 6, 3))
     mask = np.array([[1, 1, 1], [1, 1, 0], [1, 0, 0], [1, 0, 0]], dtype=bool)  # the third has one conformer
-    u[:, ~mask] = np.nan  # whatever stands there does not count
+    u[:, ~mask] = np.nan  # these values do not count
     first = sums([torch.from_numpy(x) for x in u], torch.from_numpy(mask), torch.from_numpy(f))
     actual = root_mean_squares(first + first)
     for t in range(2):

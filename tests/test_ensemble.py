@@ -60,8 +60,8 @@ def test_one_file_holds_them_all(ensemble, path):
     molecule, loaded = from_smiles(MOLECULE), load(path)
     assert len(loaded.members) == 3
     assert all(single.provenance.figures == ensemble.provenance.figures for single in loaded.members)
-    for own, other in zip(ensemble.parametrize(molecule).terms, loaded.parametrize(molecule).terms, strict=True):
-        assert torch.equal(own.values, other.values)
+    for first, second in zip(ensemble.parametrize(molecule).terms, loaded.parametrize(molecule).terms, strict=True):
+        assert torch.equal(first.values, second.values)
 
 
 @pytest.mark.parametrize(

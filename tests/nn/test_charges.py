@@ -58,9 +58,9 @@ class TestIncrements:
     def test_what_one_atom_gives_the_other_takes(self):
         (head,) = [h for h in self.made().heads if type(h).__name__ == "Increments"]
         h, idx = torch.randn(6, 16, dtype=F64), torch.tensor([[0, 1], [2, 5], [3, 4]])
-        there, back = head.head(h, idx), head.head(h, idx.flip(1))
-        torch.testing.assert_close(there, -back, rtol=0, atol=1e-14)
-        assert there.abs().min() > 1e-3
+        forward, backward = head.head(h, idx), head.head(h, idx.flip(1))
+        torch.testing.assert_close(forward, -backward, rtol=0, atol=1e-14)
+        assert forward.abs().min() > 1e-3
 
     @pytest.mark.parametrize(("smiles", "expected"), [("[H][H]", [0, 0]), ("N#N", [0, 0]), ("[Ca+2]", [2])])
     def test_equal_atoms_exchange_nothing(self, smiles, expected):
@@ -97,8 +97,8 @@ class TestGiven:
         batch = batch_of([from_smiles("O"), from_smiles("[Na+]")], F64)
         q = torch.tensor([-0.8, 0.4, 0.4, 1.0], dtype=F64)
         with torch.no_grad():
-            found = charges_of(self.made()(labelled(batch, ref_charge=q)))
-        assert torch.equal(found, q)
+            charges = charges_of(self.made()(labelled(batch, ref_charge=q)))
+        assert torch.equal(charges, q)
         missing = labelled(batch)
         with pytest.raises(ValueError, match="some molecules come without"):
             self.made()(missing)

@@ -112,10 +112,10 @@ def test_equilibration_minimises_the_energy_under_the_constraint(seed, net):
 
 def test_distinct_tuples():
     idx = torch.tensor([[0, 1, 2], [2, 1, 0], [0, 2, 1], [0, 1, 2], [3, 3, 3]])
-    found, inverse = distinct(idx, [(0, 1, 2), (2, 1, 0)], 4)
-    assert len(found) == 3
+    tuples, inverse = distinct(idx, [(0, 1, 2), (2, 1, 0)], 4)
+    assert len(tuples) == 3
     assert inverse[0] == inverse[1] == inverse[3] != inverse[2]
-    forwards, backwards = (found[inverse] == idx).all(-1), (found[inverse] == idx.flip(1)).all(-1)
+    forwards, backwards = (tuples[inverse] == idx).all(-1), (tuples[inverse] == idx.flip(1)).all(-1)
     assert (forwards | backwards).all()
     plain, back = distinct(idx, [(0, 1, 2)], 4)
     assert len(plain) == 4

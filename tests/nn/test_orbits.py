@@ -17,9 +17,9 @@ MOLECULES = (*DRUGLIKE[:3], "CCO", "CCCO", "CC(=O)[O-]", "c1ccccc1", "C1CCCCC1",
 
 def unrolled(x, neighbours, atom, hops):
     """An atom's surroundings as nested tuples."""
-    own = tuple(x[atom].tolist())
+    features = tuple(x[atom].tolist())
     if not hops:
-        return own, len(neighbours[atom])
+        return features, len(neighbours[atom])
     parts = sorted((unrolled(x, neighbours, n, hops - 1) for n in neighbours[atom]), key=repr)
     return unrolled(x, neighbours, atom, hops - 1), tuple(parts)
 

@@ -89,12 +89,12 @@ class TestEveryForceField:
 
     @torch.no_grad()
     def test_universal_parameters_are_one_value(self, name):
-        found = 0
+        universal = 0
         for bound in model(name)(batch()).terms:
             for column, p in zip(bound.values.unbind(-1), bound.term.params, strict=True):
                 assert (len(column.unique()) == 1) == p.universal or p.unit == "e"
-                found += p.universal
-        assert found == {"dexp": 2, "class2_dexp": 2, "max": 2}.get(name, 0)
+                universal += p.universal
+        assert universal == {"dexp": 2, "class2_dexp": 2, "max": 2}.get(name, 0)
 
     def test_file_round_trip(self, name, tmp_path):
         torch.manual_seed(1)
