@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The list of molecules for labels by a neural potential: bash scripts/cover_molecules.sh DATA [OUT], where DATA holds
-# HDF5 files with splits (openff_torsiondrives_forces.h5 and others). Molecules come from their train splits and from
-# collections in installed packages; none has the connectivity key of a val or test molecule. About 15 minutes on two
-# cores; writes OUT (runs/cover.smi) and its tables.
+# The list of molecules to label with a neural potential: bash scripts/cover_molecules.sh DATA [OUT [SETTING...]],
+# where DATA holds HDF5 files with splits, openff_torsiondrives_forces.h5 and those below. The molecules come from their
+# train splits and from collections in installed packages; none has the connectivity key of a val or test molecule.
+# Writes OUT (runs/cover.smi) and its tables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-data=${1:?usage: bash scripts/cover_molecules.sh DATA [OUT]}
+data=${1:?usage: bash scripts/cover_molecules.sh DATA [OUT [SETTING...]]}
 out=${2:-runs/cover.smi}
 
 sets=$(for set in openff_torsiondrives_forces openff_opt_geometries hutchison_conformers pepconf rmd17_2k; do
@@ -15,4 +15,4 @@ sets=${sets%,}
 # status 1: some molecules of the collections have impossible valences; they are counted
 espalike molecules "input=[groups,minidrugbank,freesolv,$sets,rdkit]" 'split=[train]' \
     "exclude=[$sets,sample]" 'exclude_split=[val,test]' "before=[$sets]" \
-    most=5000 limit=5000 recombine=20000 "workers=${WORKERS:-2}" "out=$out" || [ $? -eq 1 ]
+    most=5000 limit=5000 recombine=20000 workers=2 "out=$out" "${@:3}" || [ $? -eq 1 ]

@@ -105,12 +105,12 @@ def derive(name: str, smiles: str, recipe: Recipe) -> Derived:
         candidates = [(mol, GIVEN)] if reason is None else []
         candidates += [(state, STATE) for state in _states(mol, recipe)]
         if reason is None and recipe.tautomers:
-            candidates += [(tautomer, TAUTOMER) for tautomer in tautomers(mol, recipe.tautomers)]
+            candidates += [(tautomer, TAUTOMER) for tautomer in _tried(tautomers, mol, recipe.tautomers) or []]
         kept: dict[str, str] = {}
         for candidate, what in candidates:
             if recipe.limits.reason(candidate) is None:
                 kept.setdefault(Chem.MolToSmiles(candidate), what)
-        fragments, open_ends = pieces(mol, recipe.joined)
+        fragments, open_ends = _tried(pieces, mol, recipe.joined) or ([], [])
         for fragment in map(Chem.MolToSmiles, fragments):
             for form in _fragment(fragment, recipe):
                 kept.setdefault(form, FRAGMENT)
@@ -127,12 +127,15 @@ def _fragment(smiles: str, recipe: Recipe) -> tuple[str, ...]:
 
 
 def _states(mol: Chem.Mol, recipe: Recipe) -> list[Chem.Mol]:
-    if recipe.ph is None:
-        return []
+    return [] if recipe.ph is None else _tried(states, mol, recipe.ph, recipe.margin) or []
+
+
+def _tried(function, *arguments):
+    """A function's result, or None where RDKit cannot neutralise, cut or sanitize an unusual molecule."""
     try:
-        return states(mol, recipe.ph, recipe.margin)
-    except ValueError:  # RDKit cannot neutralise it: it stays as drawn
-        return []
+        return function(*arguments)
+    except (ValueError, RuntimeError):
+        return None
 
 
 def _patterns(mol: Chem.Mol) -> Iterator[Pattern]:
@@ -146,15 +149,17 @@ def examine(smiles: str) -> Examined:
     except ChemistryError:
         return Examined(reason="not supported")
     with rdBase.BlockLogs():
-        patterns = tuple(_patterns(Chem.MolFromSmiles(smiles)))
-    return Examined(None, connectivity_key(molecule), molecule.n_atoms, patterns)
+        mol = Chem.MolFromSmiles(smiles)
+    if mol is None:
+        return Examined(reason="not supported")
+    return Examined(None, connectivity_key(molecule), molecule.n_atoms, tuple(_patterns(mol)))
 
 
 def embeddable(smiles: str, seed: int = 0) -> bool:
     """Whether distance geometry finds coordinates."""
     try:
         embed(from_smiles(smiles), 1, seed)
-    except ChemistryError:
+    except (ChemistryError, RuntimeError):  # RDKit's own errors, in rare cases
         return False
     return True
 

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rdkit import Chem
 
+from espalike.chem import pool
 from espalike.chem.enumerate import Limits, pieces, recombined, states, tautomers
 from espalike.chem.errors import ChemistryError
 from espalike.chem.pool import FRAGMENT, GIVEN, STATE, TAUTOMER, Recipe, components, derive, embeddable, examine
@@ -188,6 +189,15 @@ def test_what_is_made_of_a_molecule():
     assert made.key == examine("OC(=O)CCNC(=O)c1c[nH]cn1").key
     nothing = derive("acid", "OC(=O)CCNC(=O)c1c[nH]cn1", Recipe(Limits(), ph=None, tautomers=0, joined=0))
     assert dict(nothing.candidates) == {Chem.CanonSmiles("OC(=O)CCNC(=O)c1c[nH]cn1"): GIVEN}
+
+
+def test_a_molecule_that_rdkit_cannot_change_stays_as_it_is(monkeypatch):
+    def fail(*arguments):
+        raise Chem.KekulizeException("Can't kekulize mol")
+
+    for name in ("states", "tautomers", "pieces"):
+        monkeypatch.setattr(pool, name, fail)
+    assert derive("ester", "CC(=O)OC", Recipe(Limits())).candidates == (("COC(C)=O", GIVEN),)
 
 
 def test_a_large_molecule_is_known_by_its_fragments():
