@@ -169,7 +169,8 @@ class ForceFieldModel(nn.Module):
         if next(self.parameters()).dtype == torch.float64:
             return self.eval()
         if not self._in_float64:
-            self._in_float64 = (copy.deepcopy(self).double().eval(),)
+            with torch.inference_mode(False):  # weights made in that mode could not change outside
+                self._in_float64 = (copy.deepcopy(self).double().eval(),)
         (kept,) = self._in_float64
         present = chain(self.parameters(), self.buffers())
         for old, new in zip(chain(kept.parameters(), kept.buffers()), present, strict=True):
