@@ -2,8 +2,7 @@
 
 import functools
 import itertools
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -210,9 +209,9 @@ def test_what_is_refused_is_what_the_table_leaves_empty():
                 )
 
 
-def test_the_table_in_the_docs_is_the_one_that_the_code_prints():
-    command = [sys.executable, "-m", "espalike.export"]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_the_table_in_the_docs_is_the_one_that_the_code_prints(capsys):
+    runpy.run_module("espalike.export", run_name="__main__")  # as `python -m espalike.export` does
+    printed = capsys.readouterr().out
     docs = (Path(__file__).parents[2] / "docs/forms.md").read_text(encoding="utf-8")
     assert printed in docs
 
