@@ -77,7 +77,7 @@ class _Rows(Container):
 
     def read(self, name: str) -> Any:
         values = self._read(name)
-        if values is None or name == "smiles":
+        if values is None or name == "smiles" or not np.ndim(values):
             return values
         if len(values) <= self.frames.rows.max():
             rows = int(self.frames.rows.max()) + 1

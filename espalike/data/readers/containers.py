@@ -147,12 +147,12 @@ class Group(Container):
         item: Any
         if key in self._arrays:
             item = h5py.h5d.open(self._group, key)
-            if item.get_space().get_simple_extent_type() == h5py.h5s.NULL:
-                return np.array(None)
         elif h5py.h5a.exists(self._group, key):
             item = h5py.h5a.open(self._group, key)
         else:
             return None
+        if item.shape is None:  # HDF5's null: neither numbers nor text
+            return np.array(None)
         values = np.empty(item.shape, item.dtype)
         if values.size:
             item.read(*([h5py.h5s.ALL] * 2 if key in self._arrays else []), values)

@@ -174,6 +174,13 @@ class TestPyanitools(Suite):
         assert rejection.reason == "bonds differ from SMILES"
         assert "3 conformers have the bonds of CO, the file says CC" in rejection.message
 
+    def test_forces_that_are_one_number(self, path):
+        with h5py.File(path, "a") as file:
+            del file["gdb11_s02/mol-0/forces"]
+            file["gdb11_s02/mol-0/forces"] = 0.0
+        (rejection,) = (r for r in self.open(path) if isinstance(r, Rejection))
+        assert rejection.reason == "shapes disagree"
+
     def test_an_element_that_is_none(self, path):
         self.replace(path, species=["Xy"] * 6)
         (rejection,) = (r for r in self.open(path) if isinstance(r, Rejection))

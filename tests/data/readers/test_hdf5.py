@@ -96,6 +96,7 @@ BAD = {
     "count": (entry(atomic_numbers=np.array([6, 8, 1])), "shapes disagree", "3 atomic numbers, 6 atoms"),
     "charge": (entry(attrs={"charge": 1}), "charge differs from SMILES", "charge 1, 0 in the SMILES"),
     "garbage": (entry(attrs={"smiles": "not a molecule"}), "chemistry", "not a molecule"),
+    "nosmiles": (entry(attrs={"smiles": h5py.Empty("S1")}), "chemistry", "not a valid SMILES"),
     "uranium": (entry(attrs={"smiles": "[U:1]"}, atomic_numbers=np.array([92])), "chemistry", "uranium"),
     "nocoords": (
         entry(coords=None),
