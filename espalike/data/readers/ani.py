@@ -9,8 +9,8 @@ ANI-1x (github.com/aiqm/ANI1x_datasets; Smith et al., Sci. Data 7, 134 (2020), t
 There is no graph, and one group holds frames of different isomers. So bonds are found by distance, frames of equal
 bonds are an entry, `FORMULA-0`, `FORMULA-1`, … in the order of their first frame, and bond orders are found once for
 each; its atoms stand in the file's order. Everything is taken as neutral (or of the charge of `smiles`) with a closed
-shell: broken bonds, radicals and clusters are rejected, and the message says how many frames they are. Stereo is not
-looked at. ANI-1's frames of high energy, `coordinatesHE`, are not read.
+shell: broken bonds, radicals and clusters are rejected, and the message says how many frames they are. Stereo is
+ignored. ANI-1's frames of high energy, `coordinatesHE`, are not read.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.schema import RecordError
 
 LEVELS = {"wb97x_dz": "wB97X/6-31G(d)", "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
-"""Level of theory of the methods of the ANI-1x release that have total energies of their own."""
+"""Level of theory of the methods of the ANI-1x release that give total energies."""
 UNITS = {"coords": "angstrom", "energies": "hartree", "forces": "hartree/angstrom", "dipoles": "e*angstrom"}
 """The format's."""
 
@@ -97,7 +97,7 @@ class AniReader(LayoutReader):
         source: name of the data source in tables; None = the file's name.
         level: level of theory; None = what ANI-1x calls `method`. Other files do not say theirs.
         method: whose energies, forces and dipoles to read where a file has several; conformers without an energy of
-            it are left out. Brackets in its name may be missing: `ccsdt_cbs`, which a shell takes as it stands.
+            it are left out. Brackets in its name may be missing: `ccsdt_cbs`, which a shell needs no quotes for.
         gradients: `forces` are +dE/dx, as in COMP6; needed where they are not ANI-1x's.
         units: what the file's units are, as a check: the format gives them, and they may not contradict it.
 

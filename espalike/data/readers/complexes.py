@@ -110,7 +110,7 @@ class ComplexesReader(Reader):
 
     @property
     def manifest(self) -> dict:
-        """What the file says of itself: `origin`, `licence`, description and level, where it does."""
+        """What the file states: `origin`, `licence`, description and level, where it has them."""
         names = {"origin": "source", "licence": "license", "description": "description", "level": "level_of_theory"}
         return {"file": self.path.name} | {k: self.attributes[n] for k, n in names.items() if n in self.attributes}
 

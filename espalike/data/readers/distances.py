@@ -44,7 +44,7 @@ def frames_by_bonds(numbers: np.ndarray, xyz: np.ndarray) -> list[tuple[np.ndarr
     """Frames of equal connectivity together.
 
     A pair is a bond below `BOND` times the sum of covalent radii. So that a bond stretched in one frame does not make a
-    molecule of its own, a frame goes to the most frequent list of bonds that its distances allow: one that has all
+    separate molecule, a frame goes to the most frequent list of bonds that its distances allow: one that has all
     pairs surely bonded and none surely not.
 
     Args:

@@ -7,7 +7,7 @@ only these, and there they are the QM numbers. `…_prime` is the derivative, no
 (github.com/choderalab/espaloma/issues/139). Nothing in a file says a unit.
 
 `mol.json` is read as JSON; the OpenFF toolkit is not needed. DGL's reader unpickles nothing, but it is C++ that trusts
-lengths it finds: a damaged file may end the process. So it works in a process of its own, whose death costs one entry.
+lengths in the file: a damaged file may end the process. So it runs in another process, whose death costs one entry.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _CHARGE_TOLERANCE = 0.1
 
 
 class EspalomaReader(Reader):
-    """One molecule's folder an entry, called by its path below `path`.
+    """Each molecule's folder is an entry, named by its path below `path`.
 
     Args:
         path: folder with the molecules' folders, at any depth.
@@ -49,7 +49,7 @@ class EspalomaReader(Reader):
             were prepared for training, and is the QM energy in sets that were not.
         gradient: data of the nodes `n1` with its derivative; None = there is none.
         units: where the set is not in bohr and hartree.
-        isolated: read graphs in a process of its own; false is faster for few files of one's own.
+        isolated: read graphs in another process; false is faster, for files that are known to be whole.
 
     Raises:
         ReaderError: when there is no such folder in it, DGL is not installed, or a unit does not fit.
@@ -148,7 +148,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 class Loader:
-    """`load` in a process of its own; when that dies, the file is reported and the next one gets a new process."""
+    """`load` in another process; when that dies, the file is reported and the next one gets a new process."""
 
     def __enter__(self) -> Loader:
         self._pool = self._start()
@@ -174,7 +174,7 @@ def from_json(name: str, path: Path, xyz: np.ndarray) -> Molecule:
     """The molecule of an OpenFF `Molecule.to_json`, in its atom order; stereo is that of the geometry `(A, 3)` [Å].
 
     Raises:
-        RecordError: when it is no such JSON.
+        RecordError: when it is not such a JSON text.
         ChemistryError: for molecules that are not supported.
     """
     try:
@@ -203,7 +203,7 @@ def from_json(name: str, path: Path, xyz: np.ndarray) -> Molecule:
 
 
 def _agree(name: str, molecule: Molecule, data: dict[str, np.ndarray], n: int) -> None:
-    """Check that graph and molecule number the atoms alike and have the same charge, where the graph tells."""
+    """Check that graph and molecule number the atoms alike and have the same charge, where the graph holds them."""
     if "n2/idxs" in data:
         pairs = {tuple(sorted(pair)) for pair in data["n2/idxs"].tolist()}
         if pairs != {tuple(pair) for pair in molecule.bonds.tolist()}:

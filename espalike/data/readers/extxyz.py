@@ -2,7 +2,7 @@
 
 The comment line holds `key=value` pairs and says in `Properties=` what the columns are. ASE's convention is Å, eV, eV/Å
 and e·Å; files of other units say nothing of it, so the option `units` must. A frame's molecule is that of the option
-`smiles`, else of its own key `mapped_smiles` or `smiles`, else perceived from its distances.
+`smiles`, else of the frame's key `mapped_smiles` or `smiles`, else perceived from its distances.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class Frames:
 
 
 class ForceBalanceReader(Reader):
-    """One target folder an entry, called by its path below `path`.
+    """Each target folder is an entry, named by its path below `path`.
 
     Args:
         path: a target's folder, or one with target folders at any depth.
@@ -157,7 +157,7 @@ def read_qdata(name: str, path: Path) -> Frames:
                 blocks[-1]["GRADIENT" if word == "FORCES" else word] = np.array(values, dtype=np.float64)
             except ValueError as error:
                 raise RecordError(
-                    "number unreadable", f"{name}: {path.name}, line {number}: {word} is no row of numbers ({error})"
+                    "number unreadable", f"{name}: {path.name}, line {number}: {word} is not a row of numbers ({error})"
                 ) from error
     if not blocks:
         raise RecordError(
@@ -181,7 +181,7 @@ def _frames_of(name: str, path: Path, blocks: list[dict[str, np.ndarray]]) -> Fr
                 raise RecordError(
                     "shapes disagree",
                     f"{name}: block {k} of {path.name}: {word} has {len(block[word])} numbers, expected {expected}, "
-                    "three an atom",
+                    "three per atom",
                 )
         frames.xyz.append(block["COORDS"].reshape(-1, 3))
         frames.energy.append(float(block["ENERGY"][0]))
@@ -194,7 +194,7 @@ def read_scan(name: str, path: Path) -> tuple[np.ndarray, Frames]:
     """Atomic numbers `(A,)` and the geometries of a `scan.xyz`, with energies where its comments have them.
 
     Raises:
-        RecordError: when it is no XYZ file of one molecule.
+        RecordError: when it is not an XYZ file of one molecule.
     """
     table = Chem.GetPeriodicTable()
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

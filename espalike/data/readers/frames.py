@@ -25,7 +25,7 @@ class Frame:
     Attributes:
         start: first byte.
         stop: the byte after its last one.
-        text: what stands there.
+        text: its content.
         error: why it cannot be read, or None.
     """
 

@@ -237,7 +237,7 @@ def _xyz(molecule: Mapping[str, Any]) -> np.ndarray:
     xyz = np.asarray(molecule["geometry"], dtype=np.float64)
     if xyz.size != 3 * len(molecule["symbols"]):
         raise RecordError(
-            "shapes disagree", f"{xyz.size} coordinates of {len(molecule['symbols'])} atoms, expected three an atom"
+            "shapes disagree", f"{xyz.size} coordinates of {len(molecule['symbols'])} atoms, expected three per atom"
         )
     return xyz.reshape(-1, 3)
 

@@ -46,7 +46,7 @@ def _item(dataset: BaseDataset, entry_name: str, specification: str) -> Result |
         return result_of(as_qcschema(record, entry), getattr(entry, "attributes", None))
     except RecordError as error:
         return error
-    except Exception as error:  # SQLite, msgpack, zstandard and pydantic each have errors of their own
+    except Exception as error:  # SQLite, msgpack, zstandard and pydantic each raise their own errors
         return RecordError("record unreadable", f"qcportal cannot read its record ({type(error).__name__}: {error})")
 
 
@@ -64,7 +64,7 @@ def open_view(path: Path) -> BaseDataset:
         ) from error
     try:
         dataset = load_dataset_view(str(path))
-    except Exception as error:  # SQLite, msgpack, zstandard and pydantic each have errors of their own
+    except Exception as error:  # SQLite, msgpack, zstandard and pydantic each raise their own errors
         raise ReaderError(f"{path}: not a data set view, or damaged ({type(error).__name__}: {error})") from error
     if dataset.dataset_type not in _KINDS:
         raise ReaderError(f"{path}: a data set of kind {dataset.dataset_type}; expected one of {', '.join(_KINDS)}")

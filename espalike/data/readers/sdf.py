@@ -32,7 +32,7 @@ class SdfReader(FrameReader):
         energy: data field of the energy. A unit in brackets at its end, `E [kcal/mol]`, is the file's own word.
         forces: data field of the forces, −dE/dx, `3 A` numbers atom by atom; None = there are none.
         dipole: data field of the dipole moment, three numbers; None = there is none.
-        charge: data field of the total charge, which must be that of the structure; None = it is not looked at.
+        charge: data field of the total charge, which must be that of the structure; None = it is not checked.
         interaction: data field of the interaction energy; then each record is a complex of rigid molecules, `charge`
             may hold one number per molecule, and no energy is read. None = records are molecules.
         sapt: data field of its four components (electrostatics, exchange, induction, dispersion); None = there is none.
@@ -165,7 +165,7 @@ class SdfReader(FrameReader):
             values = np.array(fields[field].replace(",", " ").split(), dtype=np.float64)
         except ValueError as error:
             raise RecordError(
-                "data field unreadable", f"{name}: data field {field!r} is no number ({error})"
+                "data field unreadable", f"{name}: data field {field!r} is not a number ({error})"
             ) from error
         if len(values) != count:
             raise RecordError(

@@ -160,7 +160,7 @@ def test_the_json_of_a_json_text_as_espaloma_writes_it(tmp_path):
 
 
 def test_sets_without_the_qm_energies_apart(tmp_path):
-    """`u_ref` is not taken unasked: nonbonded energies may have been subtracted from it."""
+    """`u_ref` is read only when it is asked for: nonbonded energies may have been subtracted from it."""
     folder = put(tmp_path / "a", ETHENE, text_of(ETHENE))
     (g,), _ = dgl.load_graphs(str(folder / "heterograph.bin"))
     g.nodes["g"].data.pop("u_qm")

@@ -224,7 +224,7 @@ def test_periodic_cells_are_refused(tmp_path):
 
 
 def test_shuffled_frames_come_together(tmp_path):
-    """Named or not; what is left in memory is where they stand."""
+    """With names or without; only their places in the file are kept in memory."""
     a, b = sample("CO", 4), replace(sample("CCO", 3), name="second")
     for name in (None, ""):
         images = [image for s in (a, b) for image in frames(s, **({} if name is None else {"name": name}))]

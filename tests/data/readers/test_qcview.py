@@ -251,7 +251,7 @@ def test_what_is_refused(tmp_path, fields, reason):
 
 
 def test_views_made_without_molecules(tmp_path):
-    """As `create_dataset_view` makes them unasked: single points take their entries' geometry."""
+    """As `create_dataset_view` makes them by default: single points take their entries' geometry."""
     s = sample("CO", 2)
     view = View(tmp_path / "points.sqlite", singlepoint.SinglepointDataset, QC)
     for k in range(2):
