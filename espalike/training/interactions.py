@@ -1,7 +1,10 @@
 """Losses on interaction energies of complexes, and on their components by symmetry-adapted perturbation theory (SAPT).
 
-An error counts as one at √(scale² + (relative E)²) with the reference energy E [kcal/mol]: at short distance energies
-are large, and a form that fits well elsewhere is off by a share of them.
+An error z is in units of √(scale² + (relative E)²) with the reference energy E [kcal/mol]: at short distance energies
+are large, and a form that fits well elsewhere is off by a share of them. It counts as 2 (√(1 + z²) − 1): as its square
+while it is small, linearly when it is large (pseudo-Huber; P. Charbonnier et al., IEEE Trans. Image Process. 6 (1997)
+298). Before training, walls at the shortest distances are off by up to hundreds of kcal/mol, whose squares would be all
+of the loss.
 """
 
 from __future__ import annotations
@@ -33,14 +36,14 @@ def interaction_energies(system: MMSystem, batch: LabelledBatch) -> tuple[Tensor
 def interaction_loss(
     coulomb: Tensor, rest: Tensor, batch: LabelledBatch, factors: Tensor, scale: float, relative: float
 ) -> Tensor:
-    """Mean squared error of interaction energies; `coulomb` and `rest` are the results of `interaction_energies`."""
+    """Mean loss of interaction energies; `coulomb` and `rest` are the results of `interaction_energies`."""
     return _error(coulomb + rest, batch.interaction, batch, factors, scale, relative)
 
 
 def sapt_loss(
     coulomb: Tensor, rest: Tensor, batch: LabelledBatch, factors: Tensor, scale: float, relative: float
 ) -> Tensor:
-    """Mean squared error of the Coulomb energy from electrostatics, plus that of the rest from the other components."""
+    """Mean loss of the Coulomb energy against electrostatics, plus that of the rest against the other components."""
     sapt = batch.sapt
     electrostatics, others = (None, None) if sapt is None else (sapt[..., 0], sapt[..., 1:].sum(-1))
     return sum(
@@ -52,9 +55,9 @@ def sapt_loss(
 def _error(
     predicted: Tensor, reference: Tensor | None, batch: LabelledBatch, factors: Tensor, scale: float, relative: float
 ) -> Tensor:
-    """Mean squared error over the points that have a reference; zero where `reference` is None."""
+    """Mean loss over the points that have a reference; zero where `reference` is None."""
     reference = torch.full_like(predicted, torch.nan) if reference is None else reference
     known = batch.mask & reference.isfinite()
     label = torch.where(known, reference, 0.0)
     squares = (predicted - label) ** 2 / (scale**2 + (relative * label) ** 2)
-    return shared_mean(squares * factors, known)
+    return shared_mean(2.0 * ((1.0 + squares).sqrt() - 1.0) * factors, known)

@@ -53,7 +53,7 @@ class Scales:
     dipole: float = 0.05
     esp: float = 1.0
     hessian: float = 30.0
-    interaction: float = 0.5
+    interaction: float = 0.3
     interaction_relative: float = 0.1
 
     def __post_init__(self):

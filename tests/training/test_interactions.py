@@ -105,20 +105,27 @@ def trained():
     return from_config(common.CONFIG).double()
 
 
-def test_loss_is_the_mean_square_in_units_of_scale_and_share(trained, batch):
+def huber(squares):
+    return 2.0 * (np.sqrt(1.0 + squares) - 1.0)
+
+
+def test_loss_is_that_of_errors_in_units_of_scale_and_share(trained, batch):
     with torch.no_grad():
         coulomb, rest = interactions.interaction_energies(trained(batch), batch)
     predicted = (coulomb + rest).numpy()
     assert (predicted[:, 1] == 0.0).all()
     labels = np.array([-60.0, -20.0, -2.0])
     errors = (np.array([predicted[0, 0], predicted[1, 0], predicted[0, 2]]) - labels) ** 2
-    expected = (np.array([1.0, 1.0, 0.5]) * errors / (0.3**2 + (0.2 * labels) ** 2)).mean()
+    expected = (np.array([1.0, 1.0, 0.5]) * huber(errors / (0.3**2 + (0.2 * labels) ** 2))).mean()
     factors = torch.tensor([1.0, 1.0, 0.5], dtype=F64)
     loss = interactions.interaction_loss(coulomb, rest, batch, factors, 0.3, 0.2)
     assert float(loss) == pytest.approx(expected, rel=1e-12)
     loss = interactions.sapt_loss(coulomb, rest, batch, factors, 0.3, 0.2)
-    first = (float(coulomb[0, 0]) + 9.0) ** 2 / (0.09 + 1.8**2) + (float(rest[0, 0]) - 1.0) ** 2 / (0.09 + 0.2**2)
+    first = huber((float(coulomb[0, 0]) + 9.0) ** 2 / (0.09 + 1.8**2))
+    first += huber((float(rest[0, 0]) - 1.0) ** 2 / (0.09 + 0.2**2))
     assert float(loss) == pytest.approx(first, rel=1e-12)
+    assert huber(1e-8) == pytest.approx(1e-8)  # a small error counts as its square
+    assert huber(1e8) == pytest.approx(2e4, rel=1e-3)  # a large one linearly
 
 
 def test_a_batch_without_complexes_has_no_such_loss(trained):
@@ -197,8 +204,28 @@ def test_the_weight_follows_the_data(tmp_path):
     assert "of interaction energies" in result.summary
 
 
+def test_frozen_pair_terms_are_folded_into_the_other_labels_only(tmp_path):
+    """Interaction energies are compared with all pair terms, frozen or not."""
+    records = [build_record("CCO", 3, split="train"), dimer("O.O", (3.5,), split="train")]
+    records += [build_record("CO", 3, split="val"), dimer("O.CO", (4.0,), split="val")]
+    store = write_store(tmp_path / "store", records, manifest=MANIFEST)
+    with initialize_config_module("espalike.configs", version_base="1.3"):
+        composed = compose("train", ["model=tiny", "freeze=[encoder,pair]", "data.bucketed=false"])
+    settings = OmegaConf.to_container(composed, resolve=True)
+    settings["data"] |= {"stores": [str(store.path)], "labels_dir": str(tmp_path / "labels")}
+    module, training, _ = prepare(settings, lambda message: None)
+    assert set(module.folded) >= {"LennardJones", "Coulomb"}
+    (batch,) = training
+    assert batch.interaction.isfinite().sum() == 1
+    losses = module.losses(*module.predict(batch), batch)
+    coulomb, rest = interactions.interaction_energies(module.model(batch), batch)
+    expected = interactions.interaction_loss(coulomb, rest, batch, torch.ones(2), 0.3, 0.1)
+    torch.testing.assert_close(losses["interaction"], expected)
+    assert all(loss.isfinite() for loss in losses.values())
+
+
 def test_scales_are_checked():
-    assert Scales(interaction_relative=0.0).interaction == 0.5
+    assert Scales(interaction_relative=0.0).interaction == 0.3
     with pytest.raises(ValueError, match=r"objective\.scales\.interaction=0: losses are divided by it"):
         Scales(interaction=0.0)
     with pytest.raises(ValueError, match=r"objective\.scales\.interaction_relative"):
