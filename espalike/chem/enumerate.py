@@ -15,8 +15,8 @@ from espalike.chem.protonation import protonation_state
 
 _UNLIKELY = [Chem.MolFromSmarts(smarts) for smarts in ("[OX2H1,SX2H1][CX3]=[NX2]", "[NX2H1]=[#6]")]
 """Tautomers of amides and of amino groups that are rare in water."""
-_UNCLOSED = Chem.MolFromSmarts("[S,P,Si,Se,B;!X1;!X2;!H0]")
-"""What becomes of a sulfonyl or a phosphate when a bond is cut and a hydrogen put there: no use for labels."""
+_UNCLOSED = [Chem.MolFromSmarts(smarts) for smarts in ("[S,P,Si,Se,B;!X1;!X2;!H0]", "[N+;!H0;$(N-*=[O,S])]")]
+"""What becomes of a sulfonyl, a phosphate or an acylammonium when a hydrogen closes a cut bond: not useful."""
 _MACROCYCLE = 10
 """Number of atoms from which a ring is a macrocycle here."""
 
@@ -252,7 +252,7 @@ def _sanitized(edit: Chem.RWMol) -> Chem.Mol | None:
             Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
         except (Chem.MolSanitizeException, ValueError, RuntimeError):
             return None
-    return None if mol.HasSubstructMatch(_UNCLOSED) else mol
+    return None if any(mol.HasSubstructMatch(query) for query in _UNCLOSED) else mol
 
 
 def _unique(mols: Sequence[Chem.Mol]) -> list[Chem.Mol]:

@@ -35,7 +35,9 @@ class Rule:
 
 
 _NITRO = "[$([N+](=O)[O-]),$([NX3](=O)=O)]"
-_AMINE = "[NX3;+0;!$(N~[!#6;!#1]);!$(N~[#6;!X4]);!$(N[CX4][N,O,S;!$([N,S]=*)]);!$(NCC([F,Cl])([F,Cl])[F,Cl]);!$(NCC#N)]"
+_AMINE = (
+    "[NX3;+0;!$(N~[!#6;!#1]);!$(N~[#6;!X4]);!$(N[CX4][N,n,O,S;!$([N,S]=*)]);!$(NCC([F,Cl])([F,Cl])[F,Cl]);!$(NCC#N)]"
+)
 _WITHDRAWN = "!$(N[!#6;!#1]);!$(N[#6]=[O,S,N+]);!$(NC#N)"  # not a nitrogen next to a group that takes its lone pair
 _PLAIN = f"$([NX3,NX2;+0]);{_WITHDRAWN}"
 RULES: tuple[Rule, ...] = (

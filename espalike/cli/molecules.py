@@ -125,7 +125,6 @@ def _processes(workers: int, console) -> Iterator[Work]:
 
 def _read(sources: Sequence[str], splits: Sequence[str], limit: int | None) -> _Source:
     """The molecules of some inputs, each once."""
-    from espalike.chem.errors import ChemistryError
     from espalike.chem.pool import components
 
     result = _Source()
@@ -136,7 +135,7 @@ def _read(sources: Sequence[str], splits: Sequence[str], limit: int | None) -> _
                 break
             try:
                 parts = components(smiles) if smiles else []
-            except ChemistryError:
+            except (ValueError, RuntimeError):  # not SMILES, or RDKit's own errors
                 parts = []
             result.rejected["unreadable"] += not parts
             for part in parts:
@@ -220,7 +219,10 @@ def _candidates(
 
 
 def _choose(candidates: Sequence[Candidate], table: Table, cfg, rejected: Counter[str], work: Work) -> list[int]:
-    """Numbers of the chosen candidates; those without coordinates are left out and others take their place."""
+    """Numbers of the chosen candidates; those without coordinates are left out and others take their place.
+
+    An environment that few candidates have counts less, so that with `most` the common ones are covered first.
+    """
     import numpy as np
 
     from espalike.chem.cover import cover
@@ -231,9 +233,11 @@ def _choose(candidates: Sequence[Candidate], table: Table, cfg, rejected: Counte
     nothing = np.zeros(0, dtype=np.int64)
     if cfg.extend:
         rows = [nothing if c.examined.key in table.known else r for c, r in zip(candidates, rows, strict=True)]
+    weights = np.minimum(table.count(table.rows) / cfg.needed, 1.0).clip(min=0.1)
+    counts = table.before if cfg.extend else np.zeros_like(table.before)
     checked: set[int] = set()
     while True:
-        chosen = cover(rows, cfg.needed, costs, table.before if cfg.extend else np.zeros_like(table.before), cfg.most)
+        chosen = cover(rows, cfg.needed, costs, weights, counts, cfg.most)
         new = [i for i in chosen if i not in checked] if cfg.embed else []
         checked.update(new)
         fine = work("coordinates", partial(embeddable, seed=cfg.seed), [candidates[i].smiles for i in new])

@@ -94,9 +94,9 @@ class Table:
         counts = {"pool": self.count(self.rows)} | ({"before": self.before} if before else {}) | {"after": after}
         rows = []
         for kind, mask in of_kind.items():
-            row: dict[str, Any] = {"kind": kind, "environments": int(mask.sum())}
+            row: dict[str, Any] = {"kind": kind, "number": int(mask.sum())}
             for name, values in counts.items():
-                row |= {f"{name} ≥ {n}": int((values[mask] >= n).sum()) for n in dict.fromkeys((1, needed))}
+                row |= {f"{name}≥{n}": int((values[mask] >= n).sum()) for n in dict.fromkeys((1, needed))}
             rows.append(row)
         return rows
 
@@ -109,7 +109,7 @@ def show(
     from rich.table import Table as Shown
 
     console = Console()
-    coverage = Shown(title="environments that occur at least once, and as often as needed")
+    coverage = Shown(title="environments, by number of molecules that have them")
     for column in rows[0]:
         coverage.add_column(column, justify="left" if column == "kind" else "right")
     for row in rows:

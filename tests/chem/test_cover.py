@@ -27,10 +27,14 @@ def covers(pool, chosen, needed):
     return all(often(p, chosen) >= min(needed, often(p, range(len(pool)))) for p in patterns)
 
 
-def plain_greedy(pool, needed, costs):
+def plain_greedy(pool, needed, costs, weights):
     counts, chosen = dict.fromkeys(set().union(*pool), 0), []
     while True:
-        values = {i: sum(counts[p] < needed for p in pool[i]) / costs[i] for i in range(len(pool)) if i not in chosen}
+        values = {
+            i: sum(weights[p] * (counts[p] < needed) for p in pool[i]) / costs[i]
+            for i in range(len(pool))
+            if i not in chosen
+        }
         best = min(values, key=lambda i: (-values[i], i), default=None)
         if best is None or values[best] == 0:
             break
@@ -62,7 +66,8 @@ def test_against_all_subsets(pool, needed):
 @given(pools, needs, st.data())
 def test_short_cuts_change_nothing(pool, needed, data):
     costs = data.draw(st.lists(st.sampled_from([1.0, 2.0, 5.0]), min_size=len(pool), max_size=len(pool)))
-    assert cover(arrays(pool), needed, costs) == plain_greedy(pool, needed, costs)
+    weights = data.draw(st.lists(st.sampled_from([1.0, 0.5, 0.25]), min_size=7, max_size=7))
+    assert cover(arrays(pool), needed, costs, np.array(weights)) == plain_greedy(pool, needed, costs, weights)
 
 
 def test_counts_are_where_it_starts():

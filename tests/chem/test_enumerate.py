@@ -45,6 +45,7 @@ AT_7 = {
     "CCS": "CCS",
     "NCC(F)(F)F": "NCC(F)(F)F",  # pKa 5.7
     "NN": "NN",
+    "CN(C)Cn1cccn1": "CN(C)Cn1cccn1",  # an aminal
     "C[N+](C)(C)CC(=O)O": "C[N+](C)(C)CC(=O)[O-]",
     "C[N+](=O)[O-]": "C[N+](=O)[O-]",
     "O=[N+]([O-])c1cc(CN)ccc1": "[NH3+]Cc1cccc([N+](=O)[O-])c1",  # a nitro group is not a cation nearby
@@ -220,6 +221,9 @@ def test_components_of_a_salt():
     assert components("[CH3:1][13CH3:2]") == ["CC"]
     assert components("C[NH3+].CC(=O)[O-]") == ["C[NH3+]", "CC(=O)[O-]"]
     assert components("C") == ["C"]
+    assert components("CO[P+]([O-])(O)O") == ["COP(=O)(O)O"]
+    assert components("C[S+](C)[O-]") == ["CS(C)=O"]
+    assert components("C[N+](C)(C)[O-]") == ["C[N+](C)(C)[O-]"]
     with pytest.raises(ChemistryError, match="C1CC"):
         components("C1CC")
 
