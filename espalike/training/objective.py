@@ -54,7 +54,7 @@ class Scales:
     esp: float = 1.0
     hessian: float = 30.0
     interaction: float = 0.3
-    interaction_relative: float = 0.1
+    interaction_relative: float = 0.05
 
     def __post_init__(self):
         for name, scale in vars(self).items():

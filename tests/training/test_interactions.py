@@ -219,7 +219,7 @@ def test_frozen_pair_terms_are_folded_into_the_other_labels_only(tmp_path):
     assert batch.interaction.isfinite().sum() == 1
     losses = module.losses(*module.predict(batch), batch)
     coulomb, rest = interactions.interaction_energies(module.model(batch), batch)
-    expected = interactions.interaction_loss(coulomb, rest, batch, torch.ones(2), 0.3, 0.1)
+    expected = interactions.interaction_loss(coulomb, rest, batch, torch.ones(2), 0.3, 0.05)
     torch.testing.assert_close(losses["interaction"], expected)
     assert all(loss.isfinite() for loss in losses.values())
 
