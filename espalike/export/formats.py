@@ -28,7 +28,8 @@ class Format:
     Attributes:
         endings: endings of its files.
         module: module with the table `ENGINE` and `texts(single, **options) -> dict[str, str]`, ending to text. Where a
-            text names a sibling file, it holds `parts.STEM`, which `write` replaces.
+            text names a sibling file, it holds `parts.STEM`, and `parts.NAME` for the molecule's name; `write` replaces
+            both.
         option: name of the one argument of `write` that only this format has, if any.
         coordinates: whether its files hold coordinates.
     """
@@ -249,7 +250,8 @@ def write(
         >>> espalike.export.write(system, "ethanol.prmtop")  # doctest: +SKIP
         PosixPath('ethanol.prmtop')
     """
-    from espalike.export.parts import STEM
+    from espalike.chem import safe_names
+    from espalike.export.parts import NAME, STEM
     from espalike.files import replacing
 
     format = format_of(path, format)
@@ -258,8 +260,10 @@ def write(
     content = texts(system, format, index=index, info=info, xyz=xyz, **given)
     paths = FORMATS[format].paths(path)
     stem = paths[0].name.removesuffix(FORMATS[format].endings[0])
+    (name,) = safe_names([stem])
     with contextlib.ExitStack() as stack:
         for target, ending in zip(paths, FORMATS[format].endings, strict=True):
             temporary = stack.enter_context(replacing(target))
-            temporary.write_text(content[ending].replace(STEM, stem), encoding="utf-8")
+            text = content[ending].replace(STEM, stem).replace(NAME, name)
+            temporary.write_text(text, encoding="utf-8")
     return Path(path)

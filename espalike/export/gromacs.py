@@ -4,15 +4,26 @@ Forms after the GROMACS 2022 reference manual, section "Interaction function and
 topology file (https://manual.gromacs.org/2022/reference-manual). The text is written here and not by ParmEd, whose
 writer rounds parameters to a few decimals; here every number is written in full.
 
-The `.itp` can be included in another topology: its types belong to this molecule alone, and `[ defaults ]` are those of
-the Amber force fields. The combining rule is the topology's: that of the `.top` written here. GROMACS requires all atom
-types before any molecule, so the file is included twice: the first time for its types, the second for its molecule.
+The `.itp` is included once, below the force field and above all molecules, since GROMACS requires all atom types before
+any molecule. Its types belong to this molecule alone and are skipped where a file with the same parameters (another
+pose) has defined them. Several different molecules are included twice, the first time with `TYPES_ONLY` defined.
+
+The molecule's own energy does not depend on the topology's `[ defaults ]`. 1-4 pairs carry their charges and factors
+(function 2); below the `[ defaults ]` of the `.top` written here they are function 1, which other programs read too.
+Where the topology combines Lennard-Jones parameters by another rule than the force field, `[ nonbond_params ]` list the
+pairs of this molecule's types; with other molecules' types the topology's rule holds. GROMACS's preprocessor cannot
+read the rule in `[ defaults ]`, so it is known by the macros of GROMACS's force fields, or a macro that the user
+defines. Without one, and for C6 and C12 (rule 1), grompp stops at an `#error` line.
+
+In free-energy calculations GROMACS itself turns the 1-4 pairs of a decoupled molecule into function 2
+(`couple-intramol = no`); with `couple-intramol = yes` these pairs keep their charges at every lambda.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +35,7 @@ from espalike.export.parts import (
     DEGREE,
     ENERGY,
     LENGTH,
+    NAME,
     STEM,
     ExportError,
     Part,
@@ -39,7 +51,16 @@ from espalike.terms.fourier import Coupling, Fourier
 from espalike.terms.primitives import Charges, CosineHarmonic, Harmonic, Morse, Polynomial, Primitive, TwelveSix
 
 FUDGE_QQ = Coulomb.usual14
-"""1-4 factor of charges in `[ defaults ]`, the Amber force fields': another one is written into each pair."""
+"""1-4 factor of charges in `[ defaults ]` of the `.top`, the Amber force fields'."""
+
+_OWN_DEFAULTS = "FUDGE_QQ_OF_AMBER"
+"""Macro of the `.top`: its `[ defaults ]` have `FUDGE_QQ` in full digits."""
+_RULE = {"lorentz-berthelot": 2, "geometric": 3}
+"""GROMACS's numbers of combining rules of sigma and epsilon."""
+_FORCE_FIELDS = {"_FF_AMBER": 2, "_FF_CHARMM": 2, "_FF_OPLS": 3}
+"""Macros of GROMACS's force fields, and their combining rules."""
+_MAX_PAIRED_TYPES = 1000
+"""More types than these get no list of their pairs, which would have half a million rows."""
 
 Row = tuple[tuple[int, ...], int, tuple[float, ...]]
 """Atoms from 0, GROMACS's function number, parameters in GROMACS's units."""
@@ -90,15 +111,67 @@ ENGINE = Engine(
 
 def texts(single: Single) -> dict[str, str]:
     """The three files of one molecule, by ending."""
-    sections = _sections(single)
-    if rows := _pairs(single):
-        sections["pairs"] = rows
     head = [f"; {line}" for line in single.comment]
+    types = _Types.of(single)
     return {
         ".top": _top(head, single),
         ".gro": _gro(single.molecule, single.coordinates),
-        ".itp": _itp(head, single.name, _types(single), _molecule(single, sections)),
+        ".itp": _itp(head, single.name, types.lines(), _molecule(single, types)),
     }
+
+
+@dataclass(frozen=True, eq=False)
+class _Types:
+    """Atom types: atoms of one element with equal Lennard-Jones parameters share one.
+
+    Attributes:
+        single: the molecule.
+        first: an atom of each type.
+        kind: type of each atom.
+    """
+
+    single: Single
+    first: np.ndarray
+    kind: np.ndarray
+
+    @staticmethod
+    def of(single: Single) -> _Types:
+        """The types of a molecule, in the order of their first atoms."""
+        rows = np.column_stack([single.molecule.numbers, single.nonbonded.wells])
+        _, first, kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        return _Types(single, first[order], np.argsort(order)[kind.ravel()])
+
+    @property
+    def names(self) -> list[str]:
+        """Names, which no other molecule has."""
+        return [self.single.atom_types[atom] for atom in self.first]
+
+    def lines(self) -> list[str]:
+        """The types, and their pairs for the combining rules that are not the force field's."""
+        pairs, numbers = self.single.nonbonded, self.single.molecule.numbers[self.first]
+        rows = []
+        for name, number, (sigma, epsilon) in zip(self.names, numbers, pairs.wells[self.first].tolist(), strict=True):
+            lj = (repr(sigma * LENGTH), repr(epsilon * ENERGY))
+            rows.append((name, str(number), repr(mass(number)), "0.0", "A", *lj))
+        head = "; name  number  mass  charge  ptype  sigma [nm]  epsilon [kJ/mol]"
+        lines = ["", "[ atomtypes ]", head, *aligned(rows)]
+        if len(rows) == 1 and pairs.rule in _RULE:  # equal parameters combine to the same by both rules
+            return lines
+        explicit = ["", "; the force field's own combining rule, among the atoms of this molecule", *self._pairs()]
+        if pairs.rule not in _RULE:
+            return lines + explicit
+        return [*lines, f"#ifndef COMB_RULE_{_RULE[pairs.rule]}", *explicit, "#endif"]
+
+    def _pairs(self) -> list[str]:
+        names, size = self.names, len(self.first)
+        if size > _MAX_PAIRED_TYPES:
+            return [f"#error too many atom types ({size}) for a comb-rule that is not the one of these parameters"]
+        i, j = np.triu_indices(size)
+        mixed = self.single.nonbonded.pairs(np.stack([self.first[i], self.first[j]], axis=1)).tolist()
+        rows = zip(i.tolist(), j.tolist(), mixed, strict=True)
+        explicit = [(names[a], names[b], "1", repr(s * LENGTH), repr(e * ENERGY)) for a, b, (s, e) in rows]
+        return ["[ nonbond_params ]", *aligned(explicit)]
 
 
 def _sections(single: Single) -> dict[str, list[Row]]:
@@ -133,67 +206,72 @@ def _dihedrals(part: Part, function: int) -> list[Row]:
 
 
 def _top(head: list[str], single: Single) -> str:
-    rule = 3 if single.nonbonded.rule == "geometric" else 2
-    lines = [*head, "", "[ defaults ]", "; nbfunc  comb-rule  gen-pairs  fudgeLJ  fudgeQQ"]
+    rule = _RULE.get(single.nonbonded.rule or "", 2)
+    lines = [
+        *head,
+        "",
+        "; macros that the .itp looks for; remove them where other [ defaults ] take the place of these",
+    ]
+    lines += [f"#define COMB_RULE_{rule}", f"#define {_OWN_DEFAULTS}", ""]
+    lines += ["[ defaults ]", "; nbfunc  comb-rule  gen-pairs  fudgeLJ  fudgeQQ"]
     lines += [f"  1       {rule}          no         0.5      {FUDGE_QQ!r}", "", "; types, then the molecule"]
-    lines += [f'#include "{STEM}.itp"'] * 2 + [""]
-    return "\n".join(
-        [*lines, "[ system ]", one_line(single.molecule.name), "", "[ molecules ]", f"{single.name}  1", ""]
-    )
+    lines += [f'#include "{STEM}.itp"', ""]
+    return "\n".join([*lines, "[ system ]", one_line(single.molecule.name), "", "[ molecules ]", f"{NAME}  1", ""])
 
 
 def _itp(head: list[str], name: str, types: list[str], body: list[str]) -> str:
-    lines = [*head, "; include it twice: after the force field (atom types), and where molecules are (the molecule)"]
-    lines += [f"#ifndef TYPES_{name}", f"#define TYPES_{name}", *types, "", "#else", *body, "", "#endif", ""]
-    return "\n".join(lines)
+    """The include file: what it needs from the topology, the types unless they are defined, the molecule."""
+    lines = [
+        *head,
+        "; Include it once, below the force field and above all molecules. Several molecules with other parameters:",
+        "; #define TYPES_ONLY, include all, #undef TYPES_ONLY, include all again.",
+    ]
+    for macro, rule in _FORCE_FIELDS.items():
+        lines += [f"#ifdef {macro}", f"#define COMB_RULE_{rule}", "#endif"]
+    lines += ["#ifndef COMB_RULE_2", "#ifndef COMB_RULE_3"]
+    lines += ["#error #define COMB_RULE_2 or COMB_RULE_3 above, as the comb-rule in [ defaults ]; 1 is not possible"]
+    lines += ["#endif", "#endif", "#ifdef COMB_RULE_2", "#ifdef COMB_RULE_3"]
+    lines += ["#error COMB_RULE_2 and COMB_RULE_3 are both defined; keep the one of the comb-rule in [ defaults ]"]
+    lines += ["#endif", "#endif", "", f"#ifndef TYPES_{name}", f"#define TYPES_{name}", *types, "#endif", ""]
+    return "\n".join([*lines, "#ifndef TYPES_ONLY", *body, "#endif", ""])
 
 
-def _types(single: Single) -> list[str]:
-    """One type per atom; pairs of types for a mixing rule that GROMACS lacks."""
-    types, numbers, pairs = single.atom_types, single.molecule.numbers, single.nonbonded
-    rows = []
-    for kind, number, (sigma, epsilon) in zip(types, numbers, pairs.wells.tolist(), strict=True):
-        lj = (repr(sigma * LENGTH), repr(epsilon * ENERGY))
-        rows.append((kind, str(number), repr(mass(number)), "0.0", "A", *lj))
-    lines = ["", "[ atomtypes ]", "; name  number  mass  charge  ptype  sigma [nm]  epsilon [kJ/mol]", *aligned(rows)]
-    if pairs.rule not in ("lorentz-berthelot", "geometric"):
-        i, j = np.triu_indices(len(types))
-        mixed = zip(i.tolist(), j.tolist(), pairs.pairs(np.stack([i, j], axis=1)).tolist(), strict=True)
-        explicit = [(types[a], types[b], "1", repr(s * LENGTH), repr(e * ENERGY)) for a, b, (s, e) in mixed]
-        lines += ["", f"; {pairs.rule or 'another'} mixing; with other molecules' atoms the topology's rule holds"]
-        lines += ["[ nonbond_params ]", *aligned(explicit)]
-    return lines
-
-
-def _molecule(single: Single, sections: dict[str, list[Row]]) -> list[str]:
+def _molecule(single: Single, types: _Types) -> list[str]:
     molecule, charges = single.molecule, single.nonbonded.charges.tolist()
-    lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{single.name}  3", "", "[ atoms ]"]
+    lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{NAME}  3", "", "[ atoms ]"]
     lines += ["; nr  type  resnr  residue  atom  cgnr  charge [e]  mass [u]"]
-    rows = []
-    named = zip(single.atom_types, atom_names(molecule), charges, molecule.numbers, strict=True)
+    rows, names = [], types.names
+    named = zip(types.kind.tolist(), atom_names(molecule), charges, molecule.numbers, strict=True)
     for n, (kind, atom, charge, number) in enumerate(named, 1):
-        rows.append((str(n), kind, "1", "LIG", atom, str(n), repr(charge), repr(mass(number))))
+        rows.append((str(n), names[kind], "1", "LIG", atom, str(n), repr(charge), repr(mass(number))))
     lines += aligned(rows)
-    for section, interactions in sections.items():
+    for section, interactions in _sections(single).items():
         if interactions:
-            lines += ["", f"[ {section} ]"]
-            for atoms, function, parameters in interactions:
-                lines.append(" ".join([*(f"{a + 1:4d}" for a in atoms), str(function), *map(repr, parameters)]))
-    return lines
+            lines += ["", f"[ {section} ]", *map(_line, interactions)]
+    return [*lines, *_pairs(single), ""]
 
 
-def _pairs(single: Single) -> list[Row]:
-    """1-4 pairs with their Lennard-Jones written out; with their charges too unless `[ defaults ]` scale them right."""
+def _line(row: Row) -> str:
+    atoms, function, parameters = row
+    return " ".join([*(f"{a + 1:4d}" for a in atoms), str(function), *map(repr, parameters)])
+
+
+def _pairs(single: Single) -> list[str]:
+    """1-4 pairs with all that they need; also as function 1 where `[ defaults ]` of the `.top` scale charges right."""
     pairs, graph = single.nonbonded, single.topology
-    if not (pairs.charges.any() or pairs.wells[:, 1].any()):
-        return []
     atoms, charge = graph.pairs[graph.is14], pairs.charges.tolist()
-    usual = math.isclose(pairs.scale_charge, FUDGE_QQ, rel_tol=1e-9)
-    rows: list[Row] = []
+    if not len(atoms) or not (pairs.charges.any() or pairs.wells[:, 1].any()):
+        return []
+    plain: list[Row] = []
+    full: list[Row] = []
     for (i, j), (sigma, epsilon) in zip(atoms.tolist(), pairs.pairs(atoms).tolist(), strict=True):
         lj = (sigma * LENGTH, epsilon * pairs.scale_lj * ENERGY)
-        rows.append(((i, j), 1, lj) if usual else ((i, j), 2, (pairs.scale_charge, charge[i], charge[j], *lj)))
-    return rows
+        plain.append(((i, j), 1, lj))
+        full.append(((i, j), 2, (pairs.scale_charge, charge[i], charge[j], *lj)))
+    if not math.isclose(pairs.scale_charge, FUDGE_QQ, rel_tol=1e-9):
+        return ["", "[ pairs ]", *map(_line, full)]
+    either = [f"#ifdef {_OWN_DEFAULTS}", *map(_line, plain), "#else", *map(_line, full), "#endif"]
+    return ["", "[ pairs ]", *either]
 
 
 def _gro(molecule: Molecule, xyz: np.ndarray) -> str:

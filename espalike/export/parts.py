@@ -37,6 +37,8 @@ DEGREE = convert(1.0, "radian", "degree")
 """Factors from internal units to those of the engines."""
 STEM = "@STEM@"
 """Stands for the stem of the written files in the texts of a format of several files."""
+NAME = "@NAME@"
+"""Stands for the same stem as one word, which names the molecule inside the files."""
 Atoms = tuple[int, ...]
 Series = list[tuple[int, float, float]]
 """(periodicity n, phase δ [rad], k [kcal/mol]) of each k (1 + cos(nφ − δ)) of one dihedral."""

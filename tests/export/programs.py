@@ -137,9 +137,9 @@ def gromacs(program: str) -> Callable[[MMSystem, np.ndarray, Path], Outcome]:
     return run
 
 
-def gromacs_point(program: str, folder: Path, cutoff: float) -> dict[str, float]:
+def gromacs_point(program: str, folder: Path, cutoff: float, settings: str = "") -> dict[str, float]:
     """Energies [kcal/mol] of `m.top` and `m.gro` by GROMACS's names; short-range and 1-4 parts added."""
-    (folder / "m.mdp").write_text(MDP.format(cutoff=cutoff))
+    (folder / "m.mdp").write_text(MDP.format(cutoff=cutoff) + settings)
 
     def call(*arguments, answer=None):
         done = subprocess.run(

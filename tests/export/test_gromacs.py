@@ -35,7 +35,8 @@ def test_two_molecules_in_one_topology(program, tmp_path):
         atoms += (tmp_path / f"{name}.gro").read_text().splitlines()[2:-1]
         names.append((tmp_path / f"{name}.top").read_text().split()[-2])
     head = (tmp_path / "a.top").read_text().partition("; types, then")[0]
-    includes = "\n".join(f'#include "{name}.itp"' for name in "abab")
+    a_and_b = '#include "a.itp"\n#include "b.itp"'
+    includes = f"#define TYPES_ONLY\n{a_and_b}\n#undef TYPES_ONLY\n{a_and_b}"
     (tmp_path / "m.top").write_text(f"{head}\n{includes}\n[ system ]\ntwo\n[ molecules ]\n{names[0]} 1\n{names[1]} 1\n")
     (tmp_path / "m.gro").write_text("\n".join(["two", str(len(atoms)), *atoms, "8.0 8.0 8.0", ""]))
     actual = gromacs_point(program, tmp_path, 2.0)["total"]
@@ -49,7 +50,7 @@ def test_files_name_each_other_and_keep_the_given_coordinates(tmp_path):
     )
     assert path == tmp_path / "lig.and.top"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lig.and.gro", "lig.and.itp", "lig.and.top"]
-    assert path.read_text().count('#include "lig.and.itp"\n') == 2
+    assert path.read_text().count('#include "lig.and.itp"\n') == 1
     assert "; Model: a ; b\n" in (tmp_path / "lig.and.itp").read_text()
     lines = (tmp_path / "lig.and.gro").read_text().splitlines()[2:-1]
     actual = np.array([[float(line[20 + 12 * n : 32 + 12 * n]) for n in range(3)] for line in lines])
@@ -61,20 +62,101 @@ def test_files_name_each_other_and_keep_the_given_coordinates(tmp_path):
         export.write(with_equal_phases(geometry(FAST[0])[0]), tmp_path / "x.top", xyz=np.zeros((3, 3)))
 
 
-def test_the_amber_scale_needs_no_charges_in_the_pairs():
+ACETAMIDE = "CC(=O)N"
+
+
+def included(folder, defaults: str, molecules: str = "m 1", includes: str = '#include "m.itp"') -> None:
+    """Write `m.top`: the given beginning, then the `.itp`."""
+    (folder / "m.top").write_text(f"{defaults}\n{includes}\n[ system ]\nx\n[ molecules ]\n{molecules}\n")
+
+
+def half_box(folder) -> float:
+    return float((folder / "m.gro").read_text().split()[-1]) / 2 - 0.01
+
+
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        *(f'#include "{name}.ff/forcefield.itp"' for name in ("amber99sb-ildn", "charmm27", "oplsaa")),
+        "#define COMB_RULE_2\n[ defaults ]\n1 2 yes 0.3 0.7",
+        "#define COMB_RULE_3\n[ defaults ]\n1 3 no 1.0 1.0",
+    ],
+)
+@pytest.mark.parametrize("rule", ["lorentz-berthelot", "geometric", "waldman-hagler"])
+@needs("gmx")
+def test_the_energy_does_not_depend_on_the_defaults_above(defaults, rule, tmp_path):
+    """1-4 pairs carry their charges and factors; pairs beyond are mixed by the force field's rule."""
+    _, xyz = geometry(ACETAMIDE)
+    terms = (HarmonicBond(), HarmonicAngle(), LennardJones(0.5, mixing=rule), Coulomb())
+    system = random_system(ACETAMIDE, *terms)
+    export.write(system, tmp_path / "m.top", xyz=xyz)
+    alone = gromacs_point("gmx", tmp_path, half_box(tmp_path))["total"]
+    assert math.isclose(alone, sum(by_term(system, xyz).values()), abs_tol=PROGRAMS["gmx"].tolerance)
+    included(tmp_path, defaults)
+    assert math.isclose(gromacs_point("gmx", tmp_path, half_box(tmp_path))["total"], alone, abs_tol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("defaults", "message"),
+    [
+        ('#include "gromos54a7.ff/forcefield.itp"', "1 is not possible"),
+        ("[ defaults ]\n1 1 no 1.0 1.0", "define COMB_RULE_2 or COMB_RULE_3"),
+        ("[ defaults ]\n1 2 yes 0.5 0.8333", "define COMB_RULE_2 or COMB_RULE_3"),
+        ("#define COMB_RULE_3\n#define _FF_AMBER\n[ defaults ]\n1 2 yes 0.5 0.8333", "are both defined"),
+        ("#define COMB_RULE_2\n[ defaults ]\n2 1 no 1.0 1.0", "Too few parameters on line"),
+    ],
+)
+@needs("gmx")
+def test_grompp_stops_where_the_combining_rule_is_unknown_or_impossible(defaults, message, tmp_path):
+    export.write(random_system("CO", HarmonicBond(), LennardJones(), Coulomb()), tmp_path / "m.top")
+    included(tmp_path, defaults)
+    with pytest.raises(AssertionError) as stop:
+        gromacs_point("gmx", tmp_path, half_box(tmp_path))
+    assert message in " ".join(str(stop.value).replace("\\n", " ").split())
+
+
+@needs("gmx")
+def test_two_poses_of_a_molecule_stand_side_by_side(tmp_path):
+    """Each file is included once; molecules have the names of their files, and the energies add up."""
+    molecule, xyz = geometry(ACETAMIDE)
+    system = with_equal_phases(molecule)
+    poses = {"pose": xyz, "pose-2": geometry(ACETAMIDE)[1][:, [1, 2, 0]] * 1.02 + 40.0}
+    atoms = []
+    for name, points in poses.items():
+        export.write(system, tmp_path / f"{name}.top", xyz=points)
+        atoms += (tmp_path / f"{name}.gro").read_text().splitlines()[2:-1]
+    (tmp_path / "m.gro").write_text("\n".join(["two", str(len(atoms)), *atoms, "8.0 8.0 8.0", ""]))
+    includes = "\n".join(f'#include "{name}.itp"' for name in poses)
+    included(tmp_path, '#include "oplsaa.ff/forcefield.itp"', "pose 1\npose-2 1", includes)
+    expected = sum(sum(by_term(system, points).values()) for points in poses.values())
+    assert math.isclose(gromacs_point("gmx", tmp_path, 2.0)["total"], expected, abs_tol=PROGRAMS["gmx"].tolerance)
+
+
+@needs("gmx")
+def test_a_decoupled_molecule_keeps_its_own_energy(tmp_path):
+    """With `couple-intramol = no` the end state is the molecule in vacuum; nothing but it is in the box here."""
+    molecule, xyz = geometry(ACETAMIDE)
+    system = with_equal_phases(molecule)
+    export.write(system, tmp_path / "m.top", xyz=xyz)
+    included(tmp_path, '#include "charmm27.ff/forcefield.itp"')
+    settings = "free-energy = yes\ncouple-moltype = m\ncouple-lambda0 = vdw-q\ncouple-lambda1 = none\n"
+    settings += "couple-intramol = no\nfep-lambdas = 0 1\ninit-lambda-state = {}\n"
+    expected = sum(by_term(system, xyz).values())
+    for state in (0, 1):
+        actual = gromacs_point("gmx", tmp_path, half_box(tmp_path), settings.format(state))["total"]
+        assert math.isclose(actual, expected, abs_tol=PROGRAMS["gmx"].tolerance)
+
+
+def test_pairs_of_function_one_stand_only_below_the_defaults_of_the_top():
     def functions(system):
-        rows = (
-            export.texts(system, "gromacs", xyz=geometry("CO")[1])[".itp"]
-            .partition("[ pairs ]")[2]
-            .partition("#endif")[0]
-            .strip()
-            .splitlines()
-        )
-        return {row.split()[2] for row in rows}
+        text = export.texts(system, "gromacs", xyz=geometry("CO")[1])[".itp"]
+        rows = text.partition("[ pairs ]")[2].partition("\n\n")[0].strip().splitlines()
+        return [row.split()[2] if row[0] != "#" else row for row in rows]
 
     terms = (HarmonicBond(), HarmonicAngle(), LennardJones())
-    assert functions(random_system("CO", *terms, Coulomb())) == {"1"}
-    assert functions(random_system("CO", *terms, Coulomb(scale14=0.5))) == {"2"}
+    either = ["#ifdef FUDGE_QQ_OF_AMBER", "1", "1", "1", "#else", "2", "2", "2", "#endif"]
+    assert functions(random_system("CO", *terms, Coulomb())) == either
+    assert functions(random_system("CO", *terms, Coulomb(scale14=0.5))) == ["2", "2", "2"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # OpenMM leaves the files open
