@@ -26,15 +26,19 @@ from espalike.modelfile import ModelFileError as ModelFileError
 from espalike.modelfile import describe as describe
 from espalike.modelfile import find as find
 from espalike.modelfile import shipped as shipped
-from espalike.nn.build import build
+from espalike.nn.build import UntrustedTarget, bounded, build
 from espalike.nn.encoder import Encoder
 from espalike.nn.readout import Readout
+from espalike.ranges import ParameterError as ParameterError
+from espalike.ranges import check_ranges
 from espalike.system import Bound, MMSystem
 from espalike.tables import aligned, html_table
 from espalike.terms.base import Term
 
 _LARGEST_CHARGE_ERROR = 0.01
 """Largest difference of given charges from the formal charge that counts as rounding [e]."""
+_LAYERS_PER_TENSOR = 10
+"""More modules of a network than this per tensor of its file belong to a damaged configuration."""
 
 
 @dataclass
@@ -99,6 +103,11 @@ class ForceFieldModel(nn.Module):
         super().__init__()
         if not terms:
             raise ValueError("a force field needs at least one term")
+        odd = [term for term in terms if not isinstance(term, Term)]
+        if odd or not callable(conv):
+            raise ValueError(f"a model has terms and a convolution; got {[*odd, conv]}")
+        if isinstance(levels, str) or not all(isinstance(level, str) for level in levels):
+            raise ValueError(f"model.levels={levels}: expected a list of levels of theory")
         names = [term.name for term in terms]
         if len(set(names)) < len(names):
             raise ValueError(f"a force field lists each term once; got {', '.join(names)}")
@@ -153,6 +162,7 @@ class ForceFieldModel(nn.Module):
 
         Raises:
             DomainError: for an element the model was not trained on.
+            ParameterError: for a parameter that no molecule has, naming molecule, term, parameter and atoms.
             ValueError: when given charges do not fit the molecule, or a force field that needs them gets none.
         """
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
@@ -161,7 +171,9 @@ class ForceFieldModel(nn.Module):
             for molecule in several:
                 self.provenance.domain.check(molecule)
         system = _with_charges(self.in_float64()(batch_of(several, torch.float64)), several, given)
-        return MMSystem(system.terms, system.numbers, system.mol, tuple(several))
+        system = MMSystem(system.terms, system.numbers, system.mol, tuple(several))
+        check_ranges(system)
+        return system
 
     @torch.no_grad()
     def in_float64(self) -> Self:
@@ -319,14 +331,48 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
     """
     path = find(name)
     header, tensors = modelfile.read(path)
-    members = [from_config(header["config"]) for _ in range(header["members"])]
+    first = _first_member(path, header["config"], header["members"], tensors)
+    members = [first, *(from_config(header["config"]) for _ in range(header["members"] - 1))]
     model = members[0] if len(members) == 1 else Ensemble(members)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ModelFileError(f"{path}: weights do not fit the configuration: {error}") from error
+    model.load_state_dict(tensors)
     domain = ChemicalDomain.from_header(header["domain"])
     rest = {key: header[key] for key in ("config", "data", "split", "figures", "notes")}
     for part in (model, *model.members):
         part.provenance = Provenance(domain=domain, **rest)
     return model.eval()
+
+
+def _first_member(path: Path, config: dict[str, Any], members: int, tensors: dict[str, Tensor]) -> ForceFieldModel:
+    """A model of the configuration, if names and shapes of the weights of all members are those that it has.
+
+    Raises:
+        ModelFileError, UntrustedTarget: naming the file and what does not fit.
+        ImportError: when the network needs a package that is not installed.
+    """
+    try:
+        with bounded(_LAYERS_PER_TENSOR * (len(tensors) + 1), sum(value.numel() for value in tensors.values())):
+            model = from_config(config)
+    except UntrustedTarget as error:
+        raise UntrustedTarget(f"{path}: {error}") from error
+    except ImportError as error:
+        raise ImportError(f"{path}: {error}") from error
+    except Exception as error:  # a configuration may be wrong in any way
+        raise ModelFileError(
+            f"{path}: its configuration gives no model that its {len(tensors)} tensors fit: {error}"
+        ) from error
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    prefixes = [""] if members == 1 else [f"models.{i}." for i in range(members)]
+    if len(tensors) != members * len(shapes):
+        raise ModelFileError(
+            f"{path}: weights do not fit the configuration: expected {members * len(shapes)} tensors, "
+            f"got {len(tensors)}; get the file again"
+        )
+    for prefix in prefixes:
+        for name, shape in shapes.items():
+            given = tuple(tensors[prefix + name].shape) if prefix + name in tensors else None
+            if given != shape:
+                raise ModelFileError(
+                    f"{path}: weights do not fit the configuration: {prefix}{name}: expected shape {shape}, "
+                    f"got {'none' if given is None else given}; get the file again"
+                )
+    return model

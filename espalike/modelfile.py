@@ -1,11 +1,13 @@
 """Model files: safetensors with a JSON description, which is data and never code.
 
+Everything in a file is checked before a network is built, so that the cost of a damaged file is bounded by its size.
 A file of an earlier version is migrated when it is read, by one function per version. Input columns of the network
 are found by the names of the atom features, so a model is still read when this version computes more features.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -15,6 +17,7 @@ from typing import Any
 
 from torch import Tensor
 
+from espalike.chem.sanitize import shorten
 from espalike.features import FEATURES
 from espalike.files import replacing
 
@@ -25,8 +28,8 @@ DEFAULT = "espalike-small"
 UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "radian"}
 INPUT_LAYER = "encoder.enter.weight"
 """End of the name of a network's first weights, shape `(width, F)`: one column for each atom feature."""
-_DESCRIPTION = {"units", "features", "config", "domain", "data", "split", "figures", "notes"}
 _MOST_MEMBERS = 1000
+_DTYPES = ("F32", "F64")
 
 Content = tuple[dict[str, Any], dict[str, Tensor]]
 """Description and weights."""
@@ -71,6 +74,7 @@ def write(path: str | Path, description: Mapping[str, Any], members: int, tensor
 
     header = {"format_version": VERSION, "members": members, "units": UNITS, "features": list(FEATURES), **description}
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    header["sha256"] = _digest(header, state)
     with replacing(path) as temporary:
         save_file(state, temporary, metadata={"espalike": json.dumps(header)})
 
@@ -82,7 +86,8 @@ def describe(path: str | Path) -> dict[str, Any]:
         ModelFileError: when it is not a model file, or of a format this version does not read.
         FileNotFoundError: when there is no such file.
     """
-    return migrate(_header(path), {})[0]
+    header, _ = migrate(_header(path), {})
+    return {name: part for name, part in header.items() if name != "sha256"}
 
 
 def _header(path: str | Path) -> dict[str, Any]:
@@ -92,6 +97,7 @@ def _header(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
+            dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - not a mapping
     except SafetensorError as error:
         raise ModelFileError(
             f"{path} is not an espalike model file ({error}). Model files are safetensors; "
@@ -102,15 +108,53 @@ def _header(path: str | Path) -> dict[str, Any]:
     try:
         header = json.loads(metadata["espalike"])
         version = header.get("format_version")
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path}: its model description is damaged ({error}); get the file again") from error
-    if version not in (*MIGRATIONS, VERSION):
+    if type(version) is not int or version not in (*MIGRATIONS, VERSION):
         raise ModelFileError(
             f"{path} has model format {version!r}; this version reads formats 1 to {VERSION}. "
             "Install the espalike version that wrote it, or train the model anew."
         )
     _check(path, header)
+    for name, dtype in dtypes.items():
+        if dtype not in _DTYPES:
+            raise ModelFileError(
+                f"{path}: its tensor {name} is of type {dtype}; expected {' or '.join(_DTYPES)}; get the file again"
+            )
     return header
+
+
+def _is_list(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(item) is kind for item in value)
+
+
+def _is_domain(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and {"elements", "environments", "charges"} <= set(value) <= {"elements", "environments", "charges"}
+        and _is_list(value["elements"], int)
+        and all(1 <= number <= _LARGEST_ELEMENT for number in value["elements"])
+        and _is_list(value["environments"], str)
+        and _is_list(value["charges"], int)
+        and len(value["charges"]) == 2
+    )
+
+
+_LARGEST_ELEMENT = 118
+_DESCRIPTION: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "units": (lambda value: value == UNITS, json.dumps(UNITS)),
+    "features": (lambda value: _is_list(value, str) and len(set(value)) == len(value), "a list of different names"),
+    "config": (lambda value: isinstance(value, dict), "a table of settings"),
+    "domain": (_is_domain, "lists of elements, environments, and smallest and largest net charge"),
+    "data": (lambda value: _is_list(value, dict), "a list of tables"),
+    "split": (
+        lambda value: isinstance(value, dict) and all(_is_list(keys, str) for keys in value.values()),
+        "lists of keys",
+    ),
+    "figures": (lambda value: isinstance(value, dict), "a table"),
+    "notes": (lambda value: isinstance(value, dict), "a table"),
+}
+"""By part of a description: whether a value can be one, and what is expected."""
 
 
 def _check(path: str | Path, header: dict[str, Any]) -> None:
@@ -119,19 +163,35 @@ def _check(path: str | Path, header: dict[str, Any]) -> None:
     Raises:
         ModelFileError: where something is missing or damaged.
     """
-    missing = sorted(_DESCRIPTION - set(header))
+    missing = sorted(set(_DESCRIPTION) - set(header))
     if missing:
         raise ModelFileError(f"{path}: its model description lacks {', '.join(missing)}; get the file again")
+    for name, (fits, expected) in _DESCRIPTION.items():
+        if not fits(header[name]):
+            given = shorten(json.dumps(header[name]))
+            raise ModelFileError(
+                f"{path}: {name} in its description: expected {expected}; got {given}; get the file again"
+            )
     version, n = header["format_version"], header.get("members", 1)
     least, most = {1: (1, 1), 2: (2, _MOST_MEMBERS)}.get(version, (1, _MOST_MEMBERS))
-    if not isinstance(n, int) or not least <= n <= most:
+    if type(n) is not int or not least <= n <= most:
         raise ModelFileError(f"{path}: of format {version}, with {n!r} members; get the file again")
-    unknown = [str(name) for name in header["features"] if name not in FEATURES]
+    unknown = [name for name in header["features"] if name not in FEATURES]
     if unknown:
         raise ModelFileError(
             f"{path} was trained on atom features that this version does not compute: {', '.join(unknown)}. "
             "Install the espalike version that wrote it, or train the model anew."
         )
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a description, without this hash itself, and of the weights with their names, types and shapes."""
+    rest = {name: value for name, value in json.loads(json.dumps(header)).items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read(path: str | Path) -> Content:
@@ -142,7 +202,13 @@ def read(path: str | Path) -> Content:
     """
     from safetensors.torch import load_file
 
-    header, tensors = migrate(_header(path), load_file(path))
+    header, tensors = _header(path), load_file(path)
+    for name, weight in tensors.items():
+        if not weight.isfinite().all():
+            raise ModelFileError(f"{path}: its tensor {name} holds values that are not finite; get the file again")
+    if "sha256" in header and header["sha256"] != _digest(header, tensors):
+        raise ModelFileError(f"{path}: its content is not what was written (SHA-256 differs); get the file again")
+    header, tensors = migrate(header, tensors)
     columns = [FEATURES.index(name) for name in header["features"]]
     for name, weight in tensors.items():
         if name.endswith(INPUT_LAYER) and columns != list(range(len(FEATURES))):

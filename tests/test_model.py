@@ -21,7 +21,7 @@ from espalike.model import (
     from_config,
     load,
 )
-from espalike.modelfile import INPUT_LAYER, VERSION
+from espalike.modelfile import INPUT_LAYER, UNITS, VERSION
 from espalike.nn.build import UntrustedTarget
 from tests.molecules import SMALL
 from tests.nn import common
@@ -97,7 +97,7 @@ class TestCharges:
 class TestFile:
     def write(self, path, tensors=None, **changes):
         header = {
-            "format_version": VERSION, "members": 1, "units": {}, "features": list(FEATURES), "config": CONFIG,
+            "format_version": VERSION, "members": 1, "units": UNITS, "features": list(FEATURES), "config": CONFIG,
             "domain": {"elements": [], "environments": [], "charges": [0, 0]},
             "data": [], "split": {}, "figures": {}, "notes": {},
         }  # fmt: skip

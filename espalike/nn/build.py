@@ -10,11 +10,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from espalike.terms.base import Term
 
@@ -82,10 +88,42 @@ def build(config: Any) -> Any:
     arguments = {key: build(value) for key, value in config.items() if key not in {"_target_", "_partial_"}}
     if "_target_" not in config:
         return arguments
-    target = resolve(config["_target_"])
+    target = resolve(str(config["_target_"]))
     if config.get("_partial_", False):
         return partial(target, **arguments)
     try:
         return target(**arguments)
     except TypeError as error:
         raise ValueError(f"cannot build {config['_target_']}: {error}") from error
+
+
+@contextmanager
+def bounded(most_layers: int, most_weights: int) -> Iterator[None]:
+    """Building of networks inside stops before weights are drawn for more than a file can have.
+
+    Raises:
+        ValueError: when there are more layers or more weights.
+    """
+    layers = weights = 0
+
+    def add_layer(module: nn.Module, name: str, layer: nn.Module | None) -> None:
+        nonlocal layers
+        layers += 1
+        if layers > most_layers:
+            raise ValueError(f"more than {most_layers} layers")
+
+    def add_weights(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal weights
+        weights += 0 if parameter is None else parameter.numel()
+        if weights > most_weights:
+            raise ValueError(f"more than {most_weights} weights")
+
+    hooks = (
+        register_module_module_registration_hook(add_layer),
+        register_module_parameter_registration_hook(add_weights),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

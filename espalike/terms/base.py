@@ -235,6 +235,8 @@ class PairTerm(Term):
             self.params = (*type(self).params, scale)
         elif isinstance(scale14, str):
             raise ValueError(f"{self.name}: scale14 is a number or {LEARNED!r}; got {scale14!r}")
+        elif isinstance(scale14, bool) or not isinstance(scale14, int | float) or not 0.0 <= scale14 <= 1.0:
+            raise ValueError(f"{self.name}: scale14 is a number from 0 to 1 or {LEARNED!r}; got {scale14!r}")
         self.scale14 = self.usual14 if isinstance(scale14, str) else scale14
 
     @property

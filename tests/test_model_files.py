@@ -1,0 +1,225 @@
+"""Damaged model files: refused with the file's name, or the model that was written; nothing hangs, nothing is cast."""
+
+import copy
+import json
+import time
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from espalike.chem import from_smiles
+from espalike.model import ModelFileError, ParameterError, from_config, load
+from tests.nn.common import FORCE_FIELDS
+from tests.nn.common import model as model_of
+from tests.training.common import CONFIG
+
+MOLECULE = from_smiles("CC(=O)N", "acetamide")
+SMALL = {**CONFIG, "width": 4, "hidden": 4, "levels": ["one", "other"]}
+SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The path of a model file, its description and its weights."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("models") / "written.espalike"
+    from_config(SMALL).save(path)
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["espalike"])
+    return path, header, load_file(path)
+
+
+def saved(path, header, tensors):
+    save_file(tensors, path, metadata={"espalike": json.dumps(header)})
+    return path
+
+
+def unsealed(header):
+    """A description without the hash of the content, as older files have it."""
+    return {name: value for name, value in header.items() if name != "sha256"}
+
+
+def config(**changes):
+    return {"config": {**SMALL, **changes}}
+
+
+def coulomb(**settings):
+    return config(terms=[*SMALL["terms"][:-1], {**SMALL["terms"][-1], **settings}])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"units": {"length": "nanometer", "energy": "kJ/mol", "charge": "e", "angle": "radian"}}, "units .*angstrom"),
+        ({"units": {}}, "units .*angstrom"),
+        ({"format_version": True}, "format True"),
+        ({"members": 10**9}, "1000000000 members"),
+        ({"members": 3}, "expected .* tensors, got"),
+        ({"features": 5}, "features .* list"),
+        ({"domain": {"elements": ["C"], "environments": [], "charges": [0, 0]}}, "domain"),
+        ({"split": {"train": 3}}, "split"),
+        (config(layers=10**9), "more than .* weights"),
+        (config(layers=1), "expected .* tensors"),
+        (config(width=10**9), "gives no model"),
+        (config(hidden=10**9), "gives no model"),
+        (config(levels="ab"), "list of levels"),
+        (config(conv=None), "a convolution"),
+        (config(terms=[3]), "has terms"),
+        (config(terms=10**9), "no model"),
+        (coulomb(scale14=-5), "scale14 is a number from 0 to 1"),
+        (coulomb(scale14=float("inf")), "scale14 is a number from 0 to 1"),
+        (coulomb(scale14=float("nan")), "scale14 is a number from 0 to 1"),
+        (coulomb(scale14=True), "scale14 is a number from 0 to 1"),
+        (coulomb(charges=["x"]), "unknown charge model"),
+    ],
+)
+def test_a_description_that_cannot_be_meant(written, tmp_path, change, message):
+    _, header, tensors = written
+    path = saved(tmp_path / "odd.espalike", unsealed(header) | change, tensors)
+    start = time.perf_counter()
+    with pytest.raises(ModelFileError, match=rf"odd\.espalike.*{message}"):
+        load(path)
+    assert time.perf_counter() - start < SECONDS
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float16, torch.int64])
+def test_weights_of_another_type_are_not_cast(written, tmp_path, dtype):
+    _, header, tensors = written
+    (name,) = [name for name in tensors if name.endswith("heads.0.head.atom.weight")]
+    odd = {**tensors, name: tensors[name].to(dtype)}
+    with pytest.raises(ModelFileError, match=rf"odd\.espalike: its tensor {name} is of type"):
+        load(saved(tmp_path / "odd.espalike", unsealed(header), odd))
+
+
+def test_weights_that_are_not_finite(written, tmp_path):
+    _, header, tensors = written
+    odd = {name: value.clone() for name, value in tensors.items()}
+    odd["encoder.enter.weight"][1, 2] = torch.nan
+    with pytest.raises(ModelFileError, match=r"odd\.espalike: its tensor encoder\.enter\.weight .* not finite"):
+        load(saved(tmp_path / "odd.espalike", unsealed(header), odd))
+
+
+def test_a_changed_weight_is_noticed(written, tmp_path):
+    _, header, tensors = written
+    odd = {name: value.clone() for name, value in tensors.items()}
+    odd["encoder.enter.weight"][1, 2] += 0.5
+    with pytest.raises(ModelFileError, match=r"odd\.espalike: its content is not what was written"):
+        load(saved(tmp_path / "odd.espalike", header, odd))
+
+
+def test_absurd_weights_give_no_parameters(written, tmp_path):
+    """The bias of the first output of bonds and angles is huge: bonds of 30 Å."""
+    _, header, tensors = written
+    odd = {n: value + 1e4 if n.endswith("head.tuple.3.bias") else value for n, value in tensors.items()}
+    model = load(saved(tmp_path / "odd.espalike", unsealed(header), odd))
+    with pytest.raises(ParameterError, match=r"acetamide: HarmonicBond r0 of atoms 1-2 is .* expected 0\.5 to 4\."):
+        model.parametrize(MOLECULE)
+    with pytest.raises(ParameterError, match=r"methanol: HarmonicBond r0 of atoms 1-2"):
+        model.parametrize([from_smiles("[Na+]"), from_smiles("CO", "methanol")])
+
+
+def test_charges_far_from_formal_charges():
+    with pytest.raises(ParameterError, match=r"water: Coulomb q of atom 1 is -14\.4 e; expected -4 to 4\."):
+        from_config(SMALL).parametrize(from_smiles("O", "water"), np.array([-14.4, 7.2, 7.2]))
+
+
+@pytest.mark.parametrize("forcefield", FORCE_FIELDS)
+def test_every_force_field_is_inside_the_ranges(forcefield):
+    """Also with parameters far from their means, as these models have."""
+    model, given_charges = model_of(forcefield), None
+    if any(getattr(term, "charges", None) == "input" for term in model.terms):
+        given_charges = np.linspace(-0.5, 0.5, MOLECULE.n_atoms)
+    assert model.parametrize(MOLECULE, given_charges).n_mols == 1
+
+
+def places(value, path=()):
+    """Paths to every value of nested lists and dicts."""
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+def changed(value, path, new):
+    if not path:
+        return new
+    value = copy.copy(value)
+    value[path[0]] = changed(value[path[0]], path[1:], new)
+    return value
+
+
+NUMBERS = [None, True, False, -1, 0, 2, 10**9, 10**30, 0.5, 1e308, float("inf"), float("nan")]
+OTHERS = ["", "x", "learned", "os.system", [], [10**9], {}, {"x": 1}, {"_target_": "os.system"}]
+ODD = st.sampled_from([*NUMBERS, *OTHERS, {"_target_": "torch.nn.Linear", "_partial_": True}])
+CHANGES = {
+    "int8": lambda v: v.to(torch.int8),
+    "bool": lambda v: v.bool(),
+    "complex": lambda v: v.to(torch.complex64),
+    "half": lambda v: v.half(),
+    "double": lambda v: v.double(),
+    "nan": lambda v: v * torch.nan,
+    "huge": lambda v: v * 1e30,
+    "shifted": lambda v: v + 1e3,
+    "flat": lambda v: v.flatten(),
+    "longer": lambda v: torch.cat([v.flatten(), v.flatten()]),
+    "empty": lambda v: v.flatten()[:0],
+}
+
+
+def outcome(path, sealed, expected):
+    """Load and parametrize: an error with the file's or the molecule's name, or a model; the expected one if sealed."""
+    start = time.perf_counter()
+    try:
+        model = load(path)
+    except (ValueError, ImportError) as error:
+        assert path.name in str(error)  # noqa: PT017 - other outcomes are allowed, too
+    else:
+        try:
+            system = model.parametrize(MOLECULE)
+        except ValueError as error:
+            assert not sealed
+            assert "acetamide" in str(error)  # noqa: PT017
+        else:
+            assert not sealed or all(
+                torch.equal(a.values, b.values) for a, b in zip(system.terms, expected.terms, strict=True)
+            )
+    assert time.perf_counter() - start < SECONDS
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), sealed=st.booleans())
+def test_any_change_is_refused_or_makes_no_difference(written, tmp_path_factory, data, sealed):
+    path, header, tensors = written
+    expected, header = load(path).parametrize(MOLECULE), header if sealed else unsealed(header)
+    kind = data.draw(st.sampled_from(["description", "weights", "names"]))
+    if kind == "description":
+        where = data.draw(st.sampled_from(sorted(places(header), key=repr)))
+        header = changed(header, where, data.draw(ODD))
+    else:
+        name = data.draw(st.sampled_from(sorted(tensors)))
+        tensors = dict(tensors)
+        if kind == "names":
+            tensors["x"] = tensors.pop(name)
+        else:
+            tensors[name] = CHANGES[data.draw(st.sampled_from(sorted(CHANGES)))](tensors[name]).contiguous()
+    odd = tmp_path_factory.mktemp("odd") / "odd.espalike"
+    outcome(saved(odd, header, tensors), sealed and kind != "description", expected)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_changed_byte_is_refused_or_makes_no_difference(written, tmp_path_factory, data):
+    path, _, _ = written
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    if data.draw(st.booleans()):
+        content = content[: data.draw(st.integers(0, len(content)))]
+    odd = tmp_path_factory.mktemp("odd") / "odd.espalike"
+    odd.write_bytes(content)
+    outcome(odd, True, load(path).parametrize(MOLECULE))
