@@ -17,6 +17,8 @@ example:
   espalike info sample --json
   espalike info espalike-small
 
+  espalike info store/td --verify             compares every row with the store's hash
+
 A store also keeps what was left out of it, and why:
   espalike info store/td --rejected           all of it
   espalike info store/td --rejected mol-17    one entry"""
@@ -26,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument("file", metavar="FILE", help="model file, name of a shipped model, store, or `sample`")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.add_argument("--verify", action="store_true", help="compare every row of a store with its hash and counts")
     parser.add_argument(
         "--rejected", metavar="ID", nargs="?", const="", help="what was left out of a store: all of it, or of entry ID"
     )
@@ -43,6 +46,10 @@ def run(args: argparse.Namespace) -> int:
         if not is_store:
             raise ValueError(f"{args.file} is a model; --rejected is about stores")
         return _rejected(args.file, args.rejected, args.json)
+    if args.verify:
+        if not is_store:
+            raise ValueError(f"{args.file} is a model; --verify is about stores")
+        return _verify(args.file)
     content = of_store(args.file) if is_store else of_model(args.file)
     if args.json:
         print(json.dumps(content, indent=1, ensure_ascii=False))
@@ -80,6 +87,20 @@ def of_store(name: str) -> dict[str, Any]:
     return {"kind": "store", "path": str(store.path), **store.manifest, **store.counts, **describe(store)}
 
 
+def _verify(name: str) -> int:
+    """Compare the rows of a store with its hash and counts.
+
+    Raises:
+        StoreError: when they differ.
+    """
+    from espalike.data.store import Store
+
+    store = Store.open(name)
+    store.verify()
+    print(f"{store.path}: all {len(store)} rows have the hash and counts that the manifest says, {store.hash[:12]}")
+    return 0
+
+
 def _rejected(name: str, entry: str, as_json: bool) -> int:
     """Print what was left out of a store, all of it or of one entry; 1 where nothing was left out of that entry."""
     from espalike.data.describe import as_json as to_json
@@ -107,7 +128,8 @@ def _rejected(name: str, entry: str, as_json: bool) -> int:
 def _print_store(content: dict[str, Any]) -> None:
     """Tables of what a store holds, what was left out, and where it comes from."""
     tables = ("splits", "sources", "units", "rejected", "audits", "spread", "complexes", "columns")
-    plain = {key: value for key, value in content.items() if key not in (*tables, "filters", "settings", "ingest")}
+    hidden = (*tables, "filters", "settings", "ingest", "checksums", "checksum")
+    plain = {key: value for key, value in content.items() if key not in hidden}
     data = plain.pop("data")
     plain["data"] = data if isinstance(data, str) else f"{data[0]} and {len(data) - 1} more"
     plain["atoms"] = "{min} to {max} per molecule, median {median:g}".format(**content["atoms"])

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from espalike.data.reading import check_file
 from espalike.data.schema import LATER
 from espalike.data.store import Store
 from espalike.data.work import Rejected, from_lines
@@ -88,6 +89,8 @@ def rejections(store: Store, name: str | None = None) -> Iterator[Rejected]:
     """The rejections of a store, or of its entry `name`; none where the store keeps no list."""
     file = store.manifest.get("rejections")
     if file is not None:
+        if checksums := store.manifest.get("checksums"):
+            check_file(store.path / file, checksums.get(file))
         yield from (line for line in from_lines(store.path / file) if name is None or line.id == name)
 
 

@@ -4,11 +4,13 @@ The work folder lies in the store's directory. `commit` first writes the plan of
 shards and last the manifest; `publish` can be repeated until it completes, so a process killed anywhere in between
 leaves the old store, or one that the next run completes.
 
-A shard's name contains the hash of its rows: equal names mean equal content.
+A shard's name contains the hash of its rows: equal names mean equal content. The manifest has the SHA-256 of every
+file and of its own computed entries, so a changed bit is noticed when the store is opened.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -31,10 +33,27 @@ SHARD = 128
 _CHUNK = 16 * 2**20
 """Bytes of arrays gathered in memory before they are written."""
 _PLAN = "commit.json"
+_COMPUTED = (
+    "format", "molecules", "connectivities", "entries", "conformers", "splits", "sources", "levels", "units", "hash",
+    "data", "checksums", "rejections",
+)  # fmt: skip
+"""Entries of a manifest that its own checksum covers; people may edit the others, such as the licence."""
 
 
 class StoreError(ValueError):
     """A store that cannot be read or written."""
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_checksum(manifest: Mapping) -> str:
+    """SHA-256 of a manifest's computed entries."""
+    covered = {name: manifest[name] for name in _COMPUTED if name in manifest}
+    return hashlib.sha256(json.dumps(covered, sort_keys=True).encode()).hexdigest()
 
 
 def shard_path(work: Path, number: int) -> Path:
@@ -189,9 +208,13 @@ def commit(
         "hash": content_hash([digest for part in digests for digest in part]),
         "data": names[0] if len(names) == 1 else names,
     }
+    checksums = {name: file_checksum(shard_path(work, i)) for i, name in enumerate(names)}
     if rejections:
         plan["rejections"] = f"rejected-{plan['hash'][:12]}.jsonl"
         files.write(work / "rejected.jsonl", rejections, sync=True)
+        checksums[plan["rejections"]] = file_checksum(work / "rejected.jsonl")
+    plan["checksums"] = checksums
+    plan["checksum"] = manifest_checksum(plan)
     files.write(work / _PLAN, json.dumps(plan, indent=1, ensure_ascii=False) + "\n", sync=True)
     publish(root, work)
 

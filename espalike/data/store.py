@@ -7,7 +7,6 @@ manifest in one step, so that a reader sees the old data or the new, never a mix
 from __future__ import annotations
 
 import contextlib
-import json
 import mmap
 import os
 import shutil
@@ -25,15 +24,24 @@ import pyarrow as pa
 
 from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
-from espalike.data.schema import FORMAT, Record, RecordError, check, check_schema, content_hash, row_digest, to_row
-from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
+from espalike.data.reading import check_file, open_shard, read_manifest
+from espalike.data.schema import SCHEMA, Record, RecordError, check, content_hash, row_digest
+from espalike.data.shards import (
+    MANIFEST,
+    SHARD,
+    ShardWriter,
+    StoreError,
+    commit,
+    data_files,
+    shard_path,
+    summarise,
+)
 from espalike.tables import html_table
 
 __all__ = ["MANIFEST", "SAMPLE", "Store", "StoreError", "open_stores", "sample_path", "write_store"]
 
 SAMPLE = "sample"
 """Name by which the embedded data set is opened."""
-
 
 COUNTS = ("molecules", "connectivities", "entries", "conformers", "splits")
 """Counts of a manifest."""
@@ -91,26 +99,23 @@ class Store:
     def open(path: str | os.PathLike | Store) -> Store:
         """Open a store by its directory, or the embedded one by the word `sample`.
 
+        The checksum of every file is compared with the manifest's; a store from before there were checksums is
+        compared with the hash of its content.
+
         Raises:
             StoreError: when there is none, it is damaged, of another format, or a column's unit is missing or wrong.
         """
         if isinstance(path, Store):
             return path
-        root = sample_path() if str(path) == SAMPLE and not Path(path).exists() else Path(path)
-        manifest = _read_manifest(root)
-        shards = [_open_shard(root / name) for name in data_files(manifest)]
-        table = pa.concat_tables([table for table, _ in shards])
-        if table.num_rows != manifest["entries"]:
-            raise StoreError(f"{root}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again")
-        return Store(root, manifest, table, [mapped for _, mapped in shards])
+        return _open(sample_path() if str(path) == SAMPLE and not Path(path).exists() else Path(path))
 
     @cached_property
     def counts(self) -> dict[str, Any]:
         """Numbers of molecules, connectivities, entries and conformers, also by split; see `shards.summarise`.
 
-        They are counted here where the manifest is of a version that counted molecules by another rule.
+        They are counted here where the manifest has no checksum: it may be of a version with another rule.
         """
-        counted = self.manifest if "connectivities" in self.manifest else summarise([self.table])
+        counted = self.manifest if "checksum" in self.manifest else summarise([self.table])
         return {name: counted[name] for name in COUNTS}
 
     def _row(self) -> dict[str, str]:
@@ -259,36 +264,51 @@ class Store:
         """The records of a split, or all, in stored order."""
         return (self.record(i) for i in self.indices(split))
 
+    def _stored_row(self, i: int) -> dict[str, Any]:
+        """Entry `i` as `schema.to_row` gives it, without a copy."""
+        row = {f.name: self.flat(i, f.name) if pa.types.is_list(f.type) else self._text(i, f.name) for f in SCHEMA}
+        return {**row, "group": row["group"] or None}
+
     def verify(self) -> None:
-        """Read everything and compare its hash with the manifest's.
+        """Compute the hash of all rows and the counts, and compare them with the manifest's.
 
         Raises:
             StoreError: when they differ.
         """
-        digest = content_hash([row_digest(to_row(record)) for record in self.records()])
+        digest = content_hash([row_digest(self._stored_row(i)) for i in range(len(self))])
         if digest != self.hash:
-            raise StoreError(f"{self.path}: the content has hash {digest[:12]}, {MANIFEST} says {self.hash[:12]}")
+            raise StoreError(
+                f"{self.path}: {', '.join(data_files(self.manifest))} have content of hash {digest[:12]}, {MANIFEST} "
+                f"says {self.hash[:12]}: damaged or changed; ingest the data again"
+            )
+        # a manifest without a checksum may be of a version that counted by another rule
+        counted = summarise([self.table]) if "checksum" in self.manifest else {}
+        for name, value in counted.items():
+            if (stated := self.manifest.get(name)) != value:
+                raise StoreError(f"{self.path}: {MANIFEST} says {name} {stated}, the content has {value}; ingest again")
 
 
-def _open_shard(path: Path) -> tuple[pa.Table, mmap.mmap]:
-    try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        table = pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
-    except FileNotFoundError as error:
-        raise StoreError(f"{path}: {MANIFEST} lists this file, but it is missing; ingest the data again") from error
-    except (OSError, ValueError) as error:
-        raise StoreError(f"{path}: cannot be read, it may be cut short ({error}); ingest it again") from error
-    try:
-        check_schema(table.schema, str(path))
-    except ValueError as error:
-        raise StoreError(str(error)) from error
-    return table, mapped
+def _open(root: Path, check_content: bool = True) -> Store:
+    """The store in a folder, its content checked."""
+    manifest = read_manifest(root)
+    checksums = manifest.get("checksums")
+    shards = []
+    for name in data_files(manifest):
+        if check_content and checksums is not None:
+            check_file(root / name, checksums.get(name))
+        shards.append(open_shard(root / name))
+    table = pa.concat_tables([table for table, _ in shards])
+    if table.num_rows != manifest["entries"]:
+        raise StoreError(f"{root}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again")
+    store = Store(root, manifest, table, [mapped for _, mapped in shards])
+    if check_content and checksums is None:
+        store.verify()
+    return store
 
 
 def _reopen(path: Path, digest: str) -> Store:
-    """The store that another process has open."""
-    store = Store.open(path)
+    """The store that another process has open and has checked."""
+    store = _open(path, check_content=False)
     if store.hash != digest:
         raise StoreError(f"{path}: was replaced since it was opened; start again")
     return store
@@ -298,22 +318,6 @@ def open_stores(paths: str | os.PathLike | Store | Sequence) -> list[Store]:
     """Open several stores, given as a list or as one text separated by commas."""
     parts = [part.strip() for part in paths.split(",") if part.strip()] if isinstance(paths, str) else paths
     return [Store.open(part) for part in (parts if isinstance(parts, Sequence) else [parts])]
-
-
-def _read_manifest(root: Path) -> dict:
-    try:
-        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise StoreError(f"{root}: not a store, there is no {MANIFEST}; make one with `espalike ingest`") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, NotADirectoryError) as error:
-        raise StoreError(f"{root}: not a store, {MANIFEST} cannot be read ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        given = manifest.get("format") if isinstance(manifest, dict) else None
-        raise StoreError(f"{root}: store format {given!r}, this version reads {FORMAT}; ingest the data again")
-    missing = {"data", "hash", "entries"} - manifest.keys()
-    if missing or not data_files(manifest) or any(Path(name).name != name for name in data_files(manifest)):
-        raise StoreError(f"{root}: {MANIFEST} is damaged (no {', '.join(sorted(missing)) or 'valid file name'})")
-    return manifest
 
 
 def write_store(

@@ -49,6 +49,18 @@ def test_store_as_text(tmp_path, capsys):
     assert "  energy: kcal/mol" in out
 
 
+def test_verify_compares_every_row(tmp_path, capsys):
+    store = write_store(tmp_path / "s", [build_record("CCO"), build_record("CN")], manifest=MANIFEST)
+    assert main(["info", str(store.path), "--verify"]) == 0
+    assert "all 2 rows have the hash and counts" in capsys.readouterr().out
+    path = store.path / store.manifest["data"]
+    path.write_bytes(path.read_bytes().replace(b"made-up", b"made-uq"))
+    assert main(["info", str(store.path), "--verify"]) == 2
+    assert str(path) in capsys.readouterr().err
+    assert main(["info", "espalike-small", "--verify"]) == 2
+    assert "--verify is about stores" in capsys.readouterr().err
+
+
 def test_store_says_what_its_columns_hold(tmp_path, capsys):
     records = [build_record("CCO"), build_record("CN", 6, source="other", forces=None, ref_charge=np.zeros(7))]
     write_store(tmp_path / "s", records, manifest=MANIFEST)

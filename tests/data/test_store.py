@@ -7,6 +7,7 @@ import pytest
 
 from espalike.chem.conformers import EspGrid
 from espalike.data.schema import LATER, SCHEMA, UNITS, RecordError, check
+from espalike.data.shards import file_checksum, manifest_checksum
 from espalike.data.store import Store, StoreError, open_stores, write_store
 from tests.data.common import assert_same
 
@@ -146,6 +147,21 @@ def test_refusals_on_writing(record_of, tmp_path, manifest):
         write_store(tmp_path / "s", [record_of("CO"), record_of("CO")], manifest=manifest)
 
 
+def seal(folder, **changes):
+    """Give a store whose files were changed the checksums of these."""
+    path = folder / "manifest.json"
+    manifest = {**json.loads(path.read_text()), **changes}
+    manifest["checksums"] = {name: file_checksum(folder / name) for name in manifest["checksums"]}
+    path.write_text(json.dumps({**manifest, "checksum": manifest_checksum(manifest)}))
+
+
+def unseal(folder):
+    """Make a store one of before there were checksums."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    path.write_text(json.dumps({k: v for k, v in manifest.items() if k not in ("checksums", "checksum")}))
+
+
 def rewrite(store, schema):
     """The store's data file again under another schema."""
     path = store.path / store.manifest["data"]
@@ -153,6 +169,7 @@ def rewrite(store, schema):
     with pa.OSFile(str(path) + "2", "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(pa.table(table.columns, schema=schema))
     (store.path / (path.name + "2")).replace(path)
+    seal(store.path)
 
 
 @pytest.mark.parametrize("column", sorted(UNITS))
@@ -190,14 +207,38 @@ def test_damaged_stores(record_of, store_of, tmp_path):
         Store.open(store.path)
 
 
-def test_verify_notices_changed_bytes(record_of, store_of):
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_changed_bit_is_noticed_when_the_store_is_opened(record_of, store_of, sealed):
     store = store_of(record_of("CO", 50))
+    if not sealed:
+        unseal(store.path)
     data = store.path / store.manifest["data"]
     whole = bytearray(data.read_bytes())
     at = bytes(whole).index(store.array(0, "xyz").tobytes())
     whole[at + 2] ^= 1
     data.write_bytes(whole)
-    with pytest.raises(StoreError, match="hash"):
+    with pytest.raises(StoreError, match=f"{data.name}.*{'SHA-256' if sealed else 'hash'}"):
+        Store.open(store.path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("conformers", 51), ("hash", "0" * 64), ("levels", ["HF"])])
+def test_a_changed_manifest_is_noticed(record_of, store_of, name, value):
+    store = store_of(record_of("CO", 50))
+    path = store.path / "manifest.json"
+    path.write_text(json.dumps({**store.manifest, name: value}))
+    with pytest.raises(StoreError, match="does not have the checksum"):
+        Store.open(store.path)
+    path.write_text(json.dumps({**store.manifest, "licence": "CC0"}))  # what people write themselves
+    assert Store.open(store.path).manifest["licence"] == "CC0"
+
+
+def test_verify_compares_rows_and_counts(record_of, store_of):
+    store = store_of(record_of("CO", 50))
+    seal(store.path, conformers=49)
+    with pytest.raises(StoreError, match="conformers 49, the content has 50"):
+        Store.open(store.path).verify()
+    seal(store.path, conformers=50, hash="0" * 64)
+    with pytest.raises(StoreError, match="content of hash"):
         Store.open(store.path).verify()
 
 
@@ -270,6 +311,7 @@ def test_a_store_without_the_later_columns_is_read(record_of, store_of):
     path.unlink()  # the open store goes on with the file it has
     with pa.ipc.new_file(path, cut.schema) as file:
         file.write_table(cut)
+    seal(store.path)
     old = Store.open(store.path)
     assert [old.record(i).conformers.energy.tolist() for i in range(2)] == [
         store.record(i).conformers.energy.tolist() for i in range(2)
