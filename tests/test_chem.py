@@ -390,6 +390,7 @@ def test_names_are_safe_and_unique():
     safe = chem.safe_names(names)
     assert safe[:4] == ["a_b", "A_b-2", "molecule", "etc_passwd"]
     assert len({name.lower() for name in safe}) == len(names)
+    assert chem.safe_names(["a"] * 20_000 + ["a-20000"])[-2:] == ["a-20000", "a-20000-2"]  # in linear time
     assert all(name[0].isalnum() and "/" not in name and len(name) < 120 for name in safe)
 
 

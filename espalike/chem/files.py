@@ -45,12 +45,15 @@ def safe_names(names: Sequence[str]) -> list[str]:
     """File names for molecules: safe characters only, unique also where case does not count; the order is kept."""
     result: list[str] = []
     taken: set[str] = set()
+    last: dict[str, int] = {}
+    """Of each name in lower case, the number of its last copy, so that equal names take linear time."""
     for name in names:
         base = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._-")[:_MAX_NAME] or "molecule"
-        unique, number = base, 1
+        unique, number = base, last.get(base.lower(), 1)
         while unique.lower() in taken:
             number += 1
             unique = f"{base}-{number}"
+        last[base.lower()] = number
         taken.add(unique.lower())
         result.append(unique)
     return result

@@ -169,7 +169,7 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None) -> Chem.Mol:
         assert mol is not None  # it was written by `graph_of`
         mol = Chem.RenumberAtoms(mol, np.argsort([atom.GetAtomMapNum() for atom in mol.GetAtoms()]).tolist())
         rd.sanitize(mol, molecule.name)
-        mol.SetProp("_Name", molecule.name)
+        mol.SetProp("_Name", molecule.name.encode("utf-8", "replace").decode())  # RDKit takes no halves of pairs
         if xyz is not None:
             xyz = np.asarray(xyz, dtype=np.float64)
             if xyz.shape != (molecule.n_atoms, 3):

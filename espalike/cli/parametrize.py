@@ -102,10 +102,15 @@ def run(args: argparse.Namespace) -> int:
     results = _collect(ligands.parametrize(entries, model, str(name), charges, output), len(entries), args.debug)
     _print(Console(), results, output.folder)
     written = sum(result.status == "ok" for result in results)
+    complete = written == len(results) and not refused
     if args.report:
         spreads = ligands.units_of(model) if isinstance(model, models.Ensemble) else None
-        print(f"report: {_write_report(Path(args.report), args, str(name), possible, refused, results, spreads)}")
-    return 2 if not written else 1 if refused or written < len(results) else 0
+        try:
+            print(f"report: {_write_report(Path(args.report), args, str(name), possible, refused, results, spreads)}")
+        except OSError as error:  # the files of the molecules stay
+            print(f"failed: the report {args.report} cannot be written: {error}", file=sys.stderr)
+            complete = False
+    return 2 if not written else 0 if complete else 1
 
 
 def _formats(text: str, mixed: str | None) -> list[str]:
@@ -190,5 +195,6 @@ def _write_report(
         "inputs": [asdict(result) for result in results],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
+    files.write(path, text.encode("utf-8", "backslashreplace"))  # halves of pairs become JSON's own escapes
     return path

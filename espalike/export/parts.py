@@ -39,6 +39,8 @@ STEM = "@STEM@"
 """Stands for the stem of the written files in the texts of a format of several files."""
 NAME = "@NAME@"
 """Stands for the same stem as one word, which names the molecule inside the files."""
+_LONGEST = 1000
+_UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Atoms = tuple[int, ...]
 Series = list[tuple[int, float, float]]
 """(periodicity n, phase δ [rad], k [kcal/mol]) of each k (1 + cos(nφ − δ)) of one dihedral."""
@@ -196,12 +198,21 @@ class Single:
         molecule = self.molecule
         source = {"Source": f"espalike {version('espalike')}", "Molecule": molecule.name, "SMILES": molecule.smiles}
         source["FormalCharge"] = str(molecule.net_charge)
-        return source | {key: str(text) for key, text in self.info.items()}
+        return {key: printable(str(text)) for key, text in (source | dict(self.info)).items()}
 
     @property
     def comment(self) -> list[str]:
-        """Provenance in lines without a backslash at the end, which engines read as "continued on the next line"."""
-        return [" ".join(f"{key}: {text}".split()).rstrip(" \\") for key, text in self.facts.items()]
+        """Provenance in lines that an engine reads as comments, each to its end.
+
+        A backslash or ampersand at the end would continue the line, LAMMPS reads three quotation marks across lines,
+        and GROMACS reads no line beyond 4,095 characters.
+        """
+        lines = []
+        for key, text in self.facts.items():
+            line = f"{key}: {text}".replace('"', "'").rstrip(" \\&")
+            parts = [line[n : n + _LONGEST] for n in range(0, len(line), _LONGEST)]
+            lines += [f"{part} ..." for part in parts[:-1]] + parts[-1:]
+        return lines
 
     @property
     def xml_comment(self) -> list[str]:
@@ -357,9 +368,14 @@ def mass(number: int) -> float:
     return GetPeriodicTable().GetAtomicWeight(int(number))
 
 
+def printable(text: str) -> str:
+    """The text in one line, without characters that XML does not allow: control characters and halves of pairs."""
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())
+
+
 def one_line(text: str) -> str:
-    """A title: one line that does not begin like a directive and holds no comment."""
-    return " ".join(text.replace(";", " ").split()).lstrip("[#* ").rstrip("\\") or "molecule"
+    """A title: one line of at most 200 characters that does not begin like a directive and holds no comment."""
+    return printable(text.translate({ord(c): " " for c in ';"\\&'})).lstrip("[#*%@!$ ")[:200].strip() or "molecule"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,5 +1,6 @@
 """`espalike parametrize` as users type it: files, messages and the exit status."""
 
+import errno
 import importlib
 import importlib.util
 import json
@@ -210,6 +211,40 @@ def test_nothing_done_is_status_two(call, tmp_path):
     assert (status, files) == (2, [])
     assert report["failed"] == 1
     assert err == "failed: x: x.sdf: the file is empty\n"
+
+
+def test_a_report_that_cannot_be_written_does_not_hide_the_files(call, tmp_path, monkeypatch):
+    (tmp_path / "r.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        call("CCO")  # the fixture reads the report; the command has ended
+    (tmp_path / "r.json").rmdir()
+
+    def full(path, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr("espalike.files.write", full)
+    status, report, files, out, err = call("CCO")
+    assert (status, report, files) == (1, None, ["molecule.system.xml"])
+    assert "failed: the report r.json cannot be written: [Errno 28] No space left on device: 'r.json'" in err
+    assert "molecule.system.xml" in out
+
+
+def test_a_full_disk_fails_the_molecule_and_leaves_no_half_of_it(call, monkeypatch):
+    from espalike import export
+
+    write = export.write
+
+    def full(system, path, *arguments, **settings):
+        if "molecule-2.top" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return write(system, path, *arguments, **settings)
+
+    monkeypatch.setattr(export, "write", full)
+    status, _, files, _, err = call("CCO", "O", "--format", "system,gromacs")
+    assert status == 1
+    assert [file for file in files if file.startswith("molecule-2")] == []
+    assert "molecule.top" in files
+    assert "failed: molecule-2: OSError: [Errno 28] No space left on device" in err
 
 
 def test_domain_and_stereo_are_noted(call):

@@ -1,5 +1,6 @@
 """The files: what they hold, what loads beside them, and what is refused."""
 
+import dataclasses
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -17,7 +18,18 @@ from espalike.terms.base import PairTerm, Param
 from espalike.terms.coulomb import Coulomb
 from espalike.tuples import Tuples
 from espalike.units import COULOMB
-from tests.export.cases import agree, case, evaluate, from_ffxml, model, plus, reference, to_ffxml
+from tests.export.cases import (
+    agree,
+    case,
+    evaluate,
+    from_ffxml,
+    geometry,
+    model,
+    plus,
+    reference,
+    to_ffxml,
+    with_equal_phases,
+)
 
 ASPIRIN = "CC(=O)Oc1ccccc1C(=O)[O-]"
 NICOTINE = "C[NH+]1CCC[C@H]1c1cccnc1"
@@ -74,6 +86,55 @@ def test_the_file_states_its_provenance():
     assert facts["FormalCharge"] == "1"
     assert facts["SMILES"] == molecule.smiles
     assert facts["Template"] == root.find("Residues/Residue").attrib["name"]
+
+
+TITLES = (
+    'a\x01b\x1b[31m\x85c\ufffe', 'quotes """ inside', "line\n\nunits lj\n[ atoms ]", "ends with a backslash \\",
+    "goes on &", "[ atoms ]", "#include \"x\"", "%FLAG CHARGE", "a ; b", "-- > <!-- ]]>", "\ud800", "", "x" * 5000,
+)  # fmt: skip
+"""Titles with control characters, and with what the formats read as their own words."""
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_no_title_changes_what_a_file_says(title, tmp_path):
+    """The same text as for a harmless title, but for comments and titles: nothing else follows from the name."""
+    molecule, xyz = geometry("CO")
+    files = {}
+    for name in (title, "harmless"):
+        named = dataclasses.replace(molecule, name=name)
+        for format, known in export.FORMATS.items():
+            system = with_equal_phases(named)
+            path = tmp_path / f"m{known.endings[0]}"
+            export.write(system, path, xyz=xyz, info={"Model": name})
+            files[name, format] = [p.read_text(encoding="utf-8") for p in known.paths(path)]
+    for format in export.FORMATS:
+        for text, expected in zip(files[title, format], files["harmless", format], strict=True):
+            assert max(map(len, text.splitlines())) < 4095 or "xml" in export.FORMATS[format].endings[0]
+            assert content(format, text) == content(format, expected)
+
+
+def content(format: str, text: str) -> list[str]:
+    """A file without its comments and title."""
+    if format in ("system", "ffxml", "offxml"):
+        root = ET.fromstring(text)
+        for info in root.findall("Info"):
+            root.remove(info)
+        for script in root.iter("Script"):
+            script.text = "".join(line for line in script.text.splitlines() if "'molecule'" not in line)
+        return ET.tostring(root, encoding="unicode").split()
+    if format == "gromacs" and "\n[ " not in text:
+        return text.split("\n")[1:]  # .gro
+    if format == "gromacs":
+        head, _, tail = text.partition("[ system ]\n")
+        return [line for line in head.split("\n") if not line.startswith(";")] + tail.split("\n")[1:]
+    if format == "amber":
+        lines = text.split("\n")
+        title = 0 if not text.startswith("%VERSION") else lines.index("%FORMAT(a80)") + 1
+        return [line for n, line in enumerate(lines) if n != title and not line.startswith("%COMMENT")]
+    lines = text.split("\n")
+    assert '"""' not in text
+    assert not [line for line in lines if line.startswith("#") and line.endswith(("&", "\\"))]
+    return [line for line in (lines[1:] if "Masses" in text else lines) if not line.startswith("#")]
 
 
 def test_unknown_formats_are_refused(tmp_path):
