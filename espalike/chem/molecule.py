@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from rdkit import Chem, rdBase
-from rdkit.Chem import rdDistGeom
 from rdkit.Chem.inchi import MolToInchiKey
 
 from espalike.chem import records
@@ -180,26 +179,6 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None) -> Chem.Mol:
             conformer.SetPositions(np.ascontiguousarray(xyz))
             mol.AddConformer(conformer, assignId=True)
     return mol
-
-
-def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
-    """Geometries by distance geometry (ETKDGv3) [Å], shape `(n, A, 3)`, float64.
-
-    Raises:
-        ChemistryError: if RDKit finds no geometry.
-    """
-    if molecule.n_atoms == 1:
-        return np.zeros((n, 1, 3))
-    mol = to_rdkit(molecule)
-    params = rdDistGeom.ETKDGv3()
-    params.randomSeed = seed  # type: ignore[assignment]
-    with rdBase.BlockLogs():
-        for random_coordinates in (False, True):
-            params.useRandomCoords = random_coordinates  # type: ignore[assignment]
-            ids = list(rdDistGeom.EmbedMultipleConfs(mol, n, params))
-            if len(ids) == n:
-                return np.stack([mol.GetConformer(i).GetPositions() for i in ids])
-    raise ChemistryError(f"{molecule.name}: distance geometry gives no geometry; is its stereochemistry possible?")
 
 
 def connectivity_key(molecule: Molecule) -> str:

@@ -11,10 +11,11 @@ from functools import lru_cache
 
 from rdkit import Chem, rdBase
 
+from espalike.chem.embedding import embed
 from espalike.chem.enumerate import Limits, pieces, states, tautomers
 from espalike.chem.environments import environments
 from espalike.chem.errors import ChemistryError
-from espalike.chem.molecule import connectivity_key, embed, from_smiles
+from espalike.chem.molecule import connectivity_key, from_smiles
 
 GIVEN, STATE, TAUTOMER, FRAGMENT, RECOMBINED = "given", "state", "tautomer", "fragment", "recombined"
 """What a candidate is."""
