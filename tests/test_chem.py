@@ -63,8 +63,43 @@ def test_map_numbers_give_the_order():
     assert molecule.name == "water"
 
 
-def test_isotopes_do_not_matter():
-    assert same(chem.from_smiles("[2H]C"), chem.from_smiles("[H]C"))
+class TestIsotopes:
+    def test_the_graph_is_that_of_the_elements(self):
+        heavy, light = chem.from_smiles("[2H]C", "methane"), chem.from_smiles("[H]C", "methane")
+        assert np.array_equal(heavy.numbers, light.numbers)
+        assert np.array_equal(heavy.bonds, light.bonds)
+        assert chem.connectivity_key(heavy) == chem.connectivity_key(light)
+        assert heavy.isotopes.tolist() == [2, 0, 0, 0, 0]
+        assert not light.isotopes.any()
+
+    def test_they_make_no_stereocentre(self):
+        assert "@" not in chem.from_smiles("C[C@]([2H])(O)[H]").smiles
+
+    def test_masses(self):
+        molecule = chem.from_smiles("[13CH3][18O][2H]", "methanol")
+        assert molecule.isotopes.tolist() == [13, 18, 2, 0, 0, 0]
+        expected = [13.00335, 17.99916, 2.01410, 1.008, 1.008, 1.008]
+        assert molecule.masses() == pytest.approx(expected, abs=1e-5)
+
+    def test_round_trips(self, tmp_path):
+        molecule = chem.from_smiles("[2H:3][O:1][H:2]", "water")
+        assert chem.from_smiles(molecule.smiles).isotopes.tolist() == [0, 0, 2]
+        mol = chem.to_rdkit(molecule, chem.embed(molecule)[0])
+        assert chem.from_rdkit(mol).isotopes.tolist() == [0, 0, 2]
+        Chem.MolToMolFile(mol, str(tmp_path / "water.sdf"))
+        assert chem.from_file(tmp_path / "water.sdf").isotopes.tolist() == [0, 0, 2]
+        assert not any(atom.GetIsotope() for atom in chem.to_rdkit(molecule, isotopes=False).GetAtoms())
+
+    def test_pdb(self, tmp_path):
+        """Of the file, which names deuterium, and of the SMILES."""
+        molecule = chem.from_smiles("[2H]OC", "methanol")
+        block = Chem.MolToPDBBlock(chem.to_rdkit(molecule, chem.embed(molecule)[0]))
+        (tmp_path / "m.pdb").write_text(block)
+        assert chem.from_file(tmp_path / "m.pdb", "[2H]O[13CH3]").isotopes.tolist() == [2, 0, 13, 0, 0, 0]
+
+    def test_unknown(self):
+        with pytest.raises(chem.ChemistryError, match="ethane: atom 2 is C of mass number 99; no such isotope"):
+            chem.from_smiles("C[99CH3]", "ethane")
 
 
 @pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)

@@ -40,7 +40,7 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
         return np.zeros((n, 1, 3))
     with rdBase.BlockLogs():
         for number, (choices, settings) in enumerate(_ATTEMPTS):
-            mol = to_rdkit(molecule)
+            mol = to_rdkit(molecule, isotopes=False)
             params = rdDistGeom.ETKDGv3()
             params.randomSeed, params.maxIterations = seed, _ITERATIONS  # type: ignore[assignment]
             for name, value in settings.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,9 @@ from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
 from espalike.tables import html_table
 
+_ISOTOPE = re.compile(r"\[(\d+)[^\]]*:(\d+)\]")
+"""Mass number and map number of an atom of a mapped SMILES."""
+
 
 @dataclass(frozen=True, eq=False)
 class Molecule:
@@ -22,7 +27,7 @@ class Molecule:
 
     Attributes:
         name: its name in messages and files.
-        smiles: mapped SMILES with explicit hydrogens; map number i+1 is atom i.
+        smiles: mapped SMILES with explicit hydrogens and isotopes; map number i+1 is atom i.
         numbers: atomic numbers, shape `(A,)`, int64.
         charges: formal charges [e], shape `(A,)`, int64.
         bonds: atom index pairs, each row sorted `i<j`, rows sorted, shape `(B, 2)`, int64.
@@ -47,6 +52,25 @@ class Molecule:
     def n_atoms(self) -> int:
         """Number of atoms, hydrogens included."""
         return len(self.numbers)
+
+    @property
+    def isotopes(self) -> np.ndarray:
+        """Mass numbers, 0 for an element's natural isotopes, shape `(A,)`, int64. Parameters do not depend on them."""
+        numbers = np.zeros(self.n_atoms, dtype=np.int64)
+        for mass_number, atom in _ISOTOPE.findall(self.smiles):
+            numbers[int(atom) - 1] = int(mass_number)
+        return numbers
+
+    def masses(self, natural: Callable[[int], float] | None = None) -> list[float]:
+        """Masses of the atoms [dalton].
+
+        Args:
+            natural: gives an element's standard atomic weight, by atomic number; None: RDKit's.
+        """
+        table = Chem.GetPeriodicTable()
+        natural = natural or table.GetAtomicWeight
+        rows = zip(self.numbers.tolist(), self.isotopes.tolist(), strict=True)
+        return [table.GetMassForIsotope(z, isotope) if isotope else natural(z) for z, isotope in rows]
 
     @property
     def net_charge(self) -> int:
@@ -132,6 +156,7 @@ def graph_of(mol: Chem.Mol, name: str) -> Molecule:
     atoms = rd.atoms_of(mol)
     for number, atom in enumerate(atoms, start=1):
         atom.SetAtomMapNum(number)
+    rd.restore_isotopes(mol)
     return Molecule(
         name=name,
         smiles=Chem.MolToSmiles(mol, kekuleSmiles=True),
@@ -155,10 +180,10 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
     return from_smiles(smiles, name or getattr(molecule, "name", "") or smiles)
 
 
-def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None) -> Chem.Mol:
+def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool = True) -> Chem.Mol:
     """The sanitized RDKit molecule, explicit hydrogens, same atom order; `xyz (A, 3)` [Å] becomes its conformer.
 
-    Stereochemistry is that of the molecule's SMILES.
+    Stereochemistry is that of the molecule's SMILES. With `isotopes=False` all atoms are natural.
 
     Raises:
         ChemistryError: if `xyz` has another shape.
@@ -168,6 +193,8 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None) -> Chem.Mol:
         assert mol is not None  # it was written by `graph_of`
         mol = Chem.RenumberAtoms(mol, np.argsort([atom.GetAtomMapNum() for atom in mol.GetAtoms()]).tolist())
         rd.sanitize(mol, molecule.name)
+        if isotopes:
+            rd.restore_isotopes(mol)
         mol.SetProp("_Name", molecule.name.encode("utf-8", "replace").decode())  # RDKit takes no halves of pairs
         if xyz is not None:
             xyz = np.asarray(xyz, dtype=np.float64)

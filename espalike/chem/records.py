@@ -225,6 +225,7 @@ def _from_pdb(text: str, name: str, smiles: str | None) -> Record:
         raise ChemistryError(f"{name}: a PDB holds no bond orders; give the molecule's SMILES with --smiles")
     template = rd.from_smiles(smiles, f"{name} (--smiles)")
     Chem.Kekulize(template, clearAromaticFlags=True)
+    rd.restore_isotopes(template)
     mol = Chem.MolFromPDBBlock(text, sanitize=False, removeHs=False)
     if mol is None or not mol.GetNumAtoms():
         raise ChemistryError(f"{name}: holds no atoms; expected ATOM or HETATM lines")
@@ -242,6 +243,8 @@ def _from_pdb(text: str, name: str, smiles: str | None) -> Record:
         mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
     for atom, place in zip(template.GetAtoms(), match, strict=True):
         mol.GetAtomWithIdx(place).SetFormalCharge(atom.GetFormalCharge())
+        if atom.GetIsotope():
+            mol.GetAtomWithIdx(place).SetIsotope(atom.GetIsotope())
     for atom in mol.GetAtoms():
         atom.SetNoImplicit(True)
     return _checked(mol, name)

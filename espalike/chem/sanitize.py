@@ -16,6 +16,7 @@ BOND_TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType
 _ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_COVALENT))}]")
 _ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
 _ISOTOPE = Chem.MolFromSmarts("[!0*]")
+_MASS_NUMBER = "_espalike_mass_number"
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 
 _AS_WRITTEN = Chem.SmilesParserParams()
@@ -67,6 +68,8 @@ def from_smiles(smiles: str, name: str) -> Chem.Mol:
 def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
     """RDKit's sanitization in place, once map numbers and isotopes are removed: like atoms are alike, for stereo too.
 
+    Isotopes are noted in a property of the atoms, see `restore_isotopes`.
+
     Args:
         mol: the molecule.
         name: its name in messages.
@@ -78,10 +81,17 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
     atoms = atoms_of(mol)
     for atom in atoms:
         atom.SetAtomMapNum(0)
-    if mol.HasSubstructMatch(_ISOTOPE):
-        for atom in atoms:
-            atom.SetIsotope(0)
+    isotopes = mol.GetSubstructMatches(_ISOTOPE) if mol.HasSubstructMatch(_ISOTOPE) else ()
+    for (i,) in isotopes:
+        atoms[i].SetIntProp(_MASS_NUMBER, atoms[i].GetIsotope())
+        atoms[i].SetIsotope(0)
     _check_elements(mol, name)
+    for (i,) in isotopes:
+        if not Chem.GetPeriodicTable().GetMassForIsotope(atoms[i].GetAtomicNum(), atoms[i].GetIntProp(_MASS_NUMBER)):
+            raise ChemistryError(
+                f"{name}: atom {i + 1} is {atoms[i].GetSymbol()} of mass number {atoms[i].GetIntProp(_MASS_NUMBER)}; "
+                "no such isotope is known"
+            )
     try:
         Chem.SanitizeMol(mol)
         if drawn:
@@ -96,6 +106,14 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
         ) from error
     except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
         raise ChemistryError(f"{name}: not a valid structure ({str(error).strip()})") from error
+
+
+def restore_isotopes(mol: Chem.Mol) -> None:
+    """Give the atoms of a sanitized molecule the isotopes that they had before."""
+    for atom in atoms_of(mol):
+        if atom.HasProp(_MASS_NUMBER):
+            atom.SetIsotope(atom.GetIntProp(_MASS_NUMBER))
+            atom.ClearProp(_MASS_NUMBER)
 
 
 def _check_elements(mol: Chem.Mol, name: str) -> None:

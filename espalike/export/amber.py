@@ -21,7 +21,7 @@ import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
-from espalike.export.parts import Nonbonded, Single, atom_names, mass, one_line
+from espalike.export.parts import Nonbonded, Single, atom_names, one_line
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.units import COULOMB
@@ -142,7 +142,7 @@ def _atoms(single: Single) -> list[Section]:
         ("ATOM_NAME", _NAMES, atom_names(molecule)),
         ("CHARGE", _FLOATS, (pairs.charges * math.sqrt(COULOMB)).tolist()),
         ("ATOMIC_NUMBER", _INTEGERS, molecule.numbers.tolist()),
-        ("MASS", _FLOATS, [mass(number) for number in molecule.numbers]),
+        ("MASS", _FLOATS, molecule.masses()),
         ("ATOM_TYPE_INDEX", _INTEGERS, (kind + 1).tolist()),
         ("NUMBER_EXCLUDED_ATOMS", _INTEGERS, [len(atoms) for atoms in excluded]),
         ("EXCLUDED_ATOMS_LIST", _INTEGERS, list(itertools.chain(*excluded))),

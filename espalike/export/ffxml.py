@@ -80,11 +80,11 @@ def _template(root: ET.Element, single: Single, pairs: FilePairs) -> None:
     kinds = ET.SubElement(root, "AtomTypes")
     residue = ET.SubElement(ET.SubElement(root, "Residues"), "Residue", name=single.name)
     molecule, names = single.molecule, atom_names(single.molecule)
-    for kind, atom, number in zip(single.atom_types, names, molecule.numbers.tolist(), strict=True):
-        element = Element.getByAtomicNumber(number)
-        mass = repr(element.mass.value_in_unit(unit.dalton))
+    masses = molecule.masses(lambda number: Element.getByAtomicNumber(number).mass.value_in_unit(unit.dalton))
+    for kind, atom, number, mass in zip(single.atom_types, names, molecule.numbers.tolist(), masses, strict=True):
+        symbol = Element.getByAtomicNumber(number).symbol
         group = pairs.vdw["class"] if pairs.vdw else kind  # tells scripts which atoms have this van der Waals form
-        ET.SubElement(kinds, "Type", {"name": kind, "class": group, "element": element.symbol, "mass": mass})
+        ET.SubElement(kinds, "Type", {"name": kind, "class": group, "element": symbol, "mass": repr(mass)})
         ET.SubElement(residue, "Atom", name=atom, type=kind)
     for i, j in molecule.bonds.tolist():
         ET.SubElement(residue, "Bond", atomName1=names[i], atomName2=names[j])

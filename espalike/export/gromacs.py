@@ -42,7 +42,6 @@ from espalike.export.parts import (
     Single,
     aligned,
     atom_names,
-    mass,
     one_line,
 )
 from espalike.terms.base import Term
@@ -149,11 +148,12 @@ class _Types:
 
     def lines(self) -> list[str]:
         """The types, and their pairs for the combining rules that are not the force field's."""
-        pairs, numbers = self.single.nonbonded, self.single.molecule.numbers[self.first]
-        rows = []
-        for name, number, (sigma, epsilon) in zip(self.names, numbers, pairs.wells[self.first].tolist(), strict=True):
+        pairs, numbers = self.single.nonbonded, self.single.molecule.numbers[self.first].tolist()
+        rows, masses = [], np.array(self.single.molecule.masses())[self.first].tolist()
+        wells = pairs.wells[self.first].tolist()
+        for name, number, mass, (sigma, epsilon) in zip(self.names, numbers, masses, wells, strict=True):
             lj = (repr(sigma * LENGTH), repr(epsilon * ENERGY))
-            rows.append((name, str(number), repr(mass(number)), "0.0", "A", *lj))
+            rows.append((name, str(number), repr(mass), "0.0", "A", *lj))
         head = "; name  number  mass  charge  ptype  sigma [nm]  epsilon [kJ/mol]"
         lines = ["", "[ atomtypes ]", head, *aligned(rows)]
         if len(rows) == 1 and pairs.rule in _RULE:  # equal parameters combine to the same by both rules
@@ -241,9 +241,9 @@ def _molecule(single: Single, types: _Types) -> list[str]:
     lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{NAME}  3", "", "[ atoms ]"]
     lines += ["; nr  type  resnr  residue  atom  cgnr  charge [e]  mass [u]"]
     rows, names = [], types.names
-    named = zip(types.kind.tolist(), atom_names(molecule), charges, molecule.numbers, strict=True)
-    for n, (kind, atom, charge, number) in enumerate(named, 1):
-        rows.append((str(n), names[kind], "1", "LIG", atom, str(n), repr(charge), repr(mass(number))))
+    named = zip(types.kind.tolist(), atom_names(molecule), charges, molecule.masses(), strict=True)
+    for n, (kind, atom, charge, mass) in enumerate(named, 1):
+        rows.append((str(n), names[kind], "1", "LIG", atom, str(n), repr(charge), repr(mass)))
     lines += aligned(rows)
     for section, interactions in _sections(single).items():
         if interactions:

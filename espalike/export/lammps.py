@@ -102,19 +102,16 @@ def _style(name: str, rows: list[Row]) -> str:
 
 def _data(single: Single, rows: dict[str, list[Row]], title: str) -> str:
     """The data file; its first line is free text."""
-    from rdkit.Chem import GetPeriodicTable
-
     molecule, xyz, charges, wells = (
         single.molecule,
         single.coordinates,
         single.nonbonded.charges,
         single.nonbonded.wells,
     )
-    kinds = [(z, *well) for z, well in zip(molecule.numbers.tolist(), wells.tolist(), strict=True)]
+    kinds = [(mass, *well) for mass, well in zip(molecule.masses(), wells.tolist(), strict=True)]
     known = {kind: n for n, kind in enumerate(dict.fromkeys(kinds), 1)}
     types = {name: _types(category) for name, category in rows.items()}
     low, high = xyz.min(axis=0) - _MARGIN, xyz.max(axis=0) + _MARGIN
-    table = GetPeriodicTable()
     lines = [
         title,
         "",
@@ -123,7 +120,7 @@ def _data(single: Single, rows: dict[str, list[Row]], title: str) -> str:
         f"{len(known)} atom types",
         *(f"{len(every)} {name.lower()} types" for name, every in types.items()),
         *(f"{a!r} {b!r} {axis}lo {axis}hi" for a, b, axis in zip(low.tolist(), high.tolist(), "xyz", strict=True)),
-        *_section("Masses", (f"{n} {table.GetAtomicWeight(z)!r}" for (z, _, _), n in known.items())),
+        *_section("Masses", (f"{n} {mass!r}" for (mass, _, _), n in known.items())),
         *_section("Pair Coeffs # lj/cut/coul/cut", (f"{n} {e!r} {s!r}" for (_, s, e), n in known.items())),
     ]
     for name in rows:

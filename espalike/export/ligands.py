@@ -255,6 +255,8 @@ def _write(system: MMSystem, entry: Entry, result: Result, model_name: str, outp
     if xyz is None and any(export.FORMATS[name].coordinates for name in output.formats):
         xyz = embed(system.molecules[0])[0]
     info = {"Model": Path(model_name).name, "Charges": str(result.charges), "Domain": str(result.domain)}
+    if "offxml" in output.formats and system.molecules[0].isotopes.any():
+        result.warnings.append("format offxml holds no masses: OpenFF gives isotopes the masses of their elements")
     for name in output.formats:
         known = export.FORMATS[name]
         path = output.folder / f"{result.name}{known.endings[0]}"

@@ -27,8 +27,8 @@ def to_system(single: Single, by_term: bool = False, torsions: str = "native") -
         raise ValueError(f"torsions={torsions!r}: expected one of {', '.join(map(repr, TORSIONS))}")
     one = single.system
     result = openmm.System()
-    for number in one.numbers.tolist():
-        result.addParticle(Element.getByAtomicNumber(number).mass)
+    for mass in single.molecule.masses(lambda number: Element.getByAtomicNumber(number).mass._value):
+        result.addParticle(mass)
     itself = [list(range(len(one.numbers)))]
     lj, coulomb, others = split(one.terms)
     for group, made in bonded(single.parts, by_term, torsions):

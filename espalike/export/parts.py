@@ -361,13 +361,6 @@ def atom_names(molecule: Molecule) -> list[str]:
     return names
 
 
-def mass(number: int) -> float:
-    """Mass of an element [dalton]."""
-    from rdkit.Chem import GetPeriodicTable
-
-    return GetPeriodicTable().GetAtomicWeight(int(number))
-
-
 def printable(text: str) -> str:
     """The text in one line, without characters that XML does not allow: control characters and halves of pairs."""
     return " ".join(_UNPRINTABLE.sub(" ", text).split())

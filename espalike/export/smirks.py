@@ -26,7 +26,7 @@ class WholeMolecule:
 
     def __init__(self, molecule: Molecule):
         self.molecule = molecule
-        self._mol = to_rdkit(molecule)
+        self._mol = to_rdkit(molecule, isotopes=False)
         self._neighbours = [[n.GetIdx() for n in atom.GetNeighbors()] for atom in self._mol.GetAtoms()]
         hydrogen = molecule.numbers == 1
         leaf = [sum(not hydrogen[n] for n in near) == 1 for near in self._neighbours]  # hydrogens are leaves too

@@ -247,16 +247,21 @@ def _interchangeable(known: Ligand, other: Ligand) -> bool:
     """Whether two molecules of the same elements and bonds get the same parameters.
 
     With the same net charge they are the same up to stereochemistry and resonance, on which parameters do not depend;
-    given charges must be equal in the same atom order.
+    given charges, and isotopes, must be equal in the same atom order.
     """
     if known.molecule.net_charge != other.molecule.net_charge:
         return False
-    if known.charges is None or other.charges is None:
+    isotopes = known.molecule.isotopes, other.molecule.isotopes
+    if not np.any(isotopes) and (known.charges is None or other.charges is None):
         return known.charges is other.charges
     same_order = np.array_equal(known.molecule.numbers, other.molecule.numbers) and np.array_equal(
         known.molecule.bonds, other.molecule.bonds
     )
-    return same_order and np.array_equal(known.charges, other.charges)
+    if not same_order or not np.array_equal(*isotopes):
+        return False
+    if known.charges is None or other.charges is None:
+        return known.charges is other.charges
+    return np.array_equal(known.charges, other.charges)
 
 
 def _skeleton(numbers: list[int], bonds: list[list[int]]) -> Chem.Mol:

@@ -150,7 +150,7 @@ def _check_same(molecule: Molecule, system: openmm.System, level: str) -> None:
     from openmm.app import Element
 
     masses = [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
-    expected = sum(Element.getByAtomicNumber(int(number)).mass._value for number in molecule.numbers)
+    expected = sum(molecule.masses(lambda number: Element.getByAtomicNumber(number).mass._value))
     if len(masses) != molecule.n_atoms or abs(sum(masses) - expected) > _MASS:
         raise CalculatorError(
             "another molecule",

@@ -47,6 +47,12 @@ def test_round_trip_is_exact(record_of, store_of):
         store.record(5)
 
 
+def test_isotopes_are_stored(record_of, store_of):
+    """In the SMILES, so that rows of molecules without isotopes are what they were."""
+    isotopes = store_of(record_of("[2H]O[13CH3]", 2), record_of("CO", 2)).record(0).molecule.isotopes
+    assert isotopes.tolist() == [2, 0, 13, 0, 0, 0]
+
+
 def test_several_batches_of_rows(record_of, store_of, monkeypatch):
     monkeypatch.setattr("espalike.data.shards._CHUNK", 1500)
     expected = [record_of("CCO", 2, seed=i) for i in range(7)]

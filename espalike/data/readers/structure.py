@@ -223,8 +223,10 @@ def _laid_on(name: str, molecule: Molecule, numbers: np.ndarray, xyz: np.ndarray
     place, charges = np.array(match), np.zeros(len(numbers), dtype=np.int64)
     charges[place] = molecule.charges
     placed = in_space(numbers, xyz, place[molecule.bonds], molecule.orders, charges)
-    if not placed.HasSubstructMatch(to_rdkit(molecule), useChirality=True):
+    if not placed.HasSubstructMatch(to_rdkit(molecule, isotopes=False), useChirality=True):
         raise RecordError("stereo differs from SMILES", f"{name}: its geometry is another stereoisomer than the SMILES")
+    for atom, isotope in zip(match, molecule.isotopes.tolist(), strict=True):
+        placed.GetAtomWithIdx(atom).SetIsotope(isotope)
     return from_rdkit(placed, name)
 
 
