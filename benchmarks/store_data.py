@@ -22,7 +22,7 @@ import numpy as np
 from rich.progress import track
 
 LEVEL = "springs"
-PER_ENTRY, SIGMA, SPRING = 100, 0.03, 350.0  # conformers; Å; kcal/mol/Å²
+PER_ENTRY, SIGMA, SPRING = 100, 0.03, 1200.0  # conformers; Å; kcal/mol/Å²
 SHARED = ("openff_torsiondrives_forces.h5", "hutchison_conformers.h5", "openff_opt_geometries.h5", "pepconf.h5",
           "botnet_3bpa_methanol.h5", "rmd17_2k.h5")  # fmt: skip
 DRUGS = (

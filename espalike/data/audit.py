@@ -1,14 +1,16 @@
 """Checks of units: do forces fit the energies, and are energies the total energies of these atoms?
 
-Both audits keep a few sums per source and level while records pass; they keep no data.
+The audits keep a few sums per source and level while records pass; they keep no data.
 
-*Forces.* Between two consecutive geometries that are close, the energy changes by −½(F₁ + F₂)·Δx, up to third order in
+*Forces.* Between two geometries of an entry that are close, the energy changes by −½(F₁ + F₂)·Δx, up to third order in
 Δx. A line through the origin that is fitted to ΔE against that has slope 1; wrong units or signs give another slope.
 
 *Energies.* A total energy is close to the sum of its free atoms' energies: bonding is below 5 % of it. The ratio of the
 two is 1 where the unit is right, 1/27.2 where hartree was read as eV, and so on. Relative energies, and those of
 methods without core electrons, have other ratios and are not judged. The verdict also lists the least-squares energies
 of the elements, E ≈ Σ n(Z) e(Z).
+
+*Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from espalike import units
+from espalike.data import labels
 from espalike.data.schema import Record
 
 ATOM_ENERGIES = {
@@ -35,6 +38,8 @@ potentials."""
 
 CLOSE = 0.2
 """Largest displacement of any atom [Å] between two geometries that are compared."""
+MOST_PAIRS = 2000
+"""Pairs of an entry's geometries whose distance is computed, nearest in order first; consecutive ones always are."""
 LEAST_PAIRS, LEAST_MOLECULES = 20, 3
 """Smallest numbers of pairs of geometries and of molecules for a verdict."""
 _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
@@ -54,12 +59,15 @@ class Sums:
     """Sums for one source and level.
 
     Attributes:
-        pairs: close consecutive geometries.
+        pairs: close geometries.
         xx, xy, yy: sums over them of (F·Δx)², −(F·Δx)ΔE and ΔE² [kcal²/mol²].
         molecules: records with energies and known atoms.
         classes: their number by the look of their energy: `right`, `A read as B`, `wrong sign`, or `other`.
         examples: a few of their identifiers, by the same classes.
         normal: the normal equations of the atomic energies, `(1 + elements)²` numbers by pairs of names.
+        bonds: see `labels.Sums`.
+        entries: number of entries whose energies can be compared with those of MMFF94.
+        spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
     """
 
     pairs: int = 0
@@ -70,6 +78,9 @@ class Sums:
     classes: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     normal: dict[str, float] = field(default_factory=dict)
+    bonds: labels.Sums = field(default_factory=dict)
+    entries: int = 0
+    spreads: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ class Verdict:
     """Outcome of one audit for one source and level.
 
     Attributes:
-        audit: `forces` or `energies`.
+        audit: `forces`, `energies`, `bonds` or `spread`.
         where: source and level.
         outcome: `passed`, `failed` or `skipped`.
         message: the figures, and what to do.
@@ -90,7 +101,7 @@ class Verdict:
 
 
 class Audit:
-    """Sums of both audits by source and level.
+    """Sums of the audits by source and level.
 
     Args:
         state: a result of `state`, to continue from.
@@ -106,31 +117,48 @@ class Audit:
     def add(self, record: Record) -> None:
         """Add a record to the sums."""
         conf = record.conformers
-        if np.isnan(conf.energy).any():
+        if conf.interaction is not None:
             return
         sums = self._sums.setdefault(f"{conf.source}, {conf.level}", Sums())
         if conf.forces is not None:
+            labels.add_bonds(sums.bonds, record)
+        if np.isnan(conf.energy).any():
+            return
+        if conf.forces is not None:
             _add_pairs(sums, conf.xyz, conf.energy, conf.forces)
+        sums.entries = labels.add_spread(sums.spreads, sums.entries, record)
         _add_energy(sums, record)
 
     def verdicts(self) -> list[Verdict]:
         """The verdicts on the records so far."""
-        return [
-            judge(where, sums) for where, sums in sorted(self._sums.items()) for judge in (_judge_forces, _judge_energy)
-        ]
+        found = []
+        for where, sums in sorted(self._sums.items()):
+            found += [_judge_forces(where, sums), _judge_energy(where, sums)]
+            found.append(Verdict("bonds", where, *labels.judge_bonds(sums.bonds)))
+            found.append(Verdict("spread", where, *labels.judge_spread(sums.spreads)))
+        return found
 
 
 def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarray) -> None:
-    if len(xyz) < 2:
-        return
-    step = xyz[1:] - xyz[:-1]
+    done = 0
+    for lag in range(1, len(xyz)):
+        if lag > 1 and done + len(xyz) - lag > MOST_PAIRS:
+            return
+        done += len(xyz) - lag
+        _add_lag(sums, lag, xyz, energy, forces)
+
+
+def _add_lag(sums: Sums, lag: int, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarray) -> None:
+    """Add the close pairs of geometries that are so far apart in the order."""
+    step = xyz[lag:] - xyz[:-lag]
     squares = step * step
     close = (squares[:, :, 0] + squares[:, :, 1] + squares[:, :, 2]).max(axis=1) <= CLOSE**2
     if not close.any():
         return
-    work = np.einsum("kx,kx->k", (forces[1:] + forces[:-1]).reshape(len(step), -1), step.reshape(len(step), -1))
-    expected = -0.5 * work[close]
-    change = (energy[1:] - energy[:-1])[close]
+    step = step[close]
+    mean = 0.5 * (forces[lag:][close] + forces[:-lag][close])
+    expected = -np.einsum("kx,kx->k", mean.reshape(len(step), -1), step.reshape(len(step), -1))
+    change = (energy[lag:] - energy[:-lag])[close]
     moved = expected != 0.0  # two equal geometries have no slope
     sums.pairs += int(moved.sum())
     sums.xx += float(expected[moved] @ expected[moved])
@@ -170,7 +198,7 @@ def _class(ratio: float) -> str:
 
 def _judge_forces(where: str, sums: Sums) -> Verdict:
     if sums.pairs < LEAST_PAIRS:
-        text = f"{sums.pairs} pairs of consecutive geometries within {CLOSE} Å, {LEAST_PAIRS} are needed"
+        text = f"{sums.pairs} pairs of geometries within {CLOSE} Å, {LEAST_PAIRS} are needed"
         return Verdict("forces", where, "skipped", text)
     slope = sums.xy / sums.xx
     correlation = sums.xy**2 / (sums.xx * sums.yy) if sums.yy else 0.0

@@ -42,7 +42,7 @@ def verdicts(records, change=lambda conformers: {}):
 
 def test_correct_units_pass(trajectories):
     result = verdicts(trajectories)
-    assert [v.outcome for v in result.values()] == ["passed", "passed"]
+    assert [result[name].outcome for name in ("forces", "energies")] == ["passed", "passed"]
     assert "slope of ΔE on -F·Δx is 1 " in result["forces"].message
 
 
@@ -178,4 +178,5 @@ def test_the_sample_and_the_shared_scans_pass():
     for k, record in enumerate(Hdf5Reader(SHARED)):
         if k % 8 == 0:
             audit.add(record)
-    assert [v.outcome for v in audit.verdicts()] == ["passed", "passed"]
+    outcomes = {v.audit: v.outcome for v in audit.verdicts()}  # their geometries are relaxed
+    assert outcomes == {"forces": "passed", "energies": "passed", "bonds": "skipped", "spread": "passed"}

@@ -1,0 +1,173 @@
+"""Are forces and energies of independent geometries plausible? Two audits that need no geometries near each other.
+
+*Bonds.* A stretched bond pulls its atoms together. A hydrogen atom has one bond, so the force on it along the bond is
+that of the bond alone: −k(r − r̄) about the bond's mean over the entry. A line through the origin that is fitted to the
+forces against −k(r − r̄), with usual force constants k, has a slope near 1 (0.9 to 1.2 in DFT data of displaced
+geometries); gradients have a negative one, and forces in another unit one that differs by the unit's factor.
+
+*Spread.* Energies of an entry's geometries spread as those of MMFF94 do: the ratio of their standard deviations is
+0.7 to 1.1 in the median over the entries of DFT data, of relaxed conformers and of thermal frames. Energies in another
+unit have another ratio, and energies of the opposite sign go down where those of MMFF94 go up.
+
+Both keep a few numbers per source and level. Relaxed geometries say nothing about bonds, molecules that MMFF94 does
+not know nothing about spreads: then there is no verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from espalike import units
+from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.data.schema import Record
+
+CONSTANTS = {6: 680.0, 7: 920.0, 8: 1080.0, 14: 400.0, 15: 450.0, 16: 560.0}
+"""Usual force constants of bonds to hydrogen, by the other atom's element, E = ½k(r − r₀)² [kcal/mol/Å²]."""
+LEAST_BONDS, LEAST_ENTRIES = 30, 3
+"""Smallest numbers of bond lengths and of entries for a verdict."""
+_STIFF = 5.0
+"""Smallest root mean square of k(r − r̄) [kcal/mol/Å]; below it, geometries are as good as relaxed."""
+_SIGN, _UNIT = 0.5, 0.7
+"""Smallest r² of forces for a verdict on their sign, and on their unit."""
+_SLOPES = (0.6, 1.7)
+"""Accepted slopes of the forces."""
+_SPREADS, _FEW_SPREADS = 2.5, 6.0
+"""Largest accepted ratio of spreads, either way: for five entries or more, and for fewer."""
+_RELATED, _OPPOSITE = 0.3, -0.5
+"""Smallest median correlation of energies with those of MMFF94 for a verdict; from there down, their sign is wrong."""
+_GEOMETRIES, _ATOMS = 12, 200
+"""Geometries of an entry, and atoms of a molecule, for which MMFF94 is computed at most."""
+_ALL, _EVERY = 200, 20
+"""Entries of which each is compared with MMFF94; of later ones, each of this number."""
+_NEAR = 0.15
+"""Distance in the logarithm within which a slope does not tell two units apart."""
+_ENERGIES = ("hartree", "eV", "kcal/mol", "kJ/mol")
+_FORCES = tuple(f"{energy}/{length}" for energy in _ENERGIES for length in ("angstrom", "bohr"))
+
+Sums = dict[str, list[float]]
+"""Of bonds to hydrogen: number, Σx, Σf, Σx², Σxf, Σf², where x = −k·r [kcal/mol/Å] and f is the force along the bond.
+The key `entries` has those about each bond's mean over its entry, the others, by element, those of single geometries.
+"""
+
+
+def add_bonds(sums: Sums, record: Record) -> None:
+    """Add the bonds to hydrogen of a record with forces."""
+    numbers, bonds = record.molecule.numbers, record.molecule.bonds
+    if not len(bonds):
+        return
+    ends = np.concatenate([bonds, bonds[:, ::-1]])  # of each bond the hydrogen last, once
+    ends = ends[(numbers[ends[:, 1]] == 1) & np.isin(numbers[ends[:, 0]], list(CONSTANTS))]
+    if not len(ends):
+        return
+    xyz, forces = record.conformers.xyz, record.conformers.forces
+    assert forces is not None
+    bond = xyz[:, ends[:, 1]] - xyz[:, ends[:, 0]]
+    length = np.linalg.norm(bond, axis=2)
+    along = (forces[:, ends[:, 1]] * bond).sum(axis=2) / np.maximum(length, 1e-6)
+    elements = numbers[ends[:, 0]]
+    x = -np.array([CONSTANTS[int(z)] for z in elements]) * length
+    if len(xyz) > 1:
+        _add(sums, "entries", (x - x.mean(axis=0)).ravel(), (along - along.mean(axis=0)).ravel())
+        return
+    for z in np.unique(elements):
+        _add(sums, str(int(z)), x[0, elements == z], along[0, elements == z])
+
+
+def _add(sums: Sums, key: str, x: np.ndarray, f: np.ndarray) -> None:
+    new = [len(x), x.sum(), f.sum(), x @ x, x @ f, f @ f]
+    sums[key] = [a + float(b) for a, b in zip(sums.get(key, [0.0] * 6), new, strict=True)]
+
+
+def judge_bonds(sums: Mapping[str, Sequence[float]]) -> tuple[str, str]:
+    """Outcome, `passed`, `failed` or `skipped`, and the figures with what to do."""
+    n, xx, xf, ff = 0.0, 0.0, 0.0, 0.0
+    for count, x, f, x2, x_f, f2 in sums.values():
+        n, xx, xf, ff = n + count, xx + x2 - x * x / count, xf + x_f - x * f / count, ff + f2 - f * f / count
+    if n < LEAST_BONDS:
+        return "skipped", f"{n:.0f} lengths of bonds to hydrogen, {LEAST_BONDS} are needed"
+    if xx / n < _STIFF**2:
+        return "skipped", "bonds to hydrogen are hardly stretched: relaxed geometries say nothing about forces"
+    slope, correlation = xf / xx, xf**2 / (xx * ff) if ff > 0 else 0.0
+    figures = f"slope of forces on -k(r - mean) of bonds to hydrogen is {slope:.4g} (r² {correlation:.3f}, {n:.0f})"
+    if correlation < (_SIGN if slope < 0 else _UNIT):
+        return "skipped", f"{figures}: forces and bond lengths are hardly related; check their source"
+    sign = "the forces have the opposite sign: gradients, −forces, were read as forces" if slope < 0 else ""
+    if _SLOPES[0] <= abs(slope) <= _SLOPES[1]:
+        return ("failed", f"{figures}, expected near 1; {sign}") if sign else ("passed", figures)
+    guess = _guess(abs(slope), _FORCES)
+    also = f"; {sign}" if sign else ""
+    return "failed", f"{figures}, expected near 1{also}; forces are in another unit{guess}: check reader.units"
+
+
+def add_spread(found: list[list[float]], entries: int, record: Record) -> int:
+    """Add the logarithm of the ratio of spreads and the correlation with MMFF94; the number of entries that could be.
+
+    Args:
+        found: pairs so far; one is added at most.
+        entries: number of earlier entries that could be compared.
+        record: an entry with energies.
+    """
+    energy, molecule = record.conformers.energy, record.molecule
+    if len(energy) < 4 or molecule.n_atoms > _ATOMS:
+        return entries
+    if entries < _ALL or entries % _EVERY == 0:
+        chosen = np.linspace(0, len(energy) - 1, min(len(energy), _GEOMETRIES)).astype(int)
+        expected = _mmff(molecule, record.conformers.xyz[chosen])
+        if expected is not None and min(np.std(expected), np.std(energy[chosen])) > 1e-6:
+            ratio = np.log(np.std(energy[chosen]) / np.std(expected))
+            found.append([float(ratio), float(np.corrcoef(energy[chosen], expected)[0, 1])])
+    return entries + 1
+
+
+def _mmff(molecule: Molecule, xyz: np.ndarray) -> np.ndarray | None:
+    """Energies by MMFF94 [kcal/mol], shape `(K,)`; None where it has no parameters."""
+    from rdkit import rdBase
+    from rdkit.Chem import rdForceFieldHelpers
+
+    with rdBase.BlockLogs():
+        try:
+            mol = to_rdkit(molecule, xyz[0])
+            properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(mol)
+            if properties is None:
+                return None
+            field = rdForceFieldHelpers.MMFFGetMoleculeForceField(mol, properties, ignoreInterfragInteractions=False)
+            if field is None:
+                return None
+            field.Initialize()
+            return np.array([field.CalcEnergy(frame.ravel().tolist()) for frame in xyz])
+        except (ValueError, RuntimeError):  # RDKit has no such molecule
+            return None
+
+
+def judge_spread(found: Sequence[Sequence[float]]) -> tuple[str, str]:
+    """Outcome, `passed`, `failed` or `skipped`, and the figures with what to do."""
+    n = len(found)
+    if n < LEAST_ENTRIES:
+        return "skipped", f"{n} entries of four geometries that MMFF94 knows, {LEAST_ENTRIES} are needed"
+    logarithm, correlation = np.median(np.array(found), axis=0)
+    ratio = float(np.exp(logarithm))
+    figures = f"energies spread {ratio:.3g} times as far as by MMFF94 (correlation {correlation:.2f}, {n} entries)"
+    if correlation <= _OPPOSITE:
+        return "failed", f"{figures}: the energies have the opposite sign; check the reader's columns"
+    if correlation < _RELATED:
+        return "skipped", f"{figures}: hardly related; check their source"
+    if abs(logarithm) <= np.log(_SPREADS if n >= 5 else _FEW_SPREADS):
+        return "passed", figures
+    return "failed", f"{figures}: they are in another unit{_guess(ratio, _ENERGIES)}: check reader.units"
+
+
+def _guess(ratio: float, known: Sequence[str]) -> str:
+    """Units that give numbers so many times too large; empty where none are near.
+
+    Some pairs have nearly the same ratio: those with the number read as it is, in internal units, go first.
+    """
+    found = []
+    for true in known:
+        for read in known:
+            distance = abs(np.log(ratio * units.factor(true) / units.factor(read)))
+            internal = read.startswith("kcal/mol") and "bohr" not in read
+            if distance < np.log(1.7):
+                found.append((distance > _NEAR or not internal, distance, f"{true} read as {read}"))
+    return f", such as {min(found)[2]}" if found else ""

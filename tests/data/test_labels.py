@@ -1,0 +1,142 @@
+"""Audits of independent geometries: right data pass, whatever their kind; wrong signs and units are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from espalike import units
+from espalike.chem.conformers import Conformers
+from espalike.chem.molecule import Molecule, embed
+from espalike.data.audit import Audit, AuditError
+from espalike.data.ingest import run
+from espalike.data.readers.hdf5 import Hdf5Reader
+from espalike.data.schema import Record, Rejection
+from espalike.qm.mmff import MMFFCalculator
+from tests.data.ingest_job import job
+
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+UNITS = "coords angstrom; energies kcal/mol; forces kcal/mol/angstrom"
+SMILES = ("CCO", "CC(=O)N", "c1ccccc1O", "CCCN", "CS", "OCC=O", "CC(C)C#N")
+
+
+@pytest.fixture(scope="module")
+def displaced():
+    """Independent geometries of a few molecules with the labels of MMFF94s, in relative energies."""
+    calculator, rng, made = MMFFCalculator("MMFF94s"), np.random.default_rng(4), []
+    for smiles in SMILES:
+        molecule = Molecule.from_smiles(smiles)
+        xyz = embed(molecule, 5)
+        xyz = xyz + rng.normal(0, 0.04, xyz.shape) + rng.normal(0, 5, (len(xyz), 1, 3))
+        labels = [calculator(molecule, frame) for frame in xyz]
+        energy = np.array([energy for energy, _ in labels])
+        forces = np.stack([forces for _, forces in labels])
+        made.append(Record(smiles, molecule, Conformers(xyz, energy - energy.min(), forces, "MMFF94s", "made")))
+    return made
+
+
+def outcomes(records, change=lambda conformers: {}):
+    audit = Audit()
+    for record in records:
+        audit.add(replace(record, conformers=replace(record.conformers, **change(record.conformers))))
+    return {verdict.audit: verdict for verdict in audit.verdicts()}
+
+
+def test_right_data_pass(displaced):
+    found = outcomes(displaced)
+    assert {name: verdict.outcome for name, verdict in found.items()} == {
+        "forces": "skipped",  # no two geometries are near each other
+        "energies": "skipped",  # energies are relative
+        "bonds": "passed",
+        "spread": "passed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (-1.0, "gradients, −forces, were read as forces"),
+        (units.BOHR / units.HARTREE, "such as hartree/bohr read as kcal/mol/angstrom"),
+        (1.0 / units.factor("eV"), "such as eV/angstrom read as kcal/mol/angstrom"),
+        (units.KJ_PER_KCAL, "such as kJ/mol/angstrom read as kcal/mol/angstrom"),
+        (1.0 / units.BOHR, "in another unit"),
+        (-units.BOHR, "opposite sign"),
+    ],
+)
+@pytest.mark.parametrize("geometries", ["several", "one"])
+def test_wrong_forces_fail(displaced, factor, message, geometries):
+    records = displaced
+    if geometries == "one":  # per entry, as many sets of displaced geometries have them
+        masks = [np.arange(5) == k for k in range(5)]
+        records = [replace(r, conformers=r.conformers.take(mask)) for r in displaced for mask in masks]
+    verdict = outcomes(records, lambda c: {"forces": factor * c.forces})["bonds"]
+    assert verdict.outcome == "failed"
+    assert message in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("true", "read"),
+    [("hartree", "eV"), ("eV", "hartree"), ("hartree", "kcal/mol"), ("kJ/mol", "kcal/mol"), ("kcal/mol", "kJ/mol")],
+)
+def test_relative_energies_in_another_unit_fail(displaced, true, read):
+    factor = units.factor(read) / units.factor(true)
+    verdict = outcomes(displaced, lambda c: {"energy": factor * c.energy, "forces": None})["spread"]
+    assert verdict.outcome == "failed"
+    assert f"such as {true} read as {read}" in verdict.message
+
+
+def test_energies_of_the_opposite_sign_fail(displaced):
+    verdict = outcomes(displaced, lambda c: {"energy": -c.energy, "forces": None})["spread"]
+    assert (verdict.outcome, "opposite sign" in verdict.message) == ("failed", True)
+
+
+@pytest.mark.parametrize("change", ["forces", "energies"])
+def test_an_ingest_refuses_them_by_the_name_of_their_source(displaced, tmp_path, change):
+    wrong = [
+        replace(
+            record,
+            conformers=replace(record.conformers, forces=-record.conformers.forces)
+            if change == "forces"
+            else replace(record.conformers, energy=record.conformers.energy / 27.2114, forces=None),
+        )
+        for record in displaced
+    ]
+    path = tmp_path / "wrong.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs.update(units=UNITS, license="MIT", source="made up", level_of_theory="MMFF94s")
+        for record in wrong:
+            group, conf = file.create_group(record.id), record.conformers
+            group.attrs["smiles"] = record.molecule.smiles
+            group["atomic_numbers"], group["coords"], group["energies"] = record.molecule.numbers, conf.xyz, conf.energy
+            if conf.forces is not None:
+                group["forces"] = conf.forces
+    with pytest.raises(AuditError, match=r"wrong, .*audit=warn"):
+        run(job(path, tmp_path / "store", reference=None))
+    assert not (tmp_path / "store" / "manifest.json").exists()
+    kept = run(job(path, tmp_path / "store", reference=None, audit="warn"))
+    assert "failed" in {verdict["outcome"] for verdict in kept.store.manifest["audits"]}
+
+
+@pytest.mark.parametrize(
+    ("file", "every", "passed"),
+    [
+        ("hutchison_conformers.h5", 8, {"spread"}),
+        ("pepconf.h5", 8, {"spread"}),
+        ("rmd17_2k.h5", 1, {"bonds", "spread", "energies"}),
+        ("botnet_3bpa_methanol.h5", 1, {"bonds"}),
+    ],
+)
+def test_public_data_pass(file, every, passed):
+    if not (SHARED / file).exists():
+        pytest.skip("the shared data are not here")
+    records = [r for k, r in enumerate(Hdf5Reader(SHARED / file, level="any")) if k % every == 0]
+    audit = Audit()
+    for record in records:
+        assert not isinstance(record, Rejection)
+        chosen = np.arange(len(record.conformers.xyz)) % (20 if every == 1 else 1) == 0
+        audit.add(replace(record, conformers=record.conformers.take(chosen)))
+    found = {verdict.audit: verdict.outcome for verdict in audit.verdicts()}
+    assert "failed" not in found.values()
+    assert {name for name, outcome in found.items() if outcome == "passed"} >= passed
