@@ -9,7 +9,8 @@ import pytest
 
 from espalike import units
 from espalike.chem.conformers import Conformers
-from espalike.chem.molecule import Molecule, embed
+from espalike.chem.embedding import embed
+from espalike.chem.molecule import Molecule
 from espalike.data.audit import Audit, AuditError
 from espalike.data.ingest import run
 from espalike.data.readers.hdf5 import Hdf5Reader
