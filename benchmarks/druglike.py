@@ -93,5 +93,6 @@ def labelled(
         ref_lj=torch.full((len(start), 2), torch.nan, dtype=dtype),
         scan=none.bool(),
         entry=torch.arange(len(molecules)),
+        kind=torch.full_like(none, -1),
     )
     return made.to(device)

@@ -83,6 +83,8 @@ class LabelledBatch(Batch):
         scan: which molecules' conformers are a torsion drive, shape `(M,)`, bool.
         entry: number of each molecule's entry in its `StoreDataset`, whose `name_of` gives its name, shape `(M,)`,
             int64; −1 where it comes from none.
+        kind: index in `data.schema.KINDS` of what each molecule's conformers are, −1 where it is not known, shape
+            `(M,)`, int64.
         dipole: reference dipole moments about the origin of `xyz` [e Å], shape `(K, M, 3)`; NaN where unknown; None
             where no molecule of the batch has any.
         esp: reference electrostatic potentials, or None where no molecule of the batch has any.
@@ -100,6 +102,7 @@ class LabelledBatch(Batch):
     ref_lj: torch.Tensor
     scan: torch.Tensor
     entry: torch.Tensor
+    kind: torch.Tensor
     dipole: torch.Tensor | None = None
     esp: EspPoints | None = None
     interaction: torch.Tensor | None = None

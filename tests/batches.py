@@ -14,6 +14,7 @@ from espalike.chem.conformers import EspGrid
 from espalike.chem.molecule import Molecule
 from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Picks
+from espalike.data.schema import KINDS
 
 _GRAPHS: dict[str, Graph] = {}
 
@@ -40,6 +41,7 @@ class Item:
     dipole: np.ndarray | None = None
     esp: EspGrid | None = None
     scan: bool = False
+    kind: int = -1
     entry: int = -1
     interaction: np.ndarray | None = None
     sapt: np.ndarray | None = None
@@ -84,6 +86,7 @@ def item_of(dataset: StoreDataset, entry: int, conformers: np.ndarray | None = N
         dipole=conf.dipole,
         esp=conf.esp,
         scan=record.dihedral is not None,
+        kind=KINDS.index(kind) if (kind := record.kind or ("scan" if record.dihedral is not None else "")) else -1,
         entry=entry,
         interaction=conf.interaction,
         sapt=conf.sapt,
@@ -137,6 +140,7 @@ def collate(items: Sequence[Item], dtype: torch.dtype = torch.float32) -> Labell
         ref_charge=per_atom("ref_charge", ()),
         ref_lj=per_atom("ref_lj", (2,)),
         scan=torch.tensor([item.scan for item in items]),
+        kind=torch.tensor([item.kind for item in items]),
         entry=torch.tensor([item.entry for item in items]),
         dipole=tensor(dipole) if any(item.dipole is not None for item in items) else None,
         esp=_potentials(items, tensor),
@@ -173,5 +177,5 @@ def labelled(batch: Batch, **labels: torch.Tensor) -> LabelledBatch:
     }.items()}  # fmt: skip
     rest = {"xyz": torch.zeros(1, n, 3, dtype=batch.x.dtype), "mask": torch.zeros(1, m, dtype=torch.bool)}
     rest |= {"source": torch.zeros(m, dtype=torch.int64), "scan": torch.zeros(m, dtype=torch.bool)}
-    rest |= {"entry": torch.full((m,), -1)}
+    rest |= {"entry": torch.full((m,), -1), "kind": torch.full((m,), -1)}
     return LabelledBatch(**vars(batch), **{**unknown, **rest, **labels})

@@ -127,7 +127,7 @@ def _rejected(name: str, entry: str, as_json: bool) -> int:
 
 def _print_store(content: dict[str, Any]) -> None:
     """Tables of what a store holds, what was left out, and where it comes from."""
-    tables = ("splits", "sources", "units", "rejected", "audits", "spread", "complexes", "columns")
+    tables = ("splits", "sources", "units", "rejected", "audits", "spread", "kinds", "complexes", "columns")
     hidden = (*tables, "filters", "settings", "ingest", "checksums", "checksum")
     plain = {key: value for key, value in content.items() if key not in hidden}
     data = plain.pop("data")
@@ -148,6 +148,10 @@ def _print_store(content: dict[str, Any]) -> None:
         ],
         "energies about their entry's mean, kcal/mol; force components, kcal/mol/Å",
     )
+    if content["kinds"]:
+        print_table(
+            "kinds", ("geometries", "entries", "conformers"), [(k, *n.values()) for k, n in content["kinds"].items()]
+        )
     if content["complexes"]:
         kinds = [(group, *row.values()) for group, row in content["complexes"].items()]
         print_table("complexes", ("group", "complexes", "points", "lowest"), kinds, "interaction energies, kcal/mol")

@@ -125,6 +125,7 @@ class Batches(Dataset[LabelledBatch]):
             level=torch.from_numpy(data.level[entries].astype(np.int64)),
             source=torch.from_numpy(data.source[entries].astype(np.int64)),
             scan=torch.from_numpy(data.scan[entries]),
+            kind=torch.from_numpy(data.kind[entries].astype(np.int64)),
             entry=torch.from_numpy(entries.astype(np.int64)),
         )
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from espalike.chem.molecule import Molecule
 from espalike.data.columns import Column
-from espalike.data.schema import Record
+from espalike.data.schema import KINDS, Record
 from espalike.data.split import check_leakage
 from espalike.data.store import Store
 
@@ -82,6 +82,7 @@ class StoreDataset:
         level: index of each entry's level of theory, shape `(E,)`; that of a complex is 0, the target.
         source: index of each entry's source, shape `(E,)`.
         scan: which entries are a torsion drive, shape `(E,)`, bool.
+        kind: index in `schema.KINDS` of what each entry's geometries are, −1 where it is not known, shape `(E,)`.
         molecules: number of each entry's molecule among the distinct ones, shape `(E,)`.
 
     Raises:
@@ -120,6 +121,7 @@ class StoreDataset:
             self._of_each(np.split(codes, bounds)), return_index=True, return_inverse=True
         )
         self.scan = self._known("dihedral")
+        self.kind = np.where(self.scan, KINDS.index("scan"), self._kinds())
         self._read = _MAPPED  # reading the text columns has mapped pages everywhere in the files
 
     def __len__(self) -> int:
@@ -176,6 +178,17 @@ class StoreDataset:
             value = self.stores[s].table.column(name)[i].as_py()
             raise ValueError(f"{self.stores[s].name}: {name} {value!r} is not listed; listed: {', '.join(listed)}")
         return codes.astype(np.int16)
+
+    def _kinds(self) -> np.ndarray:
+        """Index in `KINDS` of each entry's kind as stored, −1 where there is none, shape `(E,)`."""
+        unknown = [np.full(len(store), -1) for store in self.stores]
+        columns = [
+            pc.index_in(store.table.column("kind"), pa.array(KINDS, pa.string())).fill_null(-1).to_numpy()
+            if "kind" in store.table.column_names
+            else missing
+            for store, missing in zip(self.stores, unknown, strict=True)
+        ]
+        return self._of_each(columns)
 
     def account(self, nbytes: int) -> None:
         """Note that `nbytes` will be read now; the stores' files are released from memory after `_MAPPED` bytes."""

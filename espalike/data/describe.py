@@ -69,8 +69,20 @@ def _complexes(store: Store) -> dict[str, dict[str, float]]:
     return dict(sorted(groups.items()))
 
 
+def _kinds(store: Store) -> dict[str, dict[str, int]]:
+    """Numbers of entries and conformers by kind of geometries; empty where no entry says its kind."""
+    if "kind" not in store.table.column_names:
+        return {}
+    kinds: dict[str, dict[str, int]] = {}
+    for kind, count in zip(store.column("kind"), store.lengths("energy").tolist(), strict=True):
+        row = kinds.setdefault(kind or "not stated", {"entries": 0, "conformers": 0})
+        row["entries"] += 1
+        row["conformers"] += count
+    return dict(sorted(kinds.items()))
+
+
 def describe(store: Store) -> dict[str, Any]:
-    """Atoms per molecule, elements, energies and forces by source, complexes by group, entries by column."""
+    """Atoms per molecule, elements, energies and forces by source, kinds, complexes by group, entries by column."""
     columns = {}
     for name in _OPTIONAL:
         if name in store.table.column_names:
@@ -80,6 +92,7 @@ def describe(store: Store) -> dict[str, Any]:
         "atoms": _atoms(store),
         "elements": _elements(store),
         "spread": _spread(store),
+        "kinds": _kinds(store),
         "complexes": _complexes(store),
         "columns": {name: n for name, n in columns.items() if n},
     }

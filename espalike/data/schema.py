@@ -19,6 +19,10 @@ SPLITS = ("train", "val", "test")
 """Names a record's split may have; an empty string means that none was given."""
 
 
+KINDS = ("relaxed", "scan", "thermal", "distorted")
+"""What the geometries of a record may be; an empty string means that it is not known."""
+
+
 class RecordError(ValueError):
     """A record that cannot be stored.
 
@@ -44,6 +48,7 @@ class Record:
         ref_charge: reference partial charges [e], shape `(A,)`, or None.
         ref_lj: reference Lennard-Jones sigma [Å] and epsilon [kcal/mol], shape `(A, 2)`, or None.
         dihedral: the four atoms of the torsion that was driven, shape `(4,)`, where the geometries are a scan; or None.
+        kind: what the geometries are: one of `KINDS`, or empty where it is not known.
         group: kind of interaction of a complex, e.g. `hydrogen bonds`; empty where not known.
     """
 
@@ -55,6 +60,7 @@ class Record:
     ref_charge: np.ndarray | None = None
     ref_lj: np.ndarray | None = None
     dihedral: np.ndarray | None = None
+    kind: str = ""
     group: str = ""
 
 
@@ -109,12 +115,24 @@ SCHEMA = pa.schema(
         _field("sapt", pa.list_(pa.float64()), unit="kcal/mol", shape="K,4", nullable=True),
         _field("scaling", pa.list_(pa.float64()), shape="K", nullable=True),
         _field("group", pa.string(), nullable=True),
+        _field("kind", pa.string(), nullable=True),
     ],
     metadata={"espalike": f"store format {FORMAT}"},
 )
 """One row per entry; arrays are flat lists in C order, their shape and unit in the field's metadata."""
 
-LATER = ("dipole", "esp_points", "esp_values", "esp_count", "dihedral", "interaction", "sapt", "scaling", "group")
+LATER = (
+    "dipole",
+    "esp_points",
+    "esp_values",
+    "esp_count",
+    "dihedral",
+    "interaction",
+    "sapt",
+    "scaling",
+    "group",
+    "kind",
+)
 """Columns that a store may lack; a row without a value has the same digest as in a store without the column."""
 
 _NAMES = tuple(SCHEMA.names)
@@ -165,6 +183,7 @@ def check(record: Record) -> None:
     a, k = mol.n_atoms, len(conf.xyz)
     _expect(bool(name), "no identifier", "a record has no identifier")
     _expect(record.split in ("", *SPLITS), "unknown split", f"{name}: split {record.split!r}; known: {SPLITS}")
+    _expect(record.kind in ("", *KINDS), "unknown kind", f"{name}: kind of geometries {record.kind!r}; known: {KINDS}")
     _expect(bool(conf.level), "level of theory unknown", f"{name}: the level of theory is missing")
     _expect(bool(conf.source), "source unknown", f"{name}: the source is missing")
     _expect(a > 0 and k > 0, "empty", f"{name}: {a} atoms and {k} conformers")
@@ -255,6 +274,7 @@ def to_row(record: Record) -> dict:
         "sapt": None if conf.sapt is None else np.asarray(conf.sapt, np.float64).ravel(),
         "scaling": None if conf.scaling is None else np.asarray(conf.scaling, np.float64),
         "group": record.group or None,
+        "kind": record.kind or None,
     }
 
 

@@ -252,6 +252,7 @@ class Store:
             ref_lj=lj,
             dihedral=None if dihedral is None else dihedral.astype(np.int64),
             group=self._text(i, "group"),
+            kind=self._text(i, "kind"),
         )
 
     def indices(self, split: str | None = None) -> list[int]:
@@ -267,7 +268,7 @@ class Store:
     def _stored_row(self, i: int) -> dict[str, Any]:
         """Entry `i` as `schema.to_row` gives it, without a copy."""
         row = {f.name: self.flat(i, f.name) if pa.types.is_list(f.type) else self._text(i, f.name) for f in SCHEMA}
-        return {**row, "group": row["group"] or None}
+        return {**row, "group": row["group"] or None, "kind": row["kind"] or None}
 
     def verify(self) -> None:
         """Compute the hash of all rows and the counts, and compare them with the manifest's.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from espalike.batch import LabelledBatch
 from espalike.bounds import check_number
+from espalike.data.schema import KINDS
 from espalike.system import MMSystem, Prediction
 from espalike.training import interactions
 from espalike.training import losses as parts
@@ -87,6 +88,8 @@ class Objective:
         temperature: temperature of the Boltzmann weights of torsion drives [K].
         scales: errors that count as one.
         sources: factors on the losses of a data source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise. See `BY_SOURCE`.
+        kinds: factors on the losses of a kind of geometries (`relaxed`, `scan`, `thermal`, `distorted`), which multiply
+            those of the source, e.g. `{"thermal": {"energy": 0.1}}`; 1 otherwise.
         schedules: factors on a weight over training, as points `(share of training done, factor)` joined by straight
             lines, e.g. `{"forces": [[0, 0.1], [0.5, 1]]}`; 1 otherwise.
 
@@ -111,6 +114,7 @@ class Objective:
     temperature: float = 1000.0
     scales: Scales = field(default_factory=Scales)
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     schedules: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -118,6 +122,7 @@ class Objective:
             check_number(f"objective.{name}", getattr(self, name), 0)
         if not any(getattr(self, name) for name in LOSSES):
             raise ValueError(f"objective: all weights are zero; one of {', '.join(LOSSES)} must be positive")
+        _check_factors("kinds", self.kinds, KINDS)
         unknown = sorted(set(self.schedules) - set(LOSSES))
         if unknown:
             raise ValueError(f"objective.schedules: unknown {', '.join(unknown)}; losses are {', '.join(LOSSES)}")
@@ -141,13 +146,16 @@ class Objective:
         Raises:
             ValueError: when a factor is given for a source that the data does not have, or for another loss.
         """
-        unknown = sorted(set(self.sources) - set(sources))
-        if unknown:
-            raise ValueError(f"objective.sources: unknown {', '.join(unknown)}; the data has {', '.join(sources)}")
-        for source, factors in self.sources.items():
-            if set(factors) - set(BY_SOURCE):
-                raise ValueError(f"objective.sources.{source} takes {', '.join(BY_SOURCE)}; got {', '.join(factors)}")
+        _check_factors("sources", self.sources, sources)
         return torch.tensor([[self.sources.get(s, {}).get(name, 1.0) for name in BY_SOURCE] for s in sources])
+
+    def _factors(self, factors: Tensor, batch: LabelledBatch) -> Tensor:
+        """Factors on the losses of `BY_SOURCE` of each molecule, shape `(M, 8)`."""
+        of_source = factors[batch.source]
+        if not self.kinds:
+            return of_source
+        rows = [[self.kinds.get(kind, {}).get(name, 1.0) for name in BY_SOURCE] for kind in (*KINDS, "")]
+        return of_source * of_source.new_tensor(rows)[batch.kind]  # the last row is that of an unknown kind, −1
 
     def losses(
         self,
@@ -169,7 +177,8 @@ class Objective:
             factors: the result of `source_factors`.
             start: the same molecules with the parameters of the model that training starts from; needed for `pull`.
         """
-        factor = dict(zip(BY_SOURCE, factors.to(prediction.energy)[batch.source].unbind(-1), strict=True))
+        factors = self._factors(factors.to(prediction.energy), batch)
+        factor = dict(zip(BY_SOURCE, factors.unbind(-1), strict=True))
         zero, scales, charges = prediction.energy.new_zeros(()), self.scales, parts.charges_of(system)
         losses: dict[str, Callable[[], Tensor]] = {
             "energy": lambda: parts.energy_loss(prediction.energy, batch, factor["energy"], scales.energy),
@@ -204,3 +213,12 @@ class Objective:
     def total(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:
         """The weighted sum of losses when the share `progress` of training is done."""
         return torch.stack([self.weight(name, progress) * loss for name, loss in losses.items()]).sum()
+
+
+def _check_factors(setting: str, given: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> None:
+    """Refuse factors for a name that is not in `names`, or on a loss that is not in `BY_SOURCE`."""
+    if unknown := sorted(set(given) - set(names)):
+        raise ValueError(f"objective.{setting}: unknown {', '.join(unknown)}; the data has {', '.join(names)}")
+    for name, factors in given.items():
+        if set(factors) - set(BY_SOURCE):
+            raise ValueError(f"objective.{setting}.{name} takes {', '.join(BY_SOURCE)}; got {', '.join(factors)}")

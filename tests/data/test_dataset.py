@@ -7,6 +7,8 @@ import torch
 from espalike.batch import batch_of
 from espalike.data.batches import Batches
 from espalike.data.dataset import StoreDataset, levels_of
+from espalike.data.describe import describe
+from espalike.data.schema import RecordError, check
 from espalike.data.split import LeakageError, resolve_splits
 from espalike.tuples import Kind
 from tests.batches import Pick, picks_of
@@ -110,3 +112,30 @@ def test_a_store_replaced_while_in_use_is_noticed(record_of, store_of):
     store_of(record_of("CCO", 3))
     with pytest.raises(ValueError, match="replaced"):
         pickle.loads(sent)
+
+
+def test_kinds_of_geometries_are_stored_and_in_the_batch(record_of, store_of):
+    dihedral = np.array([2, 0, 1, 3])
+    records = [
+        record_of("CO", kind="thermal", id="a"),
+        record_of("CCO", kind="relaxed", id="b"),
+        record_of("CCN", id="c"),
+        record_of("CCS", id="d", dihedral=dihedral),
+    ]
+    kinds, old = store_of(*records, name="new"), store_of(record_of("CC", id="e"), name="old")
+    assert {record.id: record.kind for record in kinds.records()} == {"a": "thermal", "b": "relaxed", "c": "", "d": ""}
+    data = StoreDataset([kinds, old], "train", [DFT])
+    names = [data.record(i).id for i in range(len(data))]
+    of_entry = dict(zip(names, data.kind.tolist(), strict=True))
+    assert of_entry == {"a": 2, "b": 0, "c": -1, "d": 1, "e": -1}
+    batch = Batches(data).__getitems__(picks_of([Pick(i, np.arange(4)) for i in range(len(data))]))
+    assert batch.kind.tolist() == data.kind.tolist()
+    assert describe(kinds)["kinds"] == {
+        "not stated": {"entries": 2, "conformers": 8},
+        "relaxed": {"entries": 1, "conformers": 4},
+        "thermal": {"entries": 1, "conformers": 4},
+    }
+    with pytest.raises(RecordError, match="kind of geometries 'hot'"):
+        check(record_of("CO", kind="hot"))
+    plain, same = store_of(records[2], name="plain"), store_of(record_of("CCN", id="c"), name="same")
+    assert plain.hash == same.hash

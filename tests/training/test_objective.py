@@ -1,9 +1,12 @@
 """Losses against numpy, in the presence of masked and missing labels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from espalike.data.schema import KINDS
 from espalike.energy import energy
 from espalike.model import from_config
 from espalike.training.objective import Objective, Scales, centred
@@ -124,6 +127,26 @@ def test_couplings_are_penalised_in_units_of_their_spread_and_equilibrium_values
     bound = system.bound("BondBond")
     assert bound.term.params[0].std == 20.0
     torch.testing.assert_close(losses["coupling"], ((bound.values[:, 0] / 20.0) ** 2).mean())
+
+
+def test_factors_of_kinds_multiply_those_of_sources(setup):
+    batch, system, prediction = setup
+    batch = replace(batch, kind=torch.tensor([KINDS.index("thermal"), -1, KINDS.index("relaxed")]))
+    sources = {"a": {"energy": 0.5}}
+    kinds = {"thermal": {"energy": 0.1}, "relaxed": {"forces": 3.0}}
+    objective = Objective(sources=sources, kinds=kinds)
+    losses = objective.losses(system, prediction, batch, objective.source_factors(["a", "b"]))
+    # the same by sources alone: one per molecule
+    apart = replace(batch, source=torch.tensor([0, 1, 2]))
+    alone = Objective(sources={"x": {"energy": 0.05}, "z": {"energy": 0.5, "forces": 3.0}})
+    expected = alone.losses(system, prediction, apart, alone.source_factors(["x", "y", "z"]))
+    torch.testing.assert_close(losses, expected)
+    plain = Objective(sources=sources)
+    assert losses["energy"] != plain.losses(system, prediction, batch, plain.source_factors(["a", "b"]))["energy"]
+    with pytest.raises(ValueError, match=r"objective.kinds: unknown hot; the data has relaxed, scan"):
+        Objective(kinds={"hot": {"energy": 0.1}})
+    with pytest.raises(ValueError, match=r"objective.kinds.thermal takes energy.*got charge"):
+        Objective(kinds={"thermal": {"charge": 0.1}})
 
 
 @pytest.mark.parametrize(
