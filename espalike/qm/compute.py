@@ -1,7 +1,7 @@
 """Where labels are computed: tasks, and the worker processes of this machine that do them.
 
-A `Compute` takes tasks and gives back each of them whenever something of it is finished; what is finished lies in the
-task's label directory. Another place to compute, a server for instance, is another class with the same call.
+A `Compute` takes tasks and yields each of them whenever labels of it are finished, which are then in the task's label
+directory. Another place to compute, a server for instance, is another class with the same call.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class Task:
         directory: where geometries and labels are kept.
         tools: gives calculator and sampler, in whichever process; it keeps them there.
         entry: which of the sampler's entries; see `Geometries.entries`.
-        frames: label so many geometries, where there are so many.
-        esp: with electrostatic potentials for the first so many.
+        frames: number of geometries to label, at most.
+        esp: number of geometries, from the first, that are labelled with electrostatic potentials.
     """
 
     job: Job
@@ -52,8 +52,12 @@ class Task:
         """Make the geometries if there are none."""
         self.directory.prepare(self.job, self._sample)
 
+    def sampler(self) -> Geometries:
+        """What makes the geometries of this entry."""
+        return self.tools()[1].entries(self.job.molecule)[self.entry]
+
     def _sample(self, molecule: Molecule, starts: np.ndarray | None) -> np.ndarray:
-        return self.tools()[1].entries(molecule)[self.entry](molecule, starts)
+        return self.sampler()(molecule, starts)
 
 
 class Compute(Protocol):

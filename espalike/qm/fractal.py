@@ -1,8 +1,8 @@
 """Labels computed by a QCFractal server: geometries are submitted as gradients, finished ones are collected.
 
 The server tells computations apart by specification and molecule; one that is submitted again finds the record that is
-there. So this side keeps no book of its own: a client or a server that was killed goes on where it was. Lengths and
-energies are bohr and hartree on the wire; https://docs.qcarchive.molssi.org describes server and records.
+there. So the client keeps no list of submissions: a client or a server that was killed continues where it was. Lengths
+and energies are bohr and hartree in messages; https://docs.qcarchive.molssi.org describes server and records.
 """
 
 from __future__ import annotations
@@ -137,13 +137,13 @@ class QCFractal:
 
         Raises:
             ConnectionError: when the server does not answer, or was away for longer than `patience`.
-            ValueError: when QCEngine cannot do what is asked, or the server refuses the user or the request.
+            ValueError: when QCEngine cannot run the calculator, or the server refuses the user or the request.
         """
         if any(task.esp for task in tasks):
             raise ValueError("a QCFractal server returns no electrostatic potentials: esp=0, or compute=local")
         for task in tasks:
             specification(task.tools()[0])
-        self._ask(lambda client: client.server_info)  # a wrong address or user is told before geometries are made
+        self._ask(lambda client: client.server_info)  # a wrong address or user is reported before geometries are made
         self.left = 0
         pending: dict[int, list[_Geometry]] = {}
         looked = time.monotonic()
@@ -251,7 +251,7 @@ class QCFractal:
             if time.monotonic() - away > self.patience:
                 raise ConnectionError(
                     f"{self.address}: no answer for {self.patience:g} s ({str(problem).strip()}). "
-                    "What is labelled is kept; the same command goes on from there"
+                    "Finished labels are kept; the same command continues from there"
                 ) from problem
             time.sleep(min(self.poll, 5.0))
 
@@ -290,9 +290,9 @@ def _ended(records: list[int], client: PortalClient) -> list:
     return list(client.query_singlepoints(record_id=records, status=_ENDED, include=["compute_history"]))
 
 
-def _failure(name: str, status: str, told: Mapping[str, Any]) -> CalculatorError:
-    reason = str(told.get("error_type", status)).replace("_", " ")
-    message = str(told.get("error_message") or f"the server says {status}")
+def _failure(name: str, status: str, error: Mapping[str, Any]) -> CalculatorError:
+    reason = str(error.get("error_type", status)).replace("_", " ")
+    message = str(error.get("error_message") or f"the server says {status}")
     return CalculatorError(reason, f"{name}: {essential(message)}")
 
 

@@ -64,7 +64,7 @@ class Entry:
             self.smiles, self.count, self.geometries = header["smiles"], header["count"], place
 
     def missing(self) -> list[Failure]:
-        """The failures that no later attempt made good."""
+        """The failures that no later attempt replaced by a label."""
         return [failure for k, failure in sorted(self.failures.items()) if not self._made(k, failure.esp)]
 
     def _made(self, k: int, esp: bool) -> bool:

@@ -14,15 +14,14 @@ import json
 import os
 import pydoc
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from espalike.chem.conformers import EspGrid
+from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
 from espalike.files import write
 from espalike.qm.base import Calculator, CalculatorError, Label, gives, in_batches, labelled_batch
@@ -46,51 +45,28 @@ class Job:
     split: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """What is known of one molecule.
-
-    Attributes:
-        xyz: labelled geometries [Å], shape `(K, A, 3)`.
-        energy: [kcal/mol], shape `(K,)`.
-        forces: [kcal/mol/Å], shape `(K, A, 3)`.
-        failed: counts of failures by reason.
-        messages: what failed.
-        dipole: dipole moments about the origin of the coordinates [e Å], shape `(K, 3)`, NaN where unknown; or None.
-        esp: electrostatic potential, with 0 points where it was not computed; or None.
-    """
-
-    xyz: np.ndarray
-    energy: np.ndarray
-    forces: np.ndarray
-    failed: Counter = field(default_factory=Counter)
-    messages: tuple[str, ...] = ()
-    dipole: np.ndarray | None = None
-    esp: EspGrid | None = None
+Labelled = tuple[np.ndarray, Label]
+"""A geometry [Å], shape `(A, 3)`, and its label."""
 
 
-def merged(parts: Sequence[Labels]) -> Labels:
-    """What is known of one molecule from several directories, one after the other."""
-    known = any(part.dipole is not None for part in parts)
-    nothing = [np.full((len(part.energy), 3), np.nan) for part in parts]
-    counts = [np.zeros(len(part.energy), dtype=np.int64) for part in parts]
-    potentials = [part.esp for part in parts if part.esp is not None]
-    esp = None
-    if potentials:
-        esp = EspGrid(
-            np.concatenate([potential.points for potential in potentials]),
-            np.concatenate([potential.values for potential in potentials]),
-            np.concatenate([no if p.esp is None else p.esp.count for p, no in zip(parts, counts, strict=True)]),
-        )
-    dipoles = [no if p.dipole is None else p.dipole for p, no in zip(parts, nothing, strict=True)]
-    return Labels(
-        xyz=np.concatenate([part.xyz for part in parts]),
-        energy=np.concatenate([part.energy for part in parts]),
-        forces=np.concatenate([part.forces for part in parts]),
-        failed=sum((part.failed for part in parts), Counter()),
-        messages=tuple(message for part in parts for message in part.messages),
-        dipole=np.concatenate(dipoles) if known else None,
-        esp=esp,
+def conformers_of(labelled: Sequence[Labelled], level: str, source: str) -> Conformers:
+    """Labelled geometries of one molecule as conformers; what only some labels hold is unknown for the others."""
+    labels = [label for _, label in labelled]
+    dipoles = [np.full(3, np.nan) if label.dipole is None else label.dipole for label in labels]
+    counts = [0 if label.esp_values is None else len(label.esp_values) for label in labels]
+    esp = EspGrid(
+        np.concatenate([np.zeros((0, 3)) if label.esp_points is None else label.esp_points for label in labels]),
+        np.concatenate([np.zeros(0) if label.esp_values is None else label.esp_values for label in labels]),
+        np.array(counts, dtype=np.int64),
+    )
+    return Conformers(
+        xyz=np.array([xyz for xyz, _ in labelled]),
+        energy=np.array([label.energy for label in labels]),
+        forces=np.array([label.forces for label in labels]),
+        level=level,
+        source=source,
+        dipole=None if np.isnan(dipoles).all() else np.array(dipoles),
+        esp=esp if any(counts) else None,
     )
 
 
@@ -124,8 +100,8 @@ class LabelDirectory:
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
             write(path, json.dumps(settings, indent=1))
-        old = json.loads(path.read_text())
-        if names := sorted(key for key in {*old, *settings} if not _same(old.get(key), settings.get(key))):
+        old, new = (json.loads(text, object_hook=_renamed) for text in (path.read_text(), json.dumps(settings)))
+        if names := sorted(key for key in {*old, *new} if not _same(old.get(key), new.get(key))):
             raise ValueError(
                 f"{self.root} holds labels made with other settings ({', '.join(names)}); "
                 "choose another `out`, or remove that directory to begin again"
@@ -209,7 +185,7 @@ class LabelDirectory:
 
         Args:
             job: the molecule.
-            labels: all with the same properties; one with a potential, which has points of its own, is alone.
+            labels: all with the same properties; one label if it has a potential, since numbers of points differ.
         """
         present = [name for name, value in vars(next(iter(labels.values()))).items() if value is not None]
         arrays = {name: np.array([getattr(label, name) for label in labels.values()]) for name in present}
@@ -236,36 +212,12 @@ class LabelDirectory:
         """Why geometries of a molecule, or labels of them, are missing; without those that a later attempt made."""
         return self._index(refresh=True).entry(job.name).missing()
 
-    def labels(self, job: Job, disagreement: float = np.inf) -> Labels:
-        """Everything there is of a molecule, in the order of its geometries.
-
-        Args:
-            job: the molecule.
-            disagreement: labels on which the members of an ensemble disagree by more than this on any atom
-                [kcal/mol/Å] are left out and counted as failures.
-        """
-        failures = self.failures(job)
-        entry = self._index().entry(job.name)
+    def labels(self, job: Job) -> dict[int, Labelled]:
+        """The labelled geometries of a molecule and their labels, by the numbers of the geometries."""
+        entry = self._index(refresh=True).entry(job.name)
+        geometries = self._geometries(job)
         read = cache(lambda place: place.read())  # several geometries lie in one record
-        labels = {k: _label(read(place), row) for k, (place, row) in sorted(entry.labels.items())}
-        failed = Counter(failure.reason for failure in failures)
-        messages = [failure.message for failure in failures]
-        kept = {k: label for k, label in labels.items() if _worst(label) <= disagreement}
-        if dropped := len(labels) - len(kept):
-            failed["members disagree"] = dropped
-            messages.append(
-                f"{job.name}: members disagree by more than {disagreement:g} kcal/mol/Å at {dropped} geometries"
-            )
-        shape = (len(kept), job.molecule.n_atoms, 3)
-        return Labels(
-            xyz=self._geometries(job)[list(kept)].reshape(shape),
-            energy=np.array([label.energy for label in kept.values()]),
-            forces=np.array([label.forces for label in kept.values()]).reshape(shape),
-            failed=failed,
-            messages=tuple(messages),
-            dipole=_dipoles(list(kept.values())),
-            esp=_potential(list(kept.values())),
-        )
+        return {k: (geometries[k], _label(read(place), row)) for k, (place, row) in sorted(entry.labels.items())}
 
     def _index(self, refresh: bool = False) -> LabelIndex:
         index = index_of(self.root)
@@ -298,31 +250,24 @@ class LabelDirectory:
         return not (self._stays(failure) and failure is not None and failure.esp)
 
 
-def _worst(label: Label) -> float:
-    """The disagreement on the atom where it is largest [kcal/mol/Å]; 0 where it is not known."""
-    return 0.0 if label.disagreement is None else float(label.disagreement.max())
-
-
 def _label(arrays: Mapping[str, np.ndarray], row: int) -> Label:
     """One label of a record."""
     values = {name: array[row] for name, array in arrays.items()}
     return Label(**{**values, "energy": float(values["energy"])})
 
 
-def _dipoles(labels: list[Label]) -> np.ndarray | None:
-    if all(label.dipole is None for label in labels):
-        return None
-    return np.array([np.full(3, np.nan) if label.dipole is None else label.dipole for label in labels])
+_RENAMED = {
+    "espalike.qm.sampling.Sampler": "espalike.qm.sampling.Thermal",
+    "espalike.evaluation.calculator.ModelCalculator": "espalike.qm.models.ModelCalculator",
+    "espalike.evaluation.calculator.EnsembleCalculator": "espalike.qm.models.EnsembleCalculator",
+    "espalike.assigners.openmm_xml.OpenMMXMLCalculator": "espalike.qm.openmm_xml.OpenMMXMLCalculator",
+}
 
 
-def _potential(labels: list[Label]) -> EspGrid | None:
-    known = [label for label in labels if label.esp_values is not None]
-    if not known:
-        return None
-    points = np.concatenate([np.asarray(label.esp_points).reshape(-1, 3) for label in known])
-    values = np.concatenate([np.asarray(label.esp_values) for label in known])
-    count = [0 if label.esp_values is None else len(label.esp_values) for label in labels]
-    return EspGrid(points, values, np.array(count, dtype=np.int64))
+def _renamed(settings: dict) -> dict:
+    """Settings with the present names of classes."""
+    target = settings.get("_target_")
+    return settings | {"_target_": _RENAMED[target]} if target in _RENAMED else settings
 
 
 def _same(old, new) -> bool:

@@ -30,7 +30,7 @@ class OldPsi4Harness(Psi4Harness):
         return version()
 
     def compute(self, input_model, config):
-        """Run the program in a scratch directory of its own.
+        """Run the program in a separate scratch directory.
 
         Raises:
             UnknownError: with what the program says.
@@ -53,7 +53,7 @@ class OldPsi4Harness(Psi4Harness):
 
 @lru_cache(maxsize=1)
 def version() -> str:
-    """What `psi4 --version` says; it is asked once, in a folder of its own, since old ones leave a file there.
+    """What `psi4 --version` says; run once, in a separate folder, since old versions leave a file there.
 
     Raises:
         ModuleNotFoundError: when there is no psi4.
@@ -64,7 +64,7 @@ def version() -> str:
 
 
 def harness() -> str:
-    """QCEngine's name of the Psi4 that is here; a version before 1.4 gets a harness of its own.
+    """QCEngine's name of the installed Psi4; a version before 1.4 gets a separate harness.
 
     Raises:
         ModuleNotFoundError: when there is no psi4.

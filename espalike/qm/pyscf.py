@@ -80,7 +80,7 @@ class PySCFCalculator:
         return label.energy, label.forces
 
     def label(self, molecule: Molecule, xyz: np.ndarray, esp: bool = False) -> Label:
-        """Energy, forces and dipole moment, and the electrostatic potential where it is asked for.
+        """Energy, forces and dipole moment, and the electrostatic potential if `esp` is true.
 
         The dipole moment is that of the electrons and nuclei about the origin of the coordinates, for ions too. The
         potential is evaluated exactly, not from fitted densities, at the points of `espalike.qm.shells`.
@@ -163,7 +163,7 @@ class PySCFCalculator:
 
 
 def _check(xc: str, disp: str) -> None:
-    """Try the functional and its dispersion correction on a hydrogen molecule, so that a wrong name is told at once."""
+    """Try functional and dispersion correction on a hydrogen molecule, so that a wrong name is reported at once."""
     import pyscf.dft
 
     if xc.lower().endswith("3c"):

@@ -36,8 +36,9 @@ class QCEngineCalculator:
         cores: threads of the program.
         memory: what the program may use [GiB].
 
-    The program is looked for when it is used, or its version is asked for: where a server computes, it is not needed
-    here. Both raise a ValueError when QCEngine does not know the program, or cannot find it, naming those it finds.
+    The program is looked for when it is first used, or its version is read: where a server computes, it need not be
+    installed here. Both raise a ValueError when QCEngine does not know the program, or cannot find it; the message
+    lists the programs that it finds.
 
     Attributes:
         engine: QCEngine's name of the program, as given.
@@ -123,20 +124,20 @@ def _found(program: str) -> str:
             return harness()
         qcengine.get_program(program)
     except (InputError, ResourceError, ModuleNotFoundError) as error:
-        there = ", ".join(_available()) or "none"
-        told = f"QCEngine finds no program {program!r} here ({essential(str(error))}); it finds: {there}"
-        raise ValueError(told) from error
+        installed = ", ".join(_available()) or "none"
+        message = f"QCEngine finds no program {program!r} ({essential(str(error))}); it finds: {installed}"
+        raise ValueError(message) from error
     return program
 
 
 def _available() -> list[str]:
-    """Programs to be found here; Psi4 by its executable, since QCEngine would start it, and it leaves a file behind."""
+    """Installed programs; Psi4 by its executable, since QCEngine would start it, and it leaves a file behind."""
     import qcengine
     from qcelemental.util import which
 
     names = sorted(qcengine.list_all_programs() - {*_WRONG, "psi4", "psi4-before-1.4"})
-    found = [name for name in names if qcengine.get_program(name, check=False).found()]
-    return found + (["psi4"] if which("psi4") else [])
+    installed = [name for name in names if qcengine.get_program(name, check=False).found()]
+    return installed + (["psi4"] if which("psi4") else [])
 
 
 def _version(program: str) -> str:
@@ -155,7 +156,7 @@ def essential(message: str) -> str:
     """What went wrong, of a traceback or a log: the last line with an exception, else with an error, else the last."""
     lines = [line.strip() for line in message.splitlines() if line.strip() and "Traceback" not in line]
     for pattern in (_EXCEPTION, _ERROR, ""):
-        found = [line for line in lines if re.search(pattern, line)]
-        if found:
-            return found[-1] if len(found[-1]) <= _LONGEST else found[-1][:_LONGEST] + " ..."
+        matching = [line for line in lines if re.search(pattern, line)]
+        if matching:
+            return matching[-1] if len(matching[-1]) <= _LONGEST else matching[-1][:_LONGEST] + " ..."
     return "no message"

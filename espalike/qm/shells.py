@@ -1,4 +1,4 @@
-"""Points around a molecule where its electrostatic potential is asked for."""
+"""Points around a molecule at which its electrostatic potential is computed."""
 
 from __future__ import annotations
 

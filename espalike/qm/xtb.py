@@ -12,7 +12,7 @@ from espalike.units import BOHR, HARTREE
 class XTBCalculator:
     """GFN-xTB energies, analytic gradients and dipole moments, about 1–50 ms each.
 
-    A call goes on from the wavefunction of the last geometry of the same molecule; a label starts afresh, so that it
+    A call starts from the wavefunction of the last geometry of the same molecule; a label starts anew, so that it
     is the same whatever was computed before.
 
     Args:

@@ -20,3 +20,11 @@ class CountingCalculator(MMFFCalculator):
             file.write(line)
         time.sleep(self.seconds)
         return super().__call__(molecule, xyz)
+
+
+class CountingBatches(CountingCalculator):
+    """Computes geometries in batches, a line for each."""
+
+    def batch(self, molecule, xyz):
+        results = [self(molecule, one) for one in xyz]
+        return np.array([energy for energy, _ in results]), np.array([forces for _, forces in results])

@@ -11,7 +11,7 @@ import pytest
 from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.qm.models import EnsembleCalculator
-from espalike.qm.sampling import Sampler
+from espalike.qm.sampling import Thermal
 from espalike.qm.xtb import XTBCalculator
 
 DOC = Path(__file__).parents[2] / "docs" / "active-learning.md"
@@ -38,7 +38,7 @@ def test_chosen_frames_are_disputed_and_wrong(tmp_path, monkeypatch):
     records = list(Store.open("store/second").records())
     assert len(records) == 6
     for record in records:
-        thermal = Sampler(committee, frames=5, temperature=700.0, interval=30.0, starts=1, seed=99)(record.molecule)[1:]
+        thermal = Thermal(committee, frames=5, temperature=700.0, interval=30.0, starts=1, seed=99)(record.molecule)[1:]
         reference = XTBCalculator()
         for frames, figures in ((record.conformers.xyz, chosen), (thermal, usual)):
             figures["disputed"] += committee.disagreement(record.molecule, frames).tolist()

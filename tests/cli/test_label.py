@@ -31,15 +31,18 @@ def test_one_bad_molecule_among_good_ones(tmp_path, capsys):
     assert store.manifest["rejected"] == {"unreadable": 1}
     assert store.manifest["levels"] == ["GFN2-xTB"]
     assert "calculator=gfn2-xtb" in store.manifest["command"]
-    records = {record.molecule.name: record for record in store.records()}
+    records = {record.id: record for record in store.records()}
     assert {name: record.split for name, record in records.items()} == {
-        "water": "train",
-        "methanol": "test",
-        "sodium": hash_split(connectivity_key(records["sodium"].molecule)),  # not listed: by its connectivity
+        "water-relaxed": "train",
+        "water-thermal": "train",
+        "methanol-relaxed": "test",
+        "methanol-thermal": "test",
+        # not listed: by its connectivity
+        "sodium-relaxed": hash_split(connectivity_key(records["sodium-relaxed"].molecule)),
     }
-    assert len(records["methanol"].conformers.xyz) == 3
-    assert len(records["sodium"].conformers.xyz) == 1
-    methanol = records["methanol"]
+    assert len(records["methanol-thermal"].conformers.xyz) == 2
+    assert len(records["sodium-relaxed"].conformers.xyz) == 1
+    methanol = records["methanol-thermal"]
     energy, forces = XTBCalculator(accuracy=0.01)(methanol.molecule, methanol.conformers.xyz[1])
     assert methanol.conformers.energy[1] == pytest.approx(energy, abs=1e-3)
     np.testing.assert_allclose(methanol.conformers.forces[1], forces, atol=0.02)
@@ -80,12 +83,15 @@ def test_several_samplers_make_one_store(tmp_path, capsys):
     store = Store.open(tmp_path / "store")
     records = {record.id: record for record in store.records()}
     assert {name: len(record.conformers.xyz) for name, record in records.items()} == {
-        "ethanol": 5, "methanol": 5, "ethanol-scan-0-1-2-8": 3,
+        "ethanol-relaxed": 1, "ethanol-thermal": 2, "ethanol-distorted": 2, "methanol-relaxed": 1,
+        "methanol-thermal": 2, "methanol-distorted": 2, "ethanol-scan-0-1-2-8": 3,
     }  # fmt: skip
+    assert {record.kind for record in records.values()} == {"relaxed", "thermal", "distorted", "scan"}
+    assert all(record.kind in name for name, record in records.items())
     scan = records["ethanol-scan-0-1-2-8"]
     assert scan.dihedral.tolist() == [0, 1, 2, 8]
-    assert records["ethanol"].dihedral is None
-    assert scan.split == records["ethanol"].split
+    assert records["ethanol-thermal"].dihedral is None
+    assert scan.split == records["ethanol-thermal"].split
     np.testing.assert_allclose(
         [measured(xyz, (0, 1, 2, 8)) % 360 for xyz in scan.conformers.xyz], [300, 60, 180], atol=0.1
     )
@@ -129,15 +135,16 @@ def test_labels_on_which_an_ensemble_disagrees_are_left_out(tmp_path, capsys):
     arguments += ["sampler.starts=1"]
     ensemble = ["calculator=ensemble", "calculator.models=[espalike-small,espalike-class2]"]
     assert main(["label", *arguments, *ensemble]) == 0
-    (everything,) = Store.open(tmp_path / "store").records()
+    relaxed, everything = sorted(Store.open(tmp_path / "store").records(), key=lambda record: record.id)
     calculator = EnsembleCalculator(["espalike-small", "espalike-class2"])
     labels = calculator.labels(everything.molecule, everything.conformers.xyz)
     worst = np.array([label.disagreement.max() for label in labels])
-    limit = np.sort(worst)[[2, 3]].mean()
+    assert calculator.labels(relaxed.molecule, relaxed.conformers.xyz)[0].disagreement.max() < worst.min()
+    limit = np.sort(worst)[[1, 2]].mean()
     assert main(["label", *arguments, *ensemble, f"disagreement={limit}"]) == 1
     store = Store.open(tmp_path / "store")
     assert store.manifest["rejected"] == {"label: members disagree": 3}
-    (record,) = store.records()
+    _, record = sorted(store.records(), key=lambda record: record.id)
     np.testing.assert_array_equal(record.conformers.xyz, everything.conformers.xyz[worst < limit])
     capsys.readouterr()
     other = [*arguments[:1], f"out={tmp_path}/other", *arguments[2:], "calculator=mmff94", "disagreement=5"]

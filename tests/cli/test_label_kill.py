@@ -52,7 +52,7 @@ def start(arguments):
 def labels(out):
     """Every label that is written: part, entry and number of the geometry, with a checksum of its record."""
     found = {}
-    for part in (out / "labels").glob("*/"):
+    for part in {path.parent for path in (out / "labels").rglob("records-*.bin")}:
         for header, place in RecordFolder(part).new():
             for k in header.get("labels", ()):
                 key = (part.name, header["entry"], k)
@@ -129,18 +129,45 @@ def test_killed_twice_while_labelling(tmp_path):
 
 @pytest.mark.slow
 def test_killed_at_twenty_random_times(tmp_path):
-    out, chance, count = tmp_path / "store", random.Random(7), LABELS + 2 * 3
-    begin = time.monotonic()
-    expected = undisturbed(tmp_path, True, count)
-    most = 1.5 * (time.monotonic() - begin)
-    arguments = command(tmp_path, out, 0.15, True)
-    done = {}
-    for _ in range(20):
+    """5,000 labels in batches of 16, between 20 kills: the store of an undisturbed run."""
+    chance, kills, frames, chunk = random.Random(7), 20, 200, 16
+    molecules = [
+        smiles
+        for n in range(1, 6)
+        for smiles in ("C" * n + "O", "C" * n + "N", "C" * n + "S", "N" + "C" * n + "O", "C" * n + "C=O")
+    ]
+    (tmp_path / "many.smi").write_text("".join(f"{smiles} m{i}\n" for i, smiles in enumerate(molecules)))
+    count = frames * len(molecules)
+
+    def settings(out, seconds, workers=WORKERS):
+        return [
+            *(f"input={tmp_path}/many.smi", f"out={out}", f"workers={workers}", f"chunk={chunk}", "calculator=mmff94"),
+            *("~calculator.variant", "calculator._target_=counting.CountingBatches", f"+calculator.log={out}.log"),
+            *(f"+calculator.seconds={seconds}", "calculator@sampler.calculator=mmff94", f"sampler.frames={frames}"),
+            *("sampler.starts=1", "sampler.interval=6"),
+        ]
+
+    undisturbed = tmp_path / "undisturbed"
+    assert main(["label", *settings(undisturbed, 0.0, 1)]) == 0
+    out = tmp_path / "store"
+    arguments = [sys.executable, "-m", "espalike.cli.label", *settings(out, 0.02)]
+    done, useful = {}, 0
+    for _ in range(kills):
         process = start(arguments)
-        time.sleep(chance.uniform(0.0, most))
+        deadline = time.monotonic() + 120
+        while len(labels(out)) == len(done) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0.0, 1.0))
         now = kill(process, out)
         assert {key: now[key] for key in done} == done
+        useful += len(now) > len(done)
         done = now
+    assert useful == kills
+    assert 0 < len(done) < count
     finish(arguments)
     assert {key: labels(out)[key] for key in done} == done
-    check(out, expected, 20, count)
+    store = Store.open(out)
+    assert store.hash == Store.open(undisturbed).hash
+    assert store.manifest["conformers"] == count
+    assert len(calls(out)) == count
+    assert calls(out).total() <= count + kills * WORKERS * chunk

@@ -16,6 +16,7 @@ from espalike.qm.labelling import Job, LabelDirectory
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.qcengine import QCEngineCalculator
 from espalike.qm.xtb import XTBCalculator
+from tests.qm.known import known
 
 fractal = pytest.importorskip("espalike.qm.fractal")
 pytest.importorskip("qcportal")
@@ -140,7 +141,7 @@ def tasks_of(path, *smiles, calculator=None, frames=3, retry=False):
 
 
 def labels_of(tasks):
-    return [task.directory.labels(task.job) for task in tasks]
+    return [known(task.directory, task.job) for task in tasks]
 
 
 def test_labels_are_those_of_the_geometries(tmp_path, server):

@@ -8,7 +8,9 @@ import pytest
 from espalike.chem import embed, from_smiles
 from espalike.qm.base import CalculatorError
 from espalike.qm.mmff import MMFFCalculator
-from espalike.qm.sampling import Sampler, intact, langevin, masses, minimised
+from espalike.qm.models import ModelCalculator
+from espalike.qm.sampling import Shapes, Thermal, intact, langevin, langevin_batch, masses, minimised, minimised_batch
+from espalike.qm.sampling.shapes import gyration
 from espalike.qm.xtb import XTBCalculator
 from espalike.units import BOLTZMANN
 
@@ -70,13 +72,13 @@ def test_the_centre_of_mass_stays():
 
 def test_frames_keep_their_bonds_and_are_reproducible():
     molecule = from_smiles("CC(=O)NC")
-    sampler = Sampler(MMFFCalculator(), frames=7, temperature=500.0)
+    sampler = Thermal(MMFFCalculator(), frames=7, temperature=500.0)
     frames = sampler(molecule)
     assert frames.shape == (7, molecule.n_atoms, 3)
     assert all(intact(molecule, frame) for frame in frames)
     np.testing.assert_array_equal(frames, frames.astype(np.float32))
     np.testing.assert_array_equal(frames, sampler(molecule))
-    assert np.abs(frames - Sampler(MMFFCalculator(), frames=7, seed=1)(molecule)).max() > 0.01
+    assert np.abs(frames - Thermal(MMFFCalculator(), frames=7, seed=1)(molecule)).max() > 0.01
     sizes = [np.sqrt(np.mean(MMFFCalculator()(molecule, frame)[1] ** 2)) for frame in frames]
     assert sizes[0] < 0.5
     assert min(sizes[1:]) > 5.0
@@ -85,13 +87,13 @@ def test_frames_keep_their_bonds_and_are_reproducible():
 def test_given_starts_are_used():
     molecule = from_smiles("CCCC")
     starts = embed(molecule, 4, seed=3)
-    frames = Sampler(MMFFCalculator(), frames=5, starts=2, minimise=0)(molecule, starts)
+    frames = Thermal(MMFFCalculator(), frames=5, starts=2, minimise=0)(molecule, starts)
     np.testing.assert_allclose(frames[0], starts[0], atol=1e-6)
     assert len(frames) == 5
 
 
 def test_one_atom_has_one_geometry():
-    assert Sampler(XTBCalculator(), frames=5)(from_smiles("[Na+]")).shape == (1, 1, 3)
+    assert Thermal(XTBCalculator(), frames=5)(from_smiles("[Na+]")).shape == (1, 1, 3)
 
 
 def test_minimisation_ends_at_small_forces():
@@ -119,5 +121,85 @@ def test_broken_and_formed_bonds_are_seen():
 def test_a_molecule_that_falls_apart_is_an_error_that_names_it():
     molecule = from_smiles("CC", "my-ethane")
     with pytest.raises(CalculatorError, match=r"my-ethane.*500") as caught:
-        Sampler(Push(), frames=4, minimise=0)(molecule, embed(molecule))
+        Thermal(Push(), frames=4, minimise=0)(molecule, embed(molecule))
     assert caught.value.reason == "bonds broken"
+
+
+@pytest.fixture(scope="module")
+def force_field():
+    """A calculator that computes batches."""
+    return ModelCalculator("espalike-small")
+
+
+def test_walkers_side_by_side_have_their_own_temperatures():
+    spring, molecule = Spring(), from_smiles("[H]Cl")
+    starts = np.array([[[0.0, 0.0, 0.0], [0.0, 0.0, spring.r0]]] * 2)
+    kelvin = np.array([200.0, 800.0])
+    run = langevin_batch(
+        spring, molecule, starts, rng=np.random.default_rng(5), temperature=kelvin, friction=0.05, timestep=1.5,
+        hydrogen_mass=3.0,
+    )  # fmt: skip
+    r = np.array([np.linalg.norm(x[:, 0] - x[:, 1], axis=-1) for x in islice(run, 15000)])
+    np.testing.assert_allclose(r[500:].std(0), np.sqrt(BOLTZMANN * kelvin / spring.k), rtol=0.08)
+
+
+def test_one_walker_of_a_batch_is_the_trajectory_alone():
+    molecule = from_smiles("CO")
+    xyz = embed(molecule, seed=1)
+    alone, batch = (
+        next(islice(run, 50, None))
+        for run in (
+            langevin(MMFFCalculator(), molecule, xyz[0], rng=np.random.default_rng(0)),
+            langevin_batch(MMFFCalculator(), molecule, xyz, rng=np.random.default_rng(0)),
+        )
+    )
+    np.testing.assert_array_equal(batch[0], alone)
+
+
+def test_thermal_frames_of_a_calculator_of_batches(force_field):
+    molecule = from_smiles("CC(=O)NCCO")
+    sampler = Thermal(force_field, frames=9, starts=4, temperature=300.0, highest=700.0, interval=15.0)
+    frames = sampler(molecule)
+    assert frames.shape == (9, molecule.n_atoms, 3)
+    assert all(intact(molecule, frame) for frame in frames)
+    np.testing.assert_array_equal(frames, sampler(molecule))
+    assert np.abs(force_field(molecule, frames[0])[1]).max() < 0.5
+    assert np.sqrt((force_field.batch(molecule, frames[1:])[1] ** 2).mean((1, 2))).min() > 5.0
+
+
+def test_minimisation_of_many_geometries_ends_where_that_of_each_does(force_field):
+    molecule = from_smiles("CC(=O)NCCO")
+    starts = embed(molecule, 5, seed=2)
+    ends = minimised_batch(force_field, molecule, starts, steps=300)
+    energies, forces = force_field.batch(molecule, ends)
+    assert np.abs(forces).max() < 0.5
+    single = [force_field(molecule, minimised(force_field, molecule, start, steps=300))[0] for start in starts]
+    assert (energies < np.array(single) + 0.3).all()
+    assert np.median(np.abs(energies - single)) < 0.05
+    few = minimised_batch(force_field, molecule, starts, steps=3)
+    assert (force_field.batch(molecule, few)[0] < force_field.batch(molecule, starts)[0]).all()
+
+
+def test_shapes_reach_from_compact_to_extended(force_field):
+    molecule = from_smiles("CC(=O)NCC(=O)NCCCCO")
+    frames = Shapes(force_field, frames=5, pool=12)(molecule)
+    radii = gyration(frames)
+    assert len(frames) == 5
+    assert (np.diff(radii) > 0).all()
+    assert all(intact(molecule, frame) for frame in frames)
+    energies, forces = force_field.batch(molecule, frames)
+    assert np.abs(forces).max() < 1.0
+    assert np.ptp(energies) <= 25.0
+    plain = gyration(embed(molecule, 12, seed=1))
+    assert radii[0] < plain.min()
+    assert radii[-1] > 0.95 * plain.max()
+    np.testing.assert_array_equal(frames, Shapes(force_field, frames=5, pool=12)(molecule))
+    assert Shapes(force_field)(from_smiles("[Na+]")).shape == (1, 1, 3)
+
+
+def test_nothing_left_of_a_molecule_that_falls_apart(force_field):
+    molecule = from_smiles("CCO", "my-ethanol")
+    starts = embed(molecule, 3, seed=1)
+    starts[:, 0] += 8.0
+    with pytest.raises(CalculatorError, match="my-ethanol"):
+        Shapes(Push(), minimise=2)(molecule, starts)

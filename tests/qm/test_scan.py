@@ -7,6 +7,7 @@ from rdkit.Chem import rdForceFieldHelpers, rdMolTransforms
 from espalike.chem import embed, from_smiles, to_rdkit
 from espalike.qm.base import CalculatorError
 from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.models import ModelCalculator
 from espalike.qm.sampling import Scan, Wavefront, constrained, intact, rotatable
 from espalike.qm.sampling.torsions import grid
 from espalike.qm.xtb import XTBCalculator
@@ -222,3 +223,38 @@ def test_grids(spacing):
     assert min(angles) > -180
     assert max(angles) == 180
     assert set(np.diff(angles)) == {spacing}
+
+
+def test_a_scan_side_by_side_ends_at_constrained_minima():
+    """geomeTRIC, which gets the same force field without its batches, finds nothing lower nearby."""
+    force_field = ModelCalculator("espalike-small")
+
+    class OneByOne:
+        level, program = force_field.level, force_field.program
+
+        def __call__(self, molecule, xyz):
+            return force_field(molecule, xyz)
+
+    molecule, torsion = from_smiles("CCC(=O)NC"), (1, 2, 4, 5)
+    frames = Scan(force_field, spacing=15, dihedrals=[torsion])(molecule)
+    energies = force_field.batch(molecule, frames)[0]
+    by_angle = dict(zip(grid(15), energies, strict=True))
+    assert np.ptp(energies) > 5
+    assert all(abs(by_angle[value] - by_angle[-value]) < 0.3 for value in range(15, 180, 15))  # it is not chiral
+    assert all(off(angle(molecule, xyz, torsion), value) < 0.1 for value, xyz in zip(grid(15), frames, strict=True))
+    assert all(intact(molecule, xyz) for xyz in frames)
+    for i in range(2, 24, 7):
+        value = grid(15)[i]
+        assert constrained(OneByOne(), molecule, frames[i], {torsion: value})[0] > energies[i] - 0.25
+
+
+def test_amides_beside_rings_are_rotatable():
+    for smiles in ("O=C(Nc1ccccc1)C", "O=C(c1ccccc1)NC", "CN1CCC(CC1)C(=O)N"):
+        molecule = from_smiles(smiles)
+        ring = {atom.GetIdx() for atom in to_rdkit(molecule).GetAtoms() if atom.IsInRing()}
+        torsions = rotatable(molecule)
+        assert any((j in ring) != (k in ring) for _, j, k, _ in torsions), smiles  # ring to amide
+        numbers = molecule.numbers
+        assert any({int(numbers[j]), int(numbers[k])} == {6, 7} and not {j, k} <= ring for _, j, k, _ in torsions), (
+            smiles
+        )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
-from scipy.optimize import minimize
 
 from espalike.chem import embed
 from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import Calculator, CalculatorError
+from espalike.qm.base import Calculator, CalculatorError, in_batches
+from espalike.qm.sampling.minimise import minimised, minimised_batch
 
 
 class Geometries(Protocol):
@@ -40,6 +40,10 @@ class Geometries(Protocol):
         """The four atoms of the torsion that an entry of this sampler scans, or None."""
         ...
 
+    def kind(self, number: int) -> str:
+        """What a geometry is, by its number: `relaxed`, `scan`, `thermal`, `distorted`, or empty."""
+        ...
+
     def entries(self, molecule: Molecule) -> Mapping[str, Geometries]:
         """What it makes of a molecule: samplers by the suffix of their entry's name; most have one, without a suffix.
 
@@ -65,6 +69,12 @@ class OneEntry:
     """Mixin of samplers whose geometries of a molecule are one entry."""
 
     driven: None = None
+    all_are: ClassVar[str] = ""
+    """Kind of all geometries."""
+
+    def kind(self, number: int) -> str:
+        """What a geometry is, by its number; see `Geometries`."""
+        return self.all_are
 
     def entries(self, molecule: Molecule) -> dict[str, Self]:
         """Itself, without a suffix."""
@@ -87,58 +97,27 @@ def minima(
     """At most `count` different geometries [Å] `(A, 3)` near minima.
 
     Args:
-        calculator: what is minimised.
+        calculator: gives energies and forces.
         molecule: the graph.
         starts: geometries to start from [Å], shape `(S, A, 3)`, taken evenly; None embeds the molecule.
-        count: starts that are taken.
+        count: number of starts that are taken.
         steps: of minimisation; 0 takes the starts as they are.
         seed: of the embedding.
 
     Raises:
-        CalculatorError: when the calculator fails or a geometry has lost its bonds.
+        CalculatorError: when the calculator fails, or every geometry has lost its bonds.
     """
     if starts is None:
         starts = embed(molecule, count, seed=seed % 2**31)
-    chosen = np.unique(np.linspace(0, len(starts) - 1, count).round().astype(int))
-    points = [_minimum(calculator, molecule, starts[i], steps) for i in chosen]
-    return distinct(points) if steps else points
-
-
-def _minimum(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, steps: int) -> np.ndarray:
-    point = minimised(calculator, molecule, xyz, steps) if steps else np.array(xyz)
-    if not intact(molecule, point):
-        raise CalculatorError("bonds broken", f"{molecule.name}: the starting geometry does not have its bonds")
-    return point
-
-
-def minimised(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, steps: int = 200) -> np.ndarray:
-    """Geometry [Å] `(A, 3)` after at most `steps` steps of L-BFGS from `xyz`, to 0.1 kcal/mol/Å.
-
-    Where a long step of the line search leads to a geometry that the calculator cannot do, the search begins again in
-    boxes of ±0.1 Å, ten of them at most.
-
-    Raises:
-        CalculatorError: when that fails too.
-    """
-
-    def objective(flat: np.ndarray):
-        energy, forces = calculator(molecule, flat.reshape(-1, 3))
-        return energy, -forces.ravel()
-
-    def search(start: np.ndarray, box: float) -> np.ndarray:
-        bounds = np.stack([start - box, start + box], axis=1)
-        options = {"maxiter": steps, "gtol": 0.1, "maxls": 30}
-        return minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-
-    point = np.ravel(xyz).astype(np.float64)
-    try:
-        return search(point, np.inf).reshape(-1, 3)
-    except CalculatorError:
-        for _ in range(10):
-            before, point = point, search(point, 0.1)
-            if np.abs(point - before).max() < 0.099:
-                break
-    return point.reshape(-1, 3)
+    points = starts[np.unique(np.linspace(0, len(starts) - 1, count).round().astype(int))]
+    if steps and in_batches(calculator):
+        points = minimised_batch(calculator, molecule, points, steps)
+    elif steps:
+        points = np.array([minimised(calculator, molecule, point, steps) for point in points])
+    kept = [point for point in points if intact(molecule, point)]
+    if not kept:
+        raise CalculatorError("bonds broken", f"{molecule.name}: no starting geometry has its bonds")
+    return distinct(kept) if steps else kept
 
 
 def masses(molecule: Molecule, hydrogen_mass: float = 1.008) -> np.ndarray:

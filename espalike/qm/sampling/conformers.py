@@ -27,6 +27,10 @@ class ETKDG(OneEntry):
     minimise: int = 200
     seed: int = 0
 
+    def kind(self, number: int) -> str:
+        """Relaxed, unless conformers are taken as they come."""
+        return "relaxed" if self.minimise else ""
+
     def __call__(self, molecule: Molecule, starts: np.ndarray | None = None) -> np.ndarray:
         """Geometries [Å], shape `(K, A, 3)`; see `Geometries`. Given starts are minimised instead of conformers."""
         if molecule.n_atoms == 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator
 from espalike.qm.sampling.base import OneEntry, stored
-from espalike.qm.sampling.thermal import Sampler
+from espalike.qm.sampling.thermal import Thermal
 
 
 class Committee(Calculator, Protocol):
@@ -40,6 +40,8 @@ class Disagreement(OneEntry):
         seed: of the random numbers, together with the molecule's SMILES.
     """
 
+    all_are: ClassVar[str] = "thermal"
+
     calculator: Committee
     frames: int = 4
     pool: int = 60
@@ -66,7 +68,7 @@ class Disagreement(OneEntry):
 
     def candidates(self, molecule: Molecule, starts: np.ndarray | None = None) -> np.ndarray:
         """The pool [Å], shape `(pool, A, 3)`."""
-        sampler = Sampler(
+        sampler = Thermal(
             self.calculator,
             frames=self.pool,
             temperature=self.temperature,

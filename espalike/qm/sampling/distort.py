@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ class Distort(OneEntry):
         minimise: steps of energy minimisation of each start; 0 distorts it as it is.
         seed: of the random numbers, together with the molecule's SMILES.
     """
+
+    all_are: ClassVar[str] = "distorted"
 
     calculator: Calculator
     frames: int = 4

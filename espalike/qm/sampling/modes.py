@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ class Modes(OneEntry):
         step: of the numerical Hessian [Å].
         seed: of the random numbers, together with the molecule's SMILES.
     """
+
+    all_are: ClassVar[str] = "thermal"
 
     calculator: Calculator
     frames: int = 8

@@ -6,30 +6,41 @@ import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import Calculator, CalculatorError
+from espalike.geometry import Dihedral
+from espalike.qm.base import Calculator, CalculatorError, batched, in_batches
 from espalike.qm.sampling.base import minima, seed_of, stored
-from espalike.qm.sampling.constrained import constrained
-from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, measured, suffix
+from espalike.qm.sampling.constrained import constrained, turned
+from espalike.qm.sampling.minimise import minimised_batch
+from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, in_ring, measured, suffix
+
+_ROUNDS = 6
+"""How often each angle starts from the results of its neighbours, at most."""
+
+_SHAKE = 0.03
+"""Random displacement of each coordinate before a minimisation in a batch [Å]."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """Relaxed scans of torsions; every torsion is an entry of its own, called `<molecule>-scan-i-j-k-l`.
+    """Relaxed scans of torsions; every torsion is a separate entry, called `<molecule>-scan-i-j-k-l`.
 
     From a minimum the scan goes once around upwards and once around downwards. Each point starts from the geometry
-    of the one before; of the two geometries of an angle the lower stays.
+    of the one before; of the two geometries of an angle the lower stays. Where the calculator computes batches and the
+    bond is in no ring, all angles are minimised side by side under a stiff restraint on the torsion: first each from
+    the minimum with one side turned, then from the results of both its neighbours, until no energy falls any more.
 
     Attributes:
-        calculator: what is minimised.
+        calculator: gives energies and forces.
         spacing: of the grid [degree]; divides 360.
         dihedrals: torsions to scan, rows of four atom indices from 0, or a CSV file with columns `name`, `dihedral`;
             None takes every rotatable bond.
         bonds: SMARTS pattern of the bonds that count as rotatable.
         steps: of the optimiser at each point.
-        convergence: criteria by geomeTRIC's name.
+        convergence: criteria by geomeTRIC's name, where angles are minimised one by one.
         minimise: steps of energy minimisation of the start.
         seed: of the embedding, together with the molecule's SMILES.
     """
@@ -57,6 +68,10 @@ class Scan:
         one = self.dihedrals is not None and not isinstance(self.dihedrals, str) and len(self.dihedrals) == 1
         return tuple(map(int, self.dihedrals[0])) if one and self.dihedrals else None
 
+    def kind(self, number: int) -> str:
+        """All geometries are points of a scan."""
+        return "scan"
+
     def entries(self, molecule: Molecule) -> dict[str, Scan]:
         """A scan for each torsion of the molecule.
 
@@ -77,7 +92,8 @@ class Scan:
         if len(rows) != 1:
             raise ValueError(f"{molecule.name}: {len(rows)} torsions to scan; expected one, take `entries`")
         start = minima(self.calculator, molecule, starts, 1, self.minimise, seed_of(molecule, self.seed))[0]
-        points = self._sweep(molecule, start, rows[0])
+        side_by_side = in_batches(self.calculator) and not in_ring(molecule, rows[0])
+        points = (self._sweep_batch if side_by_side else self._sweep)(molecule, start, rows[0])
         return stored([points[angle] for angle in grid(self.spacing)])
 
     def _sweep(self, molecule: Molecule, start: np.ndarray, torsion: tuple[int, ...]) -> dict[int, np.ndarray]:
@@ -91,18 +107,76 @@ class Scan:
         xyz = start
         for angle in upwards + upwards[::-1]:
             try:
-                energy, found = constrained(
+                energy, relaxed = constrained(
                     self.calculator, molecule, xyz, {torsion: angle}, self.steps, self.convergence
                 )
-                if not intact(molecule, found):
+                if not intact(molecule, relaxed):
                     raise CalculatorError("bonds broken", f"{molecule.name}: bonds break or form at {angle}°")
             except CalculatorError as error:
                 errors[angle] = error
                 continue
-            xyz = found
+            xyz = relaxed
             if angle not in best or energy < best[angle][0]:
-                best[angle] = (energy, found)
+                best[angle] = (energy, relaxed)
         for angle in angles:
             if angle not in best:
                 raise errors[angle]
         return {angle: geometry for angle, (_, geometry) in best.items()}
+
+    def _sweep_batch(self, molecule: Molecule, start: np.ndarray, torsion: tuple[int, ...]) -> dict[int, np.ndarray]:
+        """The lowest geometry at each angle of the grid, all angles side by side."""
+        angles = np.array(grid(self.spacing))
+        energies, points = self._relaxed(molecule, np.repeat(start[None], len(angles), axis=0), torsion, angles)
+        for _ in range(_ROUNDS):
+            neighbours = np.concatenate([np.roll(points, shift, axis=0) for shift in (1, -1)])
+            more, relaxed = self._relaxed(molecule, neighbours, torsion, np.tile(angles, 2))
+            better = more.reshape(2, -1).argmin(0) * len(angles) + np.arange(len(angles))
+            lower = more[better] < energies - 0.01
+            energies[lower], points[lower] = more[better][lower], relaxed[better][lower]
+            if not lower.any():
+                break
+        if not np.isfinite(energies).all():
+            angle = angles[np.isinf(energies)][0]
+            raise CalculatorError("bonds broken", f"{molecule.name}: bonds break or form at {angle}°")
+        return {int(angle): point for angle, point in zip(angles, points, strict=True)}
+
+    def _relaxed(
+        self, molecule: Molecule, xyz: np.ndarray, torsion: tuple[int, ...], angles: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Energies [kcal/mol], infinite where bonds break, and geometries [Å], turned to the angles and relaxed."""
+
+        def turn(points: np.ndarray) -> np.ndarray:
+            return np.array(
+                [turned(molecule, one, {torsion: angle}) for one, angle in zip(points, angles, strict=True)]
+            )
+
+        restraint = _Restraint(torsion, np.deg2rad(angles))
+        # moved a little, since a symmetric geometry can be a saddle point
+        shaken = turn(xyz) + np.random.default_rng(self.seed).normal(0.0, _SHAKE, xyz.shape)
+        relaxed = turn(minimised_batch(self.calculator, molecule, shaken, self.steps, restraint))
+        energies = batched(self.calculator, molecule, relaxed)[0]
+        return np.where([intact(molecule, one) for one in relaxed], energies, np.inf), relaxed
+
+
+class _Restraint:
+    """½ k (φ − target)² on a torsion, as a `Bias`; k = 2,000 kcal/mol/rad² leaves a few tenths of a degree.
+
+    Args:
+        torsion: its atoms.
+        targets: of each geometry [rad], shape `(K,)`.
+    """
+
+    stiffness = 2000.0
+
+    def __init__(self, torsion: tuple[int, ...], targets: np.ndarray):
+        self.atoms, self.targets = list(torsion), targets
+
+    def __call__(self, xyz: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        points = torch.from_numpy(xyz[:, self.atoms])
+        value, rows = Dihedral(0, 1, 2, 3)(tuple(points[:, i] for i in range(4)))
+        miss = value.numpy() - self.targets[numbers]
+        miss -= 2 * np.pi * np.round(miss / (2 * np.pi))
+        forces = np.zeros_like(xyz)
+        for atom, row in zip(self.atoms, rows, strict=True):
+            forces[:, atom] -= (self.stiffness * miss)[:, None] * row.numpy()
+        return 0.5 * self.stiffness * miss**2, forces

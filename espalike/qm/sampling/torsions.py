@@ -33,8 +33,8 @@ def rotatable(molecule: Molecule, bonds: str = ROTATABLE) -> list[tuple[int, int
     if pattern is None or pattern.GetNumAtoms() < 2:
         raise ValueError(f"bonds={bonds!r}: expected a SMARTS pattern that begins with the two atoms of the bond")
     mol = to_rdkit(molecule)
-    found = {tuple(sorted(match[:2])) for match in mol.GetSubstructMatches(pattern, maxMatches=100000)}
-    ends = [(_outer(mol, j, k), j, k, _outer(mol, k, j)) for j, k in sorted(found)]
+    matched = {tuple(sorted(match[:2])) for match in mol.GetSubstructMatches(pattern, maxMatches=100000)}
+    ends = [(_outer(mol, j, k), j, k, _outer(mol, k, j)) for j, k in sorted(matched)]
     return [(i, j, k, l) for i, j, k, l in ends if i is not None and l is not None and i != l]  # noqa: E741
 
 
@@ -100,14 +100,19 @@ def _table(path: str) -> dict[str, list[tuple[int, ...]]]:
         rows = csv.DictReader(file)
         if not {"name", "dihedral"} <= set(rows.fieldnames or []):
             raise ValueError(f"{path}: expected columns name and dihedral, got {rows.fieldnames}")
-        found: dict[str, list[tuple[int, ...]]] = {}
+        table: dict[str, list[tuple[int, ...]]] = {}
         for row in rows:
             try:
                 atoms = tuple(int(text) for text in row["dihedral"].split())
             except ValueError:
                 raise ValueError(f"{path}: {row['name']}: {row['dihedral']!r} are no atom indices") from None
-            found.setdefault(row["name"], []).append(atoms)
-        return found
+            table.setdefault(row["name"], []).append(atoms)
+        return table
+
+
+def in_ring(molecule: Molecule, atoms: Sequence[int]) -> bool:
+    """Whether the middle bond of a torsion is in a ring."""
+    return to_rdkit(molecule).GetBondBetweenAtoms(*map(int, atoms[1:3])).IsInRing()
 
 
 def suffix(kind: str, atoms: Sequence[int]) -> str:

@@ -24,10 +24,10 @@ class Wavefront:
     """TorsionDrive: every new lowest geometry of a grid point starts its neighbours again, until nothing improves.
 
     Y. Qiu et al., J. Chem. Phys. 152 (2020) 244116. It costs several times as much as `Scan` and does not depend on
-    the direction. Every torsion, or pair of torsions, is an entry of its own, called `<molecule>-wavefront-i-j-k-l…`.
+    the direction. Every torsion, or pair of torsions, is a separate entry, called `<molecule>-wavefront-i-j-k-l…`.
 
     Attributes:
-        calculator: what is minimised.
+        calculator: gives energies and forces.
         spacing: of the grid [degree]; divides 360.
         dihedrals: rows of four atom indices from 0, or of eight for two torsions at once; or a CSV file with columns
             `name`, `dihedral`; None takes every rotatable bond, in two dimensions every two that share an atom.
@@ -71,6 +71,10 @@ class Wavefront:
         one = self.dihedrals is not None and not isinstance(self.dihedrals, str) and len(self.dihedrals) == 1
         return tuple(map(int, self.dihedrals[0])) if one and self.dihedrals and len(self.dihedrals[0]) == 4 else None
 
+    def kind(self, number: int) -> str:
+        """All geometries are points of a scan."""
+        return "scan"
+
     def entries(self, molecule: Molecule) -> dict[str, Wavefront]:
         """A scan for each torsion, or pair of torsions, of the molecule.
 
@@ -102,10 +106,10 @@ class Wavefront:
         points = minima(self.calculator, molecule, starts, self.starts, self.minimise, seed_of(molecule, self.seed))
         torsions = [rows[0][i : i + 4] for i in range(0, len(rows[0]), 4)]
         best = self._propagate(molecule, torsions, points)
-        wanted = (360 // self.spacing) ** len(torsions)
-        if len(best) < wanted:
+        expected = (360 // self.spacing) ** len(torsions)
+        if len(best) < expected:
             raise CalculatorError(
-                "not minimised", f"{molecule.name}: {wanted - len(best)} of {wanted} grid points have no geometry"
+                "not minimised", f"{molecule.name}: {expected - len(best)} of {expected} grid points have no geometry"
             )
         return stored([best[key] for key in sorted(best)])
 
