@@ -295,13 +295,18 @@ def fit_to_formal(molecule: Molecule, charges: np.ndarray) -> np.ndarray:
     """Charges [e] whose sum is the formal charge; a rounding error is spread evenly.
 
     Raises:
-        ValueError: when the count is wrong, a value is not finite, or the sum is off by more than 0.01 e.
+        ValueError: when the count is wrong, a value is not finite, all are zero, or the sum is off by more than 0.01 e.
     """
     charges = np.asarray(charges, dtype=np.float64)
     if charges.shape != (molecule.n_atoms,):
         raise ValueError(f"{molecule.name}: expected {molecule.n_atoms} charges, one per atom; got {charges.size}")
     if not np.isfinite(charges).all():
         raise ValueError(f"{molecule.name}: charges hold values that are not finite numbers")
+    if not charges.any() and len(set(molecule.numbers.tolist())) > 1:
+        raise ValueError(
+            f"{molecule.name}: all given charges are zero, which no molecule of several elements has; give its partial "
+            "charges, or leave them to the model"
+        )
     error = charges.sum() - molecule.net_charge
     if abs(error) > _LARGEST_CHARGE_ERROR:
         raise ValueError(

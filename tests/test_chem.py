@@ -63,6 +63,39 @@ def test_map_numbers_give_the_order():
     assert molecule.name == "water"
 
 
+class TestCoordinatesThatCannotBeMeant:
+    @pytest.mark.parametrize("change", ["zero", "equal", "nanometres", "hydrogens at the origin", "picometres", "nan"])
+    def test_they_are_not_used(self, tmp_path, change):
+        molecule = chem.from_smiles("C[C@H](N)C(=O)O", "alanine")
+        xyz = chem.embed(molecule)[0]
+        mol = chem.to_rdkit(molecule, xyz)
+        odd = {
+            "zero": 0.0 * xyz,
+            "equal": 0.0 * xyz + 3.0,
+            "nanometres": xyz / 10.0,
+            "picometres": xyz * 100.0,
+            "hydrogens at the origin": np.where(molecule.numbers[:, None] == 1, 0.0, xyz),
+            "nan": np.where(np.arange(molecule.n_atoms)[:, None] == 3, np.nan, xyz),
+        }[change]
+        mol.GetConformer().SetPositions(np.ascontiguousarray(odd))
+        (tmp_path / "a.sdf").write_text(Chem.MolToMolBlock(mol) + "$$$$\n")
+        (entry,) = chem.read_molecules(tmp_path / "a.sdf")
+        if change == "nan" and entry.molecule is None:
+            assert "a.sdf, record 1 (alanine): not a readable MOL record" in entry.error
+            return
+        assert entry.molecule is not None
+        assert entry.xyz is None
+        assert any("coordinates of the input are not used" in note for note in entry.notes)
+
+    def test_others_are(self, tmp_path):
+        for smiles in [*DRUGLIKE[::6], "[Na+]", "[H][H]", "II"]:
+            molecule = chem.from_smiles(smiles, "m")
+            xyz = chem.embed(molecule)[0]
+            Chem.MolToMolFile(chem.to_rdkit(molecule, xyz), str(tmp_path / "m.sdf"))
+            (entry,) = chem.read_molecules(tmp_path / "m.sdf")
+            np.testing.assert_allclose(entry.xyz, xyz, atol=1e-4)
+
+
 class TestIsotopes:
     def test_the_graph_is_that_of_the_elements(self):
         heavy, light = chem.from_smiles("[2H]C", "methane"), chem.from_smiles("[H]C", "methane")

@@ -93,6 +93,11 @@ class TestCharges:
         with pytest.raises(ValueError, match=message):
             fit_to_formal(from_smiles("O", "water"), np.array(q))
 
+    def test_charges_that_are_all_zero(self):
+        with pytest.raises(ValueError, match="water: all given charges are zero"):
+            fit_to_formal(from_smiles("O", "water"), np.zeros(3))
+        assert not fit_to_formal(from_smiles("N#N", "nitrogen"), np.zeros(2)).any()
+
 
 class TestFile:
     def write(self, path, tensors=None, **changes):

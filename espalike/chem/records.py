@@ -19,6 +19,8 @@ from espalike.chem.errors import ChemistryError
 
 _CHARGE_TAG = "atom.dprop.PartialCharge"
 _PDB = (".pdb", ".ent")
+_SHORTEST, _LONGEST = 0.5, 2.0
+"""Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
 
 
 T = TypeVar("T")
@@ -285,14 +287,40 @@ def _checked(
     notes: tuple[str, ...] = (),
     drawn: bool = False,
 ) -> Record:
-    """Sanitizes and checks a record's molecule, whose stereo is that of its 3D coordinates where it has them."""
+    """Sanitizes and checks a record's molecule, whose stereo is that of its 3D coordinates where it has them.
+
+    Coordinates that no geometry of the molecule has (all zero, in nanometres, hydrogens at the origin) are left out,
+    with a note.
+    """
     rd.sanitize(mol, name, drawn)
     xyz = None
     if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1):
         xyz = mol.GetConformer().GetPositions()
-        Chem.AssignStereochemistryFrom3D(mol)
+        fault = _bond_fault(mol, xyz)
+        if fault:
+            notes = (*notes, f"coordinates of the input are not used: {fault}")
+            xyz = None
+            mol.RemoveAllConformers()
+        else:
+            Chem.AssignStereochemistryFrom3D(mol)
     rd.check_structure(mol, name)
     return Record(name, mol, None, notes + rd.stereo_notes(mol), xyz, charges)
+
+
+def _bond_fault(mol: Chem.Mol, xyz: np.ndarray) -> str:
+    """Which bond is of no possible length, or empty."""
+    table = Chem.GetPeriodicTable()
+    radius = np.array([table.GetRcovalent(int(z)) for z in _numbers(mol)])
+    i, j = np.array(_ends(mol), dtype=np.int64).reshape(-1, 2).T
+    length, usual = np.linalg.norm(xyz[i] - xyz[j], axis=1), radius[i] + radius[j]
+    odd = np.flatnonzero(~((_SHORTEST * usual < length) & (length < _LONGEST * usual)))
+    if not len(odd):
+        return "" if np.isfinite(xyz).all() else "they hold values that are not finite"
+    bond = odd[0]
+    return (
+        f"{len(odd)} of {len(i)} bonds are of no possible length, first {i[bond] + 1}-{j[bond] + 1} of "
+        f"{length[bond]:.3g} Å; expected about {usual[bond]:.1f} Å"
+    )
 
 
 _SDF = _Format(_split_sdf, _first_line, from_molblock)

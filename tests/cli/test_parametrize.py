@@ -309,6 +309,7 @@ def test_charge_file_with_rounding_is_corrected_and_noted(call, tmp_path):
     [
         ("-0.8 0.4 0.5", "charges sum to +0.1000 e, but the molecule's formal charge is +0"),
         ("-0.8 0.8", "expected 3 charges, one per atom; got 2"),
+        ("0 0 0", "all given charges are zero"),
         ("-0.8 nan 0.8", "not finite"),
     ],
 )
@@ -329,6 +330,19 @@ def test_charge_file_that_cannot_be_used(call, tmp_path):
     status, _, _, _, err = call("O", "O", "--charges", "q.txt")
     assert status == 2
     assert "a charge file belongs to one molecule, got 2" in err
+
+
+def test_coordinates_that_are_all_zero_are_embedded_anew(call, tmp_path):
+    molecule = chem.from_smiles("CCO", "ethanol")
+    Chem.MolToMolFile(chem.to_rdkit(molecule, np.zeros((9, 3))), str(tmp_path / "zero.sdf"))
+    block = (tmp_path / "zero.sdf").read_text().replace("2D", "3D")
+    (tmp_path / "zero.sdf").write_text(block + "$$$$\n")
+    status, _, _, _, err = call("zero.sdf", "--format", "gromacs")
+    assert status == 0
+    assert "ethanol: coordinates of the input are not used: 8 of 8 bonds are of no possible length" in err
+    rows = (tmp_path / "out" / "ethanol.gro").read_text().splitlines()[2:4]
+    carbons = np.array([row.split()[-3:] for row in rows], dtype=float)  # [nm]
+    assert np.linalg.norm(carbons[0] - carbons[1]) == pytest.approx(0.15, abs=0.02)
 
 
 def test_charges_of_the_input(call, tmp_path):
