@@ -33,6 +33,7 @@ QUANTITIES = {
     "name": "name",
     "level": "level of theory",
     "split": "split",
+    "kind": "kind of geometries",
 }
 """What an entry may hold, and what messages call it. Shapes, for `K` geometries of `A` atoms: numbers `(A,)`, coords
 `(K, A, 3)`, energy `(K,)`, forces (−dE/dx) or gradient (+dE/dx) `(K, A, 3)`, dipole `(K, 3)`, charges `(A,)` or
@@ -184,7 +185,8 @@ class LayoutReader(Reader):
             reference = None
             if self.charges and charges is not None and charges.size:
                 reference = _mean(name, charges, coordinates())
-            return Record(name, molecule, conformers, self._text(entry, "split"), key, reference)
+            split, kind = (self._text(entry, quantity) for quantity in ("split", "kind"))
+            return Record(name, molecule, conformers, split, key, reference, kind=kind)
 
     def _coordinates(self, name: str, entry: Container) -> np.ndarray:
         xyz = self._array(name, entry, "coords")

@@ -1,9 +1,9 @@
 """The HDF5 layout of this project's own exports: one group per entry.
 
 A group has attributes `smiles` (mapped, explicit hydrogens; map number i+1 is row i), and optionally `charge`, `split`,
-`level_of_theory`; data sets `atomic_numbers (A,)`, `coords (K, A, 3)`, and where present `energies (K,)` and
-`forces (K, A, 3)` = −dE/dx. Units stand in an attribute `units` of each data set, or in one of the file such as
-`coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom`.
+`kind` (relaxed, scan, thermal or distorted) and `level_of_theory`; data sets `atomic_numbers (A,)`, `coords (K, A, 3)`,
+and where present `energies (K,)` and `forces (K, A, 3)` = −dE/dx. Units stand in an attribute `units` of each data set,
+or in one of the file such as `coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from espalike.data.schema import RecordError
 
 NAMES = {
     "smiles": "smiles", "numbers": "atomic_numbers", "coords": "coords", "energy": "energies", "forces": "forces",
-    "charge": "charge", "level": "level_of_theory", "split": "split",
+    "charge": "charge", "level": "level_of_theory", "split": "split", "kind": "kind",
 }  # fmt: skip
 
 

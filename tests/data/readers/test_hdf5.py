@@ -23,7 +23,7 @@ class TestHdf5(ArraysSuite):
     config = "hdf5"
     filename = "set.h5"
     level = "B3LYP-D3BJ/DZVP"
-    names = {key: name for key, name in NAMES.items() if key not in ("level", "split")}  # noqa: RUF012
+    names = {key: name for key, name in NAMES.items() if key not in ("level", "split", "kind")}  # noqa: RUF012
     scale = {"coords": BOHR, "energy": HARTREE, "forces": HARTREE / BOHR}  # noqa: RUF012
     says = {  # noqa: RUF012
         "truncated": r"set\.h5: it is cut short; get the file again",
@@ -63,13 +63,17 @@ def entry(n=3, attrs=None, **changes):
         "energies": -7e4 + rng.normal(size=n),
         "forces": rng.normal(size=(n, 6, 3)).astype(np.float32),
     }
-    return {"attrs": {"smiles": METHANOL, "charge": 0, "split": "val", **(attrs or {})}, **data, **changes}
+    return {
+        "attrs": {"smiles": METHANOL, "charge": 0, "split": "val", "kind": "thermal", **(attrs or {})},
+        **data,
+        **changes,
+    }
 
 
 def test_reads_the_layout(tmp_path):
     expected = entry()
     (record,) = Hdf5Reader(write(tmp_path / "set.h5", {"m": expected}))
-    assert (record.id, record.split, record.key) == ("m", "val", "OKKJLVBELUTLKV")
+    assert (record.id, record.split, record.kind, record.key) == ("m", "val", "thermal", "OKKJLVBELUTLKV")
     assert (record.conformers.source, record.conformers.level) == ("set", "PBE/def2-SVP")
     assert record.molecule.numbers.tolist() == [6, 8, 1, 1, 1, 1]
     np.testing.assert_array_equal(record.conformers.xyz, expected["coords"])
@@ -113,6 +117,7 @@ BAD = {
     "null": (entry(energies=h5py.Empty("f8")), "not numbers", r"null/energies"),
     "pairs": (entry(coords=np.ones((3, 6, 3), complex)), "not numbers", r"pairs/coords: expected .* complex128"),
     "split": (entry(attrs={"split": "holdout"}), "unknown split", "'holdout'"),
+    "kind": (entry(attrs={"kind": "hot"}), "unknown kind", "'hot'"),
     "level": (entry(attrs={"level_of_theory": "see entry"}), "level of theory unknown", "give reader.level"),
 }
 
