@@ -1,17 +1,18 @@
 """Reader of tables: parquet, Arrow IPC (file, stream, feather), one file or a folder of them.
 
 A row holds one or several conformers: `coords` has 3·A numbers per conformer (flat, or nested lists), `energy` one
-number or a list, `forces` (−dE/dx) as `coords`. Consecutive rows of the same molecule are one entry, so sort a table by
-molecule first. Units stand in the metadata of the fields, `unit`, or are given. The tables of smee and descent,
-`smiles`, `coords`, `energy`, `forces` [Å, kcal/mol, kcal/mol/Å], state none: `reader=descent` gives them. Where a
-column holds +dE/dx, say `columns: {gradient: forces}`.
+number or a list, `forces` (−dE/dx) as `coords`. Rows of the same molecule and level are one entry, wherever they stand;
+where they stand apart, all rows are copied to the disk in the order of entries. Units stand in the metadata of the
+fields, `unit`, or are given. The tables of smee and descent, `smiles`, `coords`, `energy`, `forces` [Å, kcal/mol,
+kcal/mol/Å], state none: `reader=descent` gives them. Where a column holds +dE/dx, say `columns: {gradient: forces}`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pyarrow.parquet as pq
 
 from espalike.chem.conformers import Conformers
 from espalike.data.readers.base import Reader, ReaderError, Units, finite, parse_units
+from espalike.data.readers.gather import Runs, gathered
 from espalike.data.readers.structure import is_mapped, mapped, molecule_of
 from espalike.data.schema import Record, RecordError
 
@@ -47,7 +49,7 @@ _ROWS = 1024
 
 
 class TableReader(Reader):
-    """Consecutive rows of one molecule are an entry; one entry is in memory at a time.
+    """The rows of one molecule are an entry; one entry is in memory at a time, or a part of the table (`gather`).
 
     Rows are of the same molecule when their SMILES, and `id` and `level` where these columns are there, are equal. A
     first pass over these columns finds the entries.
@@ -124,7 +126,7 @@ class TableReader(Reader):
         return {"file": self.path.name, **({"level": self.level} if self.level else {})}
 
     def __len__(self) -> int:
-        return len(self._index[0]) - 1
+        return len(self._index[0].first)
 
     def _batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         for path in self._paths:
@@ -134,34 +136,39 @@ class TableReader(Reader):
                     yield batch
 
     @cached_property
-    def _index(self) -> tuple[np.ndarray, dict[int, int]]:
-        """First row of every entry and the number of all rows; for entries with a name again, the row that had it."""
+    def _index(self) -> tuple[Runs, dict[int, int]]:
+        """The entries' rows; and for entries with a name again, by their first rows, the row that had it."""
         keys = [self.columns[what] for what in ("smiles", "id", "level") if what in self.columns]
-        starts: list[np.ndarray] = []
+        starts: list[int] = []
+        entries: list[int] = []
+        first: list[int] = []
+        known: dict[bytes, int] = {}
         seen: dict[str, int] = {}
         repeated: dict[int, int] = {}
-        rows, last = 0, None
+        rows = 0
         for batch in self._batches(keys):
-            if not len(batch):
-                continue
             columns = [pc.fill_null(pc.cast(batch.column(key), pa.string()), "") for key in keys]
             new = np.zeros(len(batch), dtype=bool)
+            new[:1] = True
             for column in columns:
                 new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
-            new[0] = [column[0].as_py() for column in columns] != last
-            last = [column[-1].as_py() for column in columns]
-            starts.append(rows + np.flatnonzero(new))
-            if "id" in self.columns:
-                for row in starts[-1].tolist():
-                    name = self._name(batch, row - rows, row)
-                    if seen.setdefault(name, row) != row:
-                        repeated[row] = seen[name]
+            for row in np.flatnonzero(new).tolist():
+                key = blake2b(repr([column[row].as_py() for column in columns]).encode(), digest_size=16).digest()
+                entry = known.setdefault(key, len(first))
+                if entry == len(first):
+                    first.append(rows + row)
+                    name = self._name(batch, row, rows + row) if "id" in self.columns else ""
+                    if name and seen.setdefault(name, rows + row) != rows + row:
+                        repeated[rows + row] = seen[name]
+                if not entries or entry != entries[-1]:
+                    starts.append(rows + row)
+                    entries.append(entry)
             rows += len(batch)
         if not starts:
             raise ReaderError(f"{self.path}: no rows in it")
-        return np.concatenate([*starts, [rows]]), repeated
+        return Runs(np.array([*starts, rows]), np.array(entries), np.array(first)), repeated
 
-    def _name(self, batch: pa.RecordBatch, row: int, start: int) -> str:
+    def _name(self, batch: pa.RecordBatch | pa.Table, row: int, start: int) -> str:
         """Identifier of the entry that begins with a row of a batch, row `start` of all."""
         values = {
             what: batch.column(self.columns[what])[row].as_py() for what in ("id", "level") if what in self.columns
@@ -169,21 +176,12 @@ class TableReader(Reader):
         return "/".join(str(v) for v in values.values()) if values.get("id") else f"{self.path.stem}-{start}"
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
-        starts, repeated = self._index
-        number, at = 0, 0
-        parts: list[pa.RecordBatch] = []
-        for batch in self._batches(list(self.columns.values())):
-            taken = 0
-            while taken < len(batch):
-                n = min(int(starts[number + 1]) - at, len(batch) - taken)
-                parts.append(batch.slice(taken, n))
-                at, taken = at + n, taken + n
-                if at == starts[number + 1]:
-                    start = int(starts[number])
-                    name = self._name(parts[0], 0, start)
-                    before = repeated.get(start)
-                    yield name if before is None else f"{name}, row {start}", (before, parts)
-                    number, parts = number + 1, []
+        runs, repeated = self._index
+        batches = self._batches(list(self.columns.values()))
+        tables = gathered(batches, runs) if runs.scattered else _consecutive(batches, runs.starts)
+        for start, table in zip(runs.first.tolist(), tables, strict=True):
+            name, before = self._name(table, 0, start), repeated.get(start)
+            yield name if before is None else f"{name}, row {start}", (before, table)
 
     def _one(self, name: str, table: pa.Table, what: str) -> Any:
         """The value that all rows have in a column, or None where there is no such column."""
@@ -231,14 +229,12 @@ class TableReader(Reader):
         return values[: counts[0]].astype(np.int64)
 
     def _record(self, name: str, raw: Any) -> Record:
-        before, parts = raw
+        before, table = raw
         if before is not None:
             raise RecordError(
                 "identifier repeated",
-                f"{name}: row {before} has the same name, and they do not follow each other as rows of one molecule; "
-                "sort the rows or rename one",
+                f"{name}: row {before} has the same name and another SMILES; rename one",
             )
-        table = pa.Table.from_batches(parts)
         smiles, charge = self._one(name, table, "smiles") or "", self._one(name, table, "charge")
         numbers, molecule, key = self._numbers(name, table), None, ""
         if numbers is None or is_mapped(smiles):
@@ -271,6 +267,21 @@ class TableReader(Reader):
             split=self._one(name, table, "split") or "",
             key=key,
         )
+
+
+def _consecutive(batches: Iterable[pa.RecordBatch], starts: np.ndarray) -> Iterator[pa.Table]:
+    """The rows from each start to the next."""
+    number, at = 0, 0
+    parts: list[pa.RecordBatch] = []
+    for batch in batches:
+        taken = 0
+        while taken < len(batch):
+            n = min(int(starts[number + 1]) - at, len(batch) - taken)
+            parts.append(batch.slice(taken, n))
+            at, taken = at + n, taken + n
+            if at == starts[number + 1]:
+                yield pa.Table.from_batches(parts)
+                number, parts = number + 1, []
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

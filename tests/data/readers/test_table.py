@@ -171,6 +171,32 @@ def options_of(name):
     }
 
 
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("rows_of_a_file", [3, 20_000])
+def test_rows_of_a_molecule_may_stand_apart(tmp_path, monkeypatch, named, rows_of_a_file):
+    """A shuffled table has the records of a sorted one; without that, every entry would have one conformer."""
+    monkeypatch.setattr("espalike.data.readers.gather._ROWS", rows_of_a_file)
+    suite = TestParquetOfConformers()
+    rows = [row for s in samples() for row in suite.rows(s)]
+    schema = with_units(suite.schema, suite.units)
+    orders = {"sorted": np.arange(len(rows)), "shuffled": np.random.default_rng(1).permutation(len(rows))}
+    records = {}
+    for kind, order in orders.items():
+        table = pa.Table.from_pylist([rows[i] for i in order], schema=schema)
+        path = tmp_path / f"{kind}.parquet"
+        pq.write_table(table if named else table.drop_columns(["id"]), path, row_group_size=2)
+        records[kind] = {r.molecule.smiles: r for r in TableReader(path, **suite.options)}
+    assert len(records["sorted"]) == len(samples()) > 1
+    assert max(len(record.conformers.xyz) for record in records["sorted"].values()) > 2
+    assert records["shuffled"].keys() == records["sorted"].keys()
+    for smiles, record in records["sorted"].items():
+        other = records["shuffled"][smiles]
+        assert len(other.conformers.xyz) == len(record.conformers.xyz)
+        where = [np.flatnonzero((other.conformers.xyz == xyz).all((1, 2)))[0] for xyz in record.conformers.xyz]
+        np.testing.assert_array_equal(other.conformers.energy[where], record.conformers.energy)
+        np.testing.assert_array_equal(other.conformers.forces[where], record.conformers.forces)
+
+
 @pytest.mark.parametrize("kind", ["stream", "feather", "folder"])
 def test_tables_of_descent_in_every_container(tmp_path, kind):
     chosen = samples()
