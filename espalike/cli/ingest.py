@@ -38,6 +38,7 @@ Filters; rejections are counted by reason (null switches a filter off):
   filters.closed_shell=true     entries with an odd number of electrons
   filters.connectivity=true     geometries with broken, formed or transferred bonds
   filters.force_ceiling=500     geometries with a force component above it, kcal/mol/A
+  filters.outliers=true         geometries whose energy is far from the entry's median (300 + 20 per atom kcal/mol)
   filters.energy_window=        geometries farther above the entry's lowest than this, kcal/mol
   filters.duplicates=0.001      repeats within an entry, up to this many A; and geometries that an earlier entry of the
                                 same molecule and level has, up to 1e-5 A

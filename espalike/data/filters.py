@@ -36,6 +36,7 @@ class Filters:
         closed_shell: the number of electrons must be even.
         connectivity: bond lengths and contacts must fit the graph.
         force_ceiling: largest force component [kcal/mol/Å].
+        outliers: energies must lie near the median of the record's; see `_outliers`.
         energy_window: largest energy, of complexes interaction energy, above the record's lowest [kcal/mol].
         duplicates: coordinates that agree to this [Å] are one conformer of a record. Unless None, an ingest also leaves
             out what an earlier record has, up to rounding (`espalike.data.similar.Seen`).
@@ -48,6 +49,7 @@ class Filters:
     closed_shell: bool = True
     connectivity: bool = True
     force_ceiling: float | None = 500.0
+    outliers: bool = True
     energy_window: float | None = None
     duplicates: float | None = 1e-3
     rmsd: float | None = None
@@ -72,6 +74,7 @@ class Filters:
         steps: list[tuple[float | None, Callable[[Record, float], Bad]]] = [
             (1.0 if self.connectivity else None, _bonds),
             (self.force_ceiling, _forces),
+            (1.0 if self.outliers else None, _outliers),
             (self.energy_window, _energies),
             (self.duplicates, _repeated),
             (self.rmsd, _similar),
@@ -150,6 +153,30 @@ def _forces(record: Record, ceiling: float) -> Bad:
     if forces is None:
         return []
     return [(f"conformer: force above {ceiling} kcal/mol/Å", ~(np.abs(forces).max(axis=(1, 2)) <= ceiling))]
+
+
+def farthest_energy(n_atoms: int) -> float:
+    """Largest distance of an energy from the median of its entry that can be meant [kcal/mol].
+
+    At 5,000 K each atom has 15 kcal/mol; data for force fields of bonded molecules stay far below.
+    """
+    return 300.0 + 20.0 * n_atoms
+
+
+def _outliers(record: Record, _: float) -> Bad:
+    """Energies farther from the record's median than can be meant, or than the others by far.
+
+    Of five or more energies, 30 times the median distance is far, from 50 kcal/mol and 3 kcal/mol per atom on.
+    """
+    conf, n = record.conformers, record.molecule.n_atoms
+    energy = conf.energy if conf.interaction is None else conf.interaction
+    if np.isnan(energy).all() or len(energy) < 2:
+        return []
+    distance = np.abs(energy - np.median(energy))
+    far = distance > farthest_energy(n)
+    if len(energy) >= 5:
+        far |= distance > max(30.0 * np.median(distance), 50.0 + 3.0 * n)
+    return [("conformer: energy far from the others", far)]
 
 
 def _energies(record: Record, window: float) -> Bad:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from espalike.batch import LabelledBatch
 from espalike.bounds import check_number
+from espalike.data.absurd import check_labels
 from espalike.data.batches import Batches, loader_of
 from espalike.data.dataset import StoreDataset, levels_of
 from espalike.data.sampler import EpochSampler, WholeEntries
@@ -38,12 +39,15 @@ def prepare(
         say: takes notes about the data and the model.
 
     Raises:
-        ValueError: when settings and data do not fit together, or molecules leak across the split.
+        ValueError: when settings and data do not fit together, labels cannot be meant, or molecules leak across the
+            split.
     """
     data = settings["data"]
     stores = open_stores(data["stores"])
     levels = levels_of(stores, data["level"])
     train, val = _datasets(stores, levels, data, say)
+    for part in (train, val):
+        check_labels(part)
     model = _model(settings, levels, stores, train, val, say)
     module = _module(settings, model, train)
     say(

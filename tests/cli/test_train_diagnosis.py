@@ -48,12 +48,12 @@ def trained(store, tmp_path_factory):
     return out
 
 
-def spoilt(number, xyz=None, forces=None):
-    """Entries, one of which has coordinates or forces changed by a function."""
+def spoilt(number, xyz=None, forces=None, energy=None):
+    """Entries, one of which has coordinates, forces or energies changed by a function."""
     records = entries()
     conformers = records[number].conformers
-    new = {"xyz": conformers.xyz.copy(), "forces": conformers.forces.copy()}
-    for name, change in (("xyz", xyz), ("forces", forces)):
+    new = {name: getattr(conformers, name).copy() for name in ("xyz", "forces", "energy")}
+    for name, change in (("xyz", xyz), ("forces", forces), ("energy", energy)):
         if change is not None:
             change(new[name])
     records[number] = replace(records[number], conformers=replace(conformers, **new))
@@ -74,10 +74,6 @@ def huge(forces):
     [
         (2, {"xyz": onto}, "training batch {n}: energies of LennardJones, Coulomb are not finite, first for "
          "bad: c1ccncc1-MMFF94: conformer 1, whose nearest atoms, 0 and 3 (counted from 0), are 0 Å apart"),
-        (4, {"forces": huge}, "training batch {n}: losses of forces are not finite, first for bad: CS-MMFF94: "
-         "forces is inf"),
-        (6, {"forces": huge}, "validation batch 0: losses of forces are not finite, first for bad: CC=O-MMFF94: "
-         "forces is inf"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_and_the_run_can_go_on_without_it(store, tmp_path, capfd, number, change, message):
@@ -91,14 +87,35 @@ def test_a_fault_is_named_and_the_run_can_go_on_without_it(store, tmp_path, capf
         assert [row["epoch"] for row in rows_with(tmp_path / "run", "val/loss")] == ["0", "1"]
 
 
+def far(energy):
+    energy[1] += 2e7  # 10^6 eV
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "message"),
+    [
+        (4, {"forces": huge}, "bad: CS-MMFF94: a force is 1e+30 kcal/mol/Å, the bound is 1e+04"),
+        (6, {"forces": huge}, "bad: CC=O-MMFF94: a force is 1e+30"),
+        (4, {"energy": far}, "bad: CS-MMFF94: an energy is 2e+07 kcal/mol from the median, the bound is 420"),
+    ],
+)
+def test_labels_that_cannot_be_meant_are_refused_before_training(tmp_path, capfd, number, change, message):
+    write_store(tmp_path / "bad", spoilt(number, **change), manifest=MANIFEST)
+    assert train(tmp_path / "bad", tmp_path / "run") == 2
+    printed = capfd.readouterr().err
+    assert "1 entries have labels that cannot be meant" in printed
+    assert message in printed
+    assert not (tmp_path / "run" / "last.ckpt").exists()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("change", [{"xyz": onto}, {"forces": huge}])
+@pytest.mark.parametrize("change", [{"xyz": onto}])
 def test_a_fault_in_one_of_two_processes_stops_both_and_is_named(tmp_path, capfd, change):
-    write_store(tmp_path / "bad", spoilt(4 if "forces" in change else 2, **change), manifest=MANIFEST)
+    write_store(tmp_path / "bad", spoilt(2, **change), manifest=MANIFEST)
     ddp = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
     assert train(tmp_path / "bad", tmp_path / "run", *ddp) == 2
     printed = capfd.readouterr().err
-    name = "CS-MMFF94: forces is inf" if "forces" in change else "c1ccncc1-MMFF94: conformer 1"
+    name = "c1ccncc1-MMFF94: conformer 1"
     assert printed.count(f"first for bad: {name}") == 2  # each process says it, though one alone saw it
     assert (tmp_path / "run" / "last.ckpt").is_file()
 

@@ -9,7 +9,7 @@ from espalike.data.schema import RecordError
 
 def kept(record, **filters):
     """Which conformers pass these filters alone; what belongs to a conformer stays with it."""
-    off = {"connectivity": False, "force_ceiling": None, "energy_window": None, "duplicates": None}
+    off = {"connectivity": False, "force_ceiling": None, "outliers": False, "energy_window": None, "duplicates": None}
     before, after = record.conformers, Filters(**{**off, **filters})(record)[0].conformers
     numbers = [int(np.flatnonzero((before.xyz == x).all((1, 2)))[0]) for x in after.xyz]
     np.testing.assert_array_equal(after.energy, before.energy[numbers])
@@ -23,6 +23,27 @@ def test_energy_window(record_of):
     record = record_of("CO", 4, energy=np.array([-5e5, -5e5 + 62, -5e5 + 63, -5e5 - 1]))
     assert kept(record, energy_window=62.5) == [0, 3]
     assert kept(record_of("CO", 2, energy=np.full(2, np.nan)), energy_window=1.0) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("energy", "expected"),
+    [
+        ([-5e5, -5e5 + 3, -5e5 + 2e7], [0, 1]),  # 10^6 eV
+        ([-5e5, -5e5 + 3, 0.0], [0, 1]),  # a value that was left out
+        ([0.0, 5.0, 400.0], [0, 1, 2]),  # a hot molecule
+        ([0.0, 1.0, 2.0, 3.0, 1.5, 90.0], [0, 1, 2, 3, 4]),
+        ([0.0, 10.0, 20.0, 30.0, 15.0, 90.0], [0, 1, 2, 3, 4, 5]),
+        ([np.nan] * 3, [0, 1, 2]),
+    ],
+)
+def test_energies_far_from_the_others(record_of, energy, expected):
+    assert kept(record_of("CO", len(energy), energy=np.array(energy)), outliers=True) == expected
+
+
+def test_of_two_energies_far_apart_neither_is_kept(record_of):
+    with pytest.raises(RecordError, match="energy far from the others") as info:
+        Filters(connectivity=False)(record_of("CO", 2, energy=np.array([-5e5, 0.0])))
+    assert info.value.reason == "no conformer left, energy far from the others"
 
 
 def test_force_ceiling(record_of):
@@ -54,7 +75,7 @@ def test_filters_count_by_reason(record_of):
         "conformer: energy above 50.0 kcal/mol": 1,
         "conformer: repeated": 1,
     }
-    off = Filters(connectivity=False, force_ceiling=None, energy_window=None, duplicates=None)
+    off = Filters(connectivity=False, force_ceiling=None, outliers=False, energy_window=None, duplicates=None)
     assert off(record) == (record, {})
     with pytest.raises(RecordError, match="no conformer is left; the last 5: force") as info:
         Filters(force_ceiling=1e-3)(replace(record, conformers=replace(record.conformers, forces=forces + 1)))
