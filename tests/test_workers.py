@@ -8,10 +8,11 @@ import time
 import pytest
 
 PROGRAM = """
-import os, sys, time
+import os, signal, sys, time
 from espalike.workers import pool
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets its background jobs ignore it
     with pool(2) as workers:
         print(workers.submit(os.getenv, "OMP_NUM_THREADS").result(), flush=True)
         tasks = [workers.submit(time.sleep, 60) for _ in range(4)]
