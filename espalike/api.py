@@ -125,6 +125,7 @@ def parametrize(  # type: ignore[overload-overlap] # a text is a sequence of tex
     format: str | Sequence[str] = ...,
     mixed: str | None = ...,
     torsions: str = ...,
+    residue: str | None = ...,
 ) -> MMSystem: ...
 
 
@@ -139,6 +140,7 @@ def parametrize(
     format: str | Sequence[str] = ...,
     mixed: str | None = ...,
     torsions: str = ...,
+    residue: str | None = ...,
 ) -> list[MMSystem]: ...
 
 
@@ -152,6 +154,7 @@ def parametrize(
     format: str | Sequence[str] = "system",
     mixed: str | None = None,
     torsions: str = "native",
+    residue: str | None = None,
 ) -> MMSystem | list[MMSystem]:
     """Parameters of molecules; with `out`, also their files, as `espalike parametrize` writes them.
 
@@ -168,6 +171,7 @@ def parametrize(
         format: format or formats of the files; see `espalike.export.FORMATS`.
         mixed: for `ffxml` of a force field without Lennard-Jones terms: how it mixes with other force fields (`lj`).
         torsions: for `system`: `native`, or `custom`, which is faster on a CPU.
+        residue: name of the residue in the files; None: the input's, or `LIG`.
 
     Raises:
         ValueError: for a molecule that cannot be read or parametrized, listing all of them (the files of the others
@@ -195,7 +199,7 @@ def parametrize(
         raise ValueError(
             f"{molecules}: holds {len(entries)} molecules; give it in a list: parametrize([{molecules!r}])"
         )
-    output = ligands.Output(Path(out or "."), formats, mixed, torsions)
+    output = ligands.Output(Path(out or "."), formats, mixed, torsions, residue)
     if formats:
         output.folder.mkdir(parents=True, exist_ok=True)
     source = ligands.charge_source(str(charges), loaded, len(entries))

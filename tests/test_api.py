@@ -53,7 +53,7 @@ def test_parametrize_writes_the_files_of_the_command(tmp_path):
     systems = espalike.parametrize([tmp_path / "two.sdf", "CC"], out=tmp_path / "python", format=formats)
     assert [system.molecules[0].name for system in systems] == ["ethanol", "water", "molecule"]
     written = {path.name: path.read_text() for path in (tmp_path / "python").iterdir()}
-    assert len(written) == 18
+    assert len(written) == 24
     assert written == {path.name: path.read_text() for path in (tmp_path / "command").iterdir()}
 
 
@@ -85,7 +85,7 @@ def test_failures_list_every_molecule_and_the_others_are_written(tmp_path):
     assert "none: none.sdf: no such file" in str(error.value)
     assert "molecule-2: C1CC: 'C1CC' is neither a file nor a valid SMILES" in str(error.value)
     assert "atom 2 is Se" in str(error.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["molecule.system.xml"]
+    assert {path.name for path in tmp_path.iterdir()} == {"molecule.system.xml", "molecule.sdf", "molecule.pdb"}
     with pytest.raises(ValueError, match=r"^molecule: C1CC: 'C1CC' is neither a file nor a valid SMILES"):
         espalike.parametrize("C1CC")
 

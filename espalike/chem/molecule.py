@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ from rdkit.Chem.inchi import MolToInchiKey
 from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
+from espalike.chem.names import RESIDUE, names_of, unique
 from espalike.tables import html_table
 
 _ISOTOPE = re.compile(r"\[(\d+)[^\]]*:(\d+)\]")
@@ -32,6 +34,8 @@ class Molecule:
         charges: formal charges [e], shape `(A,)`, int64.
         bonds: atom index pairs, each row sorted `i<j`, rows sorted, shape `(B, 2)`, int64.
         orders: Kekulé bond orders (1, 2, 3), shape `(B,)`, int64.
+        atom_names: unique names of the atoms from the input; empty if it has none.
+        residue: name of the residue in the input; empty if it has none.
 
     Example:
         >>> ligand = Molecule.from_smiles("CC(=O)[O-]", "acetate")
@@ -47,6 +51,8 @@ class Molecule:
     charges: np.ndarray
     bonds: np.ndarray
     orders: np.ndarray
+    atom_names: tuple[str, ...] = ()
+    residue: str = ""
 
     @property
     def n_atoms(self) -> int:
@@ -154,6 +160,7 @@ def graph_of(mol: Chem.Mol, name: str) -> Molecule:
     i, j = np.nonzero(orders)
     i, j = i[i < j], j[i < j]
     atoms = rd.atoms_of(mol)
+    atom_names, residue = names_of(mol)
     for number, atom in enumerate(atoms, start=1):
         atom.SetAtomMapNum(number)
     rd.restore_isotopes(mol)
@@ -164,6 +171,8 @@ def graph_of(mol: Chem.Mol, name: str) -> Molecule:
         charges=np.array([atom.GetFormalCharge() for atom in atoms], dtype=np.int64),
         bonds=np.array([i, j]).T.copy(),
         orders=orders[i, j].astype(np.int64),
+        atom_names=atom_names,
+        residue=residue,
     )
 
 
@@ -177,7 +186,13 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
     if not hasattr(molecule, "to_smiles") or not hasattr(molecule, "n_atoms"):
         raise TypeError(f"expected an OpenFF Molecule, got {type(molecule).__name__}")
     smiles = molecule.to_smiles(isomeric=True, explicit_hydrogens=True, mapped=True)
-    return from_smiles(smiles, name or getattr(molecule, "name", "") or smiles)
+    made = from_smiles(smiles, name or getattr(molecule, "name", "") or smiles)
+    atoms = getattr(molecule, "atoms", ())
+    residues = {getattr(atom, "metadata", {}).get("residue_name", "") for atom in atoms}
+    residue = residues.pop() if len(residues) == 1 else ""
+    symbols = [Chem.GetPeriodicTable().GetElementSymbol(z) for z in made.numbers.tolist()]
+    names = unique([getattr(atom, "name", "") for atom in atoms], symbols) if len(atoms) == made.n_atoms else ()
+    return dataclasses.replace(made, atom_names=names, residue=residue if RESIDUE.fullmatch(residue) else "")
 
 
 def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool = True) -> Chem.Mol:

@@ -16,8 +16,10 @@ from rdkit import Chem, rdBase
 
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
+from espalike.chem.names import ALIASES
 
 _CHARGE_TAG = "atom.dprop.PartialCharge"
+_NAME_TAGS = ("atom.prop.AtomName", "atom.prop.atom_name")
 _PDB = (".pdb", ".ent")
 _SHORTEST, _LONGEST = 0.5, 2.0
 """Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
@@ -186,6 +188,11 @@ def from_molblock(text: str, name: str) -> Record:
         raise ChemistryError(f"{name}: not a readable MOL record; expected a V2000 or V3000 connection table")
     charges: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    for tag in _NAME_TAGS:
+        names = mol.GetProp(tag).split() if mol.HasProp(tag) else []
+        if len(names) == mol.GetNumAtoms():
+            for atom, atom_name in zip(mol.GetAtoms(), names, strict=True):
+                atom.SetProp(ALIASES[0], atom_name)
     if mol.HasProp(_CHARGE_TAG):
         tokens = mol.GetProp(_CHARGE_TAG).split()
         try:
@@ -211,6 +218,7 @@ def _from_mol2(text: str, name: str) -> Record:
         raise ChemistryError(
             f"{name}: not a readable MOL2 record; SYBYL atom types as Corina or antechamber write them are expected"
         )
+    _name_residues(mol, text)
     charges = None
     lines = text.split("\n")
     if (
@@ -220,6 +228,15 @@ def _from_mol2(text: str, name: str) -> Record:
     ):
         charges = np.array([float(atom.GetProp("_TriposPartialCharge")) for atom in mol.GetAtoms()])
     return _checked(mol, name, charges)
+
+
+def _name_residues(mol: Chem.Mol, text: str) -> None:
+    """Keep the names of atoms and substructures of a MOL2 record, where each atom has both."""
+    rows = [line.split() for line in text.partition("@<TRIPOS>ATOM\n")[2].partition("@<TRIPOS>")[0].splitlines()]
+    rows = [row for row in rows if row and not row[0].startswith("#")]
+    if len(rows) == mol.GetNumAtoms() and all(len(row) > 7 and row[6].isdigit() for row in rows):
+        for atom, row in zip(mol.GetAtoms(), rows, strict=True):
+            atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(row[1], residueName=row[7], residueNumber=int(row[6])))
 
 
 def _from_pdb(text: str, name: str, smiles: str | None) -> Record:

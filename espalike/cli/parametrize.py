@@ -7,6 +7,7 @@ import itertools
 import json
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,7 +27,9 @@ examples:
   espalike parametrize ligand.sdf --model mine.espalike --format ffxml --mixed lj
   espalike parametrize ligand.pdb --smiles 'CC(=O)[O-]' --charges charges.txt
 
-Coordinates, in formats that have them, are those of the input, or of an embedded conformer if the input has none.
+Coordinates are those of the input, or of an embedded conformer if the input has none. NAME.sdf and NAME.pdb, beside the
+other files, are the molecule as it was parametrized: coordinates, order and names of its atoms. Names of atoms and
+residue are those of the input where they are unique. A file NAME.sdf or NAME.pdb of your own is kept.
 A molecule that cannot be used is reported with its reason; the others are written. A format that cannot express the
 model's force field is reported once, with those that can; the other formats are written.
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
@@ -69,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="model (default), input (read from the SDF or MOL2), am1bcc (NAGL), or a file of plain numbers",
     )
+    parser.add_argument(
+        "--residue", metavar="NAME", help="name of the residue in the files (default: the input's, or LIG)"
+    )
     parser.add_argument("--smiles", help="bond orders and charges of a PDB")
     parser.add_argument("--report", metavar="FILE", help="write a JSON report on every input")
 
@@ -97,12 +103,12 @@ def run(args: argparse.Namespace) -> int:
         print(f"not written: {export.refusal(model.terms, formats)}", file=sys.stderr)
     entries = list(ligands.read(args.inputs, args.smiles))
     charges = ligands.charge_source(args.charges, model, len(entries))
-    output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions)
+    output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions, args.residue)
     output.folder.mkdir(parents=True, exist_ok=True)
     results = _collect(ligands.parametrize(entries, model, str(name), charges, output), len(entries), args.debug)
     _print(Console(), results, output.folder)
-    written = sum(result.status == "ok" for result in results)
-    complete = written == len(results) and not refused
+    written = sum(result.status != "failed" for result in results)
+    complete = not refused and all(result.status == "ok" for result in results)
     if args.report:
         spreads = ligands.units_of(model) if isinstance(model, models.Ensemble) else None
         try:
@@ -143,7 +149,7 @@ def _print(console: Console, results: Sequence[Result], out: Path) -> None:
     """A table of the written files, failures with their reasons on stderr, and a line with the counts."""
     from rich.table import Table
 
-    done = [result for result in results if result.status == "ok"]
+    done = [result for result in results if result.status != "failed"]
     if done:
         table = Table("molecule", "atoms", "charge", "domain", "files", box=None, pad_edge=False)
         for result in done[:_ROWS_SHOWN]:
@@ -182,7 +188,7 @@ def _write_report(
 
     from espalike import files
 
-    done = sum(result.status == "ok" for result in results)
+    count = Counter(result.status for result in results)
     report: dict[str, Any] = {
         "espalike": version("espalike"),
         "model": model,
@@ -190,8 +196,9 @@ def _write_report(
         "refused": dict(refused),
         "charges": args.charges,
         "units": {"charge": "e", "seconds": "s"} | ({"spread": spreads} if spreads else {}),
-        "done": done,
-        "failed": len(results) - done,
+        "done": count["ok"],
+        "partial": count["partial"],
+        "failed": count["failed"],
         "inputs": [asdict(result) for result in results],
     }
     path.parent.mkdir(parents=True, exist_ok=True)

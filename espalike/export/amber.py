@@ -21,7 +21,7 @@ import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
-from espalike.export.parts import Nonbonded, Single, atom_names, one_line
+from espalike.export.parts import Nonbonded, Single, atom_names, one_line, residue_name
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.units import COULOMB
@@ -139,7 +139,7 @@ def _atoms(single: Single) -> list[Section]:
     free[beyond[:, 0], beyond[:, 1]] = True
     excluded = [(np.flatnonzero(~row[a + 1 :]) + a + 2).tolist() or [0] for a, row in enumerate(free)]
     return [
-        ("ATOM_NAME", _NAMES, atom_names(molecule)),
+        ("ATOM_NAME", _NAMES, atom_names(molecule, 4)),
         ("CHARGE", _FLOATS, (pairs.charges * math.sqrt(COULOMB)).tolist()),
         ("ATOMIC_NUMBER", _INTEGERS, molecule.numbers.tolist()),
         ("MASS", _FLOATS, molecule.masses()),
@@ -147,9 +147,9 @@ def _atoms(single: Single) -> list[Section]:
         ("NUMBER_EXCLUDED_ATOMS", _INTEGERS, [len(atoms) for atoms in excluded]),
         ("EXCLUDED_ATOMS_LIST", _INTEGERS, list(itertools.chain(*excluded))),
         ("NONBONDED_PARM_INDEX", _INTEGERS, (high * (high + 1) // 2 + low + 1).tolist()),
-        ("RESIDUE_LABEL", _NAMES, ["LIG"]),
+        ("RESIDUE_LABEL", _NAMES, [residue_name(molecule)]),
         ("RESIDUE_POINTER", _INTEGERS, [1]),
-        ("AMBER_ATOM_TYPE", _NAMES, atom_names(molecule)),
+        ("AMBER_ATOM_TYPE", _NAMES, atom_names(molecule, 4)),
         ("TREE_CHAIN_CLASSIFICATION", _NAMES, ["BLA"] * molecule.n_atoms),
         ("RADIUS_SET", _LINE, ["Bondi radii (bondi)"]),
         ("RADII", _FLOATS, [_RADII.get(number, 1.5) for number in molecule.numbers.tolist()]),

@@ -105,14 +105,19 @@ def to_openmm(
     return to_system(_single("system", system, index), by_term, torsions)
 
 
-def to_topology(molecule: Molecule, residue: str = "LIG") -> openmm.app.Topology:
-    """An OpenMM topology of one residue, atoms in the molecule's order, as `ForceField.createSystem` needs it."""
+def to_topology(molecule: Molecule, residue: str | None = None) -> openmm.app.Topology:
+    """An OpenMM topology of one residue, atoms in the molecule's order, as `ForceField.createSystem` needs it.
+
+    Args:
+        molecule: the molecule, whose atoms' names are the input's where it has them.
+        residue: name of the residue; None: the input's, or `LIG`.
+    """
     import openmm.app
 
-    from espalike.export.parts import atom_names
+    from espalike.export.parts import atom_names, residue_name
 
     topology = openmm.app.Topology()
-    home = topology.addResidue(residue, topology.addChain())
+    home = topology.addResidue(residue or residue_name(molecule), topology.addChain())
     elements = [openmm.app.element.Element.getByAtomicNumber(z) for z in molecule.numbers.tolist()]
     atoms = [topology.addAtom(n, e, home) for n, e in zip(atom_names(molecule), elements, strict=True)]
     for (i, j), order in zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True):

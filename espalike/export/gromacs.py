@@ -43,6 +43,7 @@ from espalike.export.parts import (
     aligned,
     atom_names,
     one_line,
+    residue_name,
 )
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
@@ -58,6 +59,8 @@ _RULE = {"lorentz-berthelot": 2, "geometric": 3}
 """GROMACS's numbers of combining rules of sigma and epsilon."""
 _FORCE_FIELDS = {"_FF_AMBER": 2, "_FF_CHARMM": 2, "_FF_OPLS": 3}
 """Macros of GROMACS's force fields, and their combining rules."""
+_WIDTH = 5
+"""Characters of an atom's name in a `.gro`; grompp compares them with those of the topology."""
 _MAX_PAIRED_TYPES = 1000
 """More types than these get no list of their pairs, which would have half a million rows."""
 
@@ -241,9 +244,9 @@ def _molecule(single: Single, types: _Types) -> list[str]:
     lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{NAME}  3", "", "[ atoms ]"]
     lines += ["; nr  type  resnr  residue  atom  cgnr  charge [e]  mass [u]"]
     rows, names = [], types.names
-    named = zip(types.kind.tolist(), atom_names(molecule), charges, molecule.masses(), strict=True)
+    named = zip(types.kind.tolist(), atom_names(molecule, _WIDTH), charges, molecule.masses(), strict=True)
     for n, (kind, atom, charge, mass) in enumerate(named, 1):
-        rows.append((str(n), names[kind], "1", "LIG", atom, str(n), repr(charge), repr(mass)))
+        rows.append((str(n), names[kind], "1", residue_name(molecule), atom, str(n), repr(charge), repr(mass)))
     lines += aligned(rows)
     for section, interactions in _sections(single).items():
         if interactions:
@@ -278,6 +281,8 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     """Coordinates with seven decimals [nm] (readers count them), in a box that holds a cut-off beyond every pair."""
     size = np.ceil(2.0 * (np.linalg.norm(np.ptp(xyz, axis=0)) * LENGTH + 1.0))
     lines = [one_line(molecule.name), f"{molecule.n_atoms:5d}"]
-    for n, (atom, point) in enumerate(zip(atom_names(molecule), (xyz * LENGTH).tolist(), strict=True), 1):
-        lines.append(f"{1:5d}{'LIG':<5s}{atom:>5s}{n % 100000:5d}" + "".join(f"{x:12.7f}" for x in point))
+    for n, (atom, point) in enumerate(zip(atom_names(molecule, _WIDTH), (xyz * LENGTH).tolist(), strict=True), 1):
+        lines.append(
+            f"{1:5d}{residue_name(molecule):<5s}{atom:>5s}{n % 100000:5d}" + "".join(f"{x:12.7f}" for x in point)
+        )
     return "\n".join([*lines, f"{size:10.5f}{size:10.5f}{size:10.5f}", ""])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,9 @@ import numpy as np
 from espalike import export
 from espalike.chem import ChemistryError, Entry, embed, read_charges, read_molecules, safe_names
 from espalike.chem.molecule import Molecule
+from espalike.chem.names import RESIDUE
+from espalike.export import structure
+from espalike.files import write
 from espalike.model import Ensemble, ForceFieldModel, fit_to_formal
 
 if TYPE_CHECKING:
@@ -32,8 +36,8 @@ class Result:
     Attributes:
         name: base name of its files.
         input: where it came from.
-        status: `ok` or `failed`.
-        reason: why it failed.
+        status: `ok`, `partial` (some of its files could not be written) or `failed`.
+        reason: why it failed, or what could not be written and why.
         warnings: remarks on the input, its charges and the model's domain.
         atoms: number of atoms.
         formal_charge: formal charge [e].
@@ -72,12 +76,18 @@ class Output:
         mixed: for `ffxml`: how atoms of a van der Waals form other than Lennard-Jones interact with those of other
             force fields.
         torsions: for `system`: how cosine series become OpenMM forces.
+        residue: name of the residue in the files; None: the input's, or `LIG`.
     """
 
     folder: Path = Path()
     formats: tuple[str, ...] = ()
     mixed: str | None = None
     torsions: str = "native"
+    residue: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.residue is not None and not RESIDUE.fullmatch(self.residue):
+            raise ValueError(f"residue {self.residue!r}: expected one to four letters and digits")
 
     def options(self, format: export.Format) -> dict[str, Any]:
         """The arguments of `export.write` that only this format has."""
@@ -92,7 +102,7 @@ class Done:
     Attributes:
         result: what the report says.
         system: the parametrized molecule; None if it failed.
-        error: the error; None if it did not fail.
+        error: the error, or the first one if some files could not be written; None if there was none.
     """
 
     result: Result
@@ -140,18 +150,21 @@ def parametrize(
         start = time.perf_counter()
         system, error = None, None
         try:
+            if output.residue is not None and entry.molecule is not None:
+                entry = dataclasses.replace(entry, molecule=dataclasses.replace(entry.molecule, residue=output.residue))
             system = _parametrize_one(entry, result, model, charges)
-            _write(system, entry, result, model_name, output)
-            result.status = "ok"
+            failures = _write(system, entry, result, model_name, output)
+            result.status, error = ("partial", next(iter(failures.values()))) if failures else ("ok", None)
+            result.reason = "; ".join(f"{what} not written: {_text(why)}" for what, why in failures.items()) or None
         except Exception as caught:  # a molecule that fails does not stop the others
             error, system = caught, None
-            expected = isinstance(error, ValueError | ImportError)
-            result.reason = str(error) if expected else f"{type(error).__name__}: {error}"
-            for file in result.files:
-                Path(file).unlink(missing_ok=True)
-            result.files = []
+            result.reason = _text(error)
         result.seconds = round(time.perf_counter() - start, 4)
         yield Done(result, system, error)
+
+
+def _text(error: Exception) -> str:
+    return str(error) if isinstance(error, ValueError | ImportError) else f"{type(error).__name__}: {error}"
 
 
 def charge_source(source: str | Path, model: ForceFieldModel, n_entries: int) -> Callable[[Entry], Charges]:
@@ -244,30 +257,68 @@ def _parametrize_one(
     result.warnings += notes
     system = model.parametrize(molecule, given)
     result.terms = {bound.term.name: len(bound.tuples.idx) for bound in system.terms}
-    result.summed_charge = _summed_charge(system)
+    values = _charges(system)
+    result.summed_charge = None if values is None else float(values.sum())
     result.spread = _spread(model, molecule)
     return system
 
 
-def _write(system: MMSystem, entry: Entry, result: Result, model_name: str, output: Output) -> None:
-    """Write the files of one molecule; without coordinates in the input, all have those of the same conformer."""
-    xyz = entry.xyz
-    if xyz is None and any(export.FORMATS[name].coordinates for name in output.formats):
-        xyz = embed(system.molecules[0])[0]
+def _write(system: MMSystem, entry: Entry, result: Result, model_name: str, output: Output) -> dict[str, Exception]:
+    """Write the files of one molecule; without coordinates in the input, all have those of the same conformer.
+
+    Returns:
+        What could not be written, and the errors.
+
+    Raises:
+        Exception: if no format could be written.
+    """
+    if not output.formats:
+        return {}
+    molecule, xyz, failures = system.molecules[0], entry.xyz, dict[str, Exception]()
+    try:
+        xyz = embed(molecule)[0] if xyz is None else xyz
+    except ChemistryError as error:
+        needing = [name for name in output.formats if export.FORMATS[name].coordinates]
+        failures = dict.fromkeys([*needing, "sdf, pdb"], error)
     info = {"Model": Path(model_name).name, "Charges": str(result.charges), "Domain": str(result.domain)}
     if "offxml" in output.formats and system.molecules[0].isotopes.any():
         result.warnings.append("format offxml holds no masses: OpenFF gives isotopes the masses of their elements")
-    for name in output.formats:
+    for name in [name for name in output.formats if name not in failures]:
         known = export.FORMATS[name]
         path = output.folder / f"{result.name}{known.endings[0]}"
-        export.write(system, path, name, info=info, xyz=xyz, **output.options(known))
-        result.files += [str(file) for file in known.paths(path)]
+        try:
+            export.write(system, path, name, info=info, xyz=xyz, **output.options(known))
+            result.files += [str(file) for file in known.paths(path)]
+        except Exception as error:  # the other formats are written
+            failures[name] = error
+    if not result.files:
+        raise next(iter(failures.values()))
+    if xyz is not None:
+        _write_structure(system, xyz, result, output, failures)
+    return failures
 
 
-def _summed_charge(system: MMSystem) -> float | None:
+def _write_structure(
+    system: MMSystem, xyz: np.ndarray, result: Result, output: Output, failures: dict[str, Exception]
+) -> None:
+    """Write the SDF and the PDB beside the other files; a file of the user by that name is kept."""
+    for ending, text in structure.texts(system.molecules[0], xyz, _charges(system)).items():
+        path = output.folder / f"{result.name}{ending}"
+        try:
+            if structure.is_foreign(path):
+                result.warnings.append(f"{path} is kept: it is not a file that espalike wrote")
+                continue
+            write(path, text)
+            result.files.append(str(path))
+        except Exception as error:  # the other files stay
+            failures[ending[1:]] = error
+
+
+def _charges(system: MMSystem) -> np.ndarray | None:
+    """Partial charges [e] of a system; None for a force field without them."""
     for bound in system.terms:
         if bound.term.params[0].link == "charge":
-            return float(bound.values[:, 0].sum())
+            return bound.values[:, 0].detach().numpy()
     return None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
+from espalike.chem.names import fitted, made
 from espalike.export.engine import Place, coordinates_of, place_of, rule_of, shapes
 from espalike.geometry import Coordinate
 from espalike.model import fit_to_formal
@@ -169,8 +170,8 @@ class Single:
 
     @cached_property
     def atom_types(self) -> list[str]:
-        """Names of the atoms' types, one per atom, which no other molecule has."""
-        return [f"{self.name}-{atom}" for atom in atom_names(self.molecule)]
+        """Names of the atoms' types, one per atom, which no other molecule has; they depend on elements alone."""
+        return [f"{self.name}-{atom}" for atom in made(symbols(self.molecule))]
 
     @cached_property
     def coordinates(self) -> np.ndarray:
@@ -348,17 +349,27 @@ class Nonbonded:
         return Coulomb.usual14 if self.coulomb is None else float(self.coulomb.scale14)
 
 
-def atom_names(molecule: Molecule) -> list[str]:
-    """Names unique in the molecule: element symbol and a count, in atom order (C1, H1, H2, …)."""
+def symbols(molecule: Molecule) -> list[str]:
+    """Element symbols."""
     from rdkit.Chem import GetPeriodicTable
 
-    counts: dict[str, int] = {}
-    names = []
-    for number in molecule.numbers.tolist():
-        symbol = GetPeriodicTable().GetElementSymbol(number)
-        counts[symbol] = counts.get(symbol, 0) + 1
-        names.append(f"{symbol}{counts[symbol]}")
-    return names
+    return [GetPeriodicTable().GetElementSymbol(number) for number in molecule.numbers.tolist()]
+
+
+def atom_names(molecule: Molecule, width: int | None = None) -> tuple[str, ...]:
+    """Names unique in the molecule: the input's, or element symbol and a count, in atom order (C1, H1, H2, …).
+
+    Args:
+        molecule: the molecule.
+        width: longest name that a format has room for; None: any.
+    """
+    names = molecule.atom_names or made(symbols(molecule))
+    return names if width is None else fitted(names, symbols(molecule), width)
+
+
+def residue_name(molecule: Molecule) -> str:
+    """Name of the residue: the input's, or `LIG`."""
+    return molecule.residue or "LIG"
 
 
 def printable(text: str) -> str:

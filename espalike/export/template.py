@@ -314,7 +314,8 @@ def _hash_of_model(model: ForceFieldModel) -> str:
 
 
 def _hash_of_ligand(ligand: Ligand, mixed: str | None) -> str:
-    digest = hashlib.sha256(f"{ligand.molecule.smiles} {mixed}".encode())
+    names = " ".join(ligand.molecule.atom_names)
+    digest = hashlib.sha256(f"{ligand.molecule.smiles} {mixed} {names}".rstrip().encode())
     if ligand.charges is not None:
         digest.update(np.ascontiguousarray(ligand.charges, dtype="<f8").tobytes())
     return digest.hexdigest()[:16]

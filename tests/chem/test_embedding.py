@@ -13,8 +13,8 @@ STRAINED = {
     "cyclopropyne": "C1C#C1",
     "a hydrogen inside a cage": "[H][C@]12CCC[C@@]([H])(CCC1)CCC2",
     "trans-cycloheptene": "C1CCC/C=C/CC1",
-    "C60": "c12c3c4c5c1c1c6c7c2c2c8c3c3c9c4c4c%10c5c5c1c1c6c6c%11c7c2c2c7c8c3c3c8c9c4c4c9c%10c5c5c1c1c6c6c%11c2c2c7c3c3c8"
-    "c4c4c9c5c1c1c6c2c3c41",
+    "C60": "c12c3c4c5c1c1c6c7c2c2c8c3c3c9c4c4c%10c5c5c1c1c6c6c%11c7c2c2c7c8c3c3c8c9c4c4c9c%10c5c5c1c1c6c6c%11c2c2c7c3c3"
+    "c8c4c4c9c5c1c1c6c2c3c41",
 }
 
 

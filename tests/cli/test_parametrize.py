@@ -4,6 +4,7 @@ import errno
 import importlib
 import importlib.util
 import json
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import openmm
@@ -27,7 +28,10 @@ def model_file(tmp_path_factory):
 
 @pytest.fixture
 def call(model_file, tmp_path, monkeypatch, capfd):
-    """Runs the command in an empty folder: exit status, report, files written, stdout, stderr."""
+    """Runs the command in an empty folder: exit status, report, force-field files written, stdout, stderr.
+
+    Beside the files of each molecule are its SDF and PDB, listed last, which are checked here and left out.
+    """
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments, model=model_file):
@@ -36,6 +40,12 @@ def call(model_file, tmp_path, monkeypatch, capfd):
         printed = capfd.readouterr()
         report = json.loads((tmp_path / "r.json").read_text()) if (tmp_path / "r.json").exists() else None
         files = sorted(p.name for p in (tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else []
+        files = [name for name in files if not name.endswith((".sdf", ".pdb"))]
+        for row in report["inputs"] if report else []:
+            structures = [f"out/{row['name']}{ending}" for ending in (".sdf", ".pdb") if row["status"] == "ok"]
+            assert [(tmp_path / name).is_file() for name in structures] == [True] * len(structures)
+            assert row["files"][len(row["files"]) - len(structures) :] == structures
+            row["files"] = row["files"][: len(row["files"]) - len(structures)]
         return status, report, files, printed.out, printed.err
 
     return run
@@ -51,7 +61,7 @@ def test_smiles_to_system_and_ffxml(call, tmp_path):
     status, report, files, out, _ = call("CCO", "CC(=O)[O-]", "--format", "system,ffxml")
     assert status == 0
     assert files == ["molecule-2.system.xml", "molecule-2.xml", "molecule.system.xml", "molecule.xml"]
-    assert "wrote 4 files of 2 molecules to out" in out
+    assert "wrote 8 files of 2 molecules to out" in out
     for name, smiles in (("molecule", "CCO"), ("molecule-2", "CC(=O)[O-]")):
         molecule = chem.from_smiles(smiles)
         system = openmm.XmlSerializer.deserialize((tmp_path / "out" / f"{name}.system.xml").read_text())
@@ -98,7 +108,7 @@ def test_all_files_of_a_format_have_the_coordinates_of_the_input(call, tmp_path)
     assert status == 0
     endings = ["gro", "inpcrd", "itp", "prmtop", "top"]
     assert files == [f"{name}.{ending}" for name in ("ethanol", "molecule") for ending in endings]
-    assert "wrote 10 files of 2 molecules to out" in out
+    assert "wrote 14 files of 2 molecules to out" in out
     written = [file.rpartition("/")[2] for file in report["inputs"][0]["files"]]
     assert written == ["ethanol.top", "ethanol.gro", "ethanol.itp", "ethanol.prmtop", "ethanol.inpcrd"]
     (entry,) = chem.read_molecules(tmp_path / "lig.sdf")
@@ -143,7 +153,7 @@ def test_one_conformer_serves_all_formats(call, monkeypatch):
     assert call("CCO", "O", "--format", "gromacs,amber,lammps,system")[0] == 0
     assert seen == ["molecule", "molecule"]
     assert call("CCO", "--format", "system,ffxml")[0] == 0
-    assert len(seen) == 2
+    assert len(seen) == 3  # for its SDF and PDB
 
 
 def test_mixed_is_written_into_the_ffxml(call, tmp_path):
@@ -190,7 +200,7 @@ def test_one_bad_molecule_does_not_end_the_batch(call, tmp_path):
     assert report["failed"] == 10
     for name, reason in reasons.items():
         assert (f"failed: {name}: {reason}" in err) == (reason is not None)
-    assert "wrote 2 files of 2 molecules to out, 10 failed" in out
+    assert "wrote 6 files of 2 molecules to out, 10 failed" in out
     assert all(line.startswith(("failed: ", "note: ")) for line in err.splitlines())  # nothing from RDKit beside
 
 
@@ -229,7 +239,7 @@ def test_a_report_that_cannot_be_written_does_not_hide_the_files(call, tmp_path,
     assert "molecule.system.xml" in out
 
 
-def test_a_full_disk_fails_the_molecule_and_leaves_no_half_of_it(call, monkeypatch):
+def test_a_full_disk_is_reported_and_the_other_files_stay(call, monkeypatch):
     from espalike import export
 
     write = export.write
@@ -240,11 +250,126 @@ def test_a_full_disk_fails_the_molecule_and_leaves_no_half_of_it(call, monkeypat
         return write(system, path, *arguments, **settings)
 
     monkeypatch.setattr(export, "write", full)
-    status, _, files, _, err = call("CCO", "O", "--format", "system,gromacs")
+    reason = "gromacs not written: OSError: [Errno 28] No space left on device: 'out/molecule-2.top'"
+    status, report, files, out, err = call("CCO", "O", "--format", "system,gromacs")
     assert status == 1
-    assert [file for file in files if file.startswith("molecule-2")] == []
-    assert "molecule.top" in files
-    assert "failed: molecule-2: OSError: [Errno 28] No space left on device" in err
+    assert [file for file in files if file.startswith("molecule-2")] == ["molecule-2.system.xml"]
+    assert [(row["status"], row["reason"]) for row in report["inputs"]] == [("ok", None), ("partial", reason)]
+    assert (report["done"], report["partial"], report["failed"]) == (1, 1, 0)
+    assert f"failed: molecule-2: {reason}" in err
+    assert "molecule-2.system.xml" in out
+
+
+IMPOSSIBLE = "C1[C@H]2C[C@@H]12"
+
+
+def test_without_coordinates_the_formats_that_need_none_are_written(call):
+    reason = "distance geometry gives no geometry; is its stereochemistry possible?"
+    status, report, files, _, err = call(IMPOSSIBLE, "CCO", "--format", "gromacs,system,ffxml,amber")
+    assert status == 1
+    assert [file for file in files if "-2" not in file] == ["molecule.system.xml", "molecule.xml"]
+    (row, _) = report["inputs"]
+    assert row["status"] == "partial"
+    for what in ("gromacs", "amber", "sdf, pdb"):
+        assert f"{what} not written: molecule: {reason}" in row["reason"]
+    assert f"failed: molecule: {row['reason']}" in err
+    status, report, files, _, _ = call(IMPOSSIBLE, "--format", "gromacs,lammps")
+    assert (status, report["inputs"][0]["status"], report["inputs"][0]["files"]) == (2, "failed", [])
+
+
+def test_sdf_and_pdb_are_the_molecule_as_it_was_parametrized(call, tmp_path):
+    molecule = chem.from_smiles("C[NH+](C)C[C@H](O)C(=O)[O-]", "zwitterion")
+    order = np.random.default_rng(0).permutation(molecule.n_atoms).tolist()
+    mol = Chem.RenumberAtoms(chem.to_rdkit(molecule, chem.embed(molecule)[0]), order)
+    mol.SetProp("_Name", molecule.name)
+    (tmp_path / "lig.sdf").write_text(f"{Chem.MolToMolBlock(mol)}$$$$\n")
+    (entry,) = chem.read_molecules(tmp_path / "lig.sdf")
+    assert call("lig.sdf", "--residue", "ZW1")[0] == 0
+    (again,) = chem.read_molecules(tmp_path / "out" / "zwitterion.sdf")
+    assert (again.name, again.molecule.smiles) == ("zwitterion", entry.molecule.smiles)
+    np.testing.assert_allclose(again.xyz, entry.xyz, atol=1e-4)
+    np.testing.assert_allclose(again.charges, charges_in(tmp_path / "out" / "zwitterion.system.xml"), atol=1e-12)
+    (pdb,) = chem.read_molecules(tmp_path / "out" / "zwitterion.pdb", smiles=entry.molecule.smiles)
+    np.testing.assert_allclose(pdb.xyz, entry.xyz, atol=1e-3)
+    assert pdb.molecule.smiles == entry.molecule.smiles
+    assert (pdb.molecule.residue, pdb.molecule.atom_names) == ("ZW1", again.molecule.atom_names)
+    topology = app.PDBFile(str(tmp_path / "out" / "zwitterion.pdb")).topology
+    assert [a.element.atomic_number for a in topology.atoms()] == entry.molecule.numbers.tolist()
+    bonds = {tuple(sorted((bond[0].index, bond[1].index))) for bond in topology.bonds()}
+    assert bonds == set(map(tuple, entry.molecule.bonds.tolist()))
+
+
+def test_structures_of_the_user_are_kept(model_file, tmp_path, monkeypatch, capfd):
+    """Among them the input, where files are written beside it."""
+    monkeypatch.chdir(tmp_path)
+    text = geometry("CCO", "lig") + geometry("O", "water")
+    (tmp_path / "lig.sdf").write_text(text)
+    (tmp_path / "water.pdb").write_text("REMARK mine\n")
+    for _ in range(2):
+        assert main(["parametrize", "lig.sdf", "--model", model_file]) == 0
+        err = capfd.readouterr().err
+        assert "lig.sdf is kept: it is not a file that espalike wrote" in err
+        assert "water.pdb is kept" in err
+        assert "lig.pdb" not in err
+    assert (tmp_path / "lig.sdf").read_text() == text
+    assert (tmp_path / "water.pdb").read_text() == "REMARK mine\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "lig.pdb", "lig.sdf", "lig.system.xml", "water.pdb", "water.sdf", "water.system.xml"
+    ]  # fmt: skip
+
+
+NAMES = ("CB'", "CA", "OXT", "HB1", "1HB", "HX", "HA", "H2", "HO")
+
+
+def named_input(tmp_path, suffix):
+    """A file of ethanol whose atoms have `NAMES` and whose residue is EOH."""
+    molecule = chem.from_smiles("CCO", "eoh")
+    mol = chem.to_rdkit(molecule, chem.embed(molecule)[0])
+    path = tmp_path / f"eoh{suffix}"
+    if suffix == ".sdf":
+        path.write_text(f"{Chem.MolToMolBlock(mol)}>  <atom.prop.AtomName>\n{' '.join(NAMES)}\n\n$$$$\n")
+        return path, ()
+    if suffix == ".pdb":
+        for atom, name in zip(mol.GetAtoms(), NAMES, strict=True):
+            atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(f" {name:3}", residueName="EOH", residueNumber=4))
+        path.write_text(Chem.MolToPDBBlock(mol))
+        return path, ("--smiles", "CCO")
+    lines = ["@<TRIPOS>MOLECULE", "eoh", "9 8 1", "SMALL", "NO_CHARGES", "", "@<TRIPOS>ATOM"]
+    types = {6: "C.3", 8: "O.3", 1: "H"}
+    for n, (name, number, xyz) in enumerate(zip(NAMES, molecule.numbers, chem.embed(molecule)[0], strict=True), 1):
+        lines.append(f"{n} {name} {xyz[0]:.4f} {xyz[1]:.4f} {xyz[2]:.4f} {types[number]} 1 EOH 0.0")
+    bonds = [f"{n} {i + 1} {j + 1} 1" for n, (i, j) in enumerate(molecule.bonds.tolist(), 1)]
+    path.write_text("\n".join([*lines, "@<TRIPOS>BOND", *bonds, ""]))
+    return path, ()
+
+
+@pytest.mark.parametrize("suffix", [".sdf", ".pdb", ".mol2"])
+@pytest.mark.parametrize("residue", [None, "X7"])
+def test_names_of_the_input_stand_in_every_format(call, tmp_path, suffix, residue):
+    path, options = named_input(tmp_path, suffix)
+    options = (*options, "--residue", residue) if residue else options
+    status, report, _, _, _ = call(path.name, *options, "--format", "ffxml,gromacs,amber")
+    assert status == 0
+    stem = report["inputs"][0]["name"]
+    expected = residue or ("LIG" if suffix == ".sdf" else "EOH")
+    out = {ending: (tmp_path / "out" / f"{stem}.{ending}") for ending in ("xml", "gro", "itp", "prmtop", "pdb", "sdf")}
+    assert tuple(atom.get("name") for atom in ET.parse(out["xml"]).iter("Atom") if atom.get("name")) == NAMES
+    gro = out["gro"].read_text().splitlines()[2:-1]
+    assert [(line[5:10].strip(), line[10:15].strip()) for line in gro] == [(expected, name) for name in NAMES]
+    rows = out["itp"].read_text().partition("[ atoms ]")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [tuple(row.split()[3:5]) for row in rows] == [(expected, name) for name in NAMES]
+    for topology in (app.AmberPrmtopFile(str(out["prmtop"])).topology, app.PDBFile(str(out["pdb"])).topology):
+        assert tuple(atom.name for atom in topology.atoms()) == NAMES
+        assert [r.name for r in topology.residues()] == [expected]
+    (entry,) = chem.read_molecules(out["sdf"])
+    assert entry.molecule.atom_names == NAMES
+
+
+@pytest.mark.parametrize("name", ["", "TOOLONG", "A B", "a;b", '"'])
+def test_a_residue_name_that_formats_have_no_room_for_is_refused(call, name):
+    status, _, files, _, err = call("CCO", "--residue", name)
+    assert (status, files) == (2, [])
+    assert f"error: residue {name!r}: expected one to four letters and digits" in err
 
 
 def test_domain_and_stereo_are_noted(call):

@@ -1,0 +1,78 @@
+"""Names of atoms and residues: those of the input where they can be used, else made from the elements."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from rdkit import Chem
+
+ALIASES = ("_TriposAtomName", "molFileAlias")
+"""Properties of RDKit's atoms that hold their names in MOL2 and MOL files."""
+_ATOM = re.compile(r"[A-Za-z0-9'*+_.-]{1,8}")
+RESIDUE = re.compile(r"[A-Za-z0-9]{1,4}")
+"""Residue names that every format has room for."""
+
+
+def names_of(mol: Chem.Mol) -> tuple[tuple[str, ...], str]:
+    """Names of the atoms and the residue of RDKit's molecule.
+
+    Returns:
+        Unique names, one per atom: those of the input that occur once there, the others made from the elements; none
+        if the input has no usable ones. The name of the residue; empty if there is none or more than one.
+    """
+    found, residues = [], set()
+    for atom in mol.GetAtoms():
+        info = atom.GetPDBResidueInfo()
+        name = next((atom.GetProp(key) for key in ALIASES if atom.HasProp(key)), "") if info is None else info.GetName()
+        found.append(name.strip())
+        if info is not None:
+            residues.add((info.GetChainId(), info.GetResidueNumber(), info.GetResidueName().strip()))
+    residue = residues.pop()[2] if len(residues) == 1 else ""
+    return unique(found, [atom.GetSymbol() for atom in mol.GetAtoms()]), residue if RESIDUE.fullmatch(residue) else ""
+
+
+def unique(names: Sequence[str], symbols: Sequence[str]) -> tuple[str, ...]:
+    """The names that are usable and occur once, the others made from the elements; none if none is usable."""
+    counts = Counter(names)
+    kept = [name if counts[name] == 1 and _ATOM.fullmatch(name) else "" for name in names]
+    return made(symbols, kept) if any(kept) else ()
+
+
+def made(symbols: Sequence[str], kept: Sequence[str] = ()) -> tuple[str, ...]:
+    """Element symbol and a count, in atom order (C1, H1, H2, …), in the places without a kept name."""
+    taken, counts, names = set(kept), Counter[str](), []
+    for symbol, name in zip(symbols, kept or [""] * len(symbols), strict=True):
+        while not name:
+            counts[symbol] += 1
+            name = f"{symbol}{counts[symbol]}"
+            name = "" if name in taken else name
+        names.append(name)
+    return tuple(names)
+
+
+def fitted(names: Sequence[str], symbols: Sequence[str], width: int) -> tuple[str, ...]:
+    """The names, with those longer than a format's field replaced by short ones; unique while the field has room."""
+    kept = [name if len(name) <= width else "" for name in names]
+    if all(kept):
+        return tuple(names)
+    short = made(symbols, kept)
+    if max(map(len, short)) <= width:
+        return short
+    taken, number, result = set(kept), 0, []
+    for symbol, name in zip(symbols, kept, strict=True):
+        while not name:
+            name = symbol[:1] + _base36(number).rjust(width - 1, "0")
+            number += 1
+            name = "" if name in taken else name
+        result.append(name[:width])
+    return tuple(result)
+
+
+def _base36(number: int) -> str:
+    digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    text = digits[number % 36]
+    while number := number // 36:
+        text = digits[number % 36] + text
+    return text
