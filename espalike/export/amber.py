@@ -4,10 +4,9 @@ Format: https://ambermd.org/prmtop.pdf. Written here, since the format is plain 
 digits that it can have. Urey–Bradley terms make it a CHARMM-style file (`FORCE_FIELD_TYPE`), which Amber's programs
 read.
 
-Amber's programs take charges in units of e/18.2223, which implies a Coulomb constant 3.5e-5 smaller than CODATA's.
-This file preserves energies: charges are multiplied by the root of `espalike.units.COULOMB`, and a program that divides
-them by 18.2223 gets charges that are 1.7e-5 of their value too large. At near-linear centres, sander treats every angle
-beyond 177.4° as 177.4° (it bounds the cosine at 0.999), whatever the file says.
+Charges are written as AmberTools writes them, in units of e/18.2223, so that every program that reads the file recovers
+the model's charges. Amber's own programs thereby compute with a Coulomb constant of 18.2223², which is 3.5e-5 of its
+value smaller than CODATA's; see docs/exports.md, also for angles near 180°.
 """
 
 from __future__ import annotations
@@ -24,13 +23,14 @@ from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.parts import Nonbonded, Single, atom_names, one_line, residue_name
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
-from espalike.units import COULOMB
 
 Row = tuple[tuple[int, ...], tuple[float, ...]]
 """Atoms as the file writes them, and parameters in the order of `_COLUMNS`."""
 Section = tuple[str, str, Sequence]
 """Flag, Fortran format, values."""
 
+CHARGE = 18.2223
+"""Factor on charges [e] in the file; its square is the Coulomb constant of Amber's programs [kcal/mol Å e⁻²]."""
 _FLOATS, _INTEGERS, _NAMES, _LINE = "5E16.8", "10I8", "20a4", "a80"
 _COLUMNS = {
     "BOND": ("FORCE_CONSTANT", "EQUIL_VALUE"),
@@ -140,7 +140,7 @@ def _atoms(single: Single) -> list[Section]:
     excluded = [(np.flatnonzero(~row[a + 1 :]) + a + 2).tolist() or [0] for a, row in enumerate(free)]
     return [
         ("ATOM_NAME", _NAMES, atom_names(molecule, 4)),
-        ("CHARGE", _FLOATS, (pairs.charges * math.sqrt(COULOMB)).tolist()),
+        ("CHARGE", _FLOATS, (pairs.charges * CHARGE).tolist()),
         ("ATOMIC_NUMBER", _INTEGERS, molecule.numbers.tolist()),
         ("MASS", _FLOATS, molecule.masses()),
         ("ATOM_TYPE_INDEX", _INTEGERS, (kind + 1).tolist()),

@@ -48,6 +48,8 @@ _ELECTROSTATICS = {
     "exception_potential": "Coulomb",
 }
 """Versions and attributes are those of OpenFF's files: the toolkit merges sections only if they agree."""
+_FIVE_SIXTHS = "0.8333333333"
+"""1/1.2 as OpenFF's files write it; `Interchange.combine` refuses another number of digits."""
 
 _Atoms = tuple[int, ...]
 
@@ -224,7 +226,8 @@ def _nonbonded(root: ET.Element, single: Single, patterns: WholeMolecule) -> Non
         section, "Atom", patterns, Kind.ATOM, {(a,): well for a, well in enumerate(wells)},
         lambda _, v: {"sigma": f"{v[0]!r}{LENGTH}", "epsilon": f"{v[1]!r}{ENERGY}"},
     )  # fmt: skip
-    ET.SubElement(root, "Electrostatics", {**_ELECTROSTATICS, **_SCALES, "scale14": repr(pairs.scale_charge)})
+    scale = _FIVE_SIXTHS if math.isclose(pairs.scale_charge, 5.0 / 6.0, rel_tol=1e-6) else repr(pairs.scale_charge)
+    ET.SubElement(root, "Electrostatics", {**_ELECTROSTATICS, **_SCALES, "scale14": scale})
     section = ET.SubElement(root, "LibraryCharges", {"version": "0.3"})
     _rows(
         section, "LibraryCharge", patterns, Kind.ATOM, {(a,): charges[a : a + 1] for a in range(len(charges))},

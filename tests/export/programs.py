@@ -15,8 +15,9 @@ import pytest
 from openmm import app
 
 from espalike import export
+from espalike.export import amber
 from espalike.system import MMSystem
-from espalike.units import KJ_PER_KCAL
+from espalike.units import COULOMB, KJ_PER_KCAL
 from tests.export.cases import evaluate
 
 LMP = shutil.which("lmp")
@@ -168,7 +169,7 @@ def gromacs_point(program: str, folder: Path, cutoff: float, settings: str = "")
 
 
 def sander(system: MMSystem, xyz: np.ndarray, folder: Path) -> Outcome:
-    """Energies by sander's names; 1-4 parts added."""
+    """Energies by sander's names; 1-4 parts added, Coulomb energies with our constant instead of sander's."""
     export.write(system, folder / "m.prmtop", xyz=xyz)
     (folder / "m.in").write_text(SANDER_INPUT)
     arguments = ["-O", "-i", "m.in", "-p", "m.prmtop", "-c", "m.inpcrd", "-o", "m.out", "-r", "m.rst", "-inf", "m.inf"]
@@ -178,6 +179,7 @@ def sander(system: MMSystem, xyz: np.ndarray, folder: Path) -> Outcome:
     first = text.partition("NSTEP")[2].partition("NSTEP")[0]
     actual = {name.strip(): float(u) for name, u in re.findall(r"([A-Z1][-A-Z0-9 ]*?) *= *(-?\d+\.\d{4})", first)}
     assert {"BOND", "ANGLE", "DIHED", "VDWAALS", "EEL", "1-4 VDW", "1-4 EEL"} <= set(actual), first
+    actual |= {name: actual[name] * COULOMB / amber.CHARGE**2 for name in ("EEL", "1-4 EEL")}
     total = sum(actual.values())
     actual |= {"LJ": actual["VDWAALS"] + actual["1-4 VDW"], "Coulomb": actual["EEL"] + actual["1-4 EEL"]}
     return {**actual, "total": total}, None

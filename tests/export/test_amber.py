@@ -4,28 +4,47 @@ import importlib.util
 import math
 
 import numpy as np
+import openmm
 import pytest
 from openmm import app
 
 from espalike import export
 from espalike.terms.angle import HarmonicAngle, UreyBradley
 from espalike.terms.bond import HarmonicBond
-from espalike.units import COULOMB, convert
+from espalike.units import convert
 from tests.export.cases import FAST, by_term, evaluate, geometry, random_system, with_equal_phases
 
 
 @pytest.mark.parametrize("smiles", FAST[:4])
 def test_another_reader_finds_the_same_energy(smiles, tmp_path):
-    """OpenMM's reader, which divides charges by 18.2223 where the file multiplied by the root of CODATA's constant."""
+    """OpenMM's reader, which divides charges by 18.2223 and has CODATA's constant."""
     molecule, xyz = geometry(smiles)
     system = with_equal_phases(molecule)
     path = export.write(system, tmp_path / "m.prmtop", xyz=xyz)
     built = app.AmberPrmtopFile(str(path)).createSystem(nonbondedMethod=app.NoCutoff)
     positions = app.AmberInpcrdFile(str(tmp_path / "m.inpcrd")).getPositions(asNumpy=True)._value
     np.testing.assert_allclose(positions * convert(1.0, "nm", "angstrom"), xyz, atol=1e-7)
-    ours = by_term(system, xyz)
-    ours["Coulomb"] *= COULOMB / 18.2223**2
-    assert math.isclose(evaluate(built, positions * 10.0)[0], sum(ours.values()), abs_tol=1e-5)
+    assert math.isclose(evaluate(built, positions * 10.0)[0], sum(by_term(system, xyz).values()), abs_tol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "smiles", ["CC(=O)Oc1ccccc1C(=O)[O-]", "C[N+](C)(C)CCO", "NC(=[NH2+])NCCCC(N)C(=O)[O-]", "[Zn+2]"]
+)
+def test_readers_find_the_charges_of_the_model(smiles, tmp_path):
+    molecule = geometry(smiles)[0]
+    system = with_equal_phases(molecule)
+    expected = system.bound("Coulomb").values[:, 0].numpy()
+    path = str(export.write(system, tmp_path / "m.prmtop"))
+    built = app.AmberPrmtopFile(path).createSystem(nonbondedMethod=app.NoCutoff)
+    (force,) = (f for f in built.getForces() if isinstance(f, openmm.NonbondedForce))
+    found = {"OpenMM": [force.getParticleParameters(i)[0]._value for i in range(molecule.n_atoms)]}
+    if importlib.util.find_spec("parmed"):
+        import parmed
+
+        found["ParmEd"] = [atom.charge for atom in parmed.load_file(path).atoms]
+    for reader, charges in found.items():
+        np.testing.assert_allclose(charges, expected, atol=1e-8, err_msg=reader)
+        assert abs(sum(charges) - molecule.net_charge) < 1e-7, reader
 
 
 @pytest.mark.skipif(importlib.util.find_spec("parmed") is None, reason="needs ParmEd: scripts/install_engines.sh")

@@ -90,6 +90,24 @@ def test_loaded_after_sage_it_wins_for_its_molecule_and_touches_no_other(smiles)
         assert alone == {a: match.parameter_type.smirks for a, match in both[tag].find_matches(topology).items()}
 
 
+def test_interchanges_of_this_file_and_of_sage_can_be_combined():
+    from openff.interchange import Interchange
+
+    molecules = [chem.from_smiles("CC(=O)N"), chem.from_smiles("O")]
+    system = with_equal_phases(molecules[0])
+    sources = [field(to_offxml(system)), field(SAGE)]
+    one, other = (
+        Interchange.from_smirnoff(source, openff(molecule).to_topology())
+        for source, molecule in zip(sources, molecules, strict=True)
+    )
+    xyz = [perturbed(molecule) + np.array([0.0, 0.0, 50.0 * n]) for n, molecule in enumerate(molecules)]
+    parts = [evaluate(i.to_openmm(combine_nonbonded_forces=True), x)[0] for i, x in zip((one, other), xyz, strict=True)]
+    both = one.combine(other)
+    assert both["Electrostatics"].scale_14 == 0.8333333333
+    together = evaluate(both.to_openmm(combine_nonbonded_forces=True), np.concatenate(xyz))[0]
+    assert together == pytest.approx(sum(parts), abs=0.05)  # what neutral molecules at 50 Å have to do with each other
+
+
 def test_scales_of_the_terms_are_in_the_file():
     molecule = chem.from_smiles(ASPIRIN)
     system, xyz = with_equal_phases(molecule), perturbed(molecule)
