@@ -230,4 +230,4 @@ def test_components_of_a_salt():
 
 def test_a_molecule_without_coordinates_is_noticed():
     assert embeddable("CCO")
-    assert not embeddable("C1#CC1")
+    assert not embeddable("[C@H]12CC[C@@H](CC1)C2")
