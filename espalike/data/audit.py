@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -137,6 +137,21 @@ class Audit:
             found.append(Verdict("bonds", where, *labels.judge_bonds(sums.bonds)))
             found.append(Verdict("spread", where, *labels.judge_spread(sums.spreads)))
         return found
+
+
+def refuse_failed(verdicts: Iterable[Verdict], remedy: str) -> None:
+    """Refuse data that failed an audit.
+
+    Args:
+        verdicts: of all sources and levels.
+        remedy: what to do to use the data in spite of this, for the message.
+
+    Raises:
+        AuditError: naming every source that failed, and why.
+    """
+    failed = [f"{verdict.where}: {verdict.message}" for verdict in verdicts if verdict.outcome == "failed"]
+    if failed:
+        raise AuditError(f"{'; '.join(failed)}. {remedy}")
 
 
 def _add_pairs(sums: Sums, xyz: np.ndarray, energy: np.ndarray, forces: np.ndarray) -> None:

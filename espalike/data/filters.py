@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -133,6 +133,13 @@ def drop(record: Record, bad: Bad) -> tuple[Record, Counter[str]]:
             f"no conformer left, {why}", f"{record.id}: no conformer is left; the last {len(keep)}: {why}{detail}"
         )
     return replace(record, conformers=record.conformers.take(keep)), counts
+
+
+def describe(record: Record, counts: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+    """Reason, message and number of the conformers of a record that were dropped."""
+    n = len(record.conformers.xyz)
+    for reason, count in counts.items():
+        yield reason, f"{record.id}: {count} of {n} conformers, {reason.removeprefix('conformer: ')}", count
 
 
 _BONDS = "bonds differ from the graph"

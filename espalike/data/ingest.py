@@ -21,8 +21,8 @@ import numpy as np
 
 from espalike.chem.complexes import is_complex, monomers
 from espalike.chem.molecule import Molecule
-from espalike.data.audit import Audit, AuditError, Verdict
-from espalike.data.filters import Filters, drop, useful
+from espalike.data.audit import Audit, Verdict, refuse_failed
+from espalike.data.filters import Filters, describe, drop, useful
 from espalike.data.schema import FORMAT, Record, RecordError, Rejection, check
 from espalike.data.shards import SHARD, ShardWriter, StoreError, commit, map_shard, planned, publish
 from espalike.data.similar import Seen
@@ -112,6 +112,9 @@ class Ingest:
             record, dropped = self._filters(entry)
         except RecordError as error:
             return Outcome(None, (Rejected(entry.id, error.reason, str(error)),))
+        except Exception as error:  # of one entry: the others go on
+            text = f"{entry.id}: cannot be checked ({type(error).__name__}: {error})"
+            return Outcome(None, (Rejected(entry.id, "cannot be checked", text),), fault=True)
         return Outcome(record, _dropped(entry, dropped))
 
     def _finished(self, outcome: Outcome) -> Outcome:
@@ -168,13 +171,7 @@ def _molecules(record: Record) -> list[Molecule]:
 
 
 def _dropped(record: Record, counts: Mapping[str, int]) -> tuple[Rejected, ...]:
-    n = len(record.conformers.xyz)
-    return tuple(
-        Rejected(
-            record.id, reason, f"{record.id}: {count} of {n} conformers, {reason.removeprefix('conformer: ')}", count
-        )
-        for reason, count in counts.items()
-    )
+    return tuple(Rejected(record.id, *line) for line in describe(record, counts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,10 +362,8 @@ def _judge(job: Job, sums: Mapping) -> tuple[Verdict, ...]:
     if job.audit == "off":
         return ()
     verdicts = tuple(Audit(sums).verdicts())
-    failed = [verdict for verdict in verdicts if verdict.outcome == "failed"]
-    if failed and job.audit == "error":
-        text = "; ".join(f"{verdict.where}: {verdict.message}" for verdict in failed)
-        raise AuditError(f"{text}. To store the data in spite of this, set audit=warn")
+    if job.audit == "error":
+        refuse_failed(verdicts, "To store the data in spite of this, set audit=warn")
     return verdicts
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from espalike.data.audit import Audit
+from espalike.data.filters import Filters, describe
 from espalike.data.readers.base import Reader
 from espalike.data.readers.hdf5 import Hdf5Reader, plain_level
-from espalike.data.schema import Record, Rejection
+from espalike.data.schema import Record, RecordError, Rejection
 from espalike.data.store import MANIFEST, SAMPLE, Store
 
 ReaderOf = Callable[..., Reader]
@@ -56,3 +58,25 @@ def open_data(
         unnamed = level is not None and not plain_level(found.attributes.get("level_of_theory", ""))
         return Hdf5Reader(place, level=level) if unnamed else found
     return Store.open(path).records() if place.is_dir() else None  # the store says what is missing
+
+
+def checked(entries: Iterable[Record | Rejection], audit: Audit) -> Iterator[Record | Rejection]:
+    """Entries of a file with the default filters of an ingest, and a `Rejection` for each reason to drop conformers.
+
+    Args:
+        entries: as `open_data` gives them.
+        audit: gets the records that pass; its verdicts are complete after the last entry.
+    """
+    filters = Filters()
+    for entry in entries:
+        if isinstance(entry, Rejection):
+            yield entry
+            continue
+        try:
+            record, dropped = filters(entry)
+        except RecordError as error:
+            yield Rejection(entry.id, error.reason, str(error))
+            continue
+        yield from (Rejection(entry.id, reason, message) for reason, message, _ in describe(entry, dropped))
+        audit.add(record)
+        yield record

@@ -67,7 +67,7 @@ def estimates(per_entry: np.ndarray, molecules: Sequence[str], resamples: int = 
     Args:
         per_entry: `sums` of each entry, shape `(entries, 5)`.
         molecules: the molecule of each entry; entries of one molecule are resampled together.
-        resamples: number of bootstrap samples; 0 gives no intervals.
+        resamples: number of bootstrap samples; 0 gives no intervals, and one molecule has none.
         seed: of the resampling.
     """
     _, group = np.unique(np.asarray(molecules), return_inverse=True)
@@ -79,7 +79,8 @@ def estimates(per_entry: np.ndarray, molecules: Sequence[str], resamples: int = 
         count = len(per_molecule)
         draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=resamples)
         resampled = pooled(draws @ per_molecule)
-        for column in range(len(METRICS)):
+        labelled = (per_molecule[:, [0, 0, 3]] > 0).sum(axis=0)  # molecules that each metric is of
+        for column in np.flatnonzero(labelled > 1).tolist():
             usable = resampled[np.isfinite(resampled[:, column]), column]
             if len(usable):
                 bounds[:, column] = np.percentile(usable, [2.5, 97.5])

@@ -17,7 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from espalike.bounds import check_number
 from espalike.chem.complexes import is_complex
-from espalike.data.inputs import ReaderOf, open_data, reader_of
+from espalike.data.audit import Audit, refuse_failed
+from espalike.data.inputs import ReaderOf, checked, open_data, reader_of
+from espalike.data.readers.base import Reader
 from espalike.data.schema import Record, Rejection
 from espalike.evaluation import interactions, plots, show, table
 from espalike.evaluation.baselines import NotInstalled, baseline, label_of
@@ -47,7 +49,7 @@ class Evaluation:
         scores: records and the energies and forces of every method.
         models: names of the methods that are models; the others are baselines.
         skipped: baselines that are not installed, and what to install.
-        rejected: entries of the data that could not be read.
+        rejected: entries of the data that could not be read, and conformers of files that an ingest would drop.
         seen: number of connectivities that a model saw in training, by model.
         contributions: of the terms of every force field, if they were requested.
         worst: entries with the largest errors of every method.
@@ -194,21 +196,26 @@ def _refuse_twice(name: str, predictors: Mapping[str, Predictor]) -> None:
 
 
 def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = None) -> tuple[list, tuple]:
-    """Records of the requested split and level, and the entries that could not be read.
+    """Records of the requested split and level, and what was left out.
+
+    Files, unlike stores, get the checks of an ingest: its default filters and its audits.
 
     Args:
-        data: `path` (one or several), `split` and `level`, as in `configs/evaluate.yaml`.
+        data: `path` (one or several), `split`, `level` and `audit`, as in `configs/evaluate.yaml`.
         reader: settings of the reader of files; see `espalike.data.inputs.open_data`.
 
     Raises:
         ValueError: when there are no such entries.
+        AuditError: when labels of a file have a wrong unit or sign.
     """
     paths, split, level = _names(data["path"]), data["split"], data["level"]
     records: list[Record] = []
     rejected: list[Rejection] = []
     taken: set[str] = set()
+    audit = Audit()
     for path in paths:
-        for entry in _entries(path, reader_of(reader), level):
+        entries = _entries(path, reader_of(reader), level)
+        for entry in checked(entries, audit) if isinstance(entries, Reader) else entries:
             if isinstance(entry, Rejection):
                 rejected.append(entry)
             elif split in (None, entry.split) and level in (None, entry.conformers.level):
@@ -217,9 +224,11 @@ def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = Non
                     name += "'"
                 taken.add(name)
                 records.append(replace(entry, id=name))
+    if data.get("audit", "error") == "error":
+        refuse_failed(audit.verdicts(), "To evaluate in spite of this, set data.audit=off")
     if not records:
         requested = f"split {split!r}" + (f" and level {level!r}" if level else "")
-        first = f"; {len(rejected)} unreadable, the first: {rejected[0].message}" if rejected else ""
+        first = f"; {len(rejected)} left out, the first: {rejected[0].message}" if rejected else ""
         raise ValueError(f"no entries with {requested} in {', '.join(map(str, paths))}{first}")
     return records, tuple(rejected)
 
@@ -304,7 +313,7 @@ def _report(result: Evaluation, molecules: int, say: Say) -> None:
         if len(failures) > _SHOWN:
             say(f"  ... and {len(failures) - _SHOWN} more, listed in summary.json")
     for entry in result.rejected[:_SHOWN]:
-        say(f"not read: {entry.message}")
+        say(f"{'left out' if entry.reason.startswith('conformer: ') else 'not read'}: {entry.message}")
     if len(result.rejected) > _SHOWN:
         say(f"... and {len(result.rejected) - _SHOWN} more, listed in summary.json")
     for name, count in result.seen.items():

@@ -320,3 +320,31 @@ def test_a_store_of_one_file_opens(tmp_path):
     sample.verify()
     assert json.loads((sample.path / "manifest.json").read_text()).keys().isdisjoint({"ingest", "audits", "rejections"})
     assert list(rejections(sample)) == []
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("of zero"), TypeError("no number"), IndexError("9"), MemoryError()]
+)
+def test_whatever_one_entry_raises_is_its_rejection(source, tmp_path, monkeypatch, error):
+    from espalike.data.readers.hdf5 import Hdf5Reader
+
+    read, check = Hdf5Reader._record, Filters._check_molecule
+
+    def broken_record(self, name, raw):
+        if name == "e003":
+            raise error
+        return read(self, name, raw)
+
+    def broken_filter(self, record):
+        if record.id == "e006":
+            raise error
+        return check(self, record)
+
+    monkeypatch.setattr(Hdf5Reader, "_record", broken_record)
+    monkeypatch.setattr(Filters, "_check_molecule", broken_filter)
+    result = run(job(source, tmp_path / "store", shard=100))
+    lines = {line.id: line.message for line in rejections(result.store) if line.id in ("e003", "e006")}
+    assert "e003: cannot be read from set.h5" in lines["e003"]
+    assert "e006: cannot be checked" in lines["e006"]
+    assert type(error).__name__ in lines["e003"]
+    assert type(error).__name__ in lines["e006"]

@@ -87,7 +87,11 @@ def test_entries_of_one_molecule_are_resampled_together(entries):
         assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), rel=1e-12)
 
 
-def test_one_molecule_has_an_interval_of_no_width(entries):
-    (energy, *_) = metrics.estimates(_sums(entries[0])[None], ["a"])
-    assert energy.low == pytest.approx(energy.value)
-    assert energy.high == pytest.approx(energy.value)
+def test_one_molecule_has_no_interval(entries):
+    """Resampling one molecule says nothing about others."""
+    one = metrics.estimates(np.stack([_sums(entries[0])] * 2), ["a", "a"])
+    assert all(np.isfinite(e.value) and np.isnan(e.low) and np.isnan(e.high) for e in one)
+    energies_only = _sums(entries[1]) * np.array([1, 1, 1, 0, 0])
+    energy, _, force = metrics.estimates(np.stack([_sums(entries[0]), energies_only]), ["a", "b"])
+    assert np.isfinite(energy.low)
+    assert np.isnan(force.low)

@@ -84,7 +84,7 @@ def test_a_method_that_fails_is_named_and_changes_no_other_row(records):
     assert {r.method: (r.molecules, r.failed) for r in rows if r.source == "one"} == {"mmff": (2, 0), "picky": (1, 1)}
     assert {r.failed for r in rows if r.source == "two"} == {0}
     alone = table.table(table.predict(records, {"mmff": mmff}), resamples=10)
-    assert [r for r in rows if r.method == "mmff"] == alone
+    assert [repr(r) for r in rows if r.method == "mmff"] == [repr(r) for r in alone]  # NaN: no interval
 
 
 def test_common_rows_are_about_the_same_entries(records):

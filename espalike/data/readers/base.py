@@ -204,5 +204,8 @@ class Reader(ABC):
                 yield Rejection(name, error.reason, str(error))
             except ChemistryError as error:
                 yield Rejection(name, "chemistry", f"{name}: {error}")
-            except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
-                yield Rejection(name, "unreadable", f"{name}: cannot be read from {self.path.name} ({error})")
+            except (ReaderError, ImportError):  # of the whole file, or of this installation
+                raise
+            except Exception as error:  # whatever one entry raises, the others go on
+                what = str(error) if isinstance(error, OSError | KeyError) else f"{type(error).__name__}: {error}"
+                yield Rejection(name, "unreadable", f"{name}: cannot be read from {self.path.name} ({what})")

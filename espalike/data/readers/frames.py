@@ -83,6 +83,15 @@ class Run:
             self.spans.append((frame.start, frame.stop))
 
 
+def _fault(why: Exception, where: str) -> RecordError:
+    """What is wrong with one frame."""
+    if isinstance(why, RecordError):
+        return why
+    if isinstance(why, ChemistryError):
+        return RecordError("chemistry", str(why))
+    return RecordError("unreadable", f"{where}: cannot be read ({type(why).__name__}: {why})")
+
+
 class FrameReader(Reader):
     """Base of readers of such files. A first pass finds where each molecule's frames stand, a second one reads them.
 
@@ -126,8 +135,8 @@ class FrameReader(Reader):
                     if frame.error:
                         raise frame.error
                     title, identity = self._identity(frame)
-                except (RecordError, ChemistryError) as why:
-                    fault = why if isinstance(why, RecordError) else RecordError("chemistry", str(why))
+                except Exception as why:  # whatever one frame raises, the others go on
+                    fault = _fault(why, f"{self.path.name}, byte {frame.start}")
                     runs.append(Run(self._unused(seen, len(runs)), [(frame.start, frame.stop)], fault))
                     continue
                 if identity in known:
