@@ -32,7 +32,7 @@ from espalike.chem import connectivity_key
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.arrays import Layout, LayoutReader
 from espalike.data.readers.base import Reader, ReaderError
-from espalike.data.readers.containers import FAULTS, Container, Group, groups_with_arrays, open_hdf5, text
+from espalike.data.readers.containers import FAULTS, Container, Group, check_stored, groups_with_arrays, open_hdf5, text
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.schema import RecordError
 
@@ -187,6 +187,8 @@ class AniReader(LayoutReader):
         for needed in ("coordinates", key):
             if needed not in group:
                 raise RecordError(f"no {needed}", f"{name}: data set {needed!r} is missing")
+        for item in (item for item in group.values() if isinstance(item, h5py.Dataset)):
+            check_stored(item.id, item.name.strip("/"))
         numbers, energy = _numbers(name, group), group[key][()]
         shape, atoms = group["coordinates"].shape, numbers.shape[-1]
         if shape[1:] != (atoms, 3) or energy.shape != shape[:1] or numbers.shape[:-1] not in ((), shape[:1]):

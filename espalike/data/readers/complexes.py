@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from espalike.chem import connectivity_key
@@ -22,7 +23,7 @@ from espalike.chem.complexes import monomers
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Reader, ReaderError, Units
-from espalike.data.readers.containers import open_hdf5
+from espalike.data.readers.containers import check_stored, open_hdf5
 from espalike.data.readers.hdf5 import plain_level
 from espalike.data.readers.monomers import check_charges, read_complex
 from espalike.data.readers.structure import check_numbers
@@ -86,6 +87,8 @@ class ComplexesReader(Reader):
             missing = [name for name in _NEEDED if name not in file]
             if missing:
                 raise ReaderError(f"{self.path}: no {', '.join(missing)} in it; expected a packed file of complexes")
+            for name in file:
+                _check_array(file[name], f"{self.path}, {name}")
             self._texts = {name: file[name].asstr()[:] for name in _TEXTS if name in file}
             self._numbers = {name: file[name][:].astype(np.int64) for name in _COUNTS if name in file}
             shapes = {name: file[name].shape for name in file}
@@ -166,3 +169,16 @@ class ComplexesReader(Reader):
         return Record(
             name, molecule, conformers, self._text("split", i), key, group=group_of(own_set, self._text("group", i))
         )
+
+
+def _check_array(item: h5py.Dataset | h5py.Group, where: str) -> None:
+    """Check that an array is stored in the file.
+
+    Raises:
+        ReaderError: when it is not.
+    """
+    if isinstance(item, h5py.Dataset):
+        try:
+            check_stored(item.id, where)
+        except RecordError as error:
+            raise ReaderError(str(error)) from error

@@ -18,6 +18,9 @@ from espalike.data.schema import RecordError
 
 FAULTS = (OSError, RuntimeError, KeyError, UnicodeDecodeError)
 """What h5py raises for a damaged file."""
+_LARGE, _DENSE = 64 * 2**20, 500
+"""An array of more bytes than this must be stored in at least a share of them, 1 in so many: no real labels compress
+further, and the memory for an array that only claims to be large can end the process."""
 Number = type[np.float64] | type[np.int64]
 _TYPES = {np.float64: h5py.h5t.NATIVE_DOUBLE, np.int64: h5py.h5t.NATIVE_INT64}
 
@@ -91,9 +94,57 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise ReaderError(f"{path}: {what}; get the file again ({error})") from error
     with file:
         try:
+            _refuse_links(file, path)
             yield file
         except FAULTS as error:
             raise ReaderError(f"{path}: it is damaged; get the file again ({error})") from error
+
+
+_WITHOUT_LINKS: set[tuple[str, int, int]] = set()
+"""Files that were looked through: name, size and time of change."""
+
+
+def _refuse_links(file: h5py.File, path: Path) -> None:
+    """Refuse links to other files: what they lead to is not part of the data set.
+
+    Raises:
+        ReaderError: naming the link.
+    """
+    status = path.stat()
+    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    if key in _WITHOUT_LINKS:
+        return
+
+    def external(name: bytes, info: Any) -> str | None:
+        return text(name) if info.type == h5py.h5l.TYPE_EXTERNAL else None
+
+    found = file.id.links.visit(external, info=True)
+    if found is not None:
+        raise ReaderError(f"{path}: {found} is a link to another file; copy the data into one file (h5repack, h5copy)")
+    _WITHOUT_LINKS.add(key)
+
+
+def check_stored(data: h5py.h5d.DatasetID, where: str) -> None:
+    """Check, before it is read, that a data set is stored in its file, and is as large as it claims to be.
+
+    Raises:
+        RecordError: naming the data set.
+    """
+    layout = data.get_create_plist()
+    if layout.get_external_count() or layout.get_layout() == h5py.h5d.VIRTUAL:
+        raise RecordError(
+            "stored in another file", f"{where}: its numbers lie in another file; copy them into one file (h5repack)"
+        )
+    claimed = int(np.prod(data.shape or (), dtype=object)) * data.dtype.itemsize
+    _check_size(where, claimed, data.get_storage_size())
+
+
+def _check_size(where: str, claimed: int, stored: int) -> None:
+    if claimed > _LARGE and claimed > _DENSE * stored:
+        raise RecordError(
+            "size not believable",
+            f"{where}: claims {claimed:,} bytes of numbers, but only {stored:,} are stored; get the file again",
+        )
 
 
 def groups_with_arrays(group: h5py.Group) -> Iterator[str]:
@@ -132,6 +183,7 @@ class Group(Container):
         key = name.encode()
         if key in self._arrays:
             data = h5py.h5d.open(self._group, key)
+            check_stored(data, f"{self.where}/{name}")
             try:
                 values = np.empty(data.shape, kind)
                 if values.size:
@@ -147,6 +199,7 @@ class Group(Container):
         item: Any
         if key in self._arrays:
             item = h5py.h5d.open(self._group, key)
+            check_stored(item, f"{self.where}/{name}")
         elif h5py.h5a.exists(self._group, key):
             item = h5py.h5a.open(self._group, key)
         else:
@@ -189,6 +242,10 @@ class Archive(Container):
         """As `Container.read`."""
         if name not in self._archive:
             return None
+        members = self._archive.zip
+        assert members is not None  # it is open
+        packed = members.getinfo(f"{name}.npy" if f"{name}.npy" in members.namelist() else name)
+        _check_size(f"{self.where}/{name}", packed.file_size, packed.compress_size)
         try:
             return self._archive[name]
         except ValueError as error:
