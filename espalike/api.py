@@ -126,6 +126,7 @@ def parametrize(  # type: ignore[overload-overlap] # a text is a sequence of tex
     mixed: str | None = ...,
     torsions: str = ...,
     residue: str | None = ...,
+    strict: bool = ...,
 ) -> MMSystem: ...
 
 
@@ -141,6 +142,7 @@ def parametrize(
     mixed: str | None = ...,
     torsions: str = ...,
     residue: str | None = ...,
+    strict: bool = ...,
 ) -> list[MMSystem]: ...
 
 
@@ -155,6 +157,7 @@ def parametrize(
     mixed: str | None = None,
     torsions: str = "native",
     residue: str | None = None,
+    strict: bool = False,
 ) -> MMSystem | list[MMSystem]:
     """Parameters of molecules; with `out`, also their files, as `espalike parametrize` writes them.
 
@@ -172,6 +175,7 @@ def parametrize(
         mixed: for `ffxml` of a force field without Lennard-Jones terms: how it mixes with other force fields (`lj`).
         torsions: for `system`: `native`, or `custom`, which is faster on a CPU.
         residue: name of the residue in the files; None: the input's, or `LIG`.
+        strict: whether a molecule fails that has chemistry that was not in the model's training.
 
     Raises:
         ValueError: for a molecule that cannot be read or parametrized, listing all of them (the files of the others
@@ -203,7 +207,7 @@ def parametrize(
     if formats:
         output.folder.mkdir(parents=True, exist_ok=True)
     source = ligands.charge_source(str(charges), loaded, len(entries))
-    done = list(ligands.parametrize(entries, loaded, name, source, output))
+    done = list(ligands.parametrize(entries, loaded, name, source, output, strict))
     for one in done:
         for remark in one.result.warnings:
             warnings.warn(f"{one.result.name}: {remark}", stacklevel=2)

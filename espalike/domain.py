@@ -1,18 +1,29 @@
-"""The chemistry a model was trained on, and whether a molecule is part of it."""
+"""The chemistry a model was trained on, and whether a molecule is part of it.
+
+A model's file says how many of its training molecules have each surrounding (`espalike.chem.environments`): elements,
+charges, hybridisation and rings to a radius of two bonds. Files from before have neighbour elements only.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from rdkit.Chem import GetPeriodicTable
 
-from espalike.chem.molecule import Molecule
+from espalike.chem.environments import surroundings
+from espalike.chem.molecule import Molecule, to_rdkit
+
+_COMMON, _SHARE = 3, 0.01
+"""A surrounding is rare in fewer training molecules, if that is also a small share of those with the commonest one."""
+_MOST_NEIGHBOURS = 4
 
 
 class DomainError(ValueError):
-    """A molecule has an element that the model was not trained on."""
+    """A molecule has an element that the model was not trained on, or a centre that no force field of angles holds."""
 
 
 def _symbols(numbers: Iterable[int]) -> list[str]:
@@ -30,6 +41,11 @@ def environments(molecule: Molecule) -> list[str]:
     return [f"{symbol}({''.join(sorted(near))})" for symbol, near in zip(symbols, neighbours, strict=True)]
 
 
+def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
+    """See `espalike.chem.environments.surroundings`."""
+    return surroundings(to_rdkit(molecule, isotopes=False))
+
+
 @dataclass(frozen=True)
 class ChemicalDomain:
     """Chemistry a model was trained on.
@@ -38,16 +54,24 @@ class ChemicalDomain:
         elements: atomic numbers.
         environments: atom environments, as `environments` names them.
         charges: smallest and largest net charge [e].
+        counts: number of training molecules with each surrounding; empty where it was not counted.
     """
 
     elements: tuple[int, ...] = ()
     environments: tuple[str, ...] = ()
     charges: tuple[int, int] = (0, 0)
+    counts: Mapping[str, int] = field(default_factory=dict)
 
     @staticmethod
-    def from_header(content: dict[str, Any]) -> ChemicalDomain:
-        """The domain that a model file describes."""
-        return ChemicalDomain(**{key: tuple(value) for key, value in content.items()})
+    def from_header(header: Mapping[str, Any]) -> ChemicalDomain:
+        """The domain that the description of a model file has."""
+        content = {key: tuple(value) for key, value in header["domain"].items()}
+        return ChemicalDomain(**content, counts=header.get("surroundings", {}))
+
+    def to_header(self) -> dict[str, Any]:
+        """The domain as parts of a model file's description; counts stand beside the parts that older versions read."""
+        domain = {"elements": self.elements, "environments": self.environments, "charges": self.charges}
+        return {"domain": domain} | ({"surroundings": dict(self.counts)} if self.counts else {})
 
     @property
     def symbols(self) -> list[str]:
@@ -65,13 +89,15 @@ class ChemicalDomain:
         seen = sorted({name for molecule in molecules for name in environments(molecule)})
         elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
         net = [molecule.net_charge for molecule in molecules] or [0]
-        return ChemicalDomain(tuple(elements), tuple(seen), (min(net), max(net)))
+        counts = Counter(text for molecule in molecules for text in set().union(*_surroundings(molecule).values()))
+        return ChemicalDomain(tuple(elements), tuple(seen), (min(net), max(net)), dict(sorted(counts.items())))
 
-    def check(self, molecule: Molecule) -> tuple[str, ...]:
-        """Warnings about environments and charges that were not in training.
+    def require(self, molecule: Molecule) -> None:
+        """Check that a model can have parameters for a molecule.
 
         Raises:
-            DomainError: for an element that was not in training: its parameters would be arbitrary.
+            DomainError: for an element that was not in training: its parameters would be arbitrary; for an atom of five
+                or more neighbours: the angles between them differ, but the graph cannot tell which is which.
         """
         unseen = sorted(set(molecule.numbers.tolist()) - set(self.elements))
         if unseen:
@@ -79,12 +105,49 @@ class ChemicalDomain:
                 f"{molecule.name}: the model was never trained on {', '.join(_symbols(unseen))}; "
                 f"it knows {', '.join(self.symbols)}. Train or choose a model that covers it."
             )
-        known = set(self.environments)
-        warnings = [
-            f"atom {i + 1}: environment {name} was not in training"
-            for i, name in enumerate(environments(molecule))
-            if name not in known
-        ]
+        neighbours = np.bincount(molecule.bonds.reshape(-1), minlength=molecule.n_atoms)
+        crowded = np.flatnonzero(neighbours > _MOST_NEIGHBOURS)
+        if len(crowded):
+            atom = int(crowded[0])
+            raise DomainError(
+                f"{molecule.name}: atom {atom + 1} ({_symbols(molecule.numbers[[atom]])[0]}) has {neighbours[atom]} "
+                "neighbours; angle terms cannot hold their angles of 90° and 180°, which are alike in the graph. Use "
+                "parameters that were made for this molecule"
+            )
+
+    def check(self, molecule: Molecule) -> tuple[str, ...]:
+        """Warnings about environments and charges that were not in training.
+
+        Raises:
+            DomainError: see `require`.
+        """
+        self.require(molecule)
+        if self.counts:
+            warnings = [
+                f"atom {i + 1}: {unseen[0]} was not in training"
+                for i, texts in sorted(_surroundings(molecule).items())
+                if (unseen := [text for text in texts if text not in self.counts])
+            ]
+        else:
+            known = set(self.environments)
+            warnings = [
+                f"atom {i + 1}: environment {name} was not in training"
+                for i, name in enumerate(environments(molecule))
+                if name not in known
+            ]
         if not self.charges[0] <= molecule.net_charge <= self.charges[1]:
             warnings.append(f"net charge {molecule.net_charge:+d} is outside the trained range {self.charge_range}")
         return tuple(warnings)
+
+    def remarks(self, molecule: Molecule) -> tuple[str, ...]:
+        """Remarks on a molecule that may be inside the domain: rare surroundings, and what was not compared."""
+        if not self.counts:
+            return ("the model's file has no counts of environments: only elements of neighbours were compared",)
+        if (molecule.numbers > 1).sum() < 2:  # only the molecule itself has the surrounding of such an atom
+            return ()
+        common = min(_COMMON, _SHARE * max(self.counts.values()))
+        return tuple(
+            f"atom {i + 1}: {rare[0]} was in {self.counts[rare[0]]} training molecule{'s' * (self.counts[rare[0]] > 1)}"
+            for i, texts in sorted(_surroundings(molecule).items())
+            if (rare := [text for text in texts if 0 < self.counts.get(text, 0) < common])
+        )

@@ -161,7 +161,7 @@ class ForceFieldModel(nn.Module):
                 (or None) per molecule. A sum that is off the formal charge by up to 0.01 e is corrected evenly.
 
         Raises:
-            DomainError: for an element the model was not trained on.
+            DomainError: for an element the model was not trained on, and for a centre of five or more neighbours.
             ParameterError: for a parameter that no molecule has, naming molecule, term, parameter and atoms.
             ValueError: when given charges do not fit the molecule, or a force field that needs them gets none.
         """
@@ -169,7 +169,7 @@ class ForceFieldModel(nn.Module):
         given = [charges] if isinstance(molecules, Molecule) else list(charges or [None] * len(several))
         if self.provenance is not None and self.provenance.domain.elements:
             for molecule in several:
-                self.provenance.domain.check(molecule)
+                self.provenance.domain.require(molecule)
         system = _with_charges(self.in_float64()(batch_of(several, torch.float64)), several, given)
         system = MMSystem(system.terms, system.numbers, system.mol, tuple(several))
         check_ranges(system)
@@ -207,7 +207,7 @@ class ForceFieldModel(nn.Module):
         """
         if self.provenance is None:
             raise ValueError("a model without provenance cannot be saved; build it with from_config")
-        description = {**vars(self.provenance), "domain": vars(self.provenance.domain)}
+        description = {**vars(self.provenance), **self.provenance.domain.to_header()}
         modelfile.write(path, description, len(self.members), self.state_dict())
 
 
@@ -340,7 +340,7 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
     members = [first, *(from_config(header["config"]) for _ in range(header["members"] - 1))]
     model = members[0] if len(members) == 1 else Ensemble(members)
     model.load_state_dict(tensors)
-    domain = ChemicalDomain.from_header(header["domain"])
+    domain = ChemicalDomain.from_header(header)
     rest = {key: header[key] for key in ("config", "data", "split", "figures", "notes")}
     for part in (model, *model.members):
         part.provenance = Provenance(domain=domain, **rest)

@@ -66,7 +66,7 @@ def write(path: str | Path, description: Mapping[str, Any], members: int, tensor
 
     Args:
         path: the file.
-        description: configuration, domain, data, split, figures and notes.
+        description: configuration, domain, surroundings where they were counted, data, split, figures and notes.
         members: number of models of an ensemble, 1 for a single model.
         tensors: weights by name.
     """
@@ -157,6 +157,16 @@ _DESCRIPTION: dict[str, tuple[Callable[[Any], bool], str]] = {
 """By part of a description: whether a value can be one, and what is expected."""
 
 
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(type(n) is int and n > 0 for n in value.values())
+
+
+_OPTIONAL: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "surroundings": (_is_counts, "numbers of training molecules"),
+}
+"""The same for parts that a description may lack."""
+
+
 def _check(path: str | Path, header: dict[str, Any]) -> None:
     """Check a description as it is in the file.
 
@@ -166,8 +176,8 @@ def _check(path: str | Path, header: dict[str, Any]) -> None:
     missing = sorted(set(_DESCRIPTION) - set(header))
     if missing:
         raise ModelFileError(f"{path}: its model description lacks {', '.join(missing)}; get the file again")
-    for name, (fits, expected) in _DESCRIPTION.items():
-        if not fits(header[name]):
+    for name, (fits, expected) in (_DESCRIPTION | _OPTIONAL).items():
+        if name in header and not fits(header[name]):
             given = shorten(json.dumps(header[name]))
             raise ModelFileError(
                 f"{path}: {name} in its description: expected {expected}; got {given}; get the file again"

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -54,10 +55,36 @@ class TestDomain:
     def test_unseen_element_is_refused_and_unseen_environment_reported(self):
         domain = ChemicalDomain.of([from_smiles("CCO"), from_smiles("C[NH3+]")])
         assert domain.check(from_smiles("CCO")) == ()
-        assert any("C(CCHO)" in w for w in domain.check(from_smiles("CC(C)O")))
+        assert any("[CX4H1+0^3R0](-;!@[C+0^3R0])" in w for w in domain.check(from_smiles("CC(C)O")))
         assert any("net charge" in w for w in domain.check(from_smiles("CC(=O)[O-]")))
         with pytest.raises(DomainError, match="never trained on Br"):
             domain.check(from_smiles("CBr", "bromide"))
+
+    def test_a_domain_without_counts_compares_neighbour_elements(self):
+        counted = ChemicalDomain.of([from_smiles("CCO"), from_smiles("C[NH3+]")])
+        domain = ChemicalDomain(counted.elements, counted.environments, counted.charges)
+        assert domain.check(from_smiles("CCO")) == ()
+        assert domain.check(from_smiles("CC(C)O")) == ("atom 2: environment C(CCHO) was not in training",)
+        assert "only elements of neighbours were compared" in domain.remarks(from_smiles("CCO"))[0]
+        assert ChemicalDomain.from_header(counted.to_header()) == counted
+        assert ChemicalDomain.from_header(domain.to_header()) == domain
+
+    def test_rare_surroundings(self):
+        alcohols, aldehyde = [from_smiles(f"{'C' * n}O") for n in (2, 3, 4)], from_smiles("CC=O")
+        domain = ChemicalDomain.of([*alcohols, aldehyde])
+        assert domain.counts["[OX2H1+0^3R0](-;!@[C+0^3R0])"] == 3
+        assert domain.remarks(aldehyde) == ()  # in a small training set everything is rare
+        domain = replace(domain, counts=domain.counts | {"[OX2H1+0^3R0](-;!@[C+0^3R0])": 400})
+        rare = domain.remarks(aldehyde)
+        assert rare[0] == "atom 1: [CX4H3+0^3R0](-;!@[C+0^2R0]) was in 1 training molecule"
+        assert domain.check(aldehyde) == ()
+
+    def test_five_or_six_neighbours(self):
+        """Also where such molecules were in training: equal angles of the graph are unequal in space."""
+        for smiles, atom in (("FS(F)(F)(F)(F)F", r"atom 2 \(S\) has 6"), ("FP(F)(F)(F)F", r"atom 2 \(P\) has 5")):
+            molecule = from_smiles(smiles, "crowded")
+            with pytest.raises(DomainError, match=rf"crowded: {atom} neighbours; angle terms cannot hold"):
+                ChemicalDomain.of([molecule]).check(molecule)
 
 
 def test_one_copy_in_float64_has_the_present_weights():

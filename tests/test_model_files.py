@@ -63,6 +63,7 @@ def coulomb(**settings):
         ({"features": 5}, "features .* list"),
         ({"domain": {"elements": ["C"], "environments": [], "charges": [0, 0]}}, "domain"),
         ({"split": {"train": 3}}, "split"),
+        ({"surroundings": {"[OX2H2+0^3R0]": -1}}, "surroundings .* numbers of training molecules"),
         (config(layers=10**9), "more than .* weights"),
         (config(layers=1), "expected .* tensors"),
         (config(width=10**9), "gives no model"),

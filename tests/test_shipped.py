@@ -80,7 +80,7 @@ def test_relaxed_molecules_keep_their_bonds(name, smiles):
 def test_parameters_are_sane(model, smiles):
     """Springs and lengths of every bond and angle within what chemistry knows, forces finite at a thermal geometry."""
     if not in_domain(model, smiles):
-        with pytest.raises(DomainError, match="never trained on"):
+        with pytest.raises(DomainError, match=r"never trained on|cannot hold"):
             model.parametrize(from_smiles(smiles))
         return
     molecule = from_smiles(smiles)
@@ -98,6 +98,26 @@ def test_parameters_are_sane(model, smiles):
     assert (system.bound("PeriodicProper").values.abs() < 30).all()
     forces = energy(system, torch.from_numpy(embed(molecule, 1, seed=0))).forces
     assert forces.abs().max() < 500
+
+
+UNUSUAL = {
+    "tert-butyl cation": "C[C+](C)C",
+    "benzyl cation": "[CH2+]c1ccccc1",
+    "phenyl anion": "[c-]1ccccc1",
+    "C60": "c12c3c4c5c1c1c6c7c2c2c8c3c3c9c4c4c%10c5c5c1c1c6c6c%11c7c2c2c7c8c3c3c8c9c4c4c9c%10c5c5c1c1c6c6c%11c2c2c7c3"
+    "c3c8c4c4c9c5c1c1c6c2c3c41",
+    "propellane": "C1C23CC12C3",
+    "cubane": "C12C3C4C1C5C2C3C45",
+    "carbene-like ylide": "C[S+](C)[CH-]C",
+}
+USUAL = ["CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "CC(C)Cc1ccc(cc1)C(C)C(=O)O", "CC(=O)[O-]", "O", "CCO"]
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_the_domain_is_that_of_chemistry_not_of_elements(name):
+    domain = load(name).domain
+    assert {title for title, smiles in UNUSUAL.items() if not domain.check(from_smiles(smiles))} == set()
+    assert [smiles for smiles in USUAL if domain.check(from_smiles(smiles))] == []
 
 
 @pytest.mark.parametrize("smiles", SMALL)

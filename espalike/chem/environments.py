@@ -68,6 +68,31 @@ def environments(mol: Chem.Mol) -> dict[str, Counter[str]]:
     }
 
 
+def surroundings(mol: Chem.Mol) -> dict[int, tuple[str, ...]]:
+    """What surrounds each atom to a radius of two bonds, as SMARTS, by index in a sanitized molecule.
+
+    The first is the atom with its neighbours, as `environments` writes them, and the rings of these; the others are the
+    atom with each element and charge at a distance of two bonds. Hydrogens belong to the atom they are bonded to.
+
+    Example:
+        >>> surroundings(Chem.MolFromSmiles("CCO"))[0]
+        ('[CX4H3+0^3R0](-;!@[C+0^3R0])', '[CX4H3+0^3R0]~*~[#8+0]')
+    """
+    for atom in mol.GetAtoms():
+        atom.SetIntProp(_PLACE, atom.GetIdx())
+    heavy = Chem.RemoveHs(mol) if mol.HasSubstructMatch(_HYDROGEN) else mol
+    graph = _Graph(heavy)
+    elements = [f"[#{atom.GetAtomicNum()}{atom.GetFormalCharge():+d}]" for atom in heavy.GetAtoms()]
+    found = {}
+    for i in graph.atoms:
+        ends = sorted(f"({graph.bond[i, j]}{graph.end[j][:-1]}{graph.ring[j]}])" for j in graph.near[i])
+        beyond = {elements[k] for j in graph.near[i] for k in graph.near[j] if k != i and k not in graph.near[i]}
+        distant = sorted(f"{graph.full[i]}~*~{element}" for element in beyond)
+        found[heavy.GetAtomWithIdx(i).GetIntProp(_PLACE)] = (graph.full[i] + "".join(ends), *distant)
+    return found
+
+
+_PLACE = "_espalike_place"
 _HYDROGEN = Chem.MolFromSmarts("[#1]")
 
 
@@ -77,6 +102,7 @@ class _Graph:
     Attributes:
         near: neighbours of each atom.
         end, middle, full: description of each atom, from the shortest to the longest.
+        ring: smallest ring of each atom.
         linear: whether an atom has two neighbours in line with it.
         bond: text of each bond, by its two atoms in either order.
     """
@@ -85,7 +111,7 @@ class _Graph:
         rings = mol.GetRingInfo()
         self.atoms = range(mol.GetNumAtoms())
         self.near: list[list[int]] = [[] for _ in self.atoms]
-        self.end, self.middle, self.full, self.linear = [], [], [], []
+        self.end, self.middle, self.full, self.linear, self.ring = [], [], [], [], []
         for i in self.atoms:
             atom = mol.GetAtomWithIdx(i)
             symbol = atom.GetSymbol() if atom.GetAtomicNum() > 1 else "#1"
@@ -93,6 +119,7 @@ class _Graph:
             state = f"{atom.GetFormalCharge():+d}{_HYBRIDISATION.get(atom.GetHybridization(), '')}"
             size = rings.MinAtomRingSize(i)
             ring = "R0" if not size else f"r{size}" if size <= _LARGEST_RING else f"r{{{_LARGEST_RING + 1}-}}"
+            self.ring.append(ring)
             self.end.append(f"[{symbol}{state}]")
             self.middle.append(f"[{symbol}X{atom.GetTotalDegree()}{state}{ring}]")
             self.full.append(

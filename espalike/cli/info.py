@@ -198,7 +198,7 @@ def of_model(name: str | Path) -> dict[str, Any]:
 
     path = find(name)
     header = describe(path)
-    domain = ChemicalDomain.from_header(header["domain"])
+    domain = ChemicalDomain.from_header(header)
     return {
         "kind": "model",
         "path": str(path),
@@ -210,6 +210,7 @@ def of_model(name: str | Path) -> dict[str, Any]:
         "elements": domain.symbols,
         "net charge": domain.charge_range,
         "domain": {**header["domain"], "environments": len(domain.environments)},
+        "surroundings": len(domain.counts),
         "split": {key: len(keys) for key, keys in header["split"].items()},
         "bytes": path.stat().st_size,
         "sha256": _sha256(path),

@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--residue", metavar="NAME", help="name of the residue in the files (default: the input's, or LIG)"
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse molecules with chemistry that was not in the model's training"
+    )
     parser.add_argument("--smiles", help="bond orders and charges of a PDB")
     parser.add_argument("--report", metavar="FILE", help="write a JSON report on every input")
 
@@ -105,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
     charges = ligands.charge_source(args.charges, model, len(entries))
     output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions, args.residue)
     output.folder.mkdir(parents=True, exist_ok=True)
-    results = _collect(ligands.parametrize(entries, model, str(name), charges, output), len(entries), args.debug)
+    done = ligands.parametrize(entries, model, str(name), charges, output, args.strict)
+    results = _collect(done, len(entries), args.debug)
     _print(Console(), results, output.folder)
     written = sum(result.status != "failed" for result in results)
     complete = not refused and all(result.status == "ok" for result in results)

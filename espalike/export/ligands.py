@@ -134,6 +134,7 @@ def parametrize(
     model_name: str,
     charges: Callable[[Entry], Charges],
     output: Output,
+    strict: bool = False,
 ) -> Iterator[Done]:
     """Parametrize molecules and write their files; a molecule that fails has an error and no files.
 
@@ -143,6 +144,7 @@ def parametrize(
         model_name: name of the model for the files.
         charges: gives the partial charges of an entry; see `charge_source`.
         output: the files to write. Its formats must be able to express the force field; see `espalike.export.refusals`.
+        strict: whether a molecule fails that is not inside the model's domain.
     """
     names = safe_names([entry.name for _, entry in entries])
     for name, (source, entry) in zip(names, entries, strict=True):
@@ -152,7 +154,7 @@ def parametrize(
         try:
             if output.residue is not None and entry.molecule is not None:
                 entry = dataclasses.replace(entry, molecule=dataclasses.replace(entry.molecule, residue=output.residue))
-            system = _parametrize_one(entry, result, model, charges)
+            system = _parametrize_one(entry, result, model, charges, strict)
             failures = _write(system, entry, result, model_name, output)
             result.status, error = ("partial", next(iter(failures.values()))) if failures else ("ok", None)
             result.reason = "; ".join(f"{what} not written: {_text(why)}" for what, why in failures.items()) or None
@@ -240,7 +242,7 @@ def _molecule(entry: Entry) -> Molecule:
 
 
 def _parametrize_one(
-    entry: Entry, result: Result, model: ForceFieldModel, charges: Callable[[Entry], Charges]
+    entry: Entry, result: Result, model: ForceFieldModel, charges: Callable[[Entry], Charges], strict: bool
 ) -> MMSystem:
     """Parameters of one molecule; fills in its result as far as it gets."""
     molecule = _molecule(entry)
@@ -249,10 +251,13 @@ def _parametrize_one(
     if model.domain.elements:
         remarks = model.domain.check(molecule)
         result.domain = "outside" if remarks else "inside"
-        result.warnings += remarks
+        result.warnings += (*remarks, *model.domain.remarks(molecule))
     else:
         result.domain = "unknown"
-        result.warnings.append("the model does not say what it was trained on")
+        remarks = ("the model does not say what it was trained on",)
+        result.warnings += remarks
+    if strict and remarks:
+        raise ValueError(f"{molecule.name}: outside the model's domain: {'; '.join(remarks)}")
     given, result.charges, notes = charges(entry)
     result.warnings += notes
     system = model.parametrize(molecule, given)

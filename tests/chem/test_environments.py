@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from espalike.chem.environments import KINDS, environments
+from espalike.chem.environments import KINDS, environments, surroundings
 from tests.molecules import DRUGLIKE, SMALL
 
 
@@ -77,3 +77,17 @@ def test_what_tells_environments_apart(first, second):
     one, other = (environments(Chem.MolFromSmiles(smiles)) for smiles in (first, second))
     assert one["atom"] != other["atom"]
     assert one["bond"] != other["bond"]
+
+
+@pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)
+def test_surroundings_are_the_smarts_of_their_atom(smiles):
+    """Of exactly the atoms that have them, explicit hydrogens or not."""
+    plain = Chem.MolFromSmiles(smiles)
+    for mol in (plain, Chem.AddHs(plain)):
+        found = surroundings(mol)
+        assert found == surroundings(plain)
+        for text in set().union(*found.values()):
+            matches = {match[0] for match in plain.GetSubstructMatches(Chem.MolFromSmarts(text), uniquify=False)}
+            assert matches >= {i for i, texts in found.items() if text in texts}
+            if "~*~" not in text:
+                assert len({found[i][0].split("(")[0] for i in matches}) == 1
