@@ -168,7 +168,7 @@ class _Types:
 
     def _pairs(self) -> list[str]:
         names, size = self.names, len(self.first)
-        if size > _MAX_PAIRED_TYPES:
+        if size > _MAX_PAIRED_TYPES and self.single.nonbonded.rule in _RULE:
             return [f"#error too many atom types ({size}) for a comb-rule that is not the one of these parameters"]
         i, j = np.triu_indices(size)
         mixed = self.single.nonbonded.pairs(np.stack([self.first[i], self.first[j]], axis=1)).tolist()

@@ -116,6 +116,20 @@ def test_grompp_stops_where_the_combining_rule_is_unknown_or_impossible(defaults
 
 
 @needs("gmx")
+def test_grompp_stops_where_a_list_of_pairs_would_be_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("espalike.export.gromacs._MAX_PAIRED_TYPES", 2)
+    _, xyz = geometry("CO")
+    system = random_system("CO", HarmonicBond(), LennardJones(), Coulomb())
+    export.write(system, tmp_path / "m.top", xyz=xyz)
+    included(tmp_path, '#include "amber99sb-ildn.ff/forcefield.itp"')
+    actual = gromacs_point("gmx", tmp_path, half_box(tmp_path))["total"]
+    assert math.isclose(actual, sum(by_term(system, xyz).values()), abs_tol=PROGRAMS["gmx"].tolerance)
+    included(tmp_path, '#include "oplsaa.ff/forcefield.itp"')
+    with pytest.raises(AssertionError, match="too many atom types"):
+        gromacs_point("gmx", tmp_path, half_box(tmp_path))
+
+
+@needs("gmx")
 def test_two_poses_of_a_molecule_stand_side_by_side(tmp_path):
     """Each file is included once; molecules have the names of their files, and the energies add up."""
     molecule, xyz = geometry(ACETAMIDE)
