@@ -157,7 +157,7 @@ def parametrize(
             system = _parametrize_one(entry, result, model, charges, strict)
             failures = _write(system, entry, result, model_name, output)
             result.status, error = ("partial", next(iter(failures.values()))) if failures else ("ok", None)
-            result.reason = "; ".join(f"{what} not written: {_text(why)}" for what, why in failures.items()) or None
+            result.reason = _not_written(failures)
         except Exception as caught:  # a molecule that fails does not stop the others
             error, system = caught, None
             result.reason = _text(error)
@@ -167,6 +167,14 @@ def parametrize(
 
 def _text(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError | ImportError) else f"{type(error).__name__}: {error}"
+
+
+def _not_written(failures: dict[str, Exception]) -> str | None:
+    """What could not be written, by reason; None if all was."""
+    reasons: dict[str, list[str]] = {}
+    for what, error in failures.items():
+        reasons.setdefault(_text(error), []).append(what)
+    return "; ".join(f"{', '.join(names)} not written: {reason}" for reason, names in reasons.items()) or None
 
 
 def charge_source(source: str | Path, model: ForceFieldModel, n_entries: int) -> Callable[[Entry], Charges]:
