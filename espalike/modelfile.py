@@ -144,7 +144,10 @@ _LARGEST_ELEMENT = 118
 _DESCRIPTION: dict[str, tuple[Callable[[Any], bool], str]] = {
     "units": (lambda value: value == UNITS, json.dumps(UNITS)),
     "features": (lambda value: _is_list(value, str) and len(set(value)) == len(value), "a list of different names"),
-    "config": (lambda value: isinstance(value, dict), "a table of settings"),
+    "config": (
+        lambda value: isinstance(value, dict) and isinstance(value.get("terms"), list),
+        "a table of settings with a list of terms",
+    ),
     "domain": (_is_domain, "lists of elements, environments, and smallest and largest net charge"),
     "data": (lambda value: _is_list(value, dict), "a list of tables"),
     "split": (

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from espalike.chem import from_smiles
+from espalike.cli.main import main
 from espalike.model import ModelFileError, ParameterError, from_config, load
 from tests.nn.common import FORCE_FIELDS
 from tests.nn.common import model as model_of
@@ -71,7 +72,7 @@ def coulomb(**settings):
         (config(levels="ab"), "list of levels"),
         (config(conv=None), "a convolution"),
         (config(terms=[3]), "has terms"),
-        (config(terms=10**9), "no model"),
+        (config(terms=10**9), "config .* list of terms"),
         (coulomb(scale14=-5), "scale14 is a number from 0 to 1"),
         (coulomb(scale14=float("inf")), "scale14 is a number from 0 to 1"),
         (coulomb(scale14=float("nan")), "scale14 is a number from 0 to 1"),
@@ -86,6 +87,17 @@ def test_a_description_that_cannot_be_meant(written, tmp_path, change, message):
     with pytest.raises(ModelFileError, match=rf"odd\.espalike.*{message}"):
         load(path)
     assert time.perf_counter() - start < SECONDS
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"figures": {"test": 3}}, {"figures": {"validation": 3}}, {"notes": {"members": [3]}}, config(levels=3)],
+)
+def test_info_names_the_damaged_file(written, tmp_path, change, capsys):
+    _, header, tensors = written
+    path = saved(tmp_path / "odd.espalike", unsealed(header) | change, tensors)
+    assert main(["info", str(path)]) == 2
+    assert "odd.espalike: its model description is damaged" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.float16, torch.int64])

@@ -41,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
         ValueError: when it is neither a model file nor a store.
         FileNotFoundError: when no file, store or shipped model has this name.
     """
+    from espalike.modelfile import ModelFileError
+
     is_store = _is_store(args.file)
     if args.rejected is not None:
         if not is_store:
@@ -56,7 +58,12 @@ def run(args: argparse.Namespace) -> int:
     elif is_store:
         _print_store(content)
     else:
-        _print_model(content)
+        try:
+            _print_model(content)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:  # of a part that is no table or no text
+            raise ModelFileError(
+                f"{args.file}: its model description is damaged ({type(error).__name__}: {error}); get the file again"
+            ) from error
     return 0
 
 
