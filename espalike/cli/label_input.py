@@ -66,6 +66,8 @@ def _splits(path: str | None) -> dict[str, str]:
 
 def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, str]]:
     """Molecules of one input, or (reason, message) of a broken one."""
+    import numpy as np
+
     from espalike.chem import read_molecules
     from espalike.data.inputs import open_data
     from espalike.data.schema import Rejection
@@ -76,7 +78,8 @@ def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, 
             if isinstance(record, Rejection):
                 yield record.reason, record.message
             else:
-                yield Job(record.id, record.molecule, record.conformers.xyz, record.split)
+                xyz = record.conformers.xyz
+                yield Job(record.id, record.molecule, xyz[np.isfinite(xyz).all(axis=(1, 2))], record.split)
         return
     for entry in read_molecules(source):
         if entry.molecule is None:

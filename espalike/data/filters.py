@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from espalike.chem.bonds import FAULTS, OVERLAPPING, bond_faults, describe_fault
-from espalike.data.schema import Record, RecordError
+from espalike.data.schema import Record, RecordError, complete
 from espalike.data.similar import cluster_heads, first_of_each
 
 
@@ -29,6 +29,8 @@ Bad = list[tuple[str, np.ndarray]]
 @dataclass(frozen=True)
 class Filters:
     """Filters of an ingest, applied in this order; None or false switches one off.
+
+    Before all of them, conformers with numbers that are not finite are dropped.
 
     Attributes:
         elements: symbols of the elements a molecule may have; None = all supported elements.
@@ -72,6 +74,7 @@ class Filters:
         self._check_molecule(record)
         dropped: Counter[str] = Counter()
         steps: list[tuple[float | None, Callable[[Record, float], Bad]]] = [
+            (1.0, _not_finite),
             (1.0 if self.connectivity else None, _bonds),
             (self.force_ceiling, _forces),
             (1.0 if self.outliers else None, _outliers),
@@ -140,6 +143,10 @@ def describe(record: Record, counts: Mapping[str, int]) -> Iterator[tuple[str, s
     n = len(record.conformers.xyz)
     for reason, count in counts.items():
         yield reason, f"{record.id}: {count} of {n} conformers, {reason.removeprefix('conformer: ')}", count
+
+
+def _not_finite(record: Record, _: float) -> Bad:
+    return [(f"conformer: {name} not finite", ~known) for name, known in complete(record).items() if not known.all()]
 
 
 _BONDS = "bonds differ from the graph"

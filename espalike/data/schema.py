@@ -170,8 +170,26 @@ def _expect(condition: bool, reason: str, message: str) -> None:
         raise RecordError(reason, message)
 
 
-def check(record: Record) -> None:
+def complete(record: Record) -> dict[str, np.ndarray]:
+    """Which conformers have finite numbers, by quantity, shape `(K,)`, bool; energies may be NaN for all of them."""
+    conf = record.conformers
+    quantities = {
+        "coordinates": conf.xyz,
+        "energies": None if np.isnan(conf.energy).all() else conf.energy,
+        "forces": conf.forces,
+        "interaction energies": conf.interaction,
+    }
+    return {
+        name: np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        for name, values in quantities.items()
+        if values is not None and len(values)
+    }
+
+
+def check(record: Record, gaps: bool = False) -> None:
     """Check one record: shapes that agree, finite numbers, a known split, a source and a level.
+
+    With `gaps`, some conformers may have numbers that are not finite; the filters of an ingest drop these.
 
     Energies are all finite, or all NaN where the level gives none. A complex has interaction energies, and nothing else
     has.
@@ -208,6 +226,7 @@ def check(record: Record) -> None:
             ("potential points", conf.esp.points, (g, 3)),
             ("potentials", conf.esp.values, (g,)),
         ]
+    whole = complete(record) if gaps and not _misfits(shapes) else {}
     for what, array, shape in shapes:
         if array is None:
             continue
@@ -218,12 +237,19 @@ def check(record: Record) -> None:
             array = array[~np.isnan(array).all(axis=1)]  # a row of NaN: not known of this geometry
         if what == "scalings of distances":
             array = array[~np.isnan(array)]
+        if gaps and what in whole and np.all([*whole.values()], axis=0).any():
+            continue
         # NaN for every energy means that the level of theory gives none
         if not np.isfinite(array).all() and not (what == "energies" and np.isnan(array).all()):
             raise RecordError(f"{what} not finite", f"{name}: {what} hold NaN or infinite values")
     if len(mol.bonds) and not (mol.bonds.min() >= 0 and mol.bonds.max() < a):
         raise RecordError("shapes disagree", f"{name}: a bond names atom {mol.bonds.max()} of {a} atoms")
     _check_complex(record)
+
+
+def _misfits(shapes: list[tuple]) -> bool:
+    """Whether any array has another shape than expected."""
+    return any(array is not None and np.shape(array) != shape for _, array, shape in shapes)
 
 
 def _check_complex(record: Record) -> None:

@@ -105,7 +105,7 @@ def test_every_entry_is_stored_or_reported(whole):
     assert counted["conformer: in an earlier record"] > 0
     assert counted["conformer: bonds differ from the graph (broken)"] > 0
     assert counted["reference: not covered"] == 2  # CCOC and CCOCC, each reported once
-    assert counted["energies not finite"] > 0
+    assert counted["conformer: energies not finite"] > 0
     assert {line.message for line in rejections(whole, "e005")} == {line.message for line in lines if line.id == "e005"}
     assert "C1CC" in next(rejections(whole, "e005")).message
 

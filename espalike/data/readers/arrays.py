@@ -14,7 +14,7 @@ import numpy as np
 from espalike.chem import connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units, finite, parse_units
+from espalike.data.readers.base import Reader, ReaderError, Units, parse_units, some_finite
 from espalike.data.readers.containers import Container, Group, groups_with_arrays, open_hdf5, open_npz, text
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.readers.structure import SmilesOption, is_mapped, mapped, molecule_of
@@ -244,7 +244,7 @@ class LayoutReader(Reader):
             xyz, energy = xyz[known], energy[known]
             gradient, dipole = (None if values is None else values[known] for values in (gradient, dipole))
         else:
-            finite(name, "energies", energy)
+            some_finite(name, "energies", energy)
         forces = None if gradient is None else -gradient
         return Conformers(xyz, energy, forces, self._level(name, entry), self.source, dipole=dipole)
 
@@ -347,7 +347,7 @@ def _by_distances(name: str, numbers: np.ndarray, xyz: np.ndarray, smiles: str |
         raise RecordError(
             "shapes disagree", f"{name}: coordinates have shape {xyz.shape}, expected (K, {len(numbers)}, 3)"
         )
-    first = finite(name, "coordinates", xyz[:_LOOKED_AT])
+    first = some_finite(name, "coordinates", xyz)[np.isfinite(xyz).all(axis=(1, 2))][:_LOOKED_AT]
     bonds, frames = max(frames_by_bonds(numbers, first), key=lambda group: len(group[1]))
     if smiles:
         return molecule_of(name, numbers, first[frames[0]], smiles, charge)

@@ -80,6 +80,21 @@ def finite(name: str, what: str, values: np.ndarray) -> np.ndarray:
     return values
 
 
+def some_finite(name: str, what: str, values: np.ndarray) -> np.ndarray:
+    """The values, shape `(K, …)`: filters drop conformers whose numbers are not finite, but not all of them.
+
+    Raises:
+        RecordError: when no conformer has finite numbers.
+    """
+    known = np.isfinite(values).reshape(len(values), -1).all(axis=1) if np.size(values) else np.ones(1)
+    return values if known.any() else finite(name, what, values)
+
+
+def first_finite(xyz: np.ndarray) -> int:
+    """The first geometry `(K, A, 3)` whose coordinates are finite; 0 where there is none."""
+    return int(np.isfinite(xyz).all(axis=(1, 2)).argmax())
+
+
 class Units:
     """The units of a source's quantities (`coords`, `energies`, `forces`, `dipoles`).
 
@@ -198,7 +213,7 @@ class Reader(ABC):
         for name, raw in islice(self._raw(), start, None):
             try:
                 record = self._record(name, raw)
-                check(record)
+                check(record, gaps=True)
                 yield record
             except RecordError as error:
                 yield Rejection(name, error.reason, str(error))

@@ -26,7 +26,7 @@ import numpy as np
 from espalike.chem import ChemistryError, connectivity_key, from_rdkit
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units, finite, parse_units
+from espalike.data.readers.base import Reader, ReaderError, Units, first_finite, parse_units, some_finite
 from espalike.data.readers.structure import in_space
 from espalike.data.schema import Record, RecordError
 
@@ -94,12 +94,12 @@ class EspalomaReader(Reader):
         if "error" in data:
             raise RecordError("graph damaged", f"{name}: DGL cannot read {path.name} ({data['error']}); get it again")
         xyz = self._array(name, data, "coords", "n1/xyz").swapaxes(0, 1)
-        finite(name, "coordinates", xyz)
-        energy = finite(name, "energies", self._array(name, data, "energies", f"g/{self.energy}").reshape(-1))
+        some_finite(name, "coordinates", xyz)
+        energy = some_finite(name, "energies", self._array(name, data, "energies", f"g/{self.energy}").reshape(-1))
         forces = None
         if self.gradient:
             forces = -self._array(name, data, "forces", f"n1/{self.gradient}").swapaxes(0, 1)
-        molecule = from_json(name, folder / "mol.json", xyz[0])
+        molecule = from_json(name, folder / "mol.json", xyz[first_finite(xyz)])
         _agree(name, molecule, data, xyz.shape[1])
         conformers = Conformers(xyz, energy, forces, self.level, self.source)
         return Record(name, molecule, conformers, key=connectivity_key(molecule))

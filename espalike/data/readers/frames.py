@@ -14,7 +14,7 @@ import numpy as np
 from espalike.chem import ChemistryError, connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units, finite
+from espalike.data.readers.base import Reader, ReaderError, Units, finite, some_finite
 from espalike.data.schema import Record, RecordError
 
 
@@ -182,16 +182,18 @@ class FrameReader(Reader):
         if run.error:
             raise run.error
         first: Frame | None = None
+        drawn = 0  # the geometry that shows the bonds: the first one of finite coordinates
         stack: list[Geometry] = []
         for start, stop in run.spans:
             file.seek(start)
             for frame in self._frames(file):
-                first = first or frame
                 stack.append(self._geometry(name, frame))
+                if first is None or not np.isfinite(stack[drawn].xyz).all():
+                    first, drawn = frame, len(stack) - 1
                 if frame.stop >= stop:
                     break
         assert first is not None  # a run has at least one frame
-        molecule = self._molecule(name, first, stack[0])
+        molecule = self._molecule(name, first, stack[drawn])
         conformers, group = self._conformers(name, stack), self._group(first)
         return Record(name, molecule, conformers, key=connectivity_key(molecule), group=group)
 
@@ -222,7 +224,7 @@ class FrameReader(Reader):
 
         energy = together("energies", [g.energy for g in stack])
         if energy is not None:
-            finite(name, "energies", energy)
+            some_finite(name, "energies", energy)
         scaling = [np.nan if g.scaling is None else g.scaling for g in stack]
         xyz = together("coords", [g.xyz for g in stack])
         assert xyz is not None

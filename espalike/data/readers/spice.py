@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 
 from espalike.data.readers.arrays import Layout, LayoutReader
-from espalike.data.readers.base import ReaderError, finite
+from espalike.data.readers.base import ReaderError, some_finite
 from espalike.data.readers.containers import Container, open_hdf5, text
 from espalike.data.schema import RecordError
 
@@ -126,9 +126,9 @@ class SpiceReader(LayoutReader):
     def _check_formation(self, name: str, entry: Container, energy: np.ndarray) -> None:
         """The energy of the separated atoms, total less formation energy, is the same for all conformers."""
         formation = self._read(name, entry, "formation_energy", "energies")
-        if formation is None or formation.shape != finite(name, "energies", energy).shape:
+        if formation is None or formation.shape != some_finite(name, "energies", energy).shape:
             return
-        spread = float(np.ptp(energy - formation))
+        spread = float(np.ptp((energy - formation)[np.isfinite(energy - formation)]))
         if spread > _SPREAD:
             raise RecordError(
                 "energies contradict",

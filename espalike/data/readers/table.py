@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from espalike.chem.conformers import Conformers
-from espalike.data.readers.base import Reader, ReaderError, Units, finite, parse_units
+from espalike.data.readers.base import Reader, ReaderError, Units, first_finite, parse_units, some_finite
 from espalike.data.readers.gather import Runs, gathered
 from espalike.data.readers.structure import is_mapped, mapped, molecule_of
 from espalike.data.schema import Record, RecordError
@@ -253,11 +253,12 @@ class TableReader(Reader):
             )
             if what in self.columns
         }
-        xyz, energy = finite(name, "coordinates", arrays["coords"]), finite(name, "energies", arrays["energy"])
+        xyz = some_finite(name, "coordinates", arrays["coords"]) if len(arrays["coords"]) else arrays["coords"]
+        energy = some_finite(name, "energies", arrays["energy"])
         if not len(xyz):
             raise RecordError("empty", f"{name}: no conformers")
         if molecule is None:
-            molecule = molecule_of(name, numbers, xyz[0], smiles, charge)
+            molecule = molecule_of(name, numbers, xyz[first_finite(xyz)], smiles, charge)
         forces = -arrays["gradient"] if "gradient" in arrays else arrays.get("forces")
         level = self.level or self._one(name, table, "level") or ""
         return Record(

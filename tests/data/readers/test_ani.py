@@ -39,7 +39,7 @@ class Suite(ArraysSuite):
     says = {  # noqa: RUF012
         "permuted atoms": "mol-0.*(no bond orders make a closed-shell|fragments of)",
         "nan coordinates": "mol-0: coordinates of 3 of 3 conformers hold NaN",
-        "nan forces": "mol-0-0: forces hold NaN",
+        "nan forces": "mol-0-0: 1 of 3 conformers, forces not finite",
         "missing array": "data set 'coordinates' is missing",
         "wrong shape": r"coordinates have shape \(3, 6, 3\), .* \(2,\), for 6 atoms",
     }

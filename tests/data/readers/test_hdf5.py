@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from espalike.data.filters import Filters
 from espalike.data.readers.base import ReaderError, parse_units
 from espalike.data.readers.hdf5 import NAMES, Hdf5Reader, plain_level
 from espalike.data.schema import Record, Rejection
@@ -82,11 +83,22 @@ def test_reads_the_layout(tmp_path):
     assert record.conformers.xyz.dtype == record.conformers.forces.dtype == np.float64
 
 
+def test_conformers_that_are_not_finite_are_dropped_and_the_others_kept(tmp_path):
+    """What their numbers are is in no other place of the file; what is not known costs one conformer."""
+    energies, coords, forces = (entry(n=5)[name].copy() for name in ("energies", "coords", "forces"))
+    energies[1], coords[0, 2, 0], forces[4, 0, 1] = np.nan, np.nan, np.inf
+    data = entry(n=5, energies=energies, coords=coords, forces=forces)
+    (record,) = Hdf5Reader(write(tmp_path / "set.h5", {"m": data}))
+    kept, dropped = Filters(connectivity=False)(record)
+    np.testing.assert_array_equal(kept.conformers.energy, energies[[2, 3]])
+    assert dropped == {f"conformer: {what} not finite": 1 for what in ("coordinates", "energies", "forces")}
+
+
 BAD = {
     "nan": (
-        entry(energies=np.array([0.0, np.nan, 1.0])),
+        entry(energies=np.full(3, np.nan)),
         "energies not finite",
-        r"energies hold NaN or infinite values \(1 of 3\)",
+        r"energies hold NaN or infinite values \(3 of 3\)",
     ),
     "short": (entry(energies=np.zeros(2)), "shapes disagree", r"shape \(2,\), expected \(3,\)"),
     "atoms": (entry(coords=np.zeros((3, 5, 3))), "shapes disagree", r"expected \(3, 6, 3\)"),
