@@ -283,8 +283,7 @@ class Store:
                 f"says {self.hash[:12]}: damaged or changed; ingest the data again"
             )
         # a manifest without a checksum may be of a version that counted by another rule
-        counted = summarise([self.table]) if "checksum" in self.manifest else {}
-        for name, value in counted.items():
+        for name, value in (summarise([self.table]) if "checksum" in self.manifest else {}).items():
             if (stated := self.manifest.get(name)) != value:
                 raise StoreError(f"{self.path}: {MANIFEST} says {name} {stated}, the content has {value}; ingest again")
 
