@@ -80,7 +80,8 @@ class Server:
     def kill(self, name: str) -> None:
         """SIGKILL one part, with everything that it started."""
         process = self.processes.pop(name)
-        os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # a server that lost its database may have ended already
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def close(self) -> None:
