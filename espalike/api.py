@@ -13,6 +13,7 @@ from espalike.chem.molecule import Molecule
 
 if TYPE_CHECKING:
     from espalike.evaluation.run import Evaluation
+    from espalike.export.ligands import Done
     from espalike.model import ForceFieldModel
     from espalike.system import MMSystem
     from espalike.training.run import TrainedRun
@@ -211,11 +212,20 @@ def parametrize(
     for one in done:
         for remark in one.result.warnings:
             warnings.warn(f"{one.result.name}: {remark}", stacklevel=2)
+    systems = _systems(done)
+    return systems[0] if single else systems
+
+
+def _systems(done: Sequence[Done]) -> list[MMSystem]:
+    """Systems of all molecules.
+
+    Raises:
+        ValueError: listing those that failed.
+    """
     if failed := [one for one in done if one.error is not None]:
         reasons = "\n".join(f"{one.result.name}: {one.result.reason}" for one in failed)
         raise ValueError(f"{len(failed)} of {len(done)} molecules failed:\n{reasons}" if len(done) > 1 else reasons)
-    systems = [one.system for one in done if one.system is not None]
-    return systems[0] if single else systems
+    return [one.system for one in done if one.system is not None]
 
 
 def _listed(names: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:

@@ -50,7 +50,7 @@ class Derived:
     Attributes:
         name: of the source molecule.
         key: its connectivity key, or None where there is none.
-        reason: why the molecule itself is no candidate, or None.
+        reason: why the molecule itself cannot be chosen, or None.
         candidates: SMILES and what they are.
         open_ends: pieces for recombination.
         patterns: environments of a molecule that is outside the limits, so that it is known what is lost.

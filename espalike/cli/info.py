@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         try:
             _print_model(content)
-        except (AttributeError, IndexError, KeyError, TypeError) as error:  # of a part that is no table or no text
+        except (AttributeError, IndexError, KeyError, TypeError) as error:  # a part is not a table, or not text
             raise ModelFileError(
                 f"{args.file}: its model description is damaged ({type(error).__name__}: {error}); get the file again"
             ) from error

@@ -38,7 +38,7 @@ def reader_of(settings: Mapping[str, Any] | None) -> ReaderOf | None:
 def open_data(
     path: str | os.PathLike, reader: ReaderOf | None = None, level: str | None = None
 ) -> Iterable[Record | Rejection] | None:
-    """Entries of a data set; None when the path is no data set and no reader is given.
+    """Entries of a data set; None when the path is not a data set and no reader is given.
 
     Args:
         path: a store, `sample` (the embedded store), or a file.

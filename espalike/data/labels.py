@@ -1,4 +1,4 @@
-"""Are forces and energies of independent geometries plausible? Two audits that need no geometries near each other.
+"""Two audits of forces and energies, which need no geometries near each other.
 
 *Bonds.* A stretched bond pulls its atoms together. A hydrogen atom has one bond, so the force on it along the bond is
 that of the bond alone: −k(r − r̄) about the bond's mean over the entry. A line through the origin that is fitted to the
@@ -9,8 +9,8 @@ geometries); gradients have a negative one, and forces in another unit one that 
 0.7 to 1.1 in the median over the entries of DFT data, of relaxed conformers and of thermal frames. Energies in another
 unit have another ratio, and energies of the opposite sign go down where those of MMFF94 go up.
 
-Both keep a few numbers per source and level. Relaxed geometries say nothing about bonds, molecules that MMFF94 does
-not know nothing about spreads: then there is no verdict.
+Both keep a few numbers per source and level. Relaxed geometries do not tell forces from gradients, and MMFF94 lacks
+parameters for some molecules; then there is no verdict.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def judge_spread(found: Sequence[Sequence[float]]) -> tuple[str, str]:
 
 
 def _guess(ratio: float, known: Sequence[str]) -> str:
-    """Units that give numbers so many times too large; empty where none are near.
+    """Units that would give numbers too large by this ratio; empty where none are near.
 
     Some pairs have nearly the same ratio: those with the number read as it is, in internal units, go first.
     """

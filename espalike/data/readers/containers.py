@@ -19,8 +19,8 @@ from espalike.data.schema import RecordError
 FAULTS = (OSError, RuntimeError, KeyError, UnicodeDecodeError)
 """What h5py raises for a damaged file."""
 _LARGE, _DENSE = 64 * 2**20, 500
-"""An array of more bytes than this must be stored in at least a share of them, 1 in so many: no real labels compress
-further, and the memory for an array that only claims to be large can end the process."""
+"""An array of more than `_LARGE` bytes must take at least 1/`_DENSE` of them in the file. Real labels do not compress
+further, and the memory for an array that only claims to be large could end the process."""
 Number = type[np.float64] | type[np.int64]
 _TYPES = {np.float64: h5py.h5t.NATIVE_DOUBLE, np.int64: h5py.h5t.NATIVE_INT64}
 

@@ -67,7 +67,7 @@ class Wavefront:
 
     @property
     def driven(self) -> tuple[int, ...] | None:
-        """The torsion, where one is given; of two at once there is no single one."""
+        """The driven torsion; None for two at once."""
         one = self.dihedrals is not None and not isinstance(self.dihedrals, str) and len(self.dihedrals) == 1
         return tuple(map(int, self.dihedrals[0])) if one and self.dihedrals and len(self.dihedrals[0]) == 4 else None
 
@@ -153,6 +153,6 @@ _FAILED = 1e6
 
 
 def _quietly(function, *arguments):
-    """The function's value; torsiondrive prints its progress, which is no output of ours."""
+    """The function's value; the progress that torsiondrive prints is discarded."""
     with contextlib.redirect_stdout(io.StringIO()):
         return function(*arguments)
