@@ -127,7 +127,15 @@ class Server:
         data, port = self.folder / "data", self.ports["postgres"]
         options = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-p", str(port)]
         self._spawn("postgres", [_postgres("postgres"), "-D", data, *options], **self._as)
-        self._until("postgres", lambda: socket.create_connection(("127.0.0.1", port), 1).close())
+        import psycopg2
+
+        def ready() -> None:
+            try:  # after a kill it takes connections before it has recovered, and closes them
+                psycopg2.connect(host="127.0.0.1", port=port, user="qcf", dbname="postgres").close()
+            except psycopg2.OperationalError as error:
+                raise OSError("not yet") from error
+
+        self._until("postgres", ready)
 
     def _start_server(self) -> None:
         self._spawn("server", [BIN / "qcfractal-server", "--config", "server.yaml", "start"])
