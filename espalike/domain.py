@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from rdkit import Chem
 from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.environments import surroundings
@@ -44,6 +45,18 @@ def environments(molecule: Molecule) -> list[str]:
 def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
     """See `espalike.chem.environments.surroundings`."""
     return surroundings(to_rdkit(molecule, isotopes=False))
+
+
+def _place(molecule: Molecule, atom: int) -> str:
+    """An atom for messages: its number, and its surroundings to a radius of two bonds as SMILES, the atom first."""
+    mol = to_rdkit(molecule, isotopes=False)
+    for each in mol.GetAtoms():
+        each.SetIntProp("_number", each.GetIdx())
+    mol = Chem.RemoveHs(mol, sanitize=False)
+    index = {each.GetIntProp("_number"): each.GetIdx() for each in mol.GetAtoms()}[atom]
+    distances = Chem.GetDistanceMatrix(mol)[index]
+    near = [int(i) for i in np.flatnonzero(distances <= 2)]
+    return f"atom {atom + 1} ({Chem.MolFragmentToSmiles(mol, near, rootedAtAtom=index)})"
 
 
 @dataclass(frozen=True)
@@ -124,9 +137,9 @@ class ChemicalDomain:
         self.require(molecule)
         if self.counts:
             warnings = [
-                f"atom {i + 1}: {unseen[0]} was not in training"
+                f"{_place(molecule, i)}: such surroundings were not in training"
                 for i, texts in sorted(_surroundings(molecule).items())
-                if (unseen := [text for text in texts if text not in self.counts])
+                if not all(text in self.counts for text in texts)
             ]
         else:
             known = set(self.environments)
@@ -147,7 +160,7 @@ class ChemicalDomain:
             return ()
         common = min(_COMMON, _SHARE * max(self.counts.values()))
         return tuple(
-            f"atom {i + 1}: {rare[0]} was in {self.counts[rare[0]]} training molecule{'s' * (self.counts[rare[0]] > 1)}"
+            f"{_place(molecule, i)}: such surroundings were in {min(rare)} training molecule{'s' * (min(rare) > 1)}"
             for i, texts in sorted(_surroundings(molecule).items())
-            if (rare := [text for text in texts if 0 < self.counts.get(text, 0) < common])
+            if (rare := [self.counts[text] for text in texts if 0 < self.counts.get(text, 0) < common])
         )

@@ -100,9 +100,11 @@ def test_formats_are_refused_before_anything_is_computed(tmp_path):
 
 
 def test_a_molecule_outside_the_domain_is_a_warning_at_the_call():
-    with pytest.warns(UserWarning, match=r"molecule: atom \d: .* was (not )?in .*training") as caught:
+    with pytest.warns(
+        UserWarning, match=r"molecule: atom \d \(.*\): such surroundings were (not )?in .*training"
+    ) as caught:
         espalike.parametrize("OB(O)c1ccccc1")
-    unseen = "molecule: atom 4: [cX3H0+0^2r6](-;!@[B+0^2R0])(:;@[c+0^2r6])(:;@[c+0^2r6]) was not in training"
+    unseen = "molecule: atom 4 (c(B(O)O)(cc)cc): such surroundings were not in training"
     assert unseen in [str(warning.message) for warning in caught]
     assert caught[0].filename == __file__
 

@@ -377,8 +377,8 @@ def test_domain_and_stereo_are_noted(call):
     (row,) = report["inputs"]
     assert row["domain"] == "outside"
     assert row["warnings"][0] == "undefined stereo: 1 atoms, 0 double bonds; parameters do not depend on it"
-    assert row["warnings"][1] == "atom 1: [CX4H3+0^3R0]~*~[#6+0] was not in training"
-    assert any("atom 2: [CX4H0+0^3R0](-;!@[C+0^2R0])" in warning for warning in row["warnings"])
+    assert row["warnings"][1] == "atom 1 (CC(C)(N)O): such surroundings were not in training"
+    assert any("atom 2 (C(C)(N)(O)C=O): such surroundings" in warning for warning in row["warnings"])
     assert "note: molecule: undefined stereo" in err
 
 
@@ -461,7 +461,7 @@ def test_strict_refuses_what_was_not_in_training(call, tmp_path):
     status, report, files, _, err = call("CCO", "C[C+](C)C", "--strict", model="espalike-small")
     assert status == 1
     assert [row["status"] for row in report["inputs"]] == ["ok", "failed"]
-    assert "outside the model's domain: atom 1: [CX4H3+0^3R0](-;!@[C+1^2R0]) was not in training" in err
+    assert "outside the model's domain: atom 1 (C[C+](C)C): such surroundings were not in training" in err
     assert len(files) == 1
     assert call("C[C+](C)C", model="espalike-small")[1]["inputs"][0]["domain"] == "outside"
 
