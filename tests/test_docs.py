@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
-SHELL = {"bash", "sh", ""}
+SHELL = {"bash", "sh"}
 
 
 def blocks(path):
@@ -39,6 +39,7 @@ def folder(tmp_path):
 def test_every_block_is_read(path):
     text = path.read_text()
     assert text.count("\n```") == 2 * len(blocks(path))
+    assert all(language for language, _, _ in blocks(path)), "a block has no language: bash, python, yaml, text, …"
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if runnable(path, "python")], ids=lambda path: path.stem)
