@@ -4,10 +4,11 @@ A folder holds `records-0.bin`, `records-1.bin`, and so on: as many as processes
 locks one of them, and appends to it. A record is
 
     4 bytes `ESR1`, CRC-32 of the header, CRC-32 of the body (4 bytes each), length of the header (4 bytes) and of the
-    body (8 bytes), all little-endian; the header, a JSON object; the body, arrays in the safetensors format.
+    body (8 bytes), CRC-32 of these 24 bytes, all little-endian; the header, a JSON object; the body, arrays in the
+    safetensors format.
 
 A killed process can leave a record without its end. Readers stop there, and the next process that appends to the file
-removes it.
+removes it. A changed length does not look like such a record, because the lengths have a checksum.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-_PREFIX = struct.Struct("<4sIIIQ")
+_PREFIX, _CHECK = struct.Struct("<4sIIIQ"), struct.Struct("<I")
+_BEFORE_HEADER = _PREFIX.size + _CHECK.size
 _MAGIC = b"ESR1"
 
 
@@ -97,7 +99,7 @@ class RecordFolder:
         prefix = _PREFIX.pack(_MAGIC, zlib.crc32(text), zlib.crc32(body), len(text), len(body))
         if self._file is None:
             self._file = self._locked()
-        left = memoryview(prefix + text + body)
+        left = memoryview(prefix + _CHECK.pack(zlib.crc32(prefix)) + text + body)
         try:
             while left:
                 left = left[self._file.write(left) :]
@@ -135,12 +137,13 @@ class RecordFolder:
 def _scan(file: io.FileIO | BinaryIO, path: Path, start: int) -> Iterator[tuple[dict[str, Any], Place]]:
     """Headers and places of the whole records of a file from byte `start`; bodies are not read."""
     size = os.fstat(file.fileno()).st_size
-    while start + _PREFIX.size <= size:
+    while start + _BEFORE_HEADER <= size:
         file.seek(start)
-        magic, of_header, of_body, header_length, body_length = _PREFIX.unpack(file.read(_PREFIX.size))
-        if magic != _MAGIC:
+        prefix, (of_prefix,) = file.read(_PREFIX.size), _CHECK.unpack(file.read(_CHECK.size))
+        magic, of_header, of_body, header_length, body_length = _PREFIX.unpack(prefix)
+        if magic != _MAGIC or zlib.crc32(prefix) != of_prefix:
             raise _damaged(path, start)
-        place = Place(path, start + _PREFIX.size + header_length, body_length, of_body)
+        place = Place(path, start + _BEFORE_HEADER + header_length, body_length, of_body)
         if place.offset + place.length > size:
             return
         text = file.read(header_length)

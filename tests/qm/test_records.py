@@ -59,17 +59,25 @@ def test_processes_write_to_files_of_their_own(tmp_path):
 
 def test_damage_is_reported_with_file_and_place(tmp_path):
     path = fill(tmp_path, 2)
-    whole = bytearray(path.read_bytes())
-    body = bytearray(whole)
+    body = bytearray(path.read_bytes())
     body[-3] ^= 1
     path.write_bytes(body)
     with pytest.raises(ValueError, match=r"records-0\.bin: damaged at byte \d+.*truncate"):
         content(tmp_path)
-    header = bytearray(whole)
-    header[26] ^= 1
-    path.write_bytes(header)
-    with pytest.raises(ValueError, match=r"records-0\.bin: damaged at byte 0"):
-        content(tmp_path)
-    with pytest.raises(ValueError, match="damaged at byte 0"):
-        RecordFolder(tmp_path).append({"n": 3})
-    assert path.read_bytes() == header
+
+
+def test_any_changed_byte_is_damage_and_never_the_end_of_a_killed_process(tmp_path):
+    """Also in a length: else all later records would be taken for an unfinished one, and written over."""
+    path = fill(tmp_path, 2)
+    whole = path.read_bytes()
+    _, first = next(RecordFolder(tmp_path).new())
+    for byte in range(first.offset + first.length):
+        damaged = bytearray(whole)
+        damaged[byte] ^= 0x10
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"records-0\.bin: damaged at byte"):
+            content(tmp_path)
+        if byte < first.offset:
+            with pytest.raises(ValueError, match="damaged at byte 0"):
+                RecordFolder(tmp_path).append({"n": 3})
+            assert path.read_bytes() == damaged
