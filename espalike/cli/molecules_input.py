@@ -74,8 +74,13 @@ def read_source(source: str, splits: list[str] | None = None) -> Iterator[Named]
     """Molecules of a collection, a file or a store; mixtures and salts as they are written.
 
     Raises:
-        ValueError: if there is no such collection here or file, or the file is of an unknown kind.
+        ValueError: if there is no such collection here or file, the file is of an unknown kind or damaged, or a split
+            is unknown: a misspelt one would exclude nothing.
     """
+    from espalike.data.schema import SPLITS
+
+    if unknown := [split for split in splits or () if split not in SPLITS]:
+        raise ValueError(f"split {unknown[0]!r} is unknown; known: {', '.join(SPLITS)}")
     if source in COLLECTIONS and not Path(source).exists():
         return _collection(source)
     path = Path(source)
@@ -119,17 +124,20 @@ def _sdf(path: Path) -> Iterator[Named]:
 
 def _hdf5(path: Path, splits: list[str] | None) -> Iterator[Named]:
     """Attributes `smiles` and `split` of the groups; their geometries may be of any kind."""
-    import h5py
+    from espalike.data.readers.containers import open_hdf5, text
+    from espalike.data.schema import SPLITS
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         for name, group in file.items():
-            smiles = group.attrs.get("smiles")
-            if smiles is None:
+            if "smiles" not in group.attrs:
                 raise ValueError(f"{path}, {name}: no attribute smiles; expected one group per molecule that has it")
-            if not splits or group.attrs.get("split") in splits:
-                yield name, smiles
+            split = text(group.attrs.get("split", ""))
+            if splits and split not in ("", *SPLITS):
+                raise ValueError(f"{path}, {name}: split {split!r} is unknown; known: {', '.join(SPLITS)}")
+            if not splits or split in splits:
+                yield name, text(group.attrs["smiles"])
 
 
 def _lines(text: str, prefix: str) -> Iterator[Named]:

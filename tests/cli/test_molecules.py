@@ -115,6 +115,22 @@ def test_splits_of_a_file(folder):
     assert kinds["atom"]["before≥5"] == 0
 
 
+def test_splits_are_never_misread(folder, capsys):
+    """A split that matches nothing would exclude nothing. Texts may be bytes, and links lead out of the file."""
+    write_hdf5("data.h5", {"phenol": b"train", "ether": b"test"})
+    chosen = run("input=data.h5", "split=train")
+    assert {row["smiles"] for row in chosen if row["what"] == "given"} == {"Oc1ccccc1"}
+    assert main(["molecules", "input=in.smi", "exclude=data.h5", "exclude_split=tset", "out=o.smi"]) == 2
+    assert "split 'tset' is unknown; known: train, val, test" in capsys.readouterr().err
+    write_hdf5("data.h5", {"phenol": "validation"})
+    assert main(["molecules", "input=in.smi", "exclude=data.h5", "exclude_split=val", "out=o.smi"]) == 2
+    assert "data.h5, phenol: split 'validation' is unknown" in capsys.readouterr().err
+    with h5py.File("linked.h5", "w") as file:
+        file["phenol"] = h5py.ExternalLink("data.h5", "phenol")
+    assert main(["molecules", "input=linked.h5", "out=o.smi"]) == 2
+    assert "linked.h5" in capsys.readouterr().err
+
+
 def test_a_store_is_read_and_extended(folder):
     write_hdf5("data.h5", {"phenol": "train"})
     sample = {connectivity_key(record.molecule) for record in Store.open("sample").records()}
