@@ -25,7 +25,7 @@ def read_manifest(root: Path) -> dict:
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise StoreError(f"{root}: not a store, there is no {MANIFEST}; make one with `espalike ingest`") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, NotADirectoryError) as error:
+    except (ValueError, RecursionError, NotADirectoryError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise StoreError(f"{root}: not a store, {MANIFEST} cannot be read ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         given = manifest.get("format") if isinstance(manifest, dict) else None

@@ -205,9 +205,10 @@ def test_damaged_stores(record_of, store_of, tmp_path):
     path.write_text(text.replace('"format": 1', '"format": 99'))
     with pytest.raises(StoreError, match="store format 99"):
         Store.open(store.path)
-    path.write_text("{")
-    with pytest.raises(StoreError, match="cannot be read"):
-        Store.open(store.path)
+    for damaged in ("{", "[" * 100_000, '{"format": ' + "9" * 5000 + "}"):
+        path.write_text(damaged)
+        with pytest.raises(StoreError, match="cannot be read"):
+            Store.open(store.path)
     path.write_text(json.dumps({**json.loads(text), "data": "../elsewhere.arrow"}))
     with pytest.raises(StoreError, match="valid file name"):
         Store.open(store.path)
