@@ -423,6 +423,14 @@ def test_mol2(tmp_path):
     assert entries(path)[0].error is not None
 
 
+def test_a_bad_value_of_one_record_leaves_the_others(tmp_path):
+    path = tmp_path / "x.mol2"
+    path.write_text(MOL2.replace("0.12", "what") + MOL2.replace("methanol", "other"))
+    bad, good = entries(path)
+    assert "x.mol2, record 1 (methanol): cannot be read, ValueError" in bad.error
+    assert (good.name, good.error, good.charges[0]) == ("other", None, 0.12)
+
+
 def test_pdb_with_a_template(tmp_path):
     mol = geometry("CC(=O)[N-]S(=O)(=O)c1ccc(N)cc1")
     order = np.random.default_rng(0).permutation(mol.GetNumAtoms()).tolist()

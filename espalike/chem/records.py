@@ -126,9 +126,10 @@ def _record(path: Path, number: int, text: str, kind: _Format) -> Record:
     try:
         with rdBase.BlockLogs():
             return kind.read(text, name)
-    except ChemistryError as error:
+    except Exception as error:  # whatever one record raises, the others are read
         where = f"{path}, record {number}" + (f" ({title})" if title else "")
-        return Record(name, error=f"{where}: {str(error).removeprefix(f'{name}: ')}")
+        unexpected = "" if isinstance(error, ChemistryError) else f"cannot be read, {type(error).__name__}: "
+        return Record(name, error=f"{where}: {unexpected}{str(error).removeprefix(f'{name}: ')}")
 
 
 def _from_typed(smiles: str) -> Record:
