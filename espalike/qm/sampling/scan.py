@@ -17,9 +17,6 @@ from espalike.qm.sampling.constrained import constrained, turned
 from espalike.qm.sampling.minimise import minimised_batch
 from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, in_ring, measured, suffix
 
-_ROUNDS = 6
-"""How often each angle starts from the results of its neighbours, at most."""
-
 _SHAKE = 0.03
 """Random displacement of each coordinate before a minimisation in a batch [Å]."""
 
@@ -39,6 +36,9 @@ class Scan:
         dihedrals: torsions to scan, rows of four atom indices from 0, or a CSV file with columns `name`, `dihedral`;
             None takes every rotatable bond.
         bonds: SMARTS pattern of the bonds that count as rotatable.
+        most: rotatable bonds that are scanned per molecule, chosen at random; None scans all of them.
+        rounds: how often each angle starts from the results of its neighbours, at most, where all angles are
+            minimised side by side.
         steps: of the optimiser at each point.
         convergence: criteria by geomeTRIC's name, where angles are minimised one by one.
         minimise: steps of energy minimisation of the start.
@@ -53,9 +53,13 @@ class Scan:
     convergence: str = "GAU"
     minimise: int = 200
     seed: int = 0
+    most: int | None = None
+    rounds: int = 6
 
     def __post_init__(self) -> None:
         grid(self.spacing)
+        if self.most is not None and self.most < 1:
+            raise ValueError(f"most={self.most}: expected a number of bonds per molecule, or null for all of them")
 
     @property
     def frames(self) -> int:
@@ -73,12 +77,15 @@ class Scan:
         return "scan"
 
     def entries(self, molecule: Molecule) -> dict[str, Scan]:
-        """A scan for each torsion of the molecule.
+        """A scan for each torsion of the molecule, or for `most` of them.
 
         Raises:
             ValueError: when it has none.
         """
         rows = chosen(molecule, self.dihedrals, self.bonds, sizes=(4,))
+        if self.dihedrals is None and self.most is not None:
+            drawn = np.random.default_rng(seed_of(molecule, self.seed)).permutation(len(rows))[: self.most]
+            rows = [rows[i] for i in sorted(drawn)]
         return {suffix("scan", row): dataclasses.replace(self, dihedrals=(row,)) for row in rows}
 
     def __call__(self, molecule: Molecule, starts: np.ndarray | None = None) -> np.ndarray:
@@ -127,7 +134,7 @@ class Scan:
         """The lowest geometry at each angle of the grid, all angles side by side."""
         angles = np.array(grid(self.spacing))
         energies, points = self._relaxed(molecule, np.repeat(start[None], len(angles), axis=0), torsion, angles)
-        for _ in range(_ROUNDS):
+        for _ in range(self.rounds):
             neighbours = np.concatenate([np.roll(points, shift, axis=0) for shift in (1, -1)])
             more, relaxed = self._relaxed(molecule, neighbours, torsion, np.tile(angles, 2))
             better = more.reshape(2, -1).argmin(0) * len(angles) + np.arange(len(angles))
