@@ -11,6 +11,7 @@ EXTRAS = {
     "geometric": "qm",
     "torsiondrive": "qm",
     "torchani": "ani",
+    "openmmml": "ml",
     "qcportal": "fractal",
     "openff": "openff",
     "dgl": "dgl",

@@ -90,3 +90,43 @@ def test_end_to_end(tmp_path):
     assert row["before"]["loss"] == row["after"]["loss"]  # the same version, the same seed
     assert 0.0 < row["minutes"][0] < row["before"]["total"]
     assert "reached in 1 of 1 runs" in done.stdout
+
+
+def test_time_steps(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import time_steps
+
+    options = ["--potential", "espalike-small", "--models", "espalike-small", "--molecules", "1", "--outer", "1"]
+    options += ["--picoseconds", "0.5", "--json", str(tmp_path / "steps.json")]
+    monkeypatch.setattr(sys, "argv", ["time_steps.py", *options])
+    assert time_steps.main() == 0
+    rows = json.loads((tmp_path / "steps.json").read_text())["molecules"]["ethanol"]
+    assert rows["reference again"]["calls/ps"] == 2000
+    assert rows["espalike-small, 1 fs"]["calls/ps"] == 1000
+    assert abs(rows["espalike-small, 1 fs"]["bonds [mÅ]"]) < 30
+    assert 150 < rows["espalike-small, 1 fs"]["T [K]"] < 450
+    assert "ethanol on espalike-small" in capsys.readouterr().out
+
+
+def test_time_steps_measure_angles_as_rdkit_does():
+    import numpy as np
+    from rdkit.Chem import rdMolTransforms
+
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    import time_steps
+
+    import espalike
+    from espalike.chem import to_rdkit
+    from tests.bridge.cases import NMA, perturbed
+
+    system = espalike.load("espalike-small").parametrize(NMA)
+    xyz = perturbed(NMA)
+    bonds, angles, torsions = time_steps.internal(system, xyz)
+    conformer = to_rdkit(NMA, xyz[0]).GetConformer()
+    idx = system.bound("HarmonicBond").tuples.idx.tolist()
+    np.testing.assert_allclose(bonds[0], [rdMolTransforms.GetBondLength(conformer, *row) for row in idx], atol=1e-8)
+    idx = system.bound("HarmonicAngle").tuples.idx.tolist()
+    np.testing.assert_allclose(angles[0], [rdMolTransforms.GetAngleDeg(conformer, *row) for row in idx], atol=1e-6)
+    rows = {(min(r[1:3]), max(r[1:3])): r for r in system.bound("PeriodicProper").tuples.idx.tolist()}
+    expected = [rdMolTransforms.GetDihedralDeg(conformer, *row) for _, row in sorted(rows.items())]
+    np.testing.assert_allclose(torsions[0], expected, atol=1e-6)

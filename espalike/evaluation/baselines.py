@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 
 from espalike.evaluation.predictors import ForceField, Predictor, from_calculator, zero
 from espalike.extras import missing
-from espalike.qm.base import CalculatorError
+from espalike.qm.base import Calculator, CalculatorError
 
 Entry = str | Mapping[str, Any]
 """A baseline as users type it: `ani1x`, `openff-2.2.1`, or a mapping such as `{calculator: ani1x, weights: FOLDER}`."""
@@ -56,7 +56,7 @@ def baseline(entry: Entry) -> Predictor:
     try:
         if name is not None and (name.startswith("openff") or name.endswith(".offxml")):
             return _openff(name, settings)
-        return zero if name == "zero" else _calculator(name, settings)
+        return zero if name == "zero" else from_calculator(calculator(name, settings))
     except ImportError as error:
         raise NotInstalled(f"{label}: {missing(error)}") from error
     except FileNotFoundError as error:
@@ -71,18 +71,26 @@ def _openff(name: str, settings: Mapping[str, Any]) -> Predictor:
     return ForceField(OpenFFAssigner(installed_file(name), **settings))
 
 
-def _calculator(name: str | None, settings: Mapping[str, Any]) -> Predictor:
-    """A calculator of the program, or one whose settings name its class."""
+def calculator(name: str | None, settings: Mapping[str, Any]) -> Calculator:
+    """A calculator of the program, or one whose settings name its class.
+
+    Args:
+        name: of a file in `configs/calculator`, or None.
+        settings: those that differ from the file's; `_target_` where there is no name.
+
+    Raises:
+        NotInstalled, ValueError, FileNotFoundError, ImportError: see `baseline`.
+    """
     settings = settings if name is None else _with_defaults(name, settings)
     try:
-        calculator = instantiate(settings, _convert_="all")
+        made: Calculator = instantiate(settings, _convert_="all")
     except InstantiationException as error:
         raise error.__cause__ or error from None
     try:
-        str(calculator.program)  # a program of its own is looked for here, before any molecule
+        str(made.program)  # a program of its own is looked for here, before any molecule
     except (CalculatorError, ValueError) as error:
         raise NotInstalled(f"{name}: {error}") from error
-    return from_calculator(calculator)
+    return made
 
 
 def _with_defaults(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class AIMNet2Calculator:
         for parameter in network.parameters():
             parameter.requires_grad_(False)
         self._network = network
+        self._arguments = (model, path)
+
+    def __reduce__(self) -> tuple:
+        """TorchScript cannot be pickled; a copy reads the file again."""
+        return type(self), self._arguments
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""

@@ -1,0 +1,190 @@
+"""Multiple time steps: how far the outer step of an ML potential can be when a force field carries the fast forces.
+
+python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-small,espalike-class2] [--molecules 5]
+                                [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--picoseconds 20] [--json FILE]
+
+For each molecule, Langevin dynamics at 300 K on the potential alone (`--reference` fs per step), then with a force
+field as the inner force at each outer step. Reported per run: calls of the potential per ps; speed-up over the
+reference by processor time per ps; differences of the means of bonds, angles and of the potential energy from the reference; the
+distance of the torsions' distributions (total variation, 10° bins, mean over torsions); and the temperature. The row
+`reference again` (another seed) says how large these are by chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+from openmm import unit
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import espalike
+from espalike.chem import embed
+from espalike.files import write
+from espalike.hybrid import multiple_time_step
+from espalike.potential import force_of, potential
+
+MOLECULES = {
+    "ethanol": "CCO",
+    "N-methylacetamide": "CC(=O)NC",
+    "alanine dipeptide": "CC(=O)N[C@@H](C)C(=O)NC",
+    "paracetamol": "CC(=O)Nc1ccc(O)cc1",
+    "methanesulfonamide": "CNS(C)(=O)=O",
+}
+TEMPERATURE, FRICTION, EQUILIBRATION = 300.0, 1.0, 0.2
+"""K, 1/ps, and the share of a run that is left out at its start."""
+COLUMNS = ("calls/ps", "speed-up", "bonds [mÅ]", "angles [°]", "energy [kcal/mol]", "torsions", "T [K]")
+
+
+def plain(calculator, molecule, step: float) -> tuple[openmm.System, openmm.Integrator]:
+    """The potential alone, with the same integrator: one inner step per outer step."""
+    system = openmm.System()
+    for mass in molecule.masses():
+        system.addParticle(mass)
+    system.addForce(force_of(calculator, molecule))
+    return system, openmm.MTSLangevinIntegrator(TEMPERATURE, FRICTION, step * 1e-3, [(0, 1)])
+
+
+def run(system, integrator, xyz, step: float, picoseconds: float, seed: int, tick) -> dict[str, Any]:
+    """Frames [Å], energies [kcal/mol], temperatures [K], and seconds of the processor per ps."""
+    integrator.setRandomNumberSeed(seed)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(xyz / 10)
+    context.setVelocitiesToTemperature(TEMPERATURE, seed)
+    every = max(1, round(8.0 / step))
+    frames, energies, temperatures = [], [], []
+    start = time.process_time()
+    for _ in range(round(picoseconds * 1000 / (step * every))):
+        integrator.step(every)
+        state = context.getState(positions=True, energy=True)
+        frames.append(state.getPositions(asNumpy=True)._value * 10)
+        energies.append(state.getPotentialEnergy().value_in_unit(unit.kilocalorie_per_mole))
+        kinetic = state.getKineticEnergy()._value
+        temperatures.append(2 * kinetic / (3 * len(xyz) * 8.31446e-3))
+        tick(step * every / 1000)
+    seconds = time.process_time() - start
+    kept = slice(round(EQUILIBRATION * len(frames)), None)
+    return {
+        "frames": np.array(frames)[kept],
+        "energy": np.array(energies)[kept],
+        "temperature": float(np.mean(temperatures[kept])),
+        "seconds": seconds / picoseconds,
+    }
+
+
+def internal(system, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Bonds [Å], angles [°] and torsions [°] of frames, shapes `(K, number)`, by RDKit-independent geometry."""
+
+    def vectors(i, j):
+        return frames[:, j] - frames[:, i]
+
+    def degrees(u, v):
+        cosine = (u * v).sum(-1) / np.linalg.norm(u, axis=-1) / np.linalg.norm(v, axis=-1)
+        return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+
+    bonds = next(b.tuples.idx for b in system.terms if b.tuples.idx.shape[1] == 2 and "Bond" in b.term.name).numpy().T
+    angles = next(b.tuples.idx for b in system.terms if b.tuples.idx.shape[1] == 3).numpy().T
+    proper = system.bound("PeriodicProper").tuples.idx.numpy()
+    torsions = np.array([row for _, row in sorted({(min(r[1:3]), max(r[1:3])): r for r in proper.tolist()}.items())]).T
+    i, j, k, l = torsions  # noqa: E741
+    b1, b2, b3 = vectors(i, j), vectors(j, k), vectors(k, l)
+    n1, n2 = np.cross(b1, b2), np.cross(b2, b3)
+    sign = np.sign((n1 * b3).sum(-1))
+    return (
+        np.linalg.norm(vectors(*bonds), axis=-1),
+        degrees(vectors(angles[1], angles[0]), vectors(angles[1], angles[2])),
+        np.where(sign == 0, 1, sign) * degrees(n1, n2),
+    )
+
+
+def compare(system, result: dict[str, Any], reference: dict[str, Any], calls: float) -> dict[str, float]:
+    """One row of the table."""
+    bonds, angles, torsions = internal(system, result["frames"])
+    bonds0, angles0, torsions0 = internal(system, reference["frames"])
+    edges = np.linspace(-180, 180, 37)
+    apart = []
+    for one, other in zip(torsions.T, torsions0.T, strict=True):
+        histograms = [np.histogram(x, edges)[0] / len(x) for x in (one, other)]
+        apart.append(0.5 * np.abs(histograms[0] - histograms[1]).sum())
+    values = (
+        calls,
+        reference["seconds"] / result["seconds"],
+        1000 * np.abs(bonds.mean(0) - bonds0.mean(0)).max(),
+        np.abs(angles.mean(0) - angles0.mean(0)).max(),
+        result["energy"].mean() - reference["energy"].mean(),
+        np.mean(apart),
+        result["temperature"],
+    )
+    return dict(zip(COLUMNS, map(float, values), strict=True))
+
+
+def measure(name: str, smiles: str, args: argparse.Namespace, tick) -> dict[str, dict[str, float]]:
+    """All rows of a molecule; a run that explodes is None."""
+    molecule = espalike.Molecule.from_smiles(smiles, name)
+    calculator = potential(args.potential, molecule)
+    parameters = {model: espalike.load(model).parametrize(molecule) for model in args.models}
+    first = next(iter(parameters.values()))
+    xyz = embed(molecule, 1)[0]
+
+    def reference(seed: int) -> dict[str, Any]:
+        return run(*plain(calculator, molecule, args.reference), xyz, args.reference, args.picoseconds, seed, tick)
+
+    base = reference(1)
+    rows: dict[str, Any] = {"reference again": compare(first, reference(2), base, 1000 / args.reference)}
+    for model, system in parameters.items():
+        for outer in args.outer:
+            both = multiple_time_step(system, calculator, outer=outer, inner=args.inner)
+            try:
+                result = run(*both, xyz, outer, args.picoseconds, 3, tick)
+                rows[f"{model}, {outer:g} fs"] = compare(first, result, base, 1000 / outer)
+            except openmm.OpenMMException:  # coordinates that are not finite
+                rows[f"{model}, {outer:g} fs"] = None
+    return rows
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--potential", default="aimnet2")
+    parser.add_argument("--models", default="espalike-small,espalike-class2", type=lambda text: text.split(","))
+    parser.add_argument("--molecules", default=len(MOLECULES), type=int)
+    parser.add_argument("--outer", default="2,4,6,8", type=lambda text: [float(part) for part in text.split(",")])
+    parser.add_argument("--inner", default=0.5, type=float)
+    parser.add_argument("--reference", default=0.5, type=float)
+    parser.add_argument("--picoseconds", default=20.0, type=float)
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def main() -> int:
+    import torch
+
+    args = arguments()
+    torch.set_num_threads(1)
+    console = Console(width=120)
+    chosen = dict(list(MOLECULES.items())[: args.molecules])
+    total = len(chosen) * args.picoseconds * (2 + len(args.models) * len(args.outer))
+    results = {}
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("ps", total=total)
+        for name, smiles in chosen.items():
+            rows = measure(name, smiles, args, lambda ps: progress.advance(task, ps))
+            results[name] = rows
+            table = Table("inner force, outer step", *COLUMNS, title=f"{name} on {args.potential}")
+            for label, row in rows.items():
+                table.add_row(label, *(["unstable"] if row is None else [f"{row[column]:.3g}" for column in COLUMNS]))
+            console.print(table)
+    if args.json:
+        write(args.json, json.dumps({"potential": args.potential, "molecules": results}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""A force field and an expensive potential in one simulation: multiple time steps, overlap of their ensembles."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.special import logsumexp
+
+from espalike.potential import Difference, ForceFieldCalculator, force_of, potential
+from espalike.qm.base import batched
+from espalike.units import BOLTZMANN
+
+if TYPE_CHECKING:
+    import openmm
+
+    from espalike.potential import Source
+    from espalike.system import MMSystem
+
+
+def multiple_time_step(
+    system: MMSystem,
+    source: Source,
+    *,
+    outer: float = 4.0,
+    inner: float = 1.0,
+    temperature: float = 300.0,
+    friction: float = 1.0,
+    within: openmm.System | None = None,
+    atoms: Sequence[int] | None = None,
+) -> tuple[openmm.System, openmm.MTSLangevinIntegrator]:
+    """Dynamics on an expensive potential whose fast forces are those of a force field.
+
+    The force field acts at every inner step. The difference of the potential and the force field is small and smooth,
+    and acts at every outer step, so that the potential is computed once per outer step (r-RESPA: M. Tuckerman,
+    B. J. Berne, G. J. Martyna, J. Chem. Phys. 1992, 97, 1990; with OpenMM's BAOAB integrator). The sum of both is the
+    potential's energy.
+
+    Args:
+        system: the force field of one molecule.
+        source: the expensive potential, e.g. the name of a calculator; see `espalike.potential.potential`.
+        outer: outer time step [fs], a multiple of the inner one.
+        inner: inner time step [fs].
+        temperature: [K].
+        friction: [1/ps].
+        within: a system that contains the molecule, e.g. in water, with this force field; None: the molecule alone.
+        atoms: particles of `within` that are the molecule's atoms, in its order; None: all.
+
+    Returns:
+        The system, with the forces of `within` in force group 0 and the difference in group 1, and the integrator.
+
+    Raises:
+        ValueError: when the outer step is no multiple of the inner one, or the system is not one molecule.
+        NotInstalled: see `espalike.potential.potential`.
+
+    Example:
+        >>> import espalike
+        >>> ethanol = espalike.Molecule.from_smiles("CCO", "ethanol")
+        >>> mm = espalike.load("espalike-small").parametrize(ethanol)
+        >>> both, integrator = multiple_time_step(mm, "mmff94", outer=4.0, inner=1.0)
+        >>> both.getNumForces(), integrator.getStepSize()
+        (5, 0.004 ps)
+    """
+    import openmm
+
+    from espalike.export import to_openmm
+
+    substeps = round(outer / inner)
+    if inner <= 0 or substeps < 1 or abs(substeps * inner - outer) > 1e-9 * outer:
+        raise ValueError(f"outer={outer}, inner={inner}: the outer time step must be a multiple of the inner one")
+    if len(system.molecules) != 1:
+        raise ValueError(f"expected the parameters of one molecule, got {len(system.molecules)}")
+    molecule = system.molecules[0]
+    both = to_openmm(system) if within is None else copy.deepcopy(within)
+    for force in both.getForces():
+        force.setForceGroup(0)
+    if atoms is None and both.getNumParticles() != molecule.n_atoms:
+        raise ValueError(f"{molecule.name}: the system has {both.getNumParticles()} particles; name its own in `atoms`")
+    correction = Difference(potential(source, molecule), ForceFieldCalculator(system, molecule))
+    force = force_of(correction, molecule, atoms)
+    force.setForceGroup(1)
+    both.addForce(force)
+    integrator = openmm.MTSLangevinIntegrator(temperature, friction, outer * 1e-3, [(1, 1), (0, substeps)])
+    return both, integrator
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """How much the ensemble of a force field has in common with that of a better potential.
+
+    Attributes:
+        free_energy: of the molecule on the potential minus that on the force field, less the mean difference of the
+            energies [kcal/mol].
+        effective: effective number of frames divided by their number, from 0 to 1 (L. Kish, Survey Sampling, 1965).
+        weights: of the frames in the ensemble of the potential; they add up to 1, shape `(K,)`.
+    """
+
+    free_energy: float
+    effective: float
+    weights: np.ndarray
+
+
+def overlap(system: MMSystem, source: Source, xyz: np.ndarray, temperature: float = 300.0) -> Overlap:
+    """Reweight frames of dynamics on a force field to a better potential (R. Zwanzig, J. Chem. Phys. 1954, 22, 1420).
+
+    Args:
+        system: the force field of one molecule.
+        source: the better potential.
+        xyz: independent frames [Å], shape `(K, A, 3)`, sampled on the force field at `temperature`.
+        temperature: [K].
+
+    Raises:
+        CalculatorError: when the potential cannot compute a frame.
+    """
+    (molecule,) = system.molecules
+    upper = batched(potential(source, molecule), molecule, xyz)[0]
+    lower = batched(ForceFieldCalculator(system, molecule), molecule, xyz)[0]
+    difference = upper - lower
+    difference -= difference.mean()
+    logarithms = -difference / (BOLTZMANN * temperature)
+    total = logsumexp(logarithms)
+    weights = np.exp(logarithms - total)
+    free_energy = -BOLTZMANN * temperature * (total - np.log(len(weights)))
+    return Overlap(float(free_energy), float(1.0 / (weights**2).sum() / len(weights)), weights)

@@ -1,0 +1,139 @@
+"""Potentials for other programs: a calculator, model or parametrized molecule as a calculator or an OpenMM force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from espalike.chem.molecule import Molecule
+from espalike.qm.base import Calculator, checked, finite
+from espalike.units import factor
+
+if TYPE_CHECKING:
+    import openmm
+
+    from espalike.model import ForceFieldModel
+    from espalike.system import MMSystem
+
+    Source = str | Path | ForceFieldModel | MMSystem | Calculator
+
+_NM, _KJ = factor("nm"), factor("kJ/mol")
+
+
+def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator:
+    """What computes energies and forces of a molecule.
+
+    Args:
+        source: the name of a calculator (`aimnet2`, `gfn2-xtb`, …) or of a model (`espalike-small`, or a path); a
+            loaded model; the parameters of this molecule; or a calculator, which is returned as it is.
+        molecule: the graph.
+        **settings: of a calculator that is given by its name, as in `configs/calculator`.
+
+    Raises:
+        NotInstalled: when the package or the weights of a calculator are missing, with what installs them.
+        ValueError: for a setting that does not exist, or parameters of another molecule.
+        FileNotFoundError, ModelFileError: see `espalike.load`.
+    """
+    from espalike.evaluation.baselines import calculator, names
+    from espalike.model import ForceFieldModel, load
+    from espalike.system import MMSystem
+
+    if isinstance(source, str) and source in names() and source != "zero":
+        return calculator(source, settings)
+    if settings:
+        raise ValueError(f"{source}: settings {', '.join(settings)} belong to a calculator given by its name")
+    if isinstance(source, str | Path):
+        source = load(source)
+    if isinstance(source, ForceFieldModel):
+        source = source.parametrize(molecule)
+    return ForceFieldCalculator(source, molecule) if isinstance(source, MMSystem) else source
+
+
+class ForceFieldCalculator:
+    """Energy and forces of a parametrized molecule, by OpenMM's Reference platform in double precision.
+
+    Args:
+        system: the parameters of one molecule.
+        molecule: the graph, in the same order of atoms.
+
+    Raises:
+        ValueError: for parameters of another molecule.
+    """
+
+    def __init__(self, system: MMSystem, molecule: Molecule):
+        import openmm
+
+        from espalike.export import to_openmm
+
+        if system.numbers.tolist() != molecule.numbers.tolist():
+            raise ValueError(f"{molecule.name}: these are the parameters of another molecule, or in another atom order")
+        self.level = "espalike"
+        self.program = f"openmm {openmm.__version__}"
+        self._system = to_openmm(system)
+        self._context: openmm.Context | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_context": None}
+
+    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+        """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
+        import openmm
+
+        if self._context is None:
+            reference = openmm.Platform.getPlatformByName("Reference")
+            self._context = openmm.Context(self._system, openmm.VerletIntegrator(0.001), reference)
+        self._context.setPositions(checked(molecule, xyz) / _NM)
+        state = self._context.getState(energy=True, forces=True)
+        forces = state.getForces(asNumpy=True)._value * (_KJ / _NM)
+        return finite(molecule, self.level, state.getPotentialEnergy()._value * _KJ, forces)
+
+
+class Difference:
+    """One calculator minus another.
+
+    Args:
+        first: the calculator.
+        second: what is subtracted.
+    """
+
+    def __init__(self, first: Calculator, second: Calculator):
+        self.level = f"{first.level} - {second.level}"
+        self.program = f"{first.program}; {second.program}"
+        self.first, self.second = first, second
+
+    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+        """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
+        (energy, forces), (less, push) = self.first(molecule, xyz), self.second(molecule, xyz)
+        return energy - less, forces - push
+
+
+def force_of(calculator: Calculator, molecule: Molecule, atoms: Sequence[int] | None = None) -> openmm.PythonForce:
+    """A calculator as an `openmm.PythonForce`. Nothing is cut off; in a periodic box the molecule must be whole.
+
+    Args:
+        calculator: gives energies and forces.
+        molecule: the graph.
+        atoms: the particles that are the molecule's atoms, in its order; None: all particles of the system.
+
+    Raises:
+        ValueError: when the number of particles is not the molecule's number of atoms.
+    """
+    import openmm
+
+    force = openmm.PythonForce(partial(_computed, calculator=calculator, molecule=molecule))
+    force.setName(calculator.level)
+    if atoms is not None:
+        if len(atoms) != molecule.n_atoms:
+            raise ValueError(f"{molecule.name}: it has {molecule.n_atoms} atoms, but {len(atoms)} particles are given")
+        force.setParticles([int(atom) for atom in atoms])
+    return force
+
+
+def _computed(state: openmm.State, calculator: Calculator, molecule: Molecule) -> tuple[float, np.ndarray]:
+    """Energy [kJ/mol] and forces [kJ/mol/nm] for OpenMM."""
+    energy, forces = calculator(molecule, state.getPositions(asNumpy=True)._value * _NM)
+    return energy / _KJ, forces * (_NM / _KJ)

@@ -1,0 +1,87 @@
+import doctest
+import importlib
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.calculators.fd import calculate_numerical_forces
+
+import espalike
+from espalike.ase import Calculator
+from espalike.energy import energy
+from tests.bridge.cases import ETHANOL, NMA, mmff94, perturbed
+
+
+@pytest.fixture(scope="module")
+def model():
+    return espalike.load("espalike-small")
+
+
+def test_energies_and_forces_are_the_models(model):
+    xyz = perturbed(NMA)
+    system = model.parametrize(NMA)
+    import torch
+
+    expected = energy(system, torch.from_numpy(xyz))
+    for source in ("espalike-small", model, system):
+        atoms = Atoms(NMA.numbers, xyz[0], calculator=Calculator(source, NMA))
+        assert atoms.get_potential_energy() == pytest.approx(expected.energy.item() * units.kcal / units.mol, rel=1e-8)
+        np.testing.assert_allclose(atoms.get_forces(), expected.forces[0] * units.kcal / units.mol, atol=1e-6)
+
+
+def test_forces_are_slopes():
+    atoms = Atoms(NMA.numbers, perturbed(NMA)[0], calculator=Calculator("espalike-small", NMA))
+    np.testing.assert_allclose(calculate_numerical_forces(atoms, eps=1e-4), atoms.get_forces(), atol=1e-5)
+
+
+def test_calculators_by_name():
+    xyz = perturbed(ETHANOL)[0]
+    value, forces = mmff94(ETHANOL, xyz)
+    atoms = Atoms(ETHANOL.numbers, xyz, calculator=Calculator("mmff94", ETHANOL))
+    assert atoms.get_potential_energy() == pytest.approx(value * units.kcal / units.mol, rel=1e-8)
+    np.testing.assert_allclose(atoms.get_forces(), forces * units.kcal / units.mol, atol=1e-6)
+    with pytest.raises(NotImplementedError):
+        atoms.get_dipole_moment()
+
+
+def test_dipoles():
+    pytest.importorskip("tblite")
+    from espalike.qm.base import labelled
+    from espalike.qm.xtb import XTBCalculator
+
+    xyz = perturbed(ETHANOL)[0]
+    atoms = Atoms(ETHANOL.numbers, xyz, calculator=Calculator("gfn2-xtb", ETHANOL))
+    np.testing.assert_allclose(atoms.get_dipole_moment(), labelled(XTBCalculator(), ETHANOL, xyz).dipole, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "fault"),
+    [
+        ("espalike-smal", {}, "espalike-smal"),
+        ("mmff94", {"varian": "MMFF94"}, "mmff94: no setting varian"),
+        ("espalike-small", {"weights": "x"}, "settings weights belong to a calculator"),
+    ],
+)
+def test_sources_that_do_not_exist(source, settings, fault):
+    with pytest.raises((ValueError, FileNotFoundError), match=fault):
+        Calculator(source, ETHANOL, **settings)
+
+
+def test_atoms_of_another_molecule_are_refused(model):
+    with pytest.raises(ValueError, match="another molecule, or in another atom order"):
+        Calculator(model.parametrize(NMA), ETHANOL)
+    calculator = Calculator(model, ETHANOL)
+    reordered = ETHANOL.numbers[::-1]
+    with pytest.raises(ValueError, match="ethanol: expected its atoms in its own order"):
+        Atoms(reordered, perturbed(ETHANOL)[0], calculator=calculator).get_potential_energy()
+    with pytest.raises(ValueError, match="ethanol: periodic atoms"):
+        Atoms(
+            ETHANOL.numbers, perturbed(ETHANOL)[0], calculator=calculator, cell=[20, 20, 20], pbc=True
+        ).get_potential_energy()
+
+
+@pytest.mark.parametrize("module", ["espalike.ase", "espalike.hybrid"])
+def test_examples_run(module):
+    outcome = doctest.testmod(importlib.import_module(module))
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
