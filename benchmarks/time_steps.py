@@ -5,9 +5,9 @@ python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-small,e
 
 For each molecule, Langevin dynamics at 300 K on the potential alone (`--reference` fs per step), then with a force
 field as the inner force at each outer step. Reported per run: calls of the potential per ps; speed-up over the
-reference by processor time per ps; differences of the means of bonds, angles and of the potential energy from the reference; the
-distance of the torsions' distributions (total variation, 10° bins, mean over torsions); and the temperature. The row
-`reference again` (another seed) says how large these are by chance.
+reference by processor time per ps; differences of the means of bonds, angles and of the potential energy from the
+reference; the distance of the torsions' distributions (total variation, 10° bins, mean over torsions); and the
+temperature. The row `reference again` (another seed) says how large these are by chance.
 """
 
 from __future__ import annotations
