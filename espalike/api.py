@@ -166,11 +166,11 @@ def parametrize(
     of a file included. Remarks on a molecule (chemistry that was not in training, corrected charges) are warnings.
 
     Args:
-        molecules: a SMILES, a file (SDF, MOL, MOL2, SMI, PDB), a `Molecule`, or a list of these.
+        molecules: a SMILES, a file (SDF, MOL, MOL2, SMI, PDB, mmCIF), a `Molecule`, or a list of these.
         model: name of a shipped model, a model file, or a model.
         charges: partial charges: `model`, `input` (those in the file), `am1bcc`, or a file of numbers; arrays are for
             `ForceFieldModel.parametrize`.
-        smiles: bond orders and charges of a PDB.
+        smiles: bond orders and charges of what is not a standard residue in a PDB or mmCIF.
         out: a folder; None: no files are written.
         format: format or formats of the files; see `espalike.export.FORMATS`.
         mixed: for `ffxml` of a force field without Lennard-Jones terms: how it mixes with other force fields (`lj`).

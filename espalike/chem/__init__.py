@@ -1,4 +1,4 @@
-"""SMILES, SDF, MOL, MOL2, PDB, RDKit and OpenFF molecules → `Molecule`, with errors that name the molecule.
+"""SMILES, SDF, MOL, MOL2, PDB, mmCIF, RDKit and OpenFF molecules → `Molecule`, with errors that name the molecule.
 
 The order of atoms is that of the input and is never changed. Nothing is repaired silently: input that cannot be used as
 it is raises a `ChemistryError`, and remarks on input that was accepted are in `Entry.notes`.

@@ -1,4 +1,4 @@
-"""Files of molecules: SDF, MOL, MOL2, PDB and SMI, one `Entry` per record; a broken record does not stop the others."""
+"""Files of molecules: SDF, MOL, MOL2, PDB, mmCIF and SMI, one `Entry` per record, broken ones included."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ def read_molecules(source: str | os.PathLike, smiles: str | None = None) -> Iter
     """The records of a file, or the one molecule of a SMILES given in its place.
 
     Args:
-        source: path of an SDF, MOL, MOL2, PDB or SMI file, or a SMILES.
-        smiles: for a PDB, the SMILES that fixes bond orders and charges.
+        source: path of an SDF, MOL, MOL2, PDB, mmCIF or SMI file, or a SMILES.
+        smiles: for a PDB or mmCIF, bond orders and charges of what is not a standard residue. `*` is an atom of a
+            standard residue to which it is bonded; dots are between several SMILES.
 
     Raises:
         ChemistryError: if the file itself is unreadable, empty or of an unknown kind. A broken record, and a broken

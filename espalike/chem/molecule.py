@@ -16,6 +16,7 @@ from rdkit.Chem.inchi import MolToInchiKey
 from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
+from espalike.chem.graphs import formula
 from espalike.chem.names import RESIDUE, names_of, unique
 from espalike.tables import html_table
 
@@ -87,7 +88,7 @@ class Molecule:
         """The molecule in a line, by column."""
         charge = f"{self.net_charge:+d}" if self.net_charge else "0"
         sizes = {"atoms": self.n_atoms, "bonds": len(self.bonds), "charge": charge}
-        return {"molecule": self.name, "formula": records.formula(self.numbers), **sizes}
+        return {"molecule": self.name, "formula": formula(self.numbers), **sizes}
 
     def __repr__(self) -> str:
         row = "{formula}, {atoms} atoms, {bonds} bonds, charge {charge}".format(**self._row())
@@ -104,7 +105,7 @@ class Molecule:
 
     @staticmethod
     def from_file(path: str | os.PathLike, smiles: str | None = None) -> Molecule:
-        """The one molecule of an SDF, MOL, MOL2, PDB or SMI file; see `espalike.chem.from_file`."""
+        """The one molecule of an SDF, MOL, MOL2, PDB, mmCIF or SMI file; see `espalike.chem.from_file`."""
         return from_file(path, smiles)
 
 
@@ -125,8 +126,8 @@ def from_file(path: str | os.PathLike, smiles: str | None = None) -> Molecule:
     """The one molecule of a file.
 
     Args:
-        path: SDF, MOL, MOL2, PDB or SMI file.
-        smiles: for a PDB, the SMILES that fixes bond orders and charges.
+        path: SDF, MOL, MOL2, PDB, mmCIF or SMI file.
+        smiles: for a PDB or mmCIF, bond orders and charges of what is not a standard residue; see `read_molecules`.
 
     Raises:
         ChemistryError: if the file is unreadable, broken, or holds another number of molecules.

@@ -1,10 +1,10 @@
-"""Records of SDF, MOL, MOL2, PDB and SMI files as RDKit molecules, each parsed and sanitized once."""
+"""Records of SDF, MOL, MOL2, PDB, mmCIF and SMI files as RDKit molecules, each parsed and sanitized once."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +14,15 @@ from typing import Generic, TypeVar
 import numpy as np
 from rdkit import Chem, rdBase
 
+from espalike.chem import assembled
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
+from espalike.chem.graphs import ends_of, numbers_of
 from espalike.chem.names import ALIASES
 
 _CHARGE_TAG = "atom.dprop.PartialCharge"
 _NAME_TAGS = ("atom.prop.AtomName", "atom.prop.atom_name")
-_PDB = (".pdb", ".ent")
+_STRUCTURES = (*assembled.PDB, *assembled.MMCIF)
 _SHORTEST, _LONGEST = 0.5, 2.0
 """Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
 
@@ -87,16 +89,34 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
     suffix = path.suffix.lower()
     if not _exists(path) and suffix not in SUFFIXES:
         return iter([_from_typed(str(source))])
-    if smiles is not None and suffix not in _PDB:
-        raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB; this is not one")
+    if smiles is not None and suffix not in _STRUCTURES:
+        raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB or mmCIF; this is not one")
     text = _read(path)
     if suffix not in SUFFIXES:
         raise ChemistryError(f"{path}: unknown kind of file; expected one of {' '.join(SUFFIXES)}")
-    kind = _Format(_whole, _untitled, partial(_from_pdb, smiles=smiles)) if suffix in _PDB else _FORMATS[suffix]
+    if suffix in _STRUCTURES:
+        return _from_structure(path, text, smiles)
+    kind = _FORMATS[suffix]
     texts = kind.split(text)
     if not texts:
         raise ChemistryError(f"{path}: holds no molecule")
-    return (_record(path, number, text, kind) for number, text in enumerate(texts, start=1))
+    return (
+        _record(path, number, kind.title(text), partial(kind.read, text)) for number, text in enumerate(texts, start=1)
+    )
+
+
+def _from_structure(path: Path, text: str, smiles: str | None) -> Iterator[Record]:
+    """The molecules of a PDB or mmCIF file."""
+    try:
+        molecules = assembled.molecules(text, path.suffix.lower(), smiles)
+    except Exception as error:  # a file that cannot be read has one record
+        return iter([_failed(Record(f"{path.stem}-1"), f"{path}, record 1", error)])
+
+    def read(molecule: Callable[[str], assembled.Assembled], name: str) -> Record:
+        mol, notes = molecule(name)
+        return _checked(mol, name, notes=notes)
+
+    return (_record(path, number, "", partial(read, molecule)) for number, molecule in enumerate(molecules, start=1))
 
 
 def _exists(path: Path) -> bool:
@@ -120,16 +140,19 @@ def _read(path: Path) -> str:
     return text
 
 
-def _record(path: Path, number: int, text: str, kind: _Format) -> Record:
-    title = kind.title(text)
+def _record(path: Path, number: int, title: str, read: Callable[[str], Record]) -> Record:
     name = title or f"{path.stem}-{number}"
     try:
         with rdBase.BlockLogs():
-            return kind.read(text, name)
+            return read(name)
     except Exception as error:  # whatever one record raises, the others are read
-        where = f"{path}, record {number}" + (f" ({title})" if title else "")
-        unexpected = "" if isinstance(error, ChemistryError) else f"cannot be read, {type(error).__name__}: "
-        return Record(name, error=f"{where}: {unexpected}{str(error).removeprefix(f'{name}: ')}")
+        return _failed(Record(name), f"{path}, record {number}" + (f" ({title})" if title else ""), error)
+
+
+def _failed(record: Record, where: str, error: Exception) -> Record:
+    unexpected = "" if isinstance(error, ChemistryError) else f"cannot be read, {type(error).__name__}: "
+    reason = str(error).removeprefix(f"{record.name}: ")
+    return dataclasses.replace(record, error=f"{where}: {unexpected}{reason}")
 
 
 def _from_typed(smiles: str) -> Record:
@@ -147,10 +170,6 @@ def _from_smiles(smiles: str, name: str) -> Record:
 
 def _whole(text: str) -> list[str]:
     return [text]
-
-
-def _untitled(text: str) -> str:
-    return ""
 
 
 def _split_smi(text: str) -> list[str]:
@@ -240,64 +259,6 @@ def _name_residues(mol: Chem.Mol, text: str) -> None:
             atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(row[1], residueName=row[7], residueNumber=int(row[6])))
 
 
-def _from_pdb(text: str, name: str, smiles: str | None) -> Record:
-    if smiles is None:
-        raise ChemistryError(f"{name}: a PDB holds no bond orders; give the molecule's SMILES with --smiles")
-    template = rd.from_smiles(smiles, f"{name} (--smiles)")
-    Chem.Kekulize(template, clearAromaticFlags=True)
-    rd.restore_isotopes(template)
-    mol = Chem.MolFromPDBBlock(text, sanitize=False, removeHs=False)
-    if mol is None or not mol.GetNumAtoms():
-        raise ChemistryError(f"{name}: holds no atoms; expected ATOM or HETATM lines")
-    numbers, expected = _numbers(mol), _numbers(template)
-    if not np.array_equal(np.sort(numbers), np.sort(expected)):
-        raise ChemistryError(
-            f"{name}: the PDB has {formula(numbers)}, the SMILES with its hydrogens {formula(expected)}; "
-            "they must be the same molecule, hydrogens included"
-        )
-    match = skeleton(numbers, _ends(mol)).GetSubstructMatch(skeleton(expected, sorted(_ends(template))))
-    if not match or mol.GetNumBonds() != template.GetNumBonds():
-        raise ChemistryError(f"{name}: the bonds of the PDB and of the SMILES are not those of the same molecule")
-    for bond in template.GetBonds():
-        ends = match[bond.GetBeginAtomIdx()], match[bond.GetEndAtomIdx()]
-        mol.GetBondBetweenAtoms(*ends).SetBondType(bond.GetBondType())
-    for atom, place in zip(template.GetAtoms(), match, strict=True):
-        mol.GetAtomWithIdx(place).SetFormalCharge(atom.GetFormalCharge())
-        if atom.GetIsotope():
-            mol.GetAtomWithIdx(place).SetIsotope(atom.GetIsotope())
-    for atom in mol.GetAtoms():
-        atom.SetNoImplicit(True)
-    return _checked(mol, name)
-
-
-def _numbers(mol: Chem.Mol) -> np.ndarray:
-    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
-
-
-def _ends(mol: Chem.Mol) -> list[list[int]]:
-    """Pairs of bonded atoms, each sorted."""
-    return [sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())) for bond in mol.GetBonds()]
-
-
-def skeleton(numbers, bonds) -> Chem.Mol:
-    """Elements and connectivity alone, to be matched without bond orders and charges."""
-    mol = Chem.RWMol()
-    for number in numbers:
-        mol.AddAtom(Chem.Atom(int(number)))
-    for i, j in bonds:
-        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
-    return mol.GetMol()
-
-
-def formula(numbers: np.ndarray) -> str:
-    """Sum formula in Hill's order: carbon, hydrogen, the others by symbol; without carbon, all by symbol."""
-    table = Chem.GetPeriodicTable()
-    counts = Counter(table.GetElementSymbol(int(z)) for z in numbers)
-    first = ("C", "H") if "C" in counts else ()
-    symbols = sorted(counts, key=lambda symbol: (symbol not in first, symbol))
-    return "".join(symbol + (str(counts[symbol]) if counts[symbol] > 1 else "") for symbol in symbols)
-
-
 def _checked(
     mol: Chem.Mol,
     name: str,
@@ -328,8 +289,8 @@ def _checked(
 def _bond_fault(mol: Chem.Mol, xyz: np.ndarray) -> str:
     """Which bond is of no possible length, or empty."""
     table = Chem.GetPeriodicTable()
-    radius = np.array([table.GetRcovalent(int(z)) for z in _numbers(mol)])
-    i, j = np.array(_ends(mol), dtype=np.int64).reshape(-1, 2).T
+    radius = np.array([table.GetRcovalent(int(z)) for z in numbers_of(mol)])
+    i, j = np.array(ends_of(mol), dtype=np.int64).reshape(-1, 2).T
     length, usual = np.linalg.norm(xyz[i] - xyz[j], axis=1), radius[i] + radius[j]
     odd = np.flatnonzero(~((_SHORTEST * usual < length) & (length < _LONGEST * usual)))
     if not len(odd):
@@ -351,5 +312,5 @@ _FORMATS = {
     ".smi": _SMI,
     ".smiles": _SMI,
 }
-SUFFIXES = (".sdf", ".sd", ".mol", ".mol2", *_PDB, ".smi", ".smiles")
+SUFFIXES = (".sdf", ".sd", ".mol", ".mol2", *_STRUCTURES, ".smi", ".smiles")
 """Suffixes of the files that can be read."""

@@ -26,6 +26,10 @@ examples:
   espalike parametrize ligand.sdf --out out --format gromacs,amber
   espalike parametrize ligand.sdf --model mine.espalike --format ffxml --mixed lj
   espalike parametrize ligand.pdb --smiles 'CC(=O)[O-]' --charges charges.txt
+  espalike parametrize protein.pdb --out out
+
+A PDB or mmCIF gives one molecule per chain, or per set of bonded chains; standard residues of proteins and nucleic
+acids need no --smiles, but all their hydrogens. Water and ions are left out: they have parameters of a water model.
 
 Coordinates are those of the input, or of an embedded conformer if the input has none. NAME.sdf and NAME.pdb, beside the
 other files, are the molecule as it was parametrized: coordinates, order and names of its atoms. Names of atoms and
@@ -43,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from espalike.export import FORMATS
 
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="SDF, MOL, MOL2, PDB or .smi file, or a SMILES typed in place"
+        "inputs", nargs="+", metavar="INPUT", help="SDF, MOL, MOL2, PDB, mmCIF or .smi file, or a SMILES typed in place"
     )
     parser.add_argument(
         "--model", metavar="NAME|PATH", help="a shipped model or a model file (default: the shipped one)"
@@ -78,7 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="refuse molecules with chemistry that was not in the model's training"
     )
-    parser.add_argument("--smiles", help="bond orders and charges of a PDB")
+    parser.add_argument(
+        "--smiles",
+        help="bond orders and charges of what is not a standard residue in a PDB or mmCIF; * is an atom of a standard "
+        "residue to which it is bonded",
+    )
     parser.add_argument("--report", metavar="FILE", help="write a JSON report on every input")
 
 

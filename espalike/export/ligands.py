@@ -115,7 +115,7 @@ def read(sources: Iterable[str | os.PathLike | Molecule], smiles: str | None = N
 
     Args:
         sources: SMILES, files and molecules.
-        smiles: bond orders and charges of a PDB.
+        smiles: bond orders and charges of a PDB or mmCIF.
     """
     for source in sources:
         if isinstance(source, Molecule):

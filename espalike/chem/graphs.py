@@ -1,0 +1,40 @@
+"""Elements and bonds alone: skeletons to be matched without bond orders and charges, and sum formulas."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+from rdkit import Chem
+
+
+def numbers_of(mol: Chem.Mol) -> np.ndarray:
+    """Atomic numbers, shape `(A,)`."""
+    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
+
+
+def ends_of(mol: Chem.Mol) -> list[list[int]]:
+    """Pairs of bonded atoms, each sorted."""
+    return [sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())) for bond in mol.GetBonds()]
+
+
+def skeleton(numbers: Iterable[int], bonds: Iterable[Iterable[int]]) -> Chem.Mol:
+    """Elements and connectivity alone, to be matched without bond orders and charges."""
+    mol = Chem.RWMol()
+    for number in numbers:
+        atom = Chem.Atom(int(number))
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    for i, j in bonds:
+        mol.AddBond(int(i), int(j), Chem.BondType.SINGLE)
+    return mol.GetMol()
+
+
+def formula(numbers: Iterable[int]) -> str:
+    """Sum formula in Hill's order: carbon, hydrogen, the others by symbol; without carbon, all by symbol."""
+    table = Chem.GetPeriodicTable()
+    counts = Counter(table.GetElementSymbol(int(z)) for z in numbers)
+    first = ("C", "H") if "C" in counts else ()
+    symbols = sorted(counts, key=lambda symbol: (symbol not in first, symbol))
+    return "".join(symbol + (str(counts[symbol]) if counts[symbol] > 1 else "") for symbol in symbols)

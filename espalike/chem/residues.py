@@ -1,0 +1,244 @@
+"""Molecules of PDB and mmCIF structures: standard residues by name, other residues by a SMILES.
+
+Bonds between heavy atoms of a standard residue, and their orders, are those of RDKit's residues of the same name. A
+hydrogen belongs to the atom of its residue that has room for it at the usual distance. Atoms that lack a bond and are
+near are bonded: peptide bonds, nucleotides, disulfides. Formal charges follow from bonds and hydrogens. So names of
+hydrogens do not matter, and histidine, aspartate and the like are what their hydrogens say. Bonds that the file lists
+are added; in other residues they are the bonds, and atoms without any have those by distance.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from rdkit import Chem
+from scipy.spatial import cKDTree
+
+from espalike.chem.structures import Residue, Structure, positions
+
+_CODES = {
+    "ALA": "A", "ARG": "R", "ASN": "N", "ASP": "D", "CYS": "C", "GLN": "Q", "GLU": "E", "GLY": "G", "HIS": "H",
+    "ILE": "I", "LEU": "L", "LYS": "K", "MET": "M", "PHE": "F", "PRO": "P", "SER": "S", "THR": "T", "TRP": "W",
+    "TYR": "Y", "VAL": "V",
+}  # fmt: skip
+"""One-letter codes of amino acids."""
+_CAPS: dict[str, dict[tuple[str, str], int]] = {
+    "ACE": {("CH3", "C"): 1, ("C", "O"): 2},
+    "FOR": {("C", "O"): 2},
+    "NME": {("N", "C"): 1},
+    "NH2": {("N", "N"): 0},
+}
+"""Bonds of caps by order."""
+_SAME = {
+    **dict.fromkeys(["HID", "HIE", "HIP", "HSD", "HSE", "HSP"], "HIS"),
+    **dict.fromkeys(["CYX", "CYM", "CYS2"], "CYS"),
+    "ASH": "ASP", "GLH": "GLU", "LYN": "LYS", "ARN": "ARG", "TYM": "TYR", "NMA": "NME", "NHE": "NH2",
+}  # fmt: skip
+"""Names of protonation states, and other names of caps."""
+_ANIONS = {("CYM", "SG"), ("TYM", "OH")}
+"""Atoms whose negative charge the name of the residue says, beside carboxylates and phosphates."""
+_ATOM_NAMES = {
+    "O1P": "OP1", "O2P": "OP2", "O3P": "OP3", "OT1": "O", "OT2": "OXT", "OC1": "O", "OC2": "OXT", "OT": "OXT",
+}  # fmt: skip
+_RESIDUE_ATOM_NAMES = {("ILE", "CD"): "CD1", ("NME", "CH3"): "C", ("NME", "CA"): "C", ("DT", "C5M"): "C7"}
+"""Other names of heavy atoms."""
+_ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16}
+_OPTIONAL = {"OXT", "OP3"}
+_PHOSPHATE = {"P", "OP1", "OP2", "OP3"}
+REACH = 1.25
+"""Atoms nearer than this times the sum of their covalent radii are bonded."""
+_BONDED = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53}
+"""Elements that are bonded by distance; metals are ions."""
+_VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 15: 5, 16: 2}
+
+
+@cache
+def template(name: str) -> dict[tuple[str, str], int] | None:
+    """Bonds of the heavy atoms of a standard residue by their names, with Kekulé orders; None for other residues."""
+    if name in _CAPS:
+        return _CAPS[name]
+    if name in _CODES:
+        mol = Chem.MolFromSequence(_CODES[name], sanitize=False)
+    elif name in ("A", "C", "G", "U"):
+        mol = Chem.MolFromSequence(name, sanitize=False, flavor=3)  # RNA that begins with a phosphate
+    elif name in ("DA", "DC", "DG", "DT"):
+        mol = Chem.MolFromSequence(name[1], sanitize=False, flavor=7)
+    else:
+        return None
+    names = [atom.GetPDBResidueInfo().GetName().strip() for atom in mol.GetAtoms()]
+    if name == "ILE":  # RDKit bonds CD1 to CG2
+        names = [{"CG1": "CG2", "CG2": "CG1"}.get(atom, atom) for atom in names]
+    return {
+        (names[bond.GetBeginAtomIdx()], names[bond.GetEndAtomIdx()]): int(bond.GetBondTypeAsDouble())
+        for bond in mol.GetBonds()
+    }
+
+
+def standard_name(name: str) -> str | None:
+    """Name of the standard residue that a name means; None if there is none.
+
+    Example:
+        >>> [standard_name(name) for name in ("HID", "NALA", "DA5", "LIG")]
+        ['HIS', 'ALA', 'DA', None]
+    """
+    for known in (name, name[1:] if len(name) == 4 and name[0] in "NC" else "", name[:-1] if name[-1:] in "35" else ""):
+        known = _SAME.get(known, known)
+        if known and template(known) is not None:
+            return known
+    return None
+
+
+def _standard_atom(residue: str, name: str) -> str:
+    name = _ATOM_NAMES.get(name, name).replace("*", "'")
+    return _RESIDUE_ATOM_NAMES.get((residue, name), name)
+
+
+class Graph:
+    """The bonds of a structure.
+
+    Attributes:
+        numbers: atomic numbers of the atoms.
+        standard: standard name of each atom's residue, or None.
+        orders: order of each bond, by its atoms `i < j`; of standard residues Kekulé's, else 1.
+        charges: formal charges [e] of the atoms of standard residues.
+        together: pairs of atoms of standard residues that are in one molecule, bonded or not.
+        faults: what is wrong with standard residues.
+    """
+
+    def __init__(self, structure: Structure):
+        self.atoms = structure.atoms
+        self.numbers = [atom.number for atom in self.atoms]
+        self.orders: dict[tuple[int, int], int] = {}
+        self.near: list[list[int]] = [[] for _ in self.atoms]
+        self.charges = [0] * len(self.atoms)
+        self.faults: dict[Residue, str] = {}
+        self._xyz = positions(self.atoms)
+        members: dict[Residue, list[int]] = defaultdict(list)
+        for n, atom in enumerate(self.atoms):
+            members[atom.residue].append(n)
+        names = {residue: standard_name(residue.name) for residue in members}
+        self.standard = [names[atom.residue] for atom in self.atoms]
+        self.together = [(inside[0], n) for r, inside in members.items() if names[r] is not None for n in inside[1:]]
+        for i, j in structure.bonds:
+            self._bond(i, j)
+        for residue, inside in members.items():
+            if names[residue] is not None:
+                self._place(residue, inside)
+        self._join({i for pair in structure.bonds for i in pair})
+        self._resonance()
+        self._link()
+        for residue, inside in members.items():
+            if names[residue] is not None:
+                self._charge(residue, inside)
+
+    def _bond(self, i: int, j: int, order: int = 1) -> None:
+        pair = (min(i, j), max(i, j))
+        if pair not in self.orders:
+            self.near[i].append(j)
+            self.near[j].append(i)
+        self.orders[pair] = order
+
+    def order(self, i: int, j: int) -> int:
+        """Order of a bond."""
+        return self.orders[min(i, j), max(i, j)]
+
+    def _open(self, n: int) -> int:
+        """Number of bonds that an atom lacks; negative if it has more than a neutral atom."""
+        return _VALENCE.get(self.numbers[n], 0) - sum(self.order(n, other) for other in self.near[n])
+
+    def _place(self, residue: Residue, members: list[int]) -> None:
+        """Bonds of a standard residue."""
+        name = self.standard[members[0]]
+        assert name is not None
+        bonds = template(name) or {}
+        elements = {atom: _ELEMENTS[atom[0]] for pair in bonds for atom in pair}
+        place: dict[str, int] = {}
+        for n in members:
+            atom = _standard_atom(name, self.atoms[n].name)
+            if atom in elements:
+                if atom in place:
+                    self.faults[residue] = f"atom {self.atoms[n].name} is there twice"
+                place[atom] = n
+                self.numbers[n] = elements[atom]
+            elif self.numbers[n] != 1:
+                self.faults[residue] = f"{name} has no atom {self.atoms[n].name}, it has {' '.join(elements)}"
+        optional = _OPTIONAL if place.keys() & _PHOSPHATE else _OPTIONAL | _PHOSPHATE
+        if missing := [atom for atom in elements if atom not in place and atom not in optional]:
+            self.faults[residue] = f"heavy atoms are missing: {' '.join(missing)}"
+        for (a, b), order in bonds.items():
+            if a in place and b in place and order:
+                self._bond(place[a], place[b], order)
+        for i, j in self._pairs(members):
+            hydrogen, heavy = (i, j) if self.numbers[i] == 1 else (j, i)
+            if self.numbers[hydrogen] == 1 != self.numbers[heavy] and not self.near[hydrogen] and self._takes(heavy):
+                self._bond(hydrogen, heavy)
+
+    def _takes(self, n: int) -> bool:
+        """Whether a heavy atom of a standard residue has room for a hydrogen."""
+        double = any(self.order(n, other) == 2 for other in self.near[n])
+        return self._open(n) > (-1 if self.numbers[n] == 7 or (self.numbers[n] == 8 and double) else 0)
+
+    def _pairs(self, atoms: Sequence[int]) -> list[tuple[int, int]]:
+        """Pairs of atoms at the distance of a bond, those of the usual length first."""
+        table = Chem.GetPeriodicTable()
+        atoms = [n for n in atoms if self.numbers[n] in _BONDED]
+        radius = np.array([table.GetRcovalent(self.numbers[n]) for n in atoms])
+        xyz = self._xyz[atoms]
+        i, j = cKDTree(xyz).query_pairs(2.0 * REACH * radius.max(initial=0.0), output_type="ndarray").T
+        ratio = np.maximum(np.linalg.norm(xyz[i] - xyz[j], axis=1), 0.01) / (radius[i] + radius[j])
+        rows = np.argsort(np.abs(np.log(ratio)), kind="stable")
+        return [(atoms[i[row]], atoms[j[row]]) for row in rows if ratio[row] < REACH]
+
+    def _join(self, listed: set[int]) -> None:
+        """Bonds by distance of residues that are not standard, where the file lists none."""
+        for i, j in self._pairs([n for n, name in enumerate(self.standard) if name is None]):
+            hydrogens = [n for n in (i, j) if self.numbers[n] == 1]
+            lone = len(hydrogens) < 2 and not any(self.near[n] for n in hydrogens)
+            if lone and not (i in listed and j in listed):
+                self._bond(i, j)
+
+    def _resonance(self) -> None:
+        """Move double bonds away from atoms that have hydrogens instead: histidine, acids, guanidine."""
+        for (x, y), order in list(self.orders.items()):
+            for centre, full in ((x, y), (y, x)):
+                if order != 2 or self.standard[full] is None or self._open(full) >= 0:
+                    continue
+                for other in self.near[centre]:
+                    if self.numbers[other] == self.numbers[full] and self._open(other) > 0:
+                        self._bond(centre, full, 1)
+                        self._bond(centre, other, 2)
+                        break
+
+    def _link(self) -> None:
+        """Bonds between residues: of atoms that lack a bond, and of these with residues that are not standard."""
+        lacking = {n for n, name in enumerate(self.standard) if name and self.numbers[n] != 1 and self._open(n) > 0}
+        others = {n for n, name in enumerate(self.standard) if name is None and self.numbers[n] > 1}
+        for i, j in self._pairs(sorted(lacking | others)):
+            ends = [n for n in (i, j) if n in lacking]
+            foreign = self.atoms[i].residue != self.atoms[j].residue
+            if ends and foreign and all(self._open(n) > 0 for n in ends):
+                self._bond(i, j)
+
+    def _charge(self, residue: Residue, members: list[int]) -> None:
+        """Formal charges of a residue; what lacks hydrogens is a fault."""
+        lacking = []
+        for n in members:
+            z, missing = self.numbers[n], self._open(n)
+            if z == 7 and missing == -1:
+                self.charges[n] = 1
+            elif missing > 0 and (self._is_acid(n) or (residue.name, self.atoms[n].name) in _ANIONS):
+                self.charges[n] = -1
+            elif missing > 0:
+                lacking.append(f"{self.atoms[n].name} lacks {missing}")
+        if lacking and residue not in self.faults:
+            self.faults[residue] = f"hydrogens or neighbours are missing: {', '.join(lacking)}"
+
+    def _is_acid(self, n: int) -> bool:
+        """Whether an atom is the oxygen of a carboxylate or a phosphate that has no double bond."""
+        if self.numbers[n] != 8 or len(self.near[n]) != 1:
+            return False
+        (centre,) = self.near[n]
+        return any(self.numbers[m] == 8 and self.order(centre, m) == 2 for m in self.near[centre])

@@ -1,0 +1,272 @@
+"""Atoms and explicit bonds of PDB and mmCIF files: the first model, the first alternative location of each atom.
+
+PDB format: https://www.wwpdb.org/documentation/file-format (version 3.3), with hybrid-36 and hexadecimal serial numbers
+as text. mmCIF is read by OpenMM's reader.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from rdkit import Chem
+
+from espalike.chem.errors import ChemistryError
+
+_SYMBOLS = {Chem.GetPeriodicTable().GetElementSymbol(z).upper(): z for z in range(1, 104)}
+_COVALENT = re.compile("covale.*|disulf|modres")
+"""Kinds of `struct_conn` that are bonds, in lower case; the others are contacts, and bonds to metals."""
+
+
+@dataclass(frozen=True)
+class Residue:
+    """A residue of a file.
+
+    Attributes:
+        part: number of its chain by TER records, so that chains without letters are told apart.
+        chain: letter of its chain.
+        number: its number with its insertion code, as text.
+        name: its name.
+    """
+
+    part: int
+    chain: str
+    number: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.number}" + (f" of chain {self.chain}" if self.chain else "")
+
+
+@dataclass(frozen=True)
+class Atom:
+    """An atom of a file.
+
+    Attributes:
+        name: its name, without blanks.
+        number: atomic number; 0 if the file does not say it.
+        isotope: mass number of deuterium, else 0.
+        residue: its residue.
+        xyz: coordinates [Å].
+    """
+
+    name: str
+    number: int
+    isotope: int
+    residue: Residue
+    xyz: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a file says.
+
+    Attributes:
+        atoms: the atoms.
+        bonds: pairs of atoms that the file says are bonded, `i < j`.
+        notes: remarks on what was left out or derived.
+    """
+
+    atoms: tuple[Atom, ...]
+    bonds: frozenset[tuple[int, int]]
+    notes: tuple[str, ...]
+
+
+def read_pdb(text: str) -> Structure:
+    """The atoms of a PDB file, with the bonds of its CONECT records.
+
+    Raises:
+        ChemistryError: for a line that cannot be read, by its number, or a file without atoms.
+    """
+    rows: list[tuple[str, str, Atom]] = []
+    derived, part, models = 0, 0, 0
+    lines = text.splitlines()
+    for number, line in enumerate(lines, start=1):
+        record = line[:6].strip()
+        models += record == "MODEL"
+        part += record == "TER"
+        if record not in ("ATOM", "HETATM") or models > 1:
+            continue
+        try:
+            xyz = float(line[30:38]), float(line[38:46]), float(line[46:54])
+        except ValueError:
+            raise ChemistryError(
+                f"line {number}: expected coordinates in columns 31 to 54, got {line[30:54]!r}"
+            ) from None
+        symbol = line[76:78].strip().upper()
+        known = symbol in _SYMBOLS or symbol == "D"
+        derived += not known
+        z, isotope = _element(symbol if known else _symbol_by_columns(line[12:16]))
+        residue = Residue(part, line[21].strip(), line[22:27].strip(), line[17:21].strip())
+        rows.append((line[6:11], line[16], Atom(line[12:16].strip(), z, isotope, residue, xyz)))
+    if not rows:
+        raise ChemistryError("holds no atoms; expected ATOM or HETATM lines")
+    notes = []
+    if derived:
+        notes.append(f"elements of {derived} atoms are derived from columns 13-14 of the PDB: it names none")
+    if models > 1:
+        notes.append(f"the first of {models} models is read")
+    rows, more = _one_location(rows)
+    bonds, odd = _connected([serial for serial, _, _ in rows], lines)
+    return Structure(tuple(atom for _, _, atom in rows), bonds, (*notes, *more, *odd))
+
+
+def _symbol_by_columns(name: str) -> str:
+    """Element of an atom name of four columns: the symbol ends in the second, except in names of hydrogens.
+
+    ` CA ` is carbon, `CA  ` calcium; `HG21` and `1HB ` are hydrogens.
+    """
+    letters = name.upper()
+    if len(letters.strip()) == 4 and letters[0] in "HD":
+        return letters[0]
+    first = letters[:2].strip().lstrip("0123456789")
+    if first in _SYMBOLS or first == "D":
+        return first
+    return next((letter for letter in letters if letter.isalpha()), "")
+
+
+def _element(symbol: str) -> tuple[int, int]:
+    return (1, 2) if symbol == "D" else (_SYMBOLS.get(symbol, 0), 0)
+
+
+def _one_location(rows: list[tuple[str, str, Atom]]) -> tuple[list[tuple[str, str, Atom]], tuple[str, ...]]:
+    """The rows of one location per residue: those without a letter, and those of the letter that comes first."""
+    first: dict[tuple[int, str, str], str] = {}
+    for _, letter, atom in rows:
+        if letter.strip():
+            first.setdefault((atom.residue.part, atom.residue.chain, atom.residue.number), letter)
+    if not first:
+        return rows, ()
+    chosen = []
+    for row in rows:
+        residue = row[2].residue
+        if not row[1].strip() or first[residue.part, residue.chain, residue.number] == row[1]:
+            chosen.append(row)
+    left = len(rows) - len(chosen)
+    return chosen, (f"{left} atoms of other alternative locations are left out",) if left else ()
+
+
+def _connected(serials: list[str], lines: list[str]) -> tuple[frozenset[tuple[int, int]], tuple[str, ...]]:
+    """Pairs of atoms in CONECT records, and a note if they cannot be told apart."""
+    records = [line for line in lines if line.startswith("CONECT")]
+    if not records:
+        return frozenset(), ()
+    twice = [serial for serial, count in Counter(serials).items() if count > 1]
+    place = {serial.strip(): n for n, serial in enumerate(serials)}
+    for serial in twice:
+        place.pop(serial.strip(), None)
+    bonds, doubtful = set(), 0
+    for line in records:
+        ends = [line[n : n + 5].strip() for n in range(6, 31, 5)]
+        source, targets = place.get(ends[0]), [end for end in ends[1:] if end]
+        doubtful += any(end.rjust(5) in twice for end in ends if end)
+        bonds |= {
+            (min(source, place[end]), max(source, place[end]))
+            for end in targets
+            if source is not None and end in place and place[end] != source
+        }
+    note = f"{doubtful} CONECT records are left out: several atoms have the same serial number"
+    return frozenset(bonds), (note,) if doubtful else ()
+
+
+def read_mmcif(text: str) -> Structure:
+    """The atoms of an mmCIF file, with the bonds of `struct_conn` and `chem_comp_bond`.
+
+    Raises:
+        ChemistryError: for a file that cannot be read or holds no atoms.
+    """
+    from openmm.app.internal.pdbx.reader.PdbxReader import PdbxReader
+
+    blocks: list = []
+    try:
+        PdbxReader(io.StringIO(text)).read(blocks)
+    except Exception as error:
+        raise ChemistryError(f"not a readable mmCIF file ({error})") from error
+    tables = next((block for block in blocks if block.getObj("atom_site") is not None), None)
+    if tables is None:
+        raise ChemistryError("holds no atoms; expected a table atom_site")
+    rows, models = [], dict[str, None]()
+    for row in _rows(tables, "atom_site"):
+        model = _value(row, "pdbx_PDB_model_num")
+        models.setdefault(model)
+        if model != next(iter(models)):
+            continue
+        letter = _value(row, "label_alt_id") or " "
+        rows.append(("", letter, _mmcif_atom(row)))
+    notes = (f"the first of {len(models)} models is read",) if len(models) > 1 else ()
+    chosen, more = _one_location(rows)
+    atoms = tuple(atom for _, _, atom in chosen)
+    bonds = frozenset(_within(atoms, _rows(tables, "chem_comp_bond")) | _between(atoms, _rows(tables, "struct_conn")))
+    return Structure(atoms, bonds, (*notes, *more))
+
+
+def _mmcif_atom(row: Mapping[str, str]) -> Atom:
+    name = _value(row, "auth_atom_id", "label_atom_id")
+    number = _value(row, "auth_seq_id", "label_seq_id") + _value(row, "pdbx_PDB_ins_code")
+    chain, residue = _value(row, "auth_asym_id", "label_asym_id"), _value(row, "auth_comp_id", "label_comp_id")
+    z, isotope = _element(_value(row, "type_symbol").upper())
+    try:
+        xyz = float(row["Cartn_x"]), float(row["Cartn_y"]), float(row["Cartn_z"])
+    except (KeyError, ValueError):
+        where = f"atom {name} of {residue} {number}"
+        raise ChemistryError(f"{where}: expected numbers in Cartn_x, Cartn_y and Cartn_z") from None
+    return Atom(name, z, isotope, Residue(0, chain, number, residue), xyz)
+
+
+def _rows(tables, name: str) -> list[dict[str, str]]:
+    table = tables.getObj(name)
+    if table is None:
+        return []
+    names = table.getAttributeList()
+    for number, row in enumerate(table.getRowList(), start=1):
+        if len(row) != len(names):
+            raise ChemistryError(f"table {name}, row {number}: expected {len(names)} values, got {len(row)}")
+    return [dict(zip(names, row, strict=True)) for row in table.getRowList()]
+
+
+def _value(row: Mapping[str, str], *names: str) -> str:
+    """The first of some columns that has a value; empty if none has."""
+    return next((row[name] for name in names if row.get(name, "?") not in ("?", ".")), "")
+
+
+def _within(atoms: Iterable[Atom], rows: list[dict[str, str]]) -> set[tuple[int, int]]:
+    place: dict[Residue, dict[str, int]] = {}
+    for n, atom in enumerate(atoms):
+        place.setdefault(atom.residue, {})[atom.name] = n
+    by_name: dict[str, list[dict[str, int]]] = {}
+    for residue, names in place.items():
+        by_name.setdefault(residue.name, []).append(names)
+    bonds = set()
+    for row in rows:
+        ends = _value(row, "atom_id_1"), _value(row, "atom_id_2")
+        for names in by_name.get(_value(row, "comp_id"), ()):
+            if ends[0] in names and ends[1] in names:
+                bonds.add((min(names[end] for end in ends), max(names[end] for end in ends)))
+    return bonds
+
+
+def _between(atoms: Iterable[Atom], rows: list[dict[str, str]]) -> set[tuple[int, int]]:
+    place = {(atom.residue.chain, atom.residue.number, atom.name): n for n, atom in enumerate(atoms)}
+    bonds = set()
+    for row in rows:
+        if not _COVALENT.fullmatch(_value(row, "conn_type_id").lower()):
+            continue
+        ends = []
+        for end in ("ptnr1", "ptnr2"):
+            number = _value(row, f"{end}_auth_seq_id", f"{end}_label_seq_id")
+            number += _value(row, f"pdbx_{end}_PDB_ins_code")
+            chain = _value(row, f"{end}_auth_asym_id", f"{end}_label_asym_id")
+            ends.append(place.get((chain, number, _value(row, f"{end}_label_atom_id"))))
+        first, second = ends
+        if first is not None and second is not None and first != second:
+            bonds.add((min(first, second), max(first, second)))
+    return bonds
+
+
+def positions(atoms: Iterable[Atom]) -> np.ndarray:
+    """Coordinates [Å] `(A, 3)`."""
+    return np.array([atom.xyz for atom in atoms], dtype=np.float64).reshape(-1, 3)
