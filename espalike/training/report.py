@@ -1,14 +1,11 @@
-"""The report of a training run: one HTML page, without scripts or files beside it."""
+"""The report of a training run: one HTML page, without files beside it."""
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,19 +16,12 @@ from espalike.batch import batch_of
 from espalike.chem.molecule import Molecule
 from espalike.chem.picture import drawing
 from espalike.model import ForceFieldModel, load
+from espalike.page import page, picture, plot, table
 from espalike.training.diagnosis import entries_of
 from espalike.training.tables import read_rows
 
 _MOLECULES = 500
 """Most molecules in the histograms of parameters."""
-_STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #222 }
-h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid #ccc }
-table { border-collapse: collapse } td, th { padding: .15em .9em .15em 0; text-align: right; font-weight: normal }
-th { color: #666 } td:first-child, th:first-child { text-align: left }
-.cards { display: flex; flex-wrap: wrap; gap: 1em } .card { width: 220px; font-size: 13px; overflow-wrap: anywhere }
-img { max-width: 100% } pre { background: #f6f6f6; padding: 1em; overflow-x: auto; font-size: 12px } p { color: #444 }
-"""
 _Rows = list[dict[str, str]]
 
 
@@ -68,7 +58,6 @@ def write_report(out: Path, molecules: Sequence[Molecule]) -> Path:
     diagnosed = any(name.startswith("val/term/") for name in metrics[0])
     worst = [row for row in read_rows(out / "worst.csv") if diagnosed and row["epoch"] == best]
     parts = [
-        f"<h1>{escape(str(out))}</h1>",
         _summary(model, metrics, at_best),
         "<h2>Losses and errors</h2>" + _curves(metrics, _errors),
         "<h2>What each term contributes</h2>" + _terms(model, metrics, at_best),
@@ -77,19 +66,8 @@ def write_report(out: Path, molecules: Sequence[Molecule]) -> Path:
         "<h2>Parameters</h2>" + _histograms(model, molecules),
         f"<h2>Configuration</h2><pre>{escape((out / 'config.yaml').read_text(encoding='utf-8'))}</pre>",
     ]
-    page = (
-        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{escape(out.name)}</title>"
-        f"<style>{_STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
-    )
-    files.write(out / "report.html", page)
+    files.write(out / "report.html", page(str(out), parts))
     return out / "report.html"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    def line(cells: Sequence[Any], tag: str) -> str:
-        return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
-
-    return f"<table>{line(header, 'th')}{''.join(line(row, 'td') for row in rows)}</table>"
 
 
 def _number(text: str | None) -> str:
@@ -105,7 +83,7 @@ def _summary(model: ForceFieldModel, metrics: _Rows, at_best: dict[str, str]) ->
     sources = sorted({name.split("/")[1] for name in at_best if name.endswith("_rmse")})
     header = ("validation at that epoch", "energy RMSE [kcal/mol]", "force RMSE [kcal/mol/Å]")
     errors = [(s, *(_number(at_best.get(f"val/{s}/{q}_rmse")) for q in ("energy", "forces"))) for s in sources]
-    return sentence + _table(header, errors)
+    return sentence + table(header, errors)
 
 
 def _errors(names: list[str]) -> list[tuple[str, list[str]]]:
@@ -153,13 +131,7 @@ def _curves(metrics: _Rows, choose: Callable[[list[str]], list[tuple[str, list[s
                 axes.plot(*zip(*pairs, strict=True), label=_label(name), marker="." if len(pairs) < 20 else None)
         axes.set(xlabel="epoch", ylabel=title, yscale="log")
         axes.legend(fontsize=7)
-    return _image(figure)
-
-
-def _image(figure: Any) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="svg")
-    return f"<img alt='' src='data:image/svg+xml;base64,{base64.b64encode(file.getvalue()).decode()}'>"
+    return plot(figure, "curves against epochs")
 
 
 def _terms(model: ForceFieldModel, metrics: _Rows, at_best: dict[str, str]) -> str:
@@ -168,7 +140,7 @@ def _terms(model: ForceFieldModel, metrics: _Rows, at_best: dict[str, str]) -> s
     for term in model.terms:
         figures = (at_best.get(f"val/term/{term.name}/{quantity}_rms") for quantity in ("energy", "forces"))
         rows.append((term.name, *map(_number, figures)))
-    return _table(header, rows) + _curves(metrics, _contributions)
+    return table(header, rows) + _curves(metrics, _contributions)
 
 
 def _cards(worst: _Rows) -> str:
@@ -176,11 +148,10 @@ def _cards(worst: _Rows) -> str:
         return "<p>Not recorded.</p>"
     cards = []
     for row in worst:
-        picture = base64.b64encode(drawing(row["smiles"]).encode()).decode()
         cards.append(
-            f"<div class='card'><img alt='{escape(row['smiles'])}' src='data:image/svg+xml;base64,{picture}'>"
-            f"<br><b>{escape(row['entry'])}</b><br>{escape(row['smiles'])}<br>{escape(row['source'])}, "
-            f"{row['conformers']} conformers<br>energy RMSE {_number(row['energy_rmse'])} kcal/mol<br>"
+            f"<div class='card'>{picture(drawing(row['smiles']), row['smiles'])}<br><b>{escape(row['entry'])}</b><br>"
+            f"{escape(row['smiles'])}<br>{escape(row['source'])}, {row['conformers']} conformers<br>"
+            f"energy RMSE {_number(row['energy_rmse'])} kcal/mol<br>"
             f"force RMSE {_number(row['forces_rmse'])} kcal/mol/Å</div>"
         )
     return f"<div class='cards'>{''.join(cards)}</div>"
@@ -209,6 +180,6 @@ def _histograms(model: ForceFieldModel, molecules: Sequence[Molecule]) -> str:
         axes.minorticks_off()  # many ticks make drawing slow
         axes.locator_params(axis="x", nbins=4)
         axes.yaxis.set_major_formatter("{x:g}")
-    return f"<p>Of {len(molecules)} molecules; the vertical axis counts atoms, bonds, angles or torsions.</p>" + _image(
-        figure
+    return f"<p>Of {len(molecules)} molecules; the vertical axis counts atoms, bonds, angles or torsions.</p>" + plot(
+        figure, "histograms of parameters"
     )

@@ -1,0 +1,84 @@
+"""Checks by dynamics: energy is kept, molecules stay whole at 300 and 500 K, and compressed ones have an energy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from espalike.check.case import Case, Engine, Fault, relative_error
+
+_LONGEST = 1.5
+"""Longest bond relative to the minimum; a longer one is broken."""
+_DRIFT = 0.2
+"""Largest drift of the total energy [kcal/mol/ns] per atom."""
+_FRICTION, _STEP = 2.0, 0.5
+"""Of Langevin dynamics [1/ps]; time step of all dynamics [fs]."""
+_AGAIN = 45.0
+"""Length of a second run where the energy of the first seems to drift [ps], at least."""
+_COMPRESSED = 0.8
+
+
+def energy_kept(case: Case) -> None:
+    """At constant energy, the total energy does not drift."""
+    import openmm
+
+    heat = openmm.LangevinMiddleIntegrator(300.0, 5.0, _STEP * 1e-3)
+    heat.setRandomNumberSeed(1)
+    engine = Engine(case.system, heat)
+    engine.context.setPositions(case.relaxed / 10)
+    heat.step(2000)
+    state = engine.context.getState(positions=True, velocities=True)
+    engine = Engine(case.system, openmm.VerletIntegrator(_STEP * 1e-3))
+    engine.context.setState(state)
+    totals: list[float] = []
+    length = 0.0
+    for more in (case.picoseconds, max(_AGAIN, 9 * case.picoseconds)):  # fluctuations can look like a drift
+        totals += [total for _, total, xyz in engine.run(round(more * 1000 / _STEP)) if not _broken(case, xyz)]
+        length += more
+        slope = float(np.polyfit(np.linspace(0.0, length / 1000, len(totals)), totals, 1)[0]) / case.molecule.n_atoms
+        if abs(slope) < _DRIFT:
+            return
+    raise Fault(f"energy drifts by {slope:+.2f} kcal/mol/ns per atom over {length:g} ps")
+
+
+def stable_300(case: Case) -> None:
+    """At 300 K no bond breaks, and the temperature is kept."""
+    _stable(case, 300.0)
+
+
+def stable_500(case: Case) -> None:
+    """At 500 K no bond breaks, and the temperature is kept."""
+    _stable(case, 500.0)
+
+
+def compressed(case: Case) -> None:
+    """Energy and forces are finite when all distances are 0.8 times those of the minimum."""
+    xyz = _COMPRESSED * (case.relaxed - case.relaxed.mean(0))
+    energy, forces = case.engine.energy(xyz), case.engine.forces(xyz)
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise Fault("energy or forces are not finite when all distances shrink to 0.8 times")
+    if case.molecule.n_atoms > 1 and energy < case.engine.energy(case.relaxed):
+        raise Fault("the energy falls when all distances shrink to 0.8 times")
+
+
+def _stable(case: Case, temperature: float) -> None:
+    import openmm
+
+    integrator = openmm.LangevinMiddleIntegrator(temperature, _FRICTION, _STEP * 1e-3)
+    integrator.setRandomNumberSeed(1)
+    engine = Engine(case.system, integrator)
+    engine.context.setPositions(case.relaxed / 10)
+    engine.context.setVelocitiesToTemperature(2 * temperature, 1)  # half goes into the potential energy
+    for _ in engine.run(round(2000 / _STEP)):
+        pass
+    temperatures = [t for t, _, xyz in engine.run(round(case.picoseconds * 1000 / _STEP)) if not _broken(case, xyz)]
+    error = relative_error(3 * case.molecule.n_atoms, case.picoseconds, _FRICTION)
+    mean = float(np.mean(temperatures))
+    if not abs(mean / temperature - 1) < max(0.05, 5 * error):
+        raise Fault(f"the mean temperature is {mean:.0f} K at {temperature:g} K")
+
+
+def _broken(case: Case, xyz: np.ndarray) -> bool:
+    ratio = case.lengths(xyz) / case.lengths(case.relaxed)
+    if not ratio.max(initial=0.0) < _LONGEST:
+        raise Fault(f"a bond reaches {ratio.max():.2f} times its length", case.molecule.bonds[int(np.argmax(ratio))])
+    return False

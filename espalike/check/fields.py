@@ -1,0 +1,83 @@
+"""What gives force fields to check: a model, an OpenFF force field, OpenMM's ForceField XML."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espalike.chem.molecule import Molecule
+
+if TYPE_CHECKING:
+    import openmm
+
+    from espalike.system import MMSystem
+
+
+@dataclass(frozen=True)
+class Field:
+    """A force field for many molecules.
+
+    Attributes:
+        name: what reports call it.
+        identity: changes when the force field changes.
+        parameters: gives the parameters of a molecule; None where only systems are known.
+        system: gives the system of a molecule, without cut-off and constraints.
+    """
+
+    name: str
+    identity: str
+    parameters: Callable[[Molecule], MMSystem] | None
+    system: Callable[[Molecule], openmm.System]
+
+
+def field_of(source: str) -> Field:
+    """The force field of a name or file.
+
+    Args:
+        source: a shipped model or a model file; `openff-2.2.1` or another of OpenFF's, or an .offxml file; or .xml
+            files of OpenMM's `ForceField`, joined by `+` (`amber14-all.xml+mine.xml`).
+
+    Raises:
+        FileNotFoundError, ModelFileError: see `espalike.load`.
+        ImportError: when OpenFF's packages are missing.
+        ValueError: for an XML file that is no `ForceField`.
+    """
+    from espalike.export import to_openmm
+
+    if source.endswith(".xml"):
+        return _xml(source)
+    if source.startswith("openff") or source.endswith(".offxml"):
+        from espalike.assigners.openff import OpenFFAssigner, installed_file
+
+        file = installed_file(source)
+        assigner = OpenFFAssigner(file)
+
+        def parameters(molecule: Molecule) -> MMSystem:
+            return assigner([molecule])
+
+        return Field(source, str(file), parameters, lambda molecule: to_openmm(assigner([molecule])))
+    from espalike.model import find, load
+
+    model = load(source).double()
+    identity = hashlib.sha256(Path(find(source)).read_bytes()).hexdigest()
+    return Field(source, identity, model.parametrize, lambda molecule: to_openmm(model.parametrize(molecule)))
+
+
+def _xml(source: str) -> Field:
+    from openmm import app
+
+    from espalike.export import to_topology
+
+    files = source.split("+")
+    forcefield = app.ForceField(*files)
+    texts = [Path(file).read_bytes() for file in files if Path(file).is_file()]
+    identity = hashlib.sha256(b"".join([source.encode(), *texts])).hexdigest()
+
+    def system(molecule: Molecule) -> openmm.System:
+        settings = {"nonbondedMethod": app.NoCutoff, "constraints": None, "rigidWater": False, "removeCMMotion": False}
+        return forcefield.createSystem(to_topology(molecule), **settings)
+
+    return Field(source, identity, None, system)

@@ -1,0 +1,52 @@
+"""Reports in a real browser: no error in its console, pictures are there, tables sort, also in dark mode."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from espalike.page import page, picture, table
+
+CHROMIUM = shutil.which("chromium")
+ASK = """<script>
+const head = document.querySelectorAll("th")[1];
+head.click(); const up = [...document.querySelectorAll("td:nth-child(2)")].map(cell => cell.innerText);
+head.click(); const down = [...document.querySelectorAll("td:nth-child(2)")].map(cell => cell.innerText);
+const paper = getComputedStyle(document.body).backgroundColor;
+window.addEventListener("load", () => {
+  const pictures = [...document.images].filter(image => image.naturalWidth > 0).length;
+  document.body.dataset.found = JSON.stringify([up, down, pictures, document.images.length, paper]);
+});
+</script>"""
+
+
+def in_browser(path, *options):
+    """The page's document after its scripts have run, and what they wrote to the console."""
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync", *options]
+    command += [f"--user-data-dir={path.parent / 'browser'}", "--dump-dom", path.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium; scripts/install_engines.sh installs it")
+@pytest.mark.parametrize("dark", [False, True])
+def test_tables_sort_and_pictures_are_there(tmp_path, dark):
+    square = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9'/></svg>"
+    rows = [("b", 9, "x"), ("a", 10, "y"), ("c", "–", "z"), ("<&>", -1.5, "")]
+    text = page("A <page>", [table(("name", "number", "text"), rows), picture(square, "a square")])
+    path = tmp_path / "report.html"
+    path.write_text(text.replace("</body>", ASK + "</body>"))
+    document, console = in_browser(path, *(["--blink-settings=preferredColorScheme=0"] if dark else []))
+    assert console == []
+    found = re.search(r'data-found="([^"]*)"', document)[1].replace("&quot;", '"')
+    assert found.startswith('[["-1.5","9","10","–"],["–","10","9","-1.5"],1,1,')
+    assert ("rgb(22, 24, 28)" if dark else "rgb(255, 255, 255)") in found
+    assert "<h1>A &lt;page&gt;</h1>" in document
+    assert "&lt;&amp;&gt;" in document
+
+
+def test_pages_load_nothing():
+    text = page("A page", [table(("a",), [(1,)])])
+    assert not re.search(r"(src|href)=['\"](?!data:)", text)
