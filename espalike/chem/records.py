@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from rdkit import Chem, rdBase
 
-from espalike.chem import assembled
+from espalike.chem import assembled, mol2
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import ends_of, numbers_of
@@ -233,30 +233,8 @@ def _mol2_title(text: str) -> str:
 
 
 def _from_mol2(text: str, name: str) -> Record:
-    mol = Chem.MolFromMol2Block(text, sanitize=False, removeHs=False)
-    if mol is None:
-        raise ChemistryError(
-            f"{name}: not a readable MOL2 record; SYBYL atom types as Corina or antechamber write them are expected"
-        )
-    _name_residues(mol, text)
-    charges = None
-    lines = text.split("\n")
-    if (
-        len(lines) > 4
-        and lines[4].strip().upper() != "NO_CHARGES"
-        and mol.GetAtomWithIdx(0).HasProp("_TriposPartialCharge")
-    ):
-        charges = np.array([float(atom.GetProp("_TriposPartialCharge")) for atom in mol.GetAtoms()])
-    return _checked(mol, name, charges)
-
-
-def _name_residues(mol: Chem.Mol, text: str) -> None:
-    """Keep the names of atoms and substructures of a MOL2 record, where each atom has both."""
-    rows = [line.split() for line in text.partition("@<TRIPOS>ATOM\n")[2].partition("@<TRIPOS>")[0].splitlines()]
-    rows = [row for row in rows if row and not row[0].startswith("#")]
-    if len(rows) == mol.GetNumAtoms() and all(len(row) > 7 and row[6].isdigit() for row in rows):
-        for atom, row in zip(mol.GetAtoms(), rows, strict=True):
-            atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(row[1], residueName=row[7], residueNumber=int(row[6])))
+    mol, charges, notes = mol2.read(text, name)
+    return _checked(mol, name, charges, notes)
 
 
 def _checked(

@@ -9,9 +9,9 @@ from rdkit import Chem
 
 from espalike.chem import from_rdkit
 from espalike.chem.bonds import LONGEST_BOND
+from espalike.chem.lewis import lewis
 from espalike.chem.molecule import Molecule
 from espalike.chem.sanitize import BOND_TYPES
-from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
 
 SURE_BOND, BOND = 1.15, 1.3

@@ -13,10 +13,10 @@ from rdkit.Chem import rdDetermineBonds
 
 from espalike.chem import from_rdkit, from_smiles, to_rdkit
 from espalike.chem.graphs import formula, skeleton
+from espalike.chem.lewis import lewis
 from espalike.chem.molecule import Molecule
 from espalike.chem.sanitize import BOND_TYPES
 from espalike.data.readers.base import ReaderError, parsed
-from espalike.data.readers.lewis import lewis
 from espalike.data.schema import RecordError
 
 _MAPPED = re.compile(r":\d+\]")

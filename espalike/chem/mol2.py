@@ -1,0 +1,172 @@
+"""MOL2 records. Atom types are SYBYL's, GAFF's (antechamber's default) or AMBER's.
+
+Records of SYBYL types are read by RDKit. GAFF's and AMBER's types say the elements. The bond orders that antechamber
+writes beside them are no Lewis structure (both bonds of a carboxylate are single), so orders and formal charges are
+those of the best Lewis structure of the bonds and the total charge, which is the sum of the partial charges. Among
+equally good structures it is the one next to the orders in the file.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from rdkit import Chem
+
+from espalike.chem.errors import ChemistryError
+from espalike.chem.lewis import cost, lewis
+from espalike.chem.sanitize import BOND_TYPES
+
+_GAFF = {
+    1: "h1 h2 h3 h4 h5 ha hb hc hn ho hp hs hw hx",
+    6: "c c1 c2 c3 c5 c6 ca cc cd ce cf cg ch cp cq cs cu cv cx cy cz",
+    7: "n n1 n2 n3 n4 n5 n6 n7 n8 n9 n+ na nb nc nd ne nf nh ni nj nk nl nm nn no np nq ns nt nu nv nx ny nz",
+    8: "o oh op oq os ow",
+    9: "f",
+    15: "p2 p3 p4 p5 pb pc pd pe pf px py",
+    16: "s s2 s4 s6 sh sp sq ss sx sy",
+    17: "cl",
+    35: "br",
+    53: "i",
+}
+_AMBER = {
+    1: "H H0 H1 H2 H3 H4 H5 HA HC HO HP HS HW HZ",
+    6: "C C* C4 C5 C8 CA CB CC CD CI CJ CK CM CN CO CP CQ CR CS CT CV CW CX CY CZ 2C 3C XC",
+    7: "N N* N1 N2 N3 NA NB NC NO NT NY",
+    8: "O O2 OH OP OS OW",
+    9: "F",
+    15: "P",
+    16: "S SH SO",
+    17: "Cl CL",
+    35: "Br BR",
+    53: "I",
+}
+_ELEMENTS = {kind: z for table in (_GAFF, _AMBER) for z, kinds in table.items() for kind in kinds.split()}
+"""Atomic numbers of types of GAFF, GAFF2 and Amber's parm10 and ff14SB."""
+_SYBYL = {"H", "F", "Cl", "Br", "I", "Si", "Li", "Na", "Mg", "Al", "K", "Ca", "Zn", "N", "C", "O", "S", "P", "B"}
+_BONDS = {"1": 1.0, "2": 2.0, "3": 3.0, "am": 1.0, "ar": 1.5}
+_WHOLE = 0.1
+"""Largest distance of a sum of partial charges from a whole number [e]."""
+_WORSE = 1.5
+"""A Lewis structure is refused whose cost is this much above that of the best one of any charge."""
+_ABOUT = 0.5
+"""Lewis structures whose costs differ by less are equally likely."""
+_LARGEST = 6
+"""Largest total charge that is tried where no partial charges say it."""
+
+Read = tuple[Chem.Mol, np.ndarray | None, tuple[str, ...]]
+"""A molecule, its partial charges [e] `(A,)` if it has any, and remarks."""
+
+
+def read(text: str, name: str) -> Read:
+    """The molecule of one record.
+
+    Raises:
+        ChemistryError: for a record that cannot be read, an unknown atom type, or bonds without a Lewis structure.
+    """
+    rows = _rows(text, "ATOM")
+    kinds = [row[5] for row in rows if len(row) > 5]
+    if rows and len(kinds) == len(rows) and not all(kind in _SYBYL or "." in kind for kind in kinds):
+        return _from_types(text, name, rows)
+    mol = Chem.MolFromMol2Block(text, sanitize=False, removeHs=False)
+    if mol is None:
+        raise ChemistryError(f"{name}: not a readable MOL2 record; expected tables ATOM and BOND, and known atom types")
+    _name_residues(mol, rows)
+    if _has_charges(text) and mol.GetAtomWithIdx(0).HasProp("_TriposPartialCharge"):
+        charges = np.array([float(atom.GetProp("_TriposPartialCharge")) for atom in mol.GetAtoms()])
+        return mol, charges, ()
+    return mol, None, ()
+
+
+def _rows(text: str, table: str) -> list[list[str]]:
+    found = text.partition(f"@<TRIPOS>{table}\n")[2].partition("@<TRIPOS>")[0]
+    return [row for row in map(str.split, found.splitlines()) if row and not row[0].startswith("#")]
+
+
+def _has_charges(text: str) -> bool:
+    lines = text.split("\n")
+    return len(lines) > 4 and lines[4].strip().upper() != "NO_CHARGES"
+
+
+def _name_residues(mol: Chem.Mol, rows: list[list[str]]) -> None:
+    """Keep the names of atoms and substructures, where each atom has both."""
+    if len(rows) == mol.GetNumAtoms() and all(len(row) > 7 and row[6].isdigit() for row in rows):
+        for atom, row in zip(mol.GetAtoms(), rows, strict=True):
+            atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(row[1], residueName=row[7], residueNumber=int(row[6])))
+
+
+def _from_types(text: str, name: str, rows: list[list[str]]) -> Read:
+    """A record whose types are those of GAFF or AMBER."""
+    for row in rows:
+        if row[5] not in _ELEMENTS:
+            raise ChemistryError(
+                f"{name}: atom {row[0]} ({row[1]}) has the type {row[5]!r}; known are the types of SYBYL (C.3), GAFF "
+                "and GAFF2 (c3), and AMBER (CT). Write the file with SYBYL types (antechamber -at sybyl), or an SDF"
+            )
+    place = {row[0]: n for n, row in enumerate(rows)}
+    numbers = np.array([_ELEMENTS[row[5]] for row in rows])
+    try:
+        bonds = np.array([sorted((place[row[1]], place[row[2]])) for row in _rows(text, "BOND")], np.int64).reshape(
+            -1, 2
+        )
+        kinds = [row[3] for row in _rows(text, "BOND")]
+        xyz = np.array([[float(value) for value in row[2:5]] for row in rows])
+        given = np.array([float(row[8]) for row in rows]) if all(len(row) > 8 for row in rows) else None
+    except (KeyError, IndexError, ValueError) as error:
+        raise ChemistryError(f"{name}: not a readable MOL2 record ({error})") from error
+    if odd := sorted(set(kinds) - _BONDS.keys()):
+        raise ChemistryError(f"{name}: bonds of type {', '.join(odd)}; expected {', '.join(_BONDS)}")
+    given = given if _has_charges(text) else None
+    drawn = np.array([_BONDS[kind] for kind in kinds])
+    orders, charges, notes = _lewis(numbers, bonds, drawn, given, name)
+    mol = Chem.RWMol()
+    for z, charge in zip(numbers.tolist(), charges.tolist(), strict=True):
+        atom = Chem.Atom(z)
+        atom.SetFormalCharge(charge)
+        atom.SetNoImplicit(True)
+        mol.AddAtom(atom)
+    for (i, j), order in zip(bonds.tolist(), orders.tolist(), strict=True):
+        mol.AddBond(i, j, BOND_TYPES[order])
+    conformer = Chem.Conformer(len(rows))
+    conformer.SetPositions(xyz)
+    mol.AddConformer(conformer)
+    for atom, row in zip(mol.GetAtoms(), rows, strict=True):
+        atom.SetProp("_TriposAtomName", row[1])
+    _name_residues(mol, rows)
+    return mol.GetMol(), given, notes
+
+
+def _lewis(
+    numbers: np.ndarray, bonds: np.ndarray, drawn: np.ndarray, given: np.ndarray | None, name: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Bond orders, formal charges, and a note where no partial charges say the total charge.
+
+    Raises:
+        ChemistryError: where there is no such structure, or the partial charges have another sum than it.
+    """
+    best = lewis(numbers, bonds, None)
+    if best is None:
+        raise ChemistryError(
+            f"{name}: the bonds have no Lewis structure without unpaired electrons; are all hydrogens there?"
+        )
+    least = cost(numbers, bonds, *best)
+    if given is not None and given.any():
+        total = round(float(given.sum()))
+        found = lewis(numbers, bonds, total, drawn)
+        if abs(given.sum() - total) > _WHOLE or found is None or cost(numbers, bonds, *found) > least + _WORSE:
+            raise ChemistryError(
+                f"{name}: the partial charges sum to {given.sum():+.3f} e, but the bonds are those of a molecule of "
+                f"charge {best[1].sum():+d}. Compute charges that sum to the total charge (antechamber -nc), or write "
+                "SYBYL types (antechamber -at sybyl) or an SDF"
+            )
+        return *found, ()
+    for size in range(_LARGEST + 1):
+        totals = {total: lewis(numbers, bonds, total, drawn) for total in {size, -size}}
+        good = {q: f for q, f in totals.items() if f and cost(numbers, bonds, *f) < least + _ABOUT}
+        if len(good) == 1:
+            ((total, found),) = good.items()
+            note = f"no partial charges say the total charge; {total:+d} e is that of the best Lewis structure"
+            return *found, (note,)
+        if good:
+            break
+    raise ChemistryError(
+        f"{name}: no partial charges say the total charge, and the bonds fit several; give partial charges, or an SDF"
+    )

@@ -1,0 +1,134 @@
+"""MOL2 of GAFF's and AMBER's atom types: elements, bond orders and charges; unknown types are refused by name."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from espalike import chem
+from espalike.chem.molecule import Molecule
+
+STORED = Path(__file__).parent / "stored" / "mol2"  # of antechamber: gaff, gaff2 and amber types, bcc and gas charges
+FILES = {
+    "aspirin": "CC(=O)Oc1ccccc1C(=O)[O-]",
+    "benzamidinium": "NC(=[NH2+])c1ccccc1",
+    "nitro": "O=[N+]([O-])c1ccncc1Cl",
+    "phosphate": "COP(=O)([O-])OC",
+    "sulfonamide": "CS(=O)(=O)NC#C",
+}
+TYPES = {1: "hc", 6: "c3", 7: "n", 8: "o", 9: "f", 15: "p5", 16: "s", 17: "cl", 35: "br", 53: "i"}
+
+
+def canonical(molecule: Molecule) -> str:
+    return Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(molecule)), isomericSmiles=False)
+
+
+def inchi(molecule: Molecule) -> str:
+    """The same for all resonance forms."""
+    return Chem.MolToInchi(chem.to_rdkit(molecule), options="/SNon")
+
+
+def written(molecule: Molecule, charged: bool = True) -> str:
+    """A MOL2 whose types say the elements."""
+    xyz, charges = chem.embed(molecule)[0], molecule.charges.astype(float)
+    head = (
+        f"@<TRIPOS>MOLECULE\nm\n{molecule.n_atoms} {len(molecule.bonds)}\nSMALL\n{'bcc' if charged else 'NO_CHARGES'}\n"
+    )
+    rows = [
+        f"{n} X{n} {x:.4f} {y:.4f} {z:.4f} {TYPES[number]} 1 LIG {charge:.4f}"
+        for n, (number, charge, (x, y, z)) in enumerate(zip(molecule.numbers.tolist(), charges, xyz, strict=True), 1)
+    ]
+    orders = zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True)
+    bonds = [f"{n} {i + 1} {j + 1} {order}" for n, ((i, j), order) in enumerate(orders, 1)]
+    return "\n".join([f"{head}@<TRIPOS>ATOM", *rows, "@<TRIPOS>BOND", *bonds, ""])
+
+
+def read(tmp_path: Path, text: str) -> chem.Entry:
+    (tmp_path / "x.mol2").write_text(text)
+    (entry,) = chem.read_molecules(tmp_path / "x.mol2")
+    return entry
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_antechamber(name):
+    (entry,) = chem.read_molecules(STORED / f"{name}.mol2")
+    assert (entry.error, entry.notes) == (None, ())
+    assert canonical(entry.molecule) == Chem.CanonSmiles(FILES[name])
+    assert entry.charges.sum() == pytest.approx(entry.molecule.net_charge, abs=1e-2)
+    assert entry.molecule.residue == "LIG"
+    assert entry.molecule.atom_names[0].endswith("1")
+    rows = (STORED / f"{name}.mol2").read_text().partition("ATOM\n")[2].splitlines()
+    np.testing.assert_allclose(entry.xyz[0], [float(value) for value in rows[0].split()[2:5]])
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C[N+](C)(C)C",
+        "CN=[N+]=[N-]",
+        "C[n+]1ccccc1",
+        "[O-][n+]1ccccc1",
+        "C[N+]#[C-]",
+        "[NH3+]CC(=O)[O-]",
+        "c1c[nH]c[nH+]1",
+        "CC(=O)[N-]S(C)(=O)=O",
+        "COS(=O)(=O)[O-]",
+        "C[S+](C)C",
+        "c1nnn[n-]1",
+        "Cn1cnc2c1c(=O)n(C)c(=O)n2C",
+        "O=P([O-])([O-])OC",
+        "C=C=C",
+        "CP(C)C",
+        "FC(Cl)(Br)I",
+    ],
+)
+def test_orders_and_charges_follow_from_bonds_and_the_total_charge(smiles, tmp_path):
+    molecule = chem.from_smiles(smiles)
+    text = written(molecule)
+    entry = read(tmp_path, text)
+    assert entry.error is None
+    assert inchi(entry.molecule) == inchi(molecule)
+    text = written(molecule, charged=False)
+    entry = read(tmp_path, text)
+    if smiles == "c1nnn[n-]1":  # or a cation
+        assert "no partial charges say the total charge, and the bonds fit several" in entry.error
+        return
+    assert inchi(entry.molecule) == inchi(molecule)
+    assert entry.molecule.net_charge == molecule.net_charge
+    assert f"no partial charges say the total charge; {molecule.net_charge:+d} e is that" in entry.notes[0]
+
+
+def test_bonds_of_no_lewis_structure(tmp_path):
+    """All single, as antechamber draws carboxylates."""
+    for smiles in ("CC(=O)[O-]", "O=[N+]([O-])c1ccccc1", "NC(=[NH2+])N", "CN=[N+]=[N-]"):
+        molecule = chem.from_smiles(smiles)
+        head, mark, bonds = written(molecule).partition("@<TRIPOS>BOND\n")
+        single = "".join(f"{row.rsplit(maxsplit=1)[0]} 1\n" for row in bonds.splitlines())
+        assert canonical(read(tmp_path, head + mark + single).molecule) == Chem.CanonSmiles(smiles)
+
+
+def test_another_total_charge_is_refused(tmp_path):
+    text = written(chem.from_smiles("CC(=O)[O-]")).replace("-1.0000", "0.0000")
+    assert read(tmp_path, text).error is None  # all charges are zero: there are none
+    for charges in ("0.5000", "1.0000", "-2.0000", "-3.0000"):
+        entry = read(tmp_path, text.replace("LIG 0.0000", f"LIG {charges}", 1))
+        assert f"the partial charges sum to {float(charges):+.3f} e, but the bonds are those of a" in entry.error
+    diamine = written(chem.from_smiles("[NH3+]CC[NH3+]")).replace("1.0000", "0.0000")
+    assert "molecule of charge +2" in read(tmp_path, diamine.replace("LIG 0.0000", "LIG 1e-4", 1)).error
+
+
+def test_unknown_types_and_bonds_are_refused_by_name(tmp_path):
+    text = written(chem.from_smiles("CO"))
+    assert (
+        "atom 2 (X2) has the type 'DU'; known are the types of SYBYL"
+        in read(tmp_path, text.replace(" o ", " DU ")).error
+    )
+    assert "has the type 'xq'" in read(tmp_path, text.replace(" o ", " xq ")).error
+    assert "bonds of type un; expected 1, 2" in read(tmp_path, text.replace("1 1 2 1", "1 1 2 un")).error
+    assert "not a readable MOL2 record" in read(tmp_path, text.replace("1 1 2 1", "1 1 99 1")).error
+    assert "no Lewis structure" in read(tmp_path, text.replace("c3", "hc")).error
+    known = [*itertools.chain(TYPES.values()), "n+", "2C", "C*"]
+    for kind in known:
+        assert "has the type" not in (read(tmp_path, text.replace(" o ", f" {kind} ")).error or "")
