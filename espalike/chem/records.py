@@ -165,7 +165,7 @@ def _from_typed(smiles: str) -> Record:
 
 def _from_smiles(smiles: str, name: str) -> Record:
     mol = rd.from_smiles(smiles, name)
-    return Record(name, mol, notes=rd.stereo_notes(mol))
+    return Record(name, mol, notes=rd.remarks(mol))
 
 
 def _whole(text: str) -> list[str]:
@@ -261,7 +261,7 @@ def _checked(
         else:
             Chem.AssignStereochemistryFrom3D(mol)
     rd.check_structure(mol, name)
-    return Record(name, mol, None, notes + rd.stereo_notes(mol), xyz, charges)
+    return Record(name, mol, None, notes + rd.remarks(mol), xyz, charges)
 
 
 def _bond_fault(mol: Chem.Mol, xyz: np.ndarray) -> str:

@@ -19,6 +19,22 @@ _ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _MASS_NUMBER = "_espalike_mass_number"
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 
+_ONE_ISOMER = [
+    Chem.MolFromSmarts(text)
+    for text in (
+        "[*]=[$(*(=*)=*)]",  # of a cumulene or an azide
+        "[*]=[#7X2;$([#7][#1]),$([#7H1]),$([#7X1])]",  # an imine that has a hydrogen
+        "[*]=[#7X3+;$([#7]([#1])[#1]),$([#7H2])]",
+        "[$([PX4,SX4](=O)[O-]),$([PX4](=O)[OX2][#1]),$([PX4](=O)[OX2H1])]",  # oxygens of resonance and exchange
+    )
+]
+"""What has one isomer only: bonds, and atoms."""
+_ATTEMPTS, _INVERSIONS = 5, 30
+"""Of an embedding; and number of embeddings of one molecule that are tried."""
+_TWO_MULTIPLE_BONDS = Chem.MolFromSmarts("[#7,#15,#17,#35,#53;+0;$(*(=,#*)=,#*),$([#17,#35,#53]=*)]")
+_REWRITTEN = "_espalike_rewritten"
+_WAS_REWRITTEN = rdqueries.HasPropQueryAtom(_REWRITTEN)
+
 _AS_WRITTEN = Chem.SmilesParserParams()
 _AS_WRITTEN.removeHs = False  # type: ignore[assignment]  # RDKit's stubs take the parameter for the property's type
 _AS_WRITTEN.sanitize = False  # type: ignore[assignment]
@@ -92,8 +108,12 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
                 f"{name}: atom {i + 1} is {atoms[i].GetSymbol()} of mass number {atoms[i].GetIntProp(_MASS_NUMBER)}; "
                 "no such isotope is known"
             )
+    expanded = [i for (i,) in mol.GetSubstructMatches(_TWO_MULTIPLE_BONDS)]
     try:
         Chem.SanitizeMol(mol)
+        for i in expanded:
+            if atoms[i].GetFormalCharge():
+                atoms[i].SetBoolProp(_REWRITTEN, True)
         if drawn:
             Chem.DetectBondStereochemistry(mol)
         Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
@@ -170,11 +190,64 @@ def check_structure(mol: Chem.Mol, name: str) -> None:
         )
 
 
+def remarks(mol: Chem.Mol) -> tuple[str, ...]:
+    """What was accepted: atoms of too many bonds that were rewritten with charges, and undefined stereo."""
+    notes = tuple(
+        f"atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) had more bonds than its valence allows and is written with "
+        f"charge {atom.GetFormalCharge():+d}"
+        for atom in mol.GetAtomsMatchingQuery(_WAS_REWRITTEN)
+    )
+    return notes + stereo_notes(mol)
+
+
 def stereo_notes(mol: Chem.Mol) -> tuple[str, ...]:
-    """A note if stereocentres or stereo bonds are undefined, which is accepted: parameters do not depend on them."""
+    """A note if stereocentres or stereo bonds are undefined, which is accepted: parameters do not depend on them.
+
+    Left out are what RDKit lists although there is one isomer only: ends of cumulenes and azides, imines whose nitrogen
+    has a hydrogen, phosphates and sulfonates of resonance, and bridgeheads that a cage holds in place.
+    """
     centres = Chem.FindPotentialStereo(Chem.Mol(mol), cleanIt=True)  # it removes marks where there is no stereo
     undefined = [s for s in centres if s.specified != Chem.StereoSpecified.Specified]
     if not undefined:
         return ()
-    bonds = sum(s.type == Chem.StereoType.Bond_Double for s in undefined)
-    return (f"undefined stereo: {len(undefined) - bonds} atoms, {bonds} double bonds; parameters do not depend on it",)
+    fixed = {match for pattern in _ONE_ISOMER for match in mol.GetSubstructMatches(pattern)}
+    bonds = [s.centeredOn for s in undefined if s.type == Chem.StereoType.Bond_Double]
+    bonds = [b for b in bonds if not {ends := _ends(mol, b), ends[::-1]} & fixed]
+    atoms = [s.centeredOn for s in undefined if s.type == Chem.StereoType.Atom_Tetrahedral]
+    atoms = [a for a in atoms if (a,) not in fixed]
+    heads = [a for a in atoms if _is_bridgehead(mol, a)]
+    if heads and not _have_isomers(mol, heads):
+        atoms = [a for a in atoms if a not in heads]
+    if not atoms and not bonds:
+        return ()
+    return (f"undefined stereo: {len(atoms)} atoms, {len(bonds)} double bonds; parameters do not depend on it",)
+
+
+def _ends(mol: Chem.Mol, bond: int) -> tuple[int, int]:
+    return mol.GetBondWithIdx(bond).GetBeginAtomIdx(), mol.GetBondWithIdx(bond).GetEndAtomIdx()
+
+
+def _is_bridgehead(mol: Chem.Mol, atom: int) -> bool:
+    return sum(bond.IsInRing() for bond in mol.GetAtomWithIdx(atom).GetBonds()) > 2
+
+
+def _have_isomers(mol: Chem.Mol, atoms: list[int]) -> bool:
+    """Whether some of these atoms, one, two neighbours or all of them, can be inverted in space to give an isomer."""
+    from rdkit.Chem import rdDistGeom
+
+    one = Chem.Mol(mol)
+    if rdDistGeom.EmbedMolecule(one, randomSeed=1) < 0:
+        return True
+    Chem.AssignStereochemistryFrom3D(one)
+    known = Chem.MolToSmiles(one)
+    pairs = [[a, b] for a in atoms for b in atoms if a < b and mol.GetBondBetweenAtoms(a, b) is not None]
+    for inverted in [atoms, *([a] for a in atoms), *pairs][:_INVERSIONS]:
+        other = Chem.Mol(one)
+        other.RemoveAllConformers()
+        for a in inverted:
+            other.GetAtomWithIdx(a).InvertChirality()
+        if rdDistGeom.EmbedMolecule(other, randomSeed=1, maxAttempts=_ATTEMPTS) >= 0:
+            Chem.AssignStereochemistryFrom3D(other)
+            if Chem.MolToSmiles(other) != known:
+                return True
+    return False

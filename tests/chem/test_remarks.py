@@ -1,0 +1,73 @@
+"""Notes on molecules that were accepted: undefined stereo where there are isomers only, atoms that were rewritten."""
+
+import pytest
+
+from espalike import chem
+
+ONE_ISOMER = {
+    "cubane": "C12C3C4C1C5C2C3C45",
+    "adamantane": "C1C2CC3CC1CC(C2)C3",
+    "norbornane": "C1CC2CCC1C2",
+    "quinuclidine": "C1CN2CCC1CC2",
+    "bicyclobutane": "C1C2CC12",
+    "azide": "CN=[N+]=[N-]",
+    "diazo": "CC=[N+]=[N-]",
+    "allene": "CC=C=CC",
+    "carbodiimide": "CCN=C=NCC",
+    "isocyanate": "CN=C=O",
+    "ketene": "CC=C=O",
+    "amidine": "CC(=N)N",
+    "amidinium": "CC(=[NH2+])N",
+    "phosphate": "CCOP(=O)([O-])OC",
+    "phosphonic acid": "CP(=O)(O)OC",
+    "sulfone": "CS(=O)(=O)CC",
+    "cyclohexene": "C1=CCCCC1",
+    "amine oxide": "C[N+](C)(CC)[O-]",
+}
+ISOMERS = {
+    "CC(F)Cl": (1, 0),
+    "FC=CF": (0, 1),
+    "CC=NO": (0, 1),
+    "CN=NC": (0, 1),
+    "CS(=O)CC": (1, 0),
+    "CC1CCC(C)CC1": (2, 0),  # cis and trans
+    "C1CCC2CCCCC2C1": (2, 0),  # decalin
+    "CC1(C)C2CCC1(C)C(=O)C2": (2, 0),  # camphor and its mirror image
+    "C1CC2C1C1CCC21": (4, 0),  # syn and anti
+    "CC(F)C12CC3CC(CC(C3)C1)C2": (1, 0),  # beside a cage
+}
+
+
+@pytest.mark.parametrize("smiles", ONE_ISOMER.values(), ids=ONE_ISOMER)
+def test_no_note_where_there_is_one_isomer(smiles):
+    (entry,) = chem.read_molecules(smiles)
+    assert (entry.error, entry.notes) == (None, ())
+
+
+@pytest.mark.parametrize(("smiles", "counts"), ISOMERS.items())
+def test_a_note_where_there_are_isomers(smiles, counts):
+    (entry,) = chem.read_molecules(smiles)
+    atoms, bonds = counts
+    assert entry.notes == (f"undefined stereo: {atoms} atoms, {bonds} double bonds; parameters do not depend on it",)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "rewritten"),
+    [
+        ("CN(=O)=O", "2 (N)"),
+        ("CN=N#N", "3 (N)"),
+        ("CC=N(=O)C", "3 (N)"),
+        ("O=N(=O)c1ccncc1", "2 (N)"),
+        ("[H:1][C:2]([H:3])([H:4])[N:6](=[O:5])=[O:7]", "6 (N)"),  # in the order of the map numbers
+    ],
+)
+def test_nitrogen_of_five_bonds_is_said_to_be_rewritten(smiles, rewritten):
+    (entry,) = chem.read_molecules(smiles)
+    note = f"atom {rewritten} had more bonds than its valence allows and is written with charge +1"
+    assert [text for text in entry.notes if "stereo" not in text] == [note]
+
+
+@pytest.mark.parametrize("smiles", ["C[N+](=O)[O-]", "CS(C)(=O)=O", "CP(C)(C)=O", "O=S(=O)=O"])
+def test_usual_drawings_have_no_note(smiles):
+    (entry,) = chem.read_molecules(smiles)
+    assert entry.notes == ()
