@@ -53,7 +53,7 @@ def train(
         >>> quick = {"max_epochs": 1, "enable_progress_bar": False}
         >>> out = tempfile.mkdtemp()
         >>> run = espalike.train("quickstart", out=out, model="tiny", trainer=quick)  # doctest: +ELLIPSIS
-        115 training and 25 validation entries ...
+        311 training and 67 validation entries ...
         >>> run.epoch
         0
         >>> type(run.load()).__name__

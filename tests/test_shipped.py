@@ -145,13 +145,20 @@ def test_charges_and_van_der_waals_follow_the_references():
 def thermal_frames_of_the_cards(path):
     """The part of the embedded set on which the cards were computed: it has gained molecules and geometries since.
 
-    These are the twelve thermal frames of the test molecules that have twelve (and two distorted geometries), but not
-    of propiolamide, which came later, and dimethylsilane, which OpenFF 2.2.1 does not cover.
+    These are the relaxed geometry and eleven thermal frames, as one entry, of the test molecules that have so many, but
+    not of propiolamide, which came later, and dimethylsilane, which OpenFF 2.2.1 does not cover.
     """
-    records, first = [], np.arange(14) < 12
-    for record in Store.open("sample").records("test"):
-        if len(record.conformers.energy) == 14 and record.id not in {"propiolamide", "dimethylsilane"}:
-            records.append(dataclasses.replace(record, conformers=record.conformers.take(first)))
+    entries = {record.id: record for record in Store.open("sample").records("test")}
+    records = []
+    for name, thermal in entries.items():
+        molecule = name.removesuffix("-thermal")
+        if len(thermal.conformers.energy) == 11 and molecule not in {"propiolamide", "dimethylsilane"}:
+            frames = (entries[f"{molecule}-relaxed"].conformers, thermal.conformers)
+            arrays = {
+                label: np.concatenate([getattr(part, label) for part in frames]) for label in ("xyz", "energy", "forces")
+            }
+            together = dataclasses.replace(thermal.conformers, **arrays, dipole=None, esp=None)
+            records.append(dataclasses.replace(thermal, id=molecule, conformers=together, kind=""))
     write_store(path, records, manifest={"licence": "CC0-1.0", "origin": "sample", "command": "test"})
     return path
 

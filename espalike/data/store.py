@@ -78,12 +78,12 @@ class Store:
     Example:
         >>> store = Store.open("sample")
         >>> store
-        Store 'sample': 169 molecules, 2625 conformers, B3LYP-D3BJ/DZVP, hash 764df072ff0e
+        Store 'sample': 169 molecules, 2625 conformers, B3LYP-D3BJ/DZVP, hash 204a7bfce470
         >>> record = store.record(0)
         >>> record.conformers.xyz.shape[1:] == (record.molecule.n_atoms, 3)  # [Å]
         True
         >>> len(store.indices("test"))
-        52
+        148
     """
 
     def __init__(self, path: Path, manifest: dict, table: pa.Table, mapped: Sequence[mmap.mmap] = ()):

@@ -21,7 +21,7 @@ from espalike.model import ForceFieldModel
 from espalike.system import Prediction
 from espalike.training.faults import find_fault
 from espalike.training.lightning import TrainingModule
-from espalike.training.losses import centred
+from espalike.training.losses import centred, comparable
 from espalike.training.processes import gathered, n_processes
 from espalike.training.tables import read_rows, write_rows
 
@@ -242,10 +242,10 @@ def entry_errors(batch: LabelledBatch, prediction: Prediction) -> Tensor:
     """Errors of each molecule, shape `(M, 5)`, float64.
 
     The columns are the entry, the index of its source, the number of conformers, and the root mean square errors of
-    energies [kcal/mol] and of forces [kcal/mol/Å], which are NaN without labels.
+    energies [kcal/mol] and of forces [kcal/mol/Å], which are NaN where nothing can be compared.
     """
     assert prediction.forces is not None
-    known = batch.mask & batch.energy.isfinite()
+    known = comparable(batch)
     error = centred(prediction.energy, known) - torch.where(known, batch.energy, 0.0)
     energy = ((error.double() ** 2).sum(0) / known.sum(0)).sqrt()
     known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()

@@ -17,7 +17,8 @@ from espalike.model import ForceFieldModel
 from espalike.system import MMSystem, Prediction
 from espalike.training.fold import with_zeros, without
 from espalike.training.interactions import interaction_energies
-from espalike.training.objective import Objective, centred
+from espalike.training.losses import centred, comparable
+from espalike.training.objective import Objective
 from espalike.training.processes import Means
 from espalike.training.schedules import warmup_cosine
 
@@ -126,7 +127,7 @@ class TrainingModule(pl.LightningModule):
 
     def _add_errors(self, batch: LabelledBatch, system: MMSystem, prediction: Prediction) -> None:
         assert prediction.forces is not None
-        known = batch.mask & batch.energy.isfinite()
+        known = comparable(batch)
         errors = {"energy": (centred(prediction.energy, known) - batch.energy, known, batch.source.expand_as(known))}
         known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
         source = batch.source[batch.mol].unsqueeze(-1).expand_as(known)

@@ -31,12 +31,18 @@ def centred(energy: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask, energy - mean, 0.0)
 
 
+def comparable(batch: LabelledBatch) -> Tensor:
+    """Conformers whose energies can be compared, shape `(K, M)`, bool: labelled, two or more of one molecule."""
+    known = batch.mask & batch.energy.isfinite()
+    return known & (known.sum(0) > 1)
+
+
 def energy_loss(energy: Tensor, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of energies relative to their molecule's mean, in units of `scale` [kcal/mol].
 
     `energy` is the prediction [kcal/mol], shape `(K, M)`.
     """
-    known = batch.mask & batch.energy.isfinite()
+    known = comparable(batch)
     error = (centred(energy, known) - torch.where(known, batch.energy, 0.0)) / scale
     return shared_mean(error**2 * factors, known)
 
@@ -57,7 +63,7 @@ def profile_loss(energy: Tensor, batch: LabelledBatch, factors: Tensor, temperat
     energies are aligned by their weighted means. So minima and the paths between them count more than maxima.
     `energy` is the prediction [kcal/mol], shape `(K, M)`; `temperature` in K, `scale` in kcal/mol.
     """
-    known = batch.mask & batch.energy.isfinite() & batch.scan
+    known = comparable(batch) & batch.scan
     reference = torch.where(known, batch.energy, 0.0)
     weights = torch.softmax(torch.where(known, -reference / (BOLTZMANN * temperature), -torch.inf), dim=0)
     weights = torch.where(known, weights, 0.0)  # the softmax of a molecule without known energies is NaN

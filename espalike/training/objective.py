@@ -16,7 +16,6 @@ from espalike.data.schema import KINDS
 from espalike.system import MMSystem, Prediction
 from espalike.training import interactions
 from espalike.training import losses as parts
-from espalike.training.losses import centred as centred
 
 BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp", "interaction", "sapt")
 """Losses that may have a factor for each data source."""

@@ -2,6 +2,7 @@
 
 import doctest
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,24 @@ def test_the_embedded_set_has_the_molecules_that_its_files_list():
     assert store.counts["molecules"] == store.manifest["molecules"] == listed == 169
     assert "169 small molecules" in readme
     assert f"{store.counts['connectivities']} connectivities" in readme
+
+
+def test_the_embedded_set_has_an_entry_for_each_kind_of_geometries():
+    records = {record.id: record for record in Store.open("sample").records()}
+    geometries = Counter()
+    for name, record in records.items():
+        geometries[record.kind] += len(record.conformers.xyz)
+        assert (record.kind == "scan") == (record.dihedral is not None)
+        if record.kind == "thermal":  # a minimum of GFN2-xTB, below the thermal frames of the same molecule
+            relaxed = records[name.removesuffix("thermal") + "relaxed"]
+            assert relaxed.molecule.smiles == record.molecule.smiles
+            assert relaxed.split == record.split
+            assert len(relaxed.conformers.xyz) == 1
+            assert relaxed.conformers.energy[0] < np.mean(record.conformers.energy)
+    assert geometries == {"relaxed": 169, "thermal": 1570, "distorted": 334, "scan": 552}
+    readme = (Path(__file__).parents[2] / "data/sample/README.md").read_text()
+    for count in ("526 entries", "**Relaxed geometries**, 169", "1,570", "334", "(552 geometries)"):
+        assert count in readme
 
 
 @pytest.mark.parametrize("module", [store_module, files])

@@ -142,7 +142,7 @@ def test_espalike_train_in_two_processes(tmp_path):
     assert done.stdout.count("training and") == done.stdout.count("wrote ") == 1
     with open(tmp_path / "run" / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["step"] for row in rows] == ["4", "8"]  # 115 entries, two times 16 per step
+    assert [row["step"] for row in rows] == ["10", "20"]  # 311 entries, two times 16 per step
     assert (tmp_path / "run" / "model.espalike").is_file()
     more = program(tmp_path, "ema=0.9", "resume=true", "trainer.max_epochs=3")
     assert more.returncode == 0, more.stderr

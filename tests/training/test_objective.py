@@ -9,7 +9,9 @@ import torch
 from espalike.data.schema import KINDS
 from espalike.energy import energy
 from espalike.model import from_config
-from espalike.training.objective import Objective, Scales, centred
+from espalike.training.diagnosis import entry_errors
+from espalike.training.losses import centred
+from espalike.training.objective import Objective, Scales
 from tests.batches import collate
 from tests.training.common import CONFIG, item
 
@@ -68,6 +70,28 @@ def test_losses_do_not_depend_on_masked_slots(setup):
     moved[~batch.mask] += 100.0
     changed = type(prediction)(moved, prediction.forces, prediction.by_term)
     assert torch.equal(objective.losses(system, changed, batch, factors)["energy"], reference["energy"])
+
+
+def test_an_entry_of_one_geometry_counts_in_forces_but_not_in_energies(setup):
+    """Its energy relative to its own mean is zero; counting it would dilute the loss and the errors of the others."""
+    several = [item("CCO", 5, 2), item("O", 2, 1)]
+    single = item("CC#N", 1, 3, scan=True)
+    with_it, without = (collate(items, dtype=F64) for items in ([*several, single], several))
+    torch.manual_seed(0)
+    model = from_config(CONFIG).double()
+    objective = Objective(profile=1.0)
+    losses, errors = [], []
+    for batch in (with_it, without):
+        with torch.no_grad():
+            system = model(batch)
+            prediction = energy(system, batch.xyz)
+        losses.append(objective.losses(system, prediction, batch, objective.source_factors(["a"])))
+        errors.append(entry_errors(batch, prediction))
+    assert float(losses[0]["energy"]) == pytest.approx(float(losses[1]["energy"]), rel=1e-10)
+    assert float(losses[0]["profile"]) == 0.0
+    assert float(losses[0]["forces"]) != pytest.approx(float(losses[1]["forces"]), rel=1e-3)
+    assert errors[0][2, 3].isnan() and errors[0][2, 4] > 0
+    torch.testing.assert_close(errors[0][:2, 3:], errors[1][:, 3:])
 
 
 def test_a_constant_in_the_energy_does_not_matter():

@@ -86,3 +86,15 @@ def test_figures_do_not_depend_on_how_entries_are_batched_and_sliced(module, dat
     (loss, n), total = losses[0], sum(count for _, count in parts)
     assert n == total == 350
     assert sum(value * count for value, count in parts) / total == pytest.approx(loss, rel=1e-5)
+
+
+def test_an_entry_of_one_geometry_is_not_among_the_energy_errors(module, dataset, tmp_path, monkeypatch):
+    records = [dataset.record(i) for i in range(len(dataset))]
+    store = write_store(tmp_path / "more", [*records, entry("CCF", 1, 5)], manifest=MANIFEST)
+    more = StoreDataset([store], "val", ["HF"])
+    with_it, without = (
+        figures(module, loader_of(Batches(data), WholeEntries(data.counts, data.atoms, 8)), monkeypatch)[0]
+        for data in (more, dataset)
+    )
+    assert with_it["val/made-up/energy_rmse"] == pytest.approx(without["val/made-up/energy_rmse"], rel=1e-6)
+    assert with_it["val/made-up/forces_rmse"] != pytest.approx(without["val/made-up/forces_rmse"], rel=1e-5)
