@@ -91,6 +91,8 @@ class LabelledBatch(Batch):
         interaction: reference interaction energies of complexes [kcal/mol], shape `(K, M)`; NaN where unknown; None
             where the batch has no complex.
         sapt: their components as in `Conformers.sapt` [kcal/mol], shape `(K, M, 4)`; NaN where unknown, or None.
+        above: reference energies above the lowest of the molecule's whole entry [kcal/mol], shape `(K, M)`; NaN where
+            unknown; None where they were not computed.
     """
 
     xyz: torch.Tensor
@@ -107,6 +109,7 @@ class LabelledBatch(Batch):
     esp: EspPoints | None = None
     interaction: torch.Tensor | None = None
     sapt: torch.Tensor | None = None
+    above: torch.Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)

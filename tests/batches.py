@@ -45,6 +45,7 @@ class Item:
     entry: int = -1
     interaction: np.ndarray | None = None
     sapt: np.ndarray | None = None
+    lowest: float | None = None  # energy of the whole entry; None: that of the item
 
 
 class Pick(NamedTuple):
@@ -90,6 +91,7 @@ def item_of(dataset: StoreDataset, entry: int, conformers: np.ndarray | None = N
         entry=entry,
         interaction=conf.interaction,
         sapt=conf.sapt,
+        lowest=float(record.conformers.energy.min()),
     )
 
 
@@ -108,7 +110,7 @@ def collate(items: Sequence[Item], dtype: torch.dtype = torch.float32) -> Labell
     fields = joined([item.graph for item in items], dtype)
     k, n, m = max(len(item.energy) for item in items), len(fields["numbers"]), len(items)
     xyz, forces = np.empty((k, n, 3)), np.full((k, n, 3), np.nan)
-    energy, dipole = np.full((k, m), np.nan), np.full((k, m, 3), np.nan)
+    energy, above, dipole = np.full((k, m), np.nan), np.full((k, m), np.nan), np.full((k, m, 3), np.nan)
     mask = np.zeros((k, m), dtype=bool)
     start = 0
     for j, item in enumerate(items):
@@ -120,6 +122,7 @@ def collate(items: Sequence[Item], dtype: torch.dtype = torch.float32) -> Labell
             dipole[:c, j] = item.dipole
         relative = item.energy - item.energy[0]
         energy[:c, j], mask[:c, j] = relative - relative.sum() / c, True
+        above[:c, j] = item.energy - (item.energy.min() if item.lowest is None else item.lowest)
         start = stop
 
     def tensor(values: np.ndarray) -> torch.Tensor:
@@ -146,6 +149,7 @@ def collate(items: Sequence[Item], dtype: torch.dtype = torch.float32) -> Labell
         esp=_potentials(items, tensor),
         interaction=_of_complexes("interaction", items, (k, m), tensor),
         sapt=_of_complexes("sapt", items, (k, m, 4), tensor),
+        above=tensor(above),
     )
 
 

@@ -103,6 +103,13 @@ class Batches(Dataset[LabelledBatch]):
         stored = {name: Column.of(self.dataset.stores, name, self.dataset.refs) for name in _COLUMNS}
         return stored | {name: column.open() for name, column in self.instead.items()}
 
+    @cached_property
+    def _energies(self) -> Column:
+        """Energies as stored, also where a column replaces them."""
+        column = Column.of(self.dataset.stores, "energy", self.dataset.refs)
+        assert column is not None  # the schema forbids it
+        return column
+
     def __getitems__(self, picks: Picks) -> LabelledBatch:
         """The batch of some conformers of some entries.
 
@@ -157,8 +164,10 @@ class Batches(Dataset[LabelledBatch]):
         }
 
     def _per_molecule(self, entries: np.ndarray, chosen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """Energies, relative to the mean of those chosen, dipole moments, interaction energies and their components."""
+        """Energies, relative to the mean of those chosen and above the entry's lowest, dipole moments, interaction energies and their components."""
         fields: dict[str, Any] = {"energy": self._tensor(relative(self._gather("energy", entries, 1, chosen), mask))}
+        above = self._energies.gather(entries, 1, chosen) - self.dataset.lowest[entries]
+        fields["above"] = self._tensor(np.where(mask, above, np.nan))
         column = self._columns["dipole"]
         if column is not None and column.known(entries).any():
             dipole = column.gather(entries, 3, _triples(chosen)).reshape(*chosen.shape, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -126,6 +127,18 @@ class StoreDataset:
 
     def __len__(self) -> int:
         return len(self.refs)
+
+    @cached_property
+    def lowest(self) -> np.ndarray:
+        """The lowest energy of each entry [kcal/mol], shape `(E,)`; NaN where it has none."""
+        self.account(_MAPPED)  # all energies are read
+
+        def of(lists: pa.ListArray) -> np.ndarray:
+            bounds = lists.offsets.to_numpy()
+            return np.fmin.reduceat(lists.values.to_numpy()[: bounds[-1]], bounds[:-1])
+
+        batches = [store.table.to_batches() for store in self.stores]
+        return self._of_each([np.concatenate([of(batch.column("energy")) for batch in of_store]) for of_store in batches])
 
     def record(self, index: int) -> Record:
         """The stored record of an entry."""

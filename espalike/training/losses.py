@@ -37,22 +37,47 @@ def comparable(batch: LabelledBatch) -> Tensor:
     return known & (known.sum(0) > 1)
 
 
-def energy_loss(energy: Tensor, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
+def weights_of(batch: LabelledBatch, half_at: float | None) -> Tensor | None:
+    """Weights 1/(1 + ΔE/half_at) of conformers, shape `(K, M)`; None, for one each, where `half_at` is None.
+
+    ΔE is the reference energy above the lowest of the entry [kcal/mol]. Where energies are unknown, the weight is 1.
+
+    Raises:
+        ValueError: when the batch does not say how far its energies are above the lowest.
+    """
+    if half_at is None:
+        return None
+    if batch.above is None:
+        raise ValueError("objective.half_weight_at needs batches with `above`, such as those of data.batches.Batches")
+    return 1.0 / (1.0 + torch.nan_to_num(batch.above) / half_at)
+
+
+def energy_loss(
+    energy: Tensor, batch: LabelledBatch, factors: Tensor, scale: float, weights: Tensor | None = None
+) -> Tensor:
     """Mean squared error of energies relative to their molecule's mean, in units of `scale` [kcal/mol].
 
+    With weights `(K, M)`, squares are weighted, and prediction and reference are aligned by their weighted means.
     `energy` is the prediction [kcal/mol], shape `(K, M)`.
     """
     known = comparable(batch)
-    error = (centred(energy, known) - torch.where(known, batch.energy, 0.0)) / scale
-    return shared_mean(error**2 * factors, known)
+    error = centred(energy, known) - torch.where(known, batch.energy, 0.0)
+    if weights is not None:
+        weights = torch.where(known, weights, 0.0)
+        error = error - (weights * error).sum(0) / weights.sum(0).clamp_min(_TINY)
+    squares = (error / scale) ** 2 * factors
+    return shared_mean(squares if weights is None else weights * squares, known)
 
 
-def force_loss(prediction: Prediction, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
-    """Mean squared error of force components, in units of `scale` [kcal/mol/Å]."""
+def force_loss(
+    prediction: Prediction, batch: LabelledBatch, factors: Tensor, scale: float, weights: Tensor | None = None
+) -> Tensor:
+    """Mean squared error of force components, in units of `scale` [kcal/mol/Å], with `weights` `(K, M)` or without."""
     assert prediction.forces is not None
     known = batch.mask[:, batch.mol].unsqueeze(-1) & batch.forces.isfinite()
     error = torch.where(known, prediction.forces - batch.forces, 0.0)
-    of_atoms = error.square().sum((0, 2)) / scale**2  # sum first: there are fewer factors than components
+    squares = error.square() if weights is None else error.square() * weights[:, batch.mol].unsqueeze(-1)
+    of_atoms = squares.sum((0, 2)) / scale**2  # sum first: there are fewer factors than components
     return shared_ratio((of_atoms * factors[batch.mol]).sum(), known.sum())
 
 

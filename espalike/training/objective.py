@@ -85,6 +85,8 @@ class Objective:
         pull: weight of the squared distance from the parameters of the model that training starts from, in units of
             their spread.
         temperature: temperature of the Boltzmann weights of torsion drives [K].
+        half_weight_at: energy above the lowest of its entry [kcal/mol] at which a geometry has half its weight in the
+            energy and force losses, 1/(1 + ΔE/half_weight_at); None: all geometries have the same weight.
         scales: errors that count as one.
         sources: factors on the losses of a data source, e.g. `{"xtb": {"energy": 0.1}}`; 1 otherwise. See `BY_SOURCE`.
         kinds: factors on the losses of a kind of geometries (`relaxed`, `scan`, `thermal`, `distorted`), which multiply
@@ -111,6 +113,7 @@ class Objective:
     coupling: float = 1e-3
     pull: float = 0.0
     temperature: float = 1000.0
+    half_weight_at: float | None = None
     scales: Scales = field(default_factory=Scales)
     sources: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     kinds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -121,6 +124,9 @@ class Objective:
             check_number(f"objective.{name}", getattr(self, name), 0)
         if not any(getattr(self, name) for name in LOSSES):
             raise ValueError(f"objective: all weights are zero; one of {', '.join(LOSSES)} must be positive")
+        check_number("objective.half_weight_at", self.half_weight_at, 0)
+        if self.half_weight_at == 0:
+            raise ValueError("objective.half_weight_at=0: energies are divided by it; expected a number above 0, or null")
         _check_factors("kinds", self.kinds, KINDS)
         unknown = sorted(set(self.schedules) - set(LOSSES))
         if unknown:
@@ -179,9 +185,10 @@ class Objective:
         factors = self._factors(factors.to(prediction.energy), batch)
         factor = dict(zip(BY_SOURCE, factors.unbind(-1), strict=True))
         zero, scales, charges = prediction.energy.new_zeros(()), self.scales, parts.charges_of(system)
+        weights = parts.weights_of(batch, self.half_weight_at)
         losses: dict[str, Callable[[], Tensor]] = {
-            "energy": lambda: parts.energy_loss(prediction.energy, batch, factor["energy"], scales.energy),
-            "forces": lambda: parts.force_loss(prediction, batch, factor["forces"], scales.forces),
+            "energy": lambda: parts.energy_loss(prediction.energy, batch, factor["energy"], scales.energy, weights),
+            "forces": lambda: parts.force_loss(prediction, batch, factor["forces"], scales.forces, weights),
             "hessian": lambda: parts.hessian_loss(prediction, batch, factor["hessian"], scales.hessian),
             "profile": lambda: parts.profile_loss(
                 prediction.energy, batch, factor["profile"], self.temperature, scales.energy

@@ -52,7 +52,8 @@ def frozen(names, forcefield="class1"):
 
 
 def module_of(made, folded=()):
-    return TrainingModule(made, Objective(), torch.optim.Adam, ["made-up"], folded=folded).double()
+    objective = Objective(half_weight_at=1.0)  # by stored energies, also where folded ones replace them
+    return TrainingModule(made, objective, torch.optim.Adam, ["made-up"], folded=folded).double()
 
 
 @pytest.mark.parametrize("forcefield", ["class1", "class2"])

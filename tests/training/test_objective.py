@@ -94,6 +94,34 @@ def test_an_entry_of_one_geometry_counts_in_forces_but_not_in_energies(setup):
     torch.testing.assert_close(errors[0][:2, 3:], errors[1][:, 3:])
 
 
+def test_geometries_of_high_energy_count_less_on_request(setup):
+    batch, system, prediction = setup
+    factors = Objective().source_factors(["a", "b"])
+    weighted = Objective(half_weight_at=2.0).losses(system, prediction, batch, factors)
+    squares, count = 0.0, 0
+    for mol, n in enumerate([2, 5]):  # the third molecule has no energies
+        p, r = (v[:n, mol].numpy() for v in (prediction.energy, batch.energy))
+        w = 1 / (1 + (r - r.min()) / 2.0)
+        error = (p - np.average(p, weights=w)) - (r - np.average(r, weights=w))
+        squares, count = squares + (w * error**2).sum(), count + n
+    assert float(weighted["energy"]) == pytest.approx(squares / count, rel=1e-10)
+    squares, count = 0.0, 0
+    for mol, n in enumerate([2, 5, 3]):
+        error = (prediction.forces - batch.forces).numpy()[:n, (batch.mol == mol).numpy()]
+        r = batch.energy[:n, mol].numpy()
+        w = np.ones(n) if mol == 2 else 1 / (1 + (r - r.min()) / 2.0)
+        squares, count = squares + (w[:, None, None] * error**2).sum() / 9.0, count + error.size
+    assert float(weighted["forces"]) == pytest.approx(squares / count, rel=1e-10)
+    plain = Objective().losses(system, prediction, batch, factors)
+    assert {name for name in plain if weighted[name] != plain[name]} == {"energy", "forces"}
+    with pytest.raises(ValueError, match=r"half_weight_at needs batches with `above`"):
+        Objective(half_weight_at=2.0).losses(system, prediction, replace(batch, above=None), factors)
+    with pytest.raises(ValueError, match=r"objective\.half_weight_at=0: .* expected a number above 0"):
+        Objective(half_weight_at=0.0)
+    with pytest.raises(ValueError, match=r"objective\.half_weight_at=-1: expected a number, 0 or more"):
+        Objective(half_weight_at=-1)
+
+
 def test_a_constant_in_the_energy_does_not_matter():
     mask = torch.tensor([[True, True], [True, False]])
     e = torch.tensor([[1.0, 5.0], [3.0, 9.0]], dtype=F64)
