@@ -9,6 +9,7 @@ from espalike.qm.base import CalculatorError
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.models import ModelCalculator
 from espalike.qm.sampling import Scan, Wavefront, constrained, intact, rotatable
+from espalike.qm.sampling.restrained import side_by_side
 from espalike.qm.sampling.torsions import grid
 from espalike.qm.xtb import XTBCalculator
 from espalike.units import convert
@@ -225,16 +226,51 @@ def test_grids(spacing):
     assert set(np.diff(angles)) == {spacing}
 
 
+class OneByOne:
+    """A calculator without its batches."""
+
+    def __init__(self, calculator):
+        self.calculator, self.level, self.program = calculator, calculator.level, calculator.program
+
+    def __call__(self, molecule, xyz):
+        return self.calculator(molecule, xyz)
+
+
+def test_two_torsions_side_by_side_are_those_one_by_one():
+    force_field = ModelCalculator("espalike-small")
+    molecule, torsions = from_smiles("OCO", "methanediol"), ((3, 0, 1, 2), (0, 1, 2, 6))
+    settings = {"spacing": 120, "dihedrals": [sum(torsions, ())], "starts": 1, "steps": 400}
+    calls = []
+
+    class Counted(OneByOne):
+        def batch(self, molecule, xyz):
+            calls.append(len(xyz))
+            return force_field.batch(molecule, xyz)
+
+    together = Wavefront(Counted(force_field), **settings)(molecule)
+    assert max(calls) >= 4  # points that are due at the same time are computed at the same time
+    angles = [(a, b) for a in grid(120) for b in grid(120)]
+    for xyz, targets in zip(together, angles, strict=True):
+        assert intact(molecule, xyz)
+        assert all(off(angle(molecule, xyz, four), value) < 0.1 for four, value in zip(torsions, targets, strict=True))
+    alone = Wavefront(OneByOne(force_field), **settings)(molecule)
+    energies = [force_field.batch(molecule, frames)[0] for frames in (together, alone)]
+    assert np.ptp(energies[1]) > 2
+    np.testing.assert_allclose(*energies, atol=0.1)
+
+
+def test_a_pair_with_a_bond_in_a_ring_is_done_one_by_one():
+    molecule = from_smiles("C1CCCCC1CO")
+    ring, free = (0, 1, 2, 3), (0, 5, 6, 7)
+    force_field = ModelCalculator("espalike-small")
+    assert side_by_side(force_field, molecule, [free])
+    assert not side_by_side(force_field, molecule, [free, ring])
+    assert not side_by_side(OneByOne(force_field), molecule, [free])
+
+
 def test_a_scan_side_by_side_ends_at_constrained_minima():
     """geomeTRIC, which gets the same force field without its batches, finds nothing lower nearby."""
     force_field = ModelCalculator("espalike-small")
-
-    class OneByOne:
-        level, program = force_field.level, force_field.program
-
-        def __call__(self, molecule, xyz):
-            return force_field(molecule, xyz)
-
     molecule, torsion = from_smiles("CCC(=O)NC"), (1, 2, 4, 5)
     frames = Scan(force_field, spacing=15, dihedrals=[torsion])(molecule)
     energies = force_field.batch(molecule, frames)[0]
@@ -245,7 +281,7 @@ def test_a_scan_side_by_side_ends_at_constrained_minima():
     assert all(intact(molecule, xyz) for xyz in frames)
     for i in range(2, 24, 7):
         value = grid(15)[i]
-        assert constrained(OneByOne(), molecule, frames[i], {torsion: value})[0] > energies[i] - 0.25
+        assert constrained(OneByOne(force_field), molecule, frames[i], {torsion: value})[0] > energies[i] - 0.25
 
 
 def test_amides_beside_rings_are_rotatable():

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
-import torch
 
 from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
-from espalike.geometry import Dihedral
-from espalike.qm.base import Calculator, CalculatorError, batched, in_batches
+from espalike.qm.base import Calculator, CalculatorError
 from espalike.qm.sampling.base import minima, seed_of, stored
-from espalike.qm.sampling.constrained import constrained, turned
-from espalike.qm.sampling.minimise import minimised_batch
-from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, in_ring, measured, suffix
-
-_SHAKE = 0.03
-"""Random displacement of each coordinate before a minimisation in a batch [Å]."""
+from espalike.qm.sampling.constrained import constrained
+from espalike.qm.sampling.restrained import restrained_batch, side_by_side
+from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, measured, suffix
 
 
 @dataclass(frozen=True)
@@ -99,8 +95,8 @@ class Scan:
         if len(rows) != 1:
             raise ValueError(f"{molecule.name}: {len(rows)} torsions to scan; expected one, take `entries`")
         start = minima(self.calculator, molecule, starts, 1, self.minimise, seed_of(molecule, self.seed))[0]
-        side_by_side = in_batches(self.calculator) and not in_ring(molecule, rows[0])
-        points = (self._sweep_batch if side_by_side else self._sweep)(molecule, start, rows[0])
+        sweep = self._sweep_batch if side_by_side(self.calculator, molecule, rows) else self._sweep
+        points = sweep(molecule, start, rows[0])
         return stored([points[angle] for angle in grid(self.spacing)])
 
     def _sweep(self, molecule: Molecule, start: np.ndarray, torsion: tuple[int, ...]) -> dict[int, np.ndarray]:
@@ -133,10 +129,11 @@ class Scan:
     def _sweep_batch(self, molecule: Molecule, start: np.ndarray, torsion: tuple[int, ...]) -> dict[int, np.ndarray]:
         """The lowest geometry at each angle of the grid, all angles side by side."""
         angles = np.array(grid(self.spacing))
-        energies, points = self._relaxed(molecule, np.repeat(start[None], len(angles), axis=0), torsion, angles)
+        relax = partial(restrained_batch, self.calculator, molecule, steps=self.steps, seed=self.seed)
+        energies, points = relax(np.repeat(start[None], len(angles), axis=0), {torsion: angles})
         for _ in range(self.rounds):
             neighbours = np.concatenate([np.roll(points, shift, axis=0) for shift in (1, -1)])
-            more, relaxed = self._relaxed(molecule, neighbours, torsion, np.tile(angles, 2))
+            more, relaxed = relax(neighbours, {torsion: np.tile(angles, 2)})
             better = more.reshape(2, -1).argmin(0) * len(angles) + np.arange(len(angles))
             lower = more[better] < energies - 0.01
             energies[lower], points[lower] = more[better][lower], relaxed[better][lower]
@@ -146,44 +143,3 @@ class Scan:
             angle = angles[np.isinf(energies)][0]
             raise CalculatorError("bonds broken", f"{molecule.name}: bonds break or form at {angle}°")
         return {int(angle): point for angle, point in zip(angles, points, strict=True)}
-
-    def _relaxed(
-        self, molecule: Molecule, xyz: np.ndarray, torsion: tuple[int, ...], angles: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Energies [kcal/mol], infinite where bonds break, and geometries [Å], turned to the angles and relaxed."""
-
-        def turn(points: np.ndarray) -> np.ndarray:
-            return np.array(
-                [turned(molecule, one, {torsion: angle}) for one, angle in zip(points, angles, strict=True)]
-            )
-
-        restraint = _Restraint(torsion, np.deg2rad(angles))
-        # moved a little, since a symmetric geometry can be a saddle point
-        shaken = turn(xyz) + np.random.default_rng(self.seed).normal(0.0, _SHAKE, xyz.shape)
-        relaxed = turn(minimised_batch(self.calculator, molecule, shaken, self.steps, restraint))
-        energies = batched(self.calculator, molecule, relaxed)[0]
-        return np.where([intact(molecule, one) for one in relaxed], energies, np.inf), relaxed
-
-
-class _Restraint:
-    """½ k (φ − target)² on a torsion, as a `Bias`; k = 2,000 kcal/mol/rad² leaves a few tenths of a degree.
-
-    Args:
-        torsion: its atoms.
-        targets: of each geometry [rad], shape `(K,)`.
-    """
-
-    stiffness = 2000.0
-
-    def __init__(self, torsion: tuple[int, ...], targets: np.ndarray):
-        self.atoms, self.targets = list(torsion), targets
-
-    def __call__(self, xyz: np.ndarray, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points = torch.from_numpy(xyz[:, self.atoms])
-        value, rows = Dihedral(0, 1, 2, 3)(tuple(points[:, i] for i in range(4)))
-        miss = value.numpy() - self.targets[numbers]
-        miss -= 2 * np.pi * np.round(miss / (2 * np.pi))
-        forces = np.zeros_like(xyz)
-        for atom, row in zip(self.atoms, rows, strict=True):
-            forces[:, atom] -= (self.stiffness * miss)[:, None] * row.numpy()
-        return 0.5 * self.stiffness * miss**2, forces

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -15,6 +16,7 @@ from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
 from espalike.qm.sampling.base import minima, seed_of, stored
 from espalike.qm.sampling.constrained import constrained
+from espalike.qm.sampling.restrained import restrained_batch, side_by_side
 from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, suffix
 from espalike.units import HARTREE
 
@@ -25,6 +27,8 @@ class Wavefront:
 
     Y. Qiu et al., J. Chem. Phys. 152 (2020) 244116. It costs several times as much as `Scan` and does not depend on
     the direction. Every torsion, or pair of torsions, is a separate entry, called `<molecule>-wavefront-i-j-k-l…`.
+    Where the calculator computes batches and no driven bond is in a ring, all points that are due at the same time are
+    minimised side by side, under stiff restraints on the torsions.
 
     Attributes:
         calculator: gives energies and forces.
@@ -36,7 +40,7 @@ class Wavefront:
         starts: conformers it starts from.
         threshold: how much lower [kcal/mol] a geometry must be to start its neighbours again.
         steps: of the optimiser at each point.
-        convergence: criteria by geomeTRIC's name.
+        convergence: criteria by geomeTRIC's name, where points are minimised one by one.
         minimise: steps of energy minimisation of each start.
         seed: of the embedding, together with the molecule's SMILES.
     """
@@ -130,10 +134,18 @@ class Wavefront:
             "energy_decrease_thresh": self.threshold / HARTREE,
             "grid_status": done,
         }
+        together = side_by_side(self.calculator, molecule, torsions)
         while jobs := _quietly(get_next_jobs, state):
-            for key, starts in jobs.items():
-                targets = dict(zip(torsions, map(int, key), strict=True))
-                done.setdefault(key, []).extend(self._point(molecule, start, targets) for start in starts)
+            due = [(key, start) for key, starts in jobs.items() for start in starts]
+            angles = [dict(zip(torsions, map(int, key), strict=True)) for key, _ in due]
+            starts = [start for _, start in due]
+            ends = (
+                self._points(molecule, starts, angles)
+                if together
+                else map(partial(self._point, molecule), starts, angles)
+            )
+            for (key, _), point in zip(due, ends, strict=True):
+                done.setdefault(key, []).append(point)
         reached = {key: [point for point in of if point[2] < _FAILED] for key, of in done.items()}
         return {key: min(of, key=lambda point: point[2])[1] for key, of in reached.items() if of}
 
@@ -144,6 +156,19 @@ class Wavefront:
         except CalculatorError:
             return start, start, _FAILED
         return (start, end, energy / HARTREE) if intact(molecule, end) else (start, start, _FAILED)
+
+    def _points(
+        self, molecule: Molecule, starts: list[np.ndarray], targets: list[dict[tuple[int, ...], int]]
+    ) -> list[_Point]:
+        """The same for many points at once, side by side."""
+        angles = {torsion: np.array([of[torsion] for of in targets]) for torsion in targets[0]}
+        energies, ends = restrained_batch(
+            self.calculator, molecule, np.array(starts), angles, steps=self.steps, seed=self.seed
+        )
+        return [
+            (start, end, energy / HARTREE) if np.isfinite(energy) else (start, start, _FAILED)
+            for start, end, energy in zip(starts, ends, energies.tolist(), strict=True)
+        ]
 
 
 _Point = tuple[np.ndarray, np.ndarray, float]
