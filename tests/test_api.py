@@ -118,7 +118,7 @@ def test_training_takes_settings_as_values(monkeypatch):
     espalike.train(**{"data.stores": ["a,b", "c=d"], "optimizer.lr": 1e-3, "freeze": ["encoder"], "start": None})
     (first, chosen), (second, _) = calls
     assert (first["out"], first["forcefield"]["name"], first["seed"]) == ("runs/a b", "class2", 2)
-    assert (first["trainer"]["max_epochs"], first["data"]["batch_size"]) == (5, 16)
+    assert (first["trainer"]["max_epochs"], first["data"]["batch_size"]) == (5, 40)
     assert chosen == ["experiment", "out", "forcefield", "trainer.max_epochs", "seed"]
     assert (second["data"]["stores"], second["optimizer"]["lr"]) == (["a,b", "c=d"], 1e-3)
     assert (second["freeze"], second["start"], second["out"]) == (["encoder"], None, "runs/train")

@@ -155,7 +155,8 @@ def thermal_frames_of_the_cards(path):
         if len(thermal.conformers.energy) == 11 and molecule not in {"propiolamide", "dimethylsilane"}:
             frames = (entries[f"{molecule}-relaxed"].conformers, thermal.conformers)
             arrays = {
-                label: np.concatenate([getattr(part, label) for part in frames]) for label in ("xyz", "energy", "forces")
+                label: np.concatenate([getattr(part, label) for part in frames])
+                for label in ("xyz", "energy", "forces")
             }
             together = dataclasses.replace(thermal.conformers, **arrays, dipole=None, esp=None)
             records.append(dataclasses.replace(thermal, id=molecule, conformers=together, kind=""))

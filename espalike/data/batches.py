@@ -164,7 +164,8 @@ class Batches(Dataset[LabelledBatch]):
         }
 
     def _per_molecule(self, entries: np.ndarray, chosen: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
-        """Energies, relative to the mean of those chosen and above the entry's lowest, dipole moments, interaction energies and their components."""
+        """Energies (relative to the mean of those chosen, and above the entry's lowest), dipole moments, interaction
+        energies and their components."""
         fields: dict[str, Any] = {"energy": self._tensor(relative(self._gather("energy", entries, 1, chosen), mask))}
         above = self._energies.gather(entries, 1, chosen) - self.dataset.lowest[entries]
         fields["above"] = self._tensor(np.where(mask, above, np.nan))

@@ -138,7 +138,9 @@ class StoreDataset:
             return np.fmin.reduceat(lists.values.to_numpy()[: bounds[-1]], bounds[:-1])
 
         batches = [store.table.to_batches() for store in self.stores]
-        return self._of_each([np.concatenate([of(batch.column("energy")) for batch in of_store]) for of_store in batches])
+        return self._of_each(
+            [np.concatenate([of(batch.column("energy")) for batch in of_store]) for of_store in batches]
+        )
 
     def record(self, index: int) -> Record:
         """The stored record of an entry."""

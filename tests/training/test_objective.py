@@ -90,7 +90,8 @@ def test_an_entry_of_one_geometry_counts_in_forces_but_not_in_energies(setup):
     assert float(losses[0]["energy"]) == pytest.approx(float(losses[1]["energy"]), rel=1e-10)
     assert float(losses[0]["profile"]) == 0.0
     assert float(losses[0]["forces"]) != pytest.approx(float(losses[1]["forces"]), rel=1e-3)
-    assert errors[0][2, 3].isnan() and errors[0][2, 4] > 0
+    assert errors[0][2, 3].isnan()
+    assert errors[0][2, 4] > 0
     torch.testing.assert_close(errors[0][:2, 3:], errors[1][:, 3:])
 
 
