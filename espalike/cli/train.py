@@ -29,6 +29,8 @@ A folder that holds a finished run is refused; overwrite=true replaces the run, 
   schedule=warmup_cosine|constant|plateau   learning rate over training
   report=true                    also write report.html: curves, terms, worst molecules, parameters
   start=MODEL, freeze=[...]      train from a model, parts of it unchanged; see experiment=finetune, experiment=bespoke
+  convert=true                   with start: the model's network, but forcefield= and its terms as the settings say
+  objective.half_weight_at=E     geometries E kcal/mol above the lowest of their entry count half, higher ones less
   ensemble=N                     train N models with different seeds and write one model file of them all
   save_every=N, resume=true|auto write a checkpoint every N steps; continue from it (auto: if there is one)
 

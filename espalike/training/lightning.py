@@ -60,6 +60,8 @@ class TrainingModule(pl.LightningModule):
         schedule: learning rate over training, a function of `espalike.training.schedules`.
         folded: names of the terms that are subtracted from the labels of training batches, see
             `espalike.training.fold`.
+        untrained: names of the terms that are not pulled towards their parameters at the start, since these are those
+            of no model.
 
     Attributes:
         means: mean losses of the current epoch, of training (`train`) and validation (`val`).
@@ -73,11 +75,13 @@ class TrainingModule(pl.LightningModule):
         sources: Sequence[str],
         schedule: Callable[[Optimizer, int], dict[str, Any]] = warmup_cosine,
         folded: Sequence[str] = (),
+        untrained: Sequence[str] = (),
     ):
         super().__init__()
         self.model, self.objective, self.make_optimizer = model, objective, optimizer
         self.sources, self.schedule, self.folded = tuple(sources), schedule, tuple(folded)
         self.factors = objective.source_factors(self.sources)
+        self.untrained = tuple(untrained)
         self.start = copy.deepcopy(model).requires_grad_(False) if objective.pull else None
         self.means = {"train": Means(), "val": Means()}
         self._sums: dict[tuple[str, str], list[float]] = {}
@@ -97,7 +101,7 @@ class TrainingModule(pl.LightningModule):
 
     def losses(self, system: MMSystem, prediction: Prediction, batch: LabelledBatch) -> dict[str, Tensor]:
         """Unweighted losses of a batch."""
-        start = None if self.start is None else self.start(batch)
+        start = None if self.start is None else without(self.start(batch), self.untrained)
         with _physics(batch):
             return self.objective.losses(system, prediction, batch, self.factors, start)
 

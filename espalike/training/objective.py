@@ -16,6 +16,7 @@ from espalike.data.schema import KINDS
 from espalike.system import MMSystem, Prediction
 from espalike.training import interactions
 from espalike.training import losses as parts
+from espalike.training.fold import only
 
 BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp", "interaction", "sapt")
 """Losses that may have a factor for each data source."""
@@ -126,7 +127,9 @@ class Objective:
             raise ValueError(f"objective: all weights are zero; one of {', '.join(LOSSES)} must be positive")
         check_number("objective.half_weight_at", self.half_weight_at, 0)
         if self.half_weight_at == 0:
-            raise ValueError("objective.half_weight_at=0: energies are divided by it; expected a number above 0, or null")
+            raise ValueError(
+                "objective.half_weight_at=0: energies are divided by it; expected a number above 0, or null"
+            )
         _check_factors("kinds", self.kinds, KINDS)
         unknown = sorted(set(self.schedules) - set(LOSSES))
         if unknown:
@@ -180,7 +183,8 @@ class Objective:
             prediction: energies and forces.
             batch: the labels.
             factors: the result of `source_factors`.
-            start: the same molecules with the parameters of the model that training starts from; needed for `pull`.
+            start: the same molecules with the parameters of the model that training starts from, without the terms that
+                are not pulled; needed for `pull`.
         """
         factors = self._factors(factors.to(prediction.energy), batch)
         factor = dict(zip(BY_SOURCE, factors.unbind(-1), strict=True))
@@ -213,7 +217,8 @@ class Objective:
             "sapt": lambda: interactions.sapt_loss(*between(), batch, factor["sapt"], *scale),
         }
         if start is not None:
-            losses["pull"] = lambda: parts.pull_loss(system, start, scales.charge)
+            pulled = only(system, [bound.term.name for bound in start.terms])
+            losses["pull"] = lambda: parts.pull_loss(pulled, start, scales.charge)
         return {name: loss() for name, loss in losses.items() if getattr(self, name)}
 
     def total(self, losses: Mapping[str, Tensor], progress: float = 1.0) -> Tensor:

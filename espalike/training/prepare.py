@@ -99,7 +99,7 @@ def _model(
         terms = list(settings["forcefield"]["term"].values())
         model = from_config({"terms": terms, "conv": settings["conv"], "levels": levels, **settings["model"]})
     else:
-        model = copied(start, levels)
+        model = copied(start, levels, list(settings["forcefield"]["term"].values()))
     provenance = model.provenance
     assert provenance is not None
     provenance.domain = ChemicalDomain.of([train.molecule(i) for i in train.distinct()])
@@ -113,8 +113,9 @@ def _model(
     if start is not None:
         known = seen_before(start, val.keys())
         note = f", which was trained on {known} of the validation molecules" if known else ""
-        say(f"from {settings['start']}{note}")
         add_history(model, start, settings["start"])
+        new = ", ".join(provenance.notes["start"]["untrained"])
+        say(f"from {settings['start']}{note}" + (f"; it has no weights for {new}" if new else ""))
     freeze(model, settings["freeze"])
     return model
 
@@ -133,7 +134,9 @@ def _module(settings: Mapping[str, Any], model: ForceFieldModel, train: StoreDat
     objective, make_optimizer, schedule = (instantiate(part, _convert_="all") for part in parts)
     fold = settings["fold"] and not objective.profile  # Boltzmann weights are those of whole energies
     folded = constant_terms(model) if fold else ()
-    return TrainingModule(model, objective, make_optimizer, train.sources, schedule, folded)
+    assert model.provenance is not None
+    new = model.provenance.notes.get("start", {}).get("untrained", ())
+    return TrainingModule(model, objective, make_optimizer, train.sources, schedule, folded, new)
 
 
 def _training_batches(

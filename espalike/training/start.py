@@ -10,8 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from espalike.model import ChemicalDomain, ForceFieldModel, Provenance, find, from_config, load
 from espalike.nn.build import resolve
+from espalike.nn.heads import TermHead
 
 ENCODER = "encoder"
 """The name of the message passing for `freeze`; all other names are terms."""
@@ -19,6 +22,8 @@ ENCODER = "encoder"
 
 def with_force_field_of(name: str, settings: dict[str, Any], chosen: Sequence[str] = ()) -> dict[str, Any]:
     """The settings of a run with the force field and the network of a model.
+
+    With `convert` in the settings, only the network is the model's; the force field is that of the settings.
 
     Args:
         name: a shipped model or a model file.
@@ -32,13 +37,16 @@ def with_force_field_of(name: str, settings: dict[str, Any], chosen: Sequence[st
     terms = {str(number): term for number, term in enumerate(provenance.config["terms"])}
     network = {key: v for key, v in provenance.config.items() if key not in ("terms", "conv", "levels")}
     form = {"name": provenance.notes.get("forcefield", ""), "term": terms}
+    if settings.get("convert"):
+        form = settings["forcefield"]
     result = {**settings, "forcefield": form, "conv": provenance.config["conv"], "model": network}
     paths = [path for path in chosen if path.split(".")[0] in ("forcefield", "conv", "model")]
     differences = dict.fromkeys(text for path in paths for text in _differences(path, settings, result))
     if differences:
         raise ValueError(
             f"start={name} has its own force field and network, which differ from these settings: "
-            f"{'; '.join(differences)}. Leave these settings out, or train without start"
+            f"{'; '.join(differences)}. Leave these settings out, change the force field with convert=true, or train "
+            "without start"
         )
     return result
 
@@ -84,22 +92,53 @@ def _provenance(model: ForceFieldModel) -> Provenance:
     return model.provenance
 
 
-def copied(start: ForceFieldModel, levels: Sequence[str]) -> ForceFieldModel:
+def copied(
+    start: ForceFieldModel, levels: Sequence[str], terms: Sequence[Mapping[str, Any]] | None = None
+) -> ForceFieldModel:
     """A model with the weights of `start`, for training on these levels of theory.
 
-    Shifts of levels that both models have are kept; those of new levels begin untrained.
+    Shifts of levels that both models have are kept; those of new levels begin untrained. So do the heads and universal
+    parameters that `start` lacks, where the model has other terms.
+
+    Args:
+        start: the model that gives the weights.
+        levels: levels of theory, the target first.
+        terms: settings of the new model's terms; None: those of `start`.
     """
-    model = from_config({**_provenance(start).config, "levels": list(levels)})
+    config = {**_provenance(start).config, "levels": list(levels)}
+    model = from_config(config if terms is None else {**config, "terms": list(terms)})
     weights, before = model.state_dict(), start.state_dict()
+    places = {number: _same_head(head, start) for number, head in enumerate(model.heads)}
     for key in weights:
-        match = re.fullmatch(r"(heads\.\d+\.shift\.)(\d+)(\..*)", key)
-        if match is None:
-            weights[key] = before[key]
-        elif levels[int(match[2]) + 1] in start.levels[1:]:
-            number = start.levels.index(levels[int(match[2]) + 1]) - 1
-            weights[key] = before[f"{match[1]}{number}{match[3]}"]
+        match = re.fullmatch(r"heads\.(\d+)\.(?:shift\.(\d+)\.)?(.*)", key)
+        old = key
+        if match is not None:
+            head, level = places[int(match[1])], match[2] and levels[int(match[2]) + 1]
+            if head is None or (level and level not in start.levels[1:]):
+                continue
+            shift = f"shift.{start.levels.index(level) - 1}." if level else ""
+            old = f"heads.{head}.{shift}{match[3]}"
+        if old in before:
+            weights[key] = before[old]
     model.load_state_dict(weights)
     return model
+
+
+def _same_head(head: nn.Module, start: ForceFieldModel) -> int | None:
+    """The head of `start` that gives the same parameters on the same tuples; None where there is none."""
+
+    def of(module: nn.Module) -> tuple:
+        if not isinstance(module, TermHead):
+            return (type(module),)
+        return (module.kind, *((p.name, p.link) for p in module.params))
+
+    return next((number for number, module in enumerate(start.heads) if of(module) == of(head)), None)
+
+
+def untrained(model: ForceFieldModel, start: ForceFieldModel) -> list[str]:
+    """Terms of a model with weights of `start` whose heads `start` lacks."""
+    heads = zip(model.heads.names, model.heads, strict=True)
+    return [term for names, head in heads if _same_head(head, start) is None for term in names.split("+")]
 
 
 def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
@@ -166,7 +205,7 @@ def add_history(model: ForceFieldModel, start: ForceFieldModel, name: str) -> No
     val = {*now.split.get("val", ()), *before.split.get("val", ())} - trained
     now.split = {"train": sorted(trained), "val": sorted(val)}
     digest = hashlib.sha256(Path(find(name)).read_bytes()).hexdigest()
-    now.notes["start"] = {"model": str(name), "sha256": digest}
+    now.notes["start"] = {"model": str(name), "sha256": digest, "untrained": untrained(model, start)}
 
 
 def seen_before(start: ForceFieldModel, keys: Sequence[str]) -> int:

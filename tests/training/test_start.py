@@ -6,8 +6,11 @@ import torch
 from espalike.batch import batch_of
 from espalike.chem import from_smiles
 from espalike.model import ChemicalDomain, from_config
-from espalike.training.start import add_history, copied, freeze, with_force_field_of
-from tests.training.common import CONFIG
+from espalike.training.lightning import TrainingModule
+from espalike.training.objective import Objective
+from espalike.training.start import add_history, copied, freeze, untrained, with_force_field_of
+from tests.batches import collate
+from tests.training.common import CONFIG, item
 
 LEARNED = {"_target_": "espalike.terms.coulomb.Coulomb", "scale14": "learned"}
 
@@ -44,6 +47,43 @@ def test_weights_are_taken_over_and_levels_keep_their_shift(batch):
     after, before = at(model, 2)["HarmonicBond"], at(start, 1)["HarmonicBond"]
     assert not torch.equal(after, before)  # hf is not xtb
     torch.testing.assert_close(after[:, 0], before[:, 0])  # force constants have no shift
+
+
+def test_another_form_takes_over_the_weights_of_what_both_have(batch):
+    """The double exponential has the head of sigma and epsilon; increments are another head than equilibration."""
+    start = made(["dft", "xtb"], [*CONFIG["terms"][:-1], LEARNED])
+    with torch.no_grad():
+        start.heads.get_parameter("Coulomb_scale14").add_(0.5)
+    dexp = {"_target_": "espalike.terms.double_exponential.DoubleExponential"}
+    model = copied(start, ["dft", "xtb"], [dexp, *CONFIG["terms"][:-2], LEARNED])  # in another order
+    before, after = values(start, batch), values(model, batch)
+    assert untrained(model, start) == []
+    assert torch.equal(after["DoubleExponential"][:, :2], before["LennardJones"])
+    for name in ("HarmonicBond", "HarmonicAngle", "PeriodicProper", "PeriodicImproper", "Coulomb"):
+        assert torch.equal(after[name], before[name])
+    increments = {"_target_": "espalike.terms.coulomb.Coulomb", "charges": "increments"}
+    model = copied(start, ["dft", "xtb"], [*CONFIG["terms"][:-1], increments])
+    assert untrained(model, start) == ["Coulomb"]
+    assert torch.equal(values(model, batch)["LennardJones"], before["LennardJones"])
+    assert not torch.equal(values(model, batch)["Coulomb"][:, 0], before["Coulomb"][:, 0])
+
+
+def test_only_terms_with_parameters_of_the_start_are_pulled():
+    """Charges of a head that begins untrained are no goal."""
+    start = made()
+    increments = {"_target_": "espalike.terms.coulomb.Coulomb", "charges": "increments"}
+    model = copied(start, ["dft"], [*CONFIG["terms"][:-1], increments])
+    data = collate([item("CCO", 3), item("CC(=O)N", 2)])
+    pulls = []
+    for names in ((), ("Coulomb",)):
+        module = TrainingModule(model, Objective(pull=1.0), torch.optim.Adam, ["a"], untrained=names)
+        with torch.no_grad():
+            for parameter in model.heads[-1].parameters():
+                parameter.add_(0.1)  # charges move, nothing else
+            system, prediction = module.predict(data, training=False)
+            pulls.append(float(module.losses(system, prediction, data)["pull"]))
+    assert pulls[0] > 1e-3
+    assert pulls[1] == 0.0
 
 
 def trained(model, batch):
@@ -157,6 +197,17 @@ def test_settings_that_were_not_chosen_are_replaced(saved):
     assert taken["seed"] == 3
 
 
+def test_the_force_field_may_be_another_one_on_request(saved):
+    dexp = {"_target_": "espalike.terms.double_exponential.DoubleExponential"}
+    other = configured() | {"forcefield": {"name": "mine", "term": {"dexp": dexp}}, "convert": True}
+    taken = with_force_field_of(saved, other, ["forcefield"])
+    assert taken["forcefield"] == {"name": "mine", "term": {"dexp": dexp}}
+    with pytest.raises(ValueError, match=r"its model.width is 16, not 64"):  # the network stays the model's
+        with_force_field_of(saved, configured(width=64) | {"convert": True}, ["model.width"])
+    with pytest.raises(ValueError, match=r"it has HarmonicBond.* change the force field with convert=true"):
+        with_force_field_of(saved, other | {"convert": False}, ["forcefield"])
+
+
 def test_chosen_settings_that_equal_the_models_are_accepted(saved):
     asked = ["forcefield", "conv", "model", "model.readout", "forcefield.term.coulomb.scale14"]
     assert with_force_field_of(saved, configured(), asked)["conv"] == CONFIG["conv"]
@@ -178,6 +229,7 @@ def test_chosen_settings_that_equal_the_models_are_accepted(saved):
     ],
 )  # fmt: skip
 def test_chosen_settings_that_differ_from_the_models_are_refused(saved, asked, change, message):
-    with pytest.raises(ValueError, match=r"start=.* Leave these settings out, or train without start") as error:
+    advice = "Leave these settings out, change the force field with convert=true, or train without start"
+    with pytest.raises(ValueError, match=f"start=.* {advice}") as error:
         with_force_field_of(saved, configured() | change, [asked, "seed"])
     assert f"differ from these settings: {message}" in str(error.value)
