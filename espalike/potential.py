@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from espalike.units import factor
 if TYPE_CHECKING:
     import openmm
 
+    from espalike.assigners.openff import OpenFFAssigner
     from espalike.model import ForceFieldModel
     from espalike.system import MMSystem
 
@@ -28,8 +29,9 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
     """What computes energies and forces of a molecule.
 
     Args:
-        source: the name of a calculator (`aimnet2`, `gfn2-xtb`, …) or of a model (`espalike-small`, or a path); a
-            loaded model; the parameters of this molecule; or a calculator, which is returned as it is.
+        source: the name of a calculator (`aimnet2`, `gfn2-xtb`, …), of a model (`espalike-small`, or a path) or of a
+            force field of OpenFF (`openff-2.2.1`, or an .offxml file); a loaded model; the parameters of this
+            molecule; or a calculator, which is returned as it is.
         molecule: the graph.
         **settings: of a calculator that is given by its name, as in `configs/calculator`.
 
@@ -46,11 +48,21 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
         return calculator(source, settings)
     if settings:
         raise ValueError(f"{source}: settings {', '.join(settings)} belong to a calculator given by its name")
+    if str(source).startswith("openff") or str(source).endswith(".offxml"):
+        source = openff(str(source))([molecule])
     if isinstance(source, str | Path):
         source = load(source)
     if isinstance(source, ForceFieldModel):
         source = source.parametrize(molecule)
     return ForceFieldCalculator(source, molecule) if isinstance(source, MMSystem) else source
+
+
+@lru_cache(maxsize=4)
+def openff(name: str) -> OpenFFAssigner:
+    """A force field of OpenFF by name or file; see `espalike.assigners.openff.installed_file`."""
+    from espalike.assigners.openff import OpenFFAssigner, installed_file
+
+    return OpenFFAssigner(installed_file(name))
 
 
 class ForceFieldCalculator:
@@ -59,6 +71,9 @@ class ForceFieldCalculator:
     Args:
         system: the parameters of one molecule.
         molecule: the graph, in the same order of atoms.
+
+    Attributes:
+        system: the `openmm.System`.
 
     Raises:
         ValueError: for parameters of another molecule.
@@ -73,7 +88,7 @@ class ForceFieldCalculator:
             raise ValueError(f"{molecule.name}: these are the parameters of another molecule, or in another atom order")
         self.level = "espalike"
         self.program = f"openmm {openmm.__version__}"
-        self._system = to_openmm(system)
+        self.system = to_openmm(system)
         self._context: openmm.Context | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -85,7 +100,7 @@ class ForceFieldCalculator:
 
         if self._context is None:
             reference = openmm.Platform.getPlatformByName("Reference")
-            self._context = openmm.Context(self._system, openmm.VerletIntegrator(0.001), reference)
+            self._context = openmm.Context(self.system, openmm.VerletIntegrator(0.001), reference)
         self._context.setPositions(checked(molecule, xyz) / _NM)
         state = self._context.getState(energy=True, forces=True)
         forces = state.getForces(asNumpy=True)._value * (_KJ / _NM)

@@ -23,6 +23,7 @@ JOBS = {
     "train": "train a force field: a graph network that predicts parameters from the molecular graph",
     "evaluate": "score models and baselines against QM: table, intervals, parity plot",
     "ingest": "turn a QM data set into a checked, hashed store",
+    "landscape": "draw accuracy against cost for models, force fields, ML potentials and QM",
     "label": "compute QM energies and forces of molecules and keep them as a store",
     "molecules": "choose molecules that cover the chemistry of their sources, to label them",
 }

@@ -1,0 +1,1 @@
+"""The plane of accuracy against cost: `espalike landscape`."""

@@ -1,0 +1,157 @@
+"""More columns of the landscape: torsion profiles, minimised geometries, functional groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdMolAlign
+
+from espalike.chem.bonds import intact
+from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.data.schema import Record
+from espalike.evaluation.metrics import pooled
+from espalike.evaluation.table import Scores, entry_sums
+from espalike.potential import potential
+from espalike.qm.base import CalculatorError
+from espalike.qm.sampling.minimise import minimised
+from espalike.qm.sampling.torsions import measured
+from espalike.topology import enumerate_tuples
+
+GROUPS = {
+    "hydrocarbon": "",
+    "alcohol, phenol": "[OX2H][#6;!$(C=O)]",
+    "ether": "[OX2]([#6;!$(C=[O,S,N])])[#6;!$(C=[O,S,N])]",
+    "ketone, aldehyde": "[#6,#1][CX3](=O)[#6,#1]",
+    "ester, acid": "[CX3](=O)[OX2]",
+    "amide, urea": "[CX3](=O)[NX3]",
+    "amine": "[NX3+0;!$(N[C,S,P]=[O,S,N]);!$(N[a])]",
+    "aromatic ring": "c1ccccc1",
+    "heteroaromatic": "[n,o,s]",
+    "nitrile, alkyne": "[CX2]#[CX2,NX1]",
+    "nitro, azide, N-oxide": "[$([N+](=O)[O-]),$(N=[N+]=[N-]),$([#7+][O-])]",
+    "sulfur": "[#16]",
+    "phosphorus": "[#15]",
+    "halogen": "[F,Cl,Br,I]",
+    "ion": "[+,-;!$([+]~[-]);!$([-]~[+])]",
+}
+"""Functional groups by SMARTS."""
+
+
+def by_group(scores: Scores, metric: int) -> dict[str, dict[str, float]]:
+    """An error of every method over the entries whose molecule has a functional group, by group and method.
+
+    Args:
+        scores: results.
+        metric: place of the error in `espalike.evaluation.metrics.METRICS`.
+    """
+    matched = {record.id: _groups(record.molecule) for record in scores.records}
+    result: dict[str, dict[str, float]] = {}
+    for group in GROUPS:
+        for method in scores.methods:
+            entries = [r for r in scores.covered(*scores.methods) if group in matched[r.id]]
+            if entries:
+                total = np.sum([entry_sums(r, scores.results[method][r.id]) for r in entries], axis=0)
+                result.setdefault(group, {})[method] = float(pooled(total)[metric])
+    return result
+
+
+def _groups(molecule: Molecule) -> set[str]:
+    mol = to_rdkit(molecule)
+    found = {name for name, smarts in GROUPS.items() if smarts and mol.HasSubstructMatch(Chem.MolFromSmarts(smarts))}
+    return found or ({"hydrocarbon"} if set(molecule.numbers.tolist()) <= {1, 6} else set())
+
+
+def profiles(scores: Scores) -> dict[str, dict[str, float]]:
+    """Errors of torsion profiles by method: of energies and of the barrier [kcal/mol], of the minimum's place [degree].
+
+    Profiles are entries whose torsion was driven. Energies are relative to the profile's mean; the barrier is the
+    highest energy minus the lowest; the place is where the energy is lowest. Errors are root mean squares of energies,
+    and means of absolute errors of barriers and places.
+    """
+    scans = [r for r in scores.covered(*scores.methods) if r.dihedral is not None and len(r.conformers.energy) > 2]
+    if not scans:
+        return {}
+    result = {}
+    for method in scores.methods:
+        squares, barriers, places = [], [], []
+        for record in scans:
+            reference, found = np.asarray(record.conformers.energy), scores.results[method][record.id].energy
+            squares.append((found - found.mean() - reference + reference.mean()) ** 2)
+            barriers.append(abs(np.ptp(found) - np.ptp(reference)))
+            atoms = [] if record.dihedral is None else record.dihedral.tolist()
+            angles = [measured(xyz, atoms) for xyz in record.conformers.xyz]
+            turn = angles[int(found.argmin())] - angles[int(reference.argmin())]
+            places.append(abs((turn + 180.0) % 360.0 - 180.0))
+        result[method] = {
+            "profiles": len(scans),
+            "energy RMSE": float(np.sqrt(np.concatenate(squares).mean())),
+            "barrier error": float(np.mean(barriers)),
+            "minimum off by": float(np.mean(places)),
+        }
+    return result
+
+
+def geometries(
+    records: Sequence[Record], methods: Sequence[str], count: int, tick: Callable[[], None]
+) -> dict[str, dict[str, float]]:
+    """Medians, over molecules, of how far minimisation leads away from a relaxed QM geometry, by method.
+
+    Heavy-atom RMSD [Å], mean absolute change of bonds [Å] and of angles [degree]. Molecules that a method cannot
+    minimise are left out for that method.
+
+    Args:
+        records: entries; the first relaxed geometry of each of `count` molecules is taken.
+        methods: see `espalike.potential.potential`.
+        count: number of molecules.
+        tick: called after each minimisation.
+    """
+    chosen: dict[str, Record] = {}
+    for record in records:
+        if record.kind == "relaxed" and record.molecule.n_atoms > 3:
+            chosen.setdefault(record.key or record.molecule.smiles, record)
+    result = {}
+    for method in methods:
+        rows = []
+        for record in list(chosen.values())[:count]:
+            try:
+                rows.append(_moved(record.molecule, np.asarray(record.conformers.xyz[0], np.float64), method))
+            except (CalculatorError, ValueError):
+                continue
+            finally:
+                tick()
+        if rows:
+            medians = np.median([row for row in rows if row], axis=0)
+            result[method] = {"molecules": len(rows), **dict(zip(("RMSD", "bonds", "angles"), medians, strict=True))}
+    return result
+
+
+def _moved(molecule: Molecule, xyz: np.ndarray, method: str) -> tuple[float, float, float]:
+    found = minimised(potential(method, molecule), molecule, xyz, 500)
+    if not intact(molecule, found):
+        raise CalculatorError("bonds broken", f"{molecule.name}: {method}: minimisation breaks or forms a bond")
+    before, after = to_rdkit(molecule, xyz), to_rdkit(molecule, found)
+    heavy = [(i, i) for i, number in enumerate(molecule.numbers.tolist()) if number > 1]
+    rmsd = rdMolAlign.AlignMol(after, before, atomMap=heavy) if len(heavy) > 1 else 0.0
+    i, j = molecule.bonds.T
+    lengths = [np.linalg.norm(points[i] - points[j], axis=1) for points in (xyz, found)]
+    a, b, c = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders).angles.T
+    angles = []
+    for points in (xyz, found):
+        u, v = points[a] - points[b], points[c] - points[b]
+        angles.append(np.degrees(np.arctan2(np.linalg.norm(np.cross(u, v), axis=1), (u * v).sum(1))))
+    return rmsd, float(np.abs(lengths[1] - lengths[0]).mean()), float(np.abs(angles[1] - angles[0]).mean())
+
+
+def rows_of(columns: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:
+    """A mapping of mappings as a header and rows of text."""
+    names = list(next(iter(columns.values())))
+    rows = []
+    for first, values in columns.items():
+        rows.append([first, *(_number(values.get(name, float("nan"))) for name in names)])
+    return ["", *names], rows
+
+
+def _number(value: float) -> str:
+    return "–" if not np.isfinite(value) else str(value) if isinstance(value, int) else f"{value:.3g}"

@@ -1,0 +1,124 @@
+"""What a call costs: milliseconds of the processor per energy and forces, one thread, by number of atoms."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from espalike.chem import embed, from_smiles
+from espalike.chem.molecule import Molecule
+from espalike.potential import ForceFieldCalculator, potential
+from espalike.qm.base import Calculator
+from espalike.qm.mmff import MMFFCalculator
+
+PEPTIDES = {n: from_smiles("CC(=O)" + "N[C@@H](C)C(=O)" * n + "NC", f"alanine peptide {n}") for n in (1, 4, 9)}
+"""Peptides of 22, 52 and 102 atoms, by number of residues."""
+MIDDLE = 52
+"""Number of atoms at which methods are compared on the plane."""
+FORCE_FIELD, SEMI_EMPIRICAL, ML, QM = "force field", "semi-empirical", "ML potential", "QM"
+_SHORTEST = 0.05
+"""Seconds that a timing takes at least."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of a method.
+
+    Attributes:
+        kind: `force field`, `semi-empirical`, `ML potential` or `QM`.
+        ms: milliseconds per energy and forces, by number of atoms; a force field's as a step of OpenMM.
+        parametrize: milliseconds for the parameters of `MIDDLE` atoms, without loading; None for other methods.
+    """
+
+    kind: str
+    ms: Mapping[int, float]
+    parametrize: float | None = None
+
+
+def cost(method: str, rounds: int, sizes: tuple[int, ...] = (1, 4, 9)) -> Cost:
+    """Measure a method.
+
+    Args:
+        method: see `espalike.potential.potential`.
+        rounds: number of timings, of which the median counts.
+        sizes: residues of the peptides, see `PEPTIDES`.
+
+    Raises:
+        NotInstalled, ValueError, FileNotFoundError: see `espalike.potential.potential`.
+        CalculatorError: when the method cannot compute a peptide.
+    """
+    ms, kind, parametrize = {}, FORCE_FIELD, None
+    for n in sizes:
+        molecule = PEPTIDES[n]
+        calculator = potential(method, molecule)
+        kind = _kind(calculator)
+        ms[molecule.n_atoms] = 1e3 * _median(_call(calculator, molecule), rounds)
+        if isinstance(calculator, ForceFieldCalculator) and molecule.n_atoms == MIDDLE:
+            parametrize = 1e3 * _median(_parametrization(method, molecule), rounds)
+    return Cost(kind, ms, parametrize)
+
+
+def _parametrization(method: str, molecule: Molecule) -> Callable[[], object]:
+    """Assigns parameters; the model or force field is loaded before."""
+    from espalike.model import load
+    from espalike.potential import openff
+
+    if method.startswith("openff") or method.endswith(".offxml"):
+        assigner = openff(method)
+        return lambda: assigner([molecule])
+    model = load(method).double()
+    return lambda: model.parametrize(molecule)
+
+
+def _call(calculator: Calculator, molecule: Molecule) -> Callable[[], object]:
+    xyz = embed(molecule, 1)[0]
+    if isinstance(calculator, ForceFieldCalculator):
+        return _step(calculator, xyz)
+    rng = np.random.default_rng(0)
+    # other coordinates each time: some programs start from the last result
+    return lambda: calculator(molecule, xyz + rng.normal(0.0, 0.01, xyz.shape))
+
+
+def _step(calculator: ForceFieldCalculator, xyz: np.ndarray) -> Callable[[], object]:
+    """A step of OpenMM on one thread of its CPU platform."""
+    import openmm
+
+    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005)
+    platform = openmm.Platform.getPlatformByName("CPU")
+    context = openmm.Context(calculator.system, integrator, platform, {"Threads": "1"})
+    context.setPositions(xyz / 10)
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 200)
+    context.setVelocitiesToTemperature(300.0, 1)
+
+    def step(context: openmm.Context = context) -> None:  # the context lives as long as the function
+        integrator.step(1)
+
+    return step
+
+
+def _median(call: Callable[[], object], rounds: int) -> float:
+    """Seconds of the processor per call."""
+    call()
+    seconds: list[float] = []
+    calls = 1
+    while len(seconds) < rounds:
+        start = time.process_time()
+        for _ in range(calls):
+            call()
+        spent = time.process_time() - start
+        if spent < _SHORTEST and not seconds:
+            calls *= 4
+            continue
+        seconds.append(spent / calls)
+    return statistics.median(seconds)
+
+
+def _kind(calculator: Calculator) -> str:
+    module = type(calculator).__module__.rpartition(".")[2]
+    if isinstance(calculator, ForceFieldCalculator | MMFFCalculator) or module in ("models", "openmm_xml"):
+        return FORCE_FIELD
+    return {"xtb": SEMI_EMPIRICAL, "aimnet2": ML, "ani": ML}.get(module, QM)

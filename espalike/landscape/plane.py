@@ -1,0 +1,94 @@
+"""The plane: error against cost, every method labelled, with the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espalike.files import replacing
+from espalike.landscape.cost import FORCE_FIELD, MIDDLE, ML, QM, SEMI_EMPIRICAL
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_MARKS = {FORCE_FIELD: ("o", "#2166ac"), SEMI_EMPIRICAL: ("s", "#7f7f7f"), ML: ("D", "#b2182b"), QM: ("^", "#222222")}
+AXES = {"force_rmse": "force RMSE [kcal/mol/Å]", "energy_rmse": "energy RMSE [kcal/mol]"}
+"""Labels of the metrics that the plane can show."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method on the plane.
+
+    Attributes:
+        method: its name.
+        kind: see `espalike.landscape.cost.Cost`.
+        ms: milliseconds per energy and forces.
+        error: the metric, with its 95 % interval `low` to `high`; not a number where unknown.
+    """
+
+    method: str
+    kind: str
+    ms: float
+    error: float
+    low: float
+    high: float
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """The points that no cheaper point is better than, by growing cost."""
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.ms, p.error)):
+        if not best or point.error < best[-1].error:
+            best.append(point)
+    return best
+
+
+def draw(points: Sequence[Point], metric: str, title: str) -> Figure:
+    """The plane on white paper, so that it is legible on light and dark pages.
+
+    Args:
+        points: the methods.
+        metric: key of `AXES`.
+        title: what was scored.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained", dpi=150)
+    axes = figure.subplots()
+    for kind, (marker, colour) in _MARKS.items():
+        chosen = [point for point in points if point.kind == kind]
+        if chosen:
+            x, y = [p.ms for p in chosen], [p.error for p in chosen]
+            bars = [[max(0.0, p.error - p.low) for p in chosen], [max(0.0, p.high - p.error) for p in chosen]]
+            axes.errorbar(x, y, bars, fmt=marker, color=colour, capsize=3, markersize=7, label=kind, linewidth=1)
+    line = front(points)
+    axes.plot([p.ms for p in line], [p.error for p in line], "--", color="#999999", linewidth=1, zorder=0)
+    top = max((point.error for point in points), default=1.0)
+    for number, point in enumerate(sorted(points, key=lambda p: p.ms)):
+        below = number % 2 and point.error > 0.1 * top
+        axes.annotate(
+            point.method,
+            (point.ms, point.error),
+            xytext=(7, -13 if below else 6),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes.set(xscale="log", xlabel=f"cost of energy and forces, {MIDDLE} atoms, one thread [ms]", ylabel=AXES[metric])
+    axes.set_ylim(min(0.0, -0.02 * top), None)
+    axes.margins(x=0.18)
+    axes.grid(alpha=0.25, which="major")
+    axes.set_title(title, fontsize=10)
+    axes.legend(fontsize=9, frameon=False)
+    return figure
+
+
+def write(figure: Figure, out: Path) -> list[Path]:
+    """Write `plane.png` and `plane.svg` to a folder."""
+    paths = [out / "plane.png", out / "plane.svg"]
+    for path in paths:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:], facecolor="white")
+    return paths

@@ -1,0 +1,221 @@
+"""A landscape: scores and costs of methods in one run, as tables, a picture and a page."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from espalike.bounds import check_number
+from espalike.chem.picture import drawing
+from espalike.evaluation import show
+from espalike.evaluation.baselines import NotInstalled, names
+from espalike.evaluation.interactions import DISTANCES
+from espalike.evaluation.metrics import METRICS
+from espalike.evaluation.run import Evaluation, evaluate
+from espalike.evaluation.table import flat, write_csv
+from espalike.files import write
+from espalike.landscape import columns, plane
+from espalike.landscape.cost import PEPTIDES, QM, Cost, cost
+from espalike.landscape.plane import AXES, Point
+from espalike.page import page, picture, plot, table
+from espalike.qm.base import CalculatorError
+
+Say = Callable[[str], None]
+"""Takes a message for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """The result.
+
+    Attributes:
+        evaluation: errors of all methods.
+        costs: by method.
+        points: the methods on the plane, with those whose labels were scored, at error zero.
+        out: the folder with the files.
+    """
+
+    evaluation: Evaluation
+    costs: Mapping[str, Cost]
+    points: tuple[Point, ...]
+    out: Path
+
+
+def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
+    """Score methods, measure their cost, and write `report.html`, `table.csv`, `landscape.json` and the plane.
+
+    Args:
+        settings: those of `configs/landscape.yaml`, resolved to plain data.
+        say: takes messages for the user.
+
+    Raises:
+        ValueError: for a metric or a number that cannot be meant, or when nothing can be scored.
+        FileNotFoundError, ModelFileError, StoreError, ReaderError: see `espalike.evaluation.run.evaluate`.
+    """
+    if settings["metric"] not in AXES:
+        raise ValueError(f"metric={settings['metric']}: expected {' or '.join(AXES)}")
+    for name, least in (("rounds", 1), ("geometries", 0)):
+        check_number(name, settings[name], least)
+    methods = [str(method) for method in settings["methods"]]
+    baselines = [name for name in methods if name in names() or name.startswith("openff") or name.endswith(".offxml")]
+    out = Path(settings["out"])
+    evaluation = evaluate(
+        {
+            **{key: settings[key] for key in ("data", "resamples", "seed", "worst")},
+            "reader": settings.get("reader"),
+            "models": [name for name in methods if name not in baselines],
+            "baselines": baselines,
+            "terms": False,
+            "out": str(out / "scores"),
+        },
+        say,
+    )
+    costs = _costs([name for name in methods if name in evaluation.scores.methods], settings, say)
+    points = _points(evaluation, costs, settings)
+    result = Landscape(evaluation, costs, points, out)
+    _write(result, settings)
+    say(f"wrote {out}/report.html, table.csv, landscape.json, plane.png, plane.svg")
+    return result
+
+
+def _costs(methods: Sequence[str], settings: Mapping[str, Any], say: Say) -> dict[str, Cost]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    costs = {}
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            for method in progress.track(methods, description="cost"):
+                try:
+                    costs[method] = cost(method, settings["rounds"])
+                except CalculatorError as error:
+                    say(f"no cost of {method}: {error}")
+            if settings["labels"]:
+                try:
+                    costs[settings["labels"]] = cost(settings["labels"], 1, sizes=(1,))
+                except (CalculatorError, NotInstalled) as error:
+                    say(f"no cost of the labels: {error}")
+    finally:
+        torch.set_num_threads(threads)
+    return costs
+
+
+def _points(evaluation: Evaluation, costs: Mapping[str, Cost], settings: Mapping[str, Any]) -> tuple[Point, ...]:
+    """Errors on the entries of all methods, all sources together, with the cost at the middle size."""
+    last = evaluation.common[-1].source if evaluation.common else ""
+    points = []
+    for row in evaluation.common:
+        if row.source == last and row.method in costs:
+            error = getattr(row, settings["metric"])
+            kind, ms = costs[row.method].kind, _middle(costs[row.method])
+            points.append(Point(row.method, kind, ms, error.value, error.low, error.high))
+    if (labels := settings["labels"]) in costs:
+        points.append(Point(f"{labels} (the labels)", QM, _middle(costs[labels]), 0.0, 0.0, 0.0))
+    return tuple(point for point in points if math.isfinite(point.error))
+
+
+def _middle(of: Cost) -> float:
+    """Cost at 52 atoms; of a method that was measured at 22 atoms only, that."""
+    return of.ms.get(PEPTIDES[4].n_atoms, next(iter(of.ms.values())))
+
+
+def _write(result: Landscape, settings: Mapping[str, Any]) -> None:
+    evaluation, out = result.evaluation, result.out
+    scores = evaluation.scores
+    title = f"{len(scores.covered(*scores.methods))} entries of {settings['data']['path']}"
+    figure = plane.draw(result.points, settings["metric"], title)
+    plane.write(figure, out)
+    lines = []
+    for row in evaluation.common:
+        of = result.costs.get(row.method)
+        ms = {f"ms_{atoms}": round(value, 5) for atoms, value in of.ms.items()} if of else {}
+        every = {f"ms_{peptide.n_atoms}": None for peptide in PEPTIDES.values()}
+        lines.append({**flat(row), "kind": of.kind if of else None, **every, **ms})
+    write_csv(lines, out / "table.csv")
+    groups = columns.by_group(scores, METRICS.index(settings["metric"]))
+    profiles = columns.profiles(scores)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("geometries", total=settings["geometries"] * len(scores.methods))
+        tick = lambda: progress.advance(task)  # noqa: E731
+        moved = columns.geometries(scores.records, scores.methods, settings["geometries"], tick)
+    data = {
+        "settings": dict(settings),
+        "rows": lines,
+        "costs": {name: asdict(of) for name, of in result.costs.items()},
+        "groups": groups,
+        "profiles": profiles,
+        "geometries": moved,
+        "skipped": dict(evaluation.skipped),
+    }
+    write(out / "landscape.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+    parts = [
+        f"<p>{len(scores.records)} entries of {settings['data']['path']}, split {settings['data']['split']}. "
+        f"Errors are on the entries that all methods cover; {show.UNITS}.</p>",
+        plot(figure, "error against cost"),
+        "<h2>Errors and cost</h2>",
+        _errors(result),
+        *(f"<p>skipped {reason}</p>" for reason in evaluation.skipped.values()),
+        *_section(f"{AXES[settings['metric']]} by functional group", groups),
+        *_section("Torsion profiles [kcal/mol, degree]", profiles),
+        *_section("Minimised from QM geometries: medians over molecules [Å, Å, degree]", moved),
+        *_interactions(evaluation),
+        *_worst(evaluation),
+    ]
+    write(out / "report.html", page("The landscape: accuracy against cost", parts))
+
+
+def _errors(result: Landscape) -> str:
+    sizes = [peptide.n_atoms for peptide in PEPTIDES.values()]
+    header = [
+        "method",
+        "source",
+        "energy RMSE",
+        "force RMSE",
+        *(f"ms, {n} atoms" for n in sizes),
+        "parametrization [ms]",
+    ]
+    rows = []
+    for row in result.evaluation.common:
+        of = result.costs.get(row.method)
+        cells = [f"{of.ms[n]:.3g}" if of and n in of.ms else "–" for n in sizes]
+        setup = f"{of.parametrize:.3g}" if of and of.parametrize else "–"
+        errors = [f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (row.energy_rmse, row.force_rmse)]
+        rows.append([row.method, row.source, *errors, *cells, setup])
+    return table(header, rows)
+
+
+def _section(title: str, values: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return [f"<h2>{title}</h2>", table(*columns.rows_of(values))] if values else []
+
+
+def _interactions(evaluation: Evaluation) -> list[str]:
+    near = next(iter(DISTANCES))
+    rows = [
+        (row.name, row.method, row.complexes, f"{row.mae.value:.2f}", f"{row.bias:+.2f}")
+        for row in evaluation.interaction_rows
+        if row.distance == near
+    ]
+    header = ("complexes", "method", "number", "MAE [kcal/mol]", "bias")
+    return [f"<h2>Interaction energies, {near} of equilibrium</h2>", table(header, rows)] if rows else []
+
+
+def _worst(evaluation: Evaluation) -> list[str]:
+    parts = []
+    for method in evaluation.scores.methods:
+        cards = "".join(
+            f"<div class='card'>{picture(drawing(w.smiles), w.smiles)}<br>{w.energy_rmse:.2f} kcal/mol, "
+            f"{w.force_rmse:.2f} kcal/mol/Å</div>"
+            for w in evaluation.worst
+            if w.method == method
+        )
+        if cards:
+            parts.append(f"<h2>Largest errors of {method}</h2><div class='cards'>{cards}</div>")
+    return parts
