@@ -30,7 +30,7 @@ examples:
 
 A PDB or mmCIF gives one molecule per chain, or per set of bonded chains; standard residues of proteins and nucleic
 acids need no --smiles, but all their hydrogens. Water and ions are left out: they have parameters of a water model.
-A MOL2 may have atom types of SYBYL, GAFF or AMBER.
+A MOL2 may have atom types of SYBYL, GAFF or AMBER. For ligands that are bound covalently see docs/exports.md.
 
 Coordinates are those of the input, or of an embedded conformer if the input has none. NAME.sdf and NAME.pdb, beside the
 other files, are the molecule as it was parametrized: coordinates, order and names of its atoms. Names of atoms and

@@ -17,11 +17,13 @@ import inspect
 import itertools
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
+from espalike.export.border import Border
 from espalike.export.engine import Cell, Engine, Place, has_expression
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
 from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single, atom_names
@@ -44,7 +46,7 @@ _HARMONIC = {
 """Tag of the force and of a row, name of the equilibrium value, and factors on k and on it."""
 
 
-def texts(single: Single, mixed: str | None = None) -> dict[str, str]:
+def texts(single: Single, mixed: str | None = None, border: Border | None = None) -> dict[str, str]:
     """The XML of one molecule, by ending.
 
     Args:
@@ -52,6 +54,7 @@ def texts(single: Single, mixed: str | None = None) -> dict[str, str]:
         mixed: how atoms whose van der Waals form is not Lennard-Jones (with Lorentz–Berthelot mixing) interact with
             atoms of other force fields. None: not at all; building such a system is an error. `"lj"`: by 12-6
             with their sigma and epsilon, Lorentz–Berthelot mixing. Without effect on Lennard-Jones itself.
+        border: of a residue that is bonded to others; see `espalike.export.border`.
 
     Raises:
         ExportError: when bonded tuples or pairs do not follow from the bonds.
@@ -64,16 +67,16 @@ def texts(single: Single, mixed: str | None = None) -> dict[str, str]:
     info = ET.SubElement(root, "Info")
     for key, text in (single.facts | pairs.facts | {"Template": single.name}).items():
         ET.SubElement(info, "Fact", name=key).text = text
-    _template(root, single, pairs)
+    _template(root, single, pairs, border)
     forces = _bonded(root, single, types)
     _nonbonded(root, pairs, types)
-    if text := _script(molecule, types, [*forces, *pairs.forces], pairs):
+    if text := _script(molecule, types, [*forces, *pairs.forces], pairs, border):
         ET.SubElement(root, "Script").text = text
     ET.indent(root)
     return {".xml": ET.tostring(root, encoding="unicode") + "\n"}
 
 
-def _template(root: ET.Element, single: Single, pairs: FilePairs) -> None:
+def _template(root: ET.Element, single: Single, pairs: FilePairs, border: Border | None) -> None:
     from openmm import unit
     from openmm.app.element import Element
 
@@ -88,6 +91,8 @@ def _template(root: ET.Element, single: Single, pairs: FilePairs) -> None:
         ET.SubElement(residue, "Atom", name=atom, type=kind)
     for i, j in molecule.bonds.tolist():
         ET.SubElement(residue, "Bond", atomName1=names[i], atomName2=names[j])
+    for end in border.ends if border else ():
+        ET.SubElement(residue, "ExternalBond", atomName=names[end])
 
 
 def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
@@ -200,19 +205,20 @@ def _nonbonded(root: ET.Element, pairs: FilePairs, types: list[str]) -> None:
             ET.SubElement(force, "Atom", {"type": kind, **dict(columns)})
 
 
-def _script(molecule: Molecule, types: list[str], forces: list[Recipe], pairs: FilePairs) -> str:
+def _script(molecule: Molecule, types: list[str], forces: list[Recipe], pairs: FilePairs, border: Border | None) -> str:
     """The text of `<Script>`: its fixed part, a table, and the call; empty if nothing is left for it to do."""
     from espalike.export import ffxml_script
 
     forces = [made for made in forces if made["rows"]]
-    if not forces and not pairs.exceptions and not pairs.vdw:
+    if not forces and not pairs.exceptions and not pairs.vdw and not border:
         return ""
     lines = ["espalike_table = {"]
-    lines += [f" 'molecule': {molecule.name!r},", f" 'types': {types!r},", " 'forces': ["]
-    for made in forces:
-        lines += ["  {", *(f"   {key!r}: {made[key]!r}," for key in made if key != "rows"), "   'rows': ["]
-        lines += [*(f"    {_row(row)}," for row in made["rows"]), "   ],", "  },"]
-    lines += [" ],", " 'exceptions': [", *(f"  {_row(row)}," for row in pairs.exceptions), " ],"]
+    lines += [f" 'molecule': {molecule.name!r},", f" 'types': {types!r},", " 'forces': [", *_recipes(forces), " ],"]
+    if border is None:
+        lines += [" 'border': None,"]
+    else:
+        lines += [f" 'border': {{'outside': {list(border.outside)!r}, 'forces': [", *_recipes(border.forces), " ]},"]
+    lines += [" 'exceptions': [", *(f"  {_row(row)}," for row in pairs.exceptions), " ],"]
     if pairs.vdw is None:
         lines += [" 'vdw': None,"]
     else:
@@ -220,6 +226,14 @@ def _script(molecule: Molecule, types: list[str], forces: list[Recipe], pairs: F
         lines += ["  'values': [", *(f"   {row!r}," for row in pairs.vdw["values"]), "  ],", " },"]
     lines += ["}", "espalike_apply(sys, data, self, espalike_table)"]
     return "\n".join(["", inspect.getsource(ffxml_script).rstrip(), "", "", *lines, ""])
+
+
+def _recipes(forces: Iterable[Recipe]) -> list[str]:
+    lines = []
+    for made in forces:
+        lines += ["  {", *(f"   {key!r}: {made[key]!r}," for key in made if key != "rows"), "   'rows': ["]
+        lines += [*(f"    {_row(row)}," for row in made["rows"]), "   ],", "  },"]
+    return lines
 
 
 def _row(row: tuple[list[int], list[float]]) -> str:

@@ -21,6 +21,8 @@ def espalike_apply(sys, data, field, table):
         espalike_extend(sys, recipe, copies)
     if table["exceptions"]:
         espalike_exceptions(sys, table["exceptions"], copies)
+    if table["border"]:
+        espalike_border(sys, data, table, copies)
     if table["vdw"]:
         espalike_vdw(sys, data, field, table, copies)
 
@@ -44,6 +46,54 @@ def espalike_copies(data, table):
             present = sorted(atoms.values())
             raise ValueError(f"{table['molecule']}: expected {len(position)} atoms, found {len(atoms)}: {present}")
     return [[atoms[n] for n in range(len(position))] for atoms in copies.values()]
+
+
+def espalike_border(sys, data, table, copies):
+    """Bonds, angles and torsions between a residue and its neighbours, in place of those that other files gave them."""
+    near: dict = {}
+    for bond in data.bonds:
+        near.setdefault(bond.atom1, set()).add(bond.atom2)
+        near.setdefault(bond.atom2, set()).add(bond.atom1)
+    wider = []
+    for copy in copies:
+        found = espalike_neighbours(data, near, table["border"]["outside"], copy)
+        if found is None:
+            raise ValueError(f"{table['molecule']}: the neighbours of atoms {sorted(copy)} are not those of its caps")
+        espalike_clear(sys, set(copy))
+        wider.append(found)
+    for recipe in table["border"]["forces"]:
+        espalike_extend(sys, recipe, wider)
+
+
+def espalike_neighbours(data, near, outside, found):
+    """The atoms of a residue with those outside that have the right elements, bonds and numbers of neighbours."""
+    if not outside:
+        return found
+    number, bonded, count = outside[0]
+    for atom in sorted(near[found[bonded[0]]]):
+        element = data.atoms[atom].element
+        fits = atom not in found and element is not None and element.atomic_number == number
+        if fits and all(found[b] in near[atom] for b in bonded) and count in (0, len(near[atom])):
+            result = espalike_neighbours(data, near, outside[1:], [*found, atom])
+            if result is not None:
+                return result
+    return None
+
+
+def espalike_clear(sys, inside):
+    """Rows between the atoms of a residue and others, which wildcards of other files may have given, have no effect."""
+    zero = {
+        openmm.HarmonicBondForce: ("Bond", 2),
+        openmm.HarmonicAngleForce: ("Angle", 3),
+        openmm.PeriodicTorsionForce: ("Torsion", 4),
+    }
+    for force in sys.getForces():
+        if type(force) in zero:
+            word, size = zero[type(force)]
+            for n in range(getattr(force, f"getNum{word}s")()):
+                row = getattr(force, f"get{word}Parameters")(n)
+                if 0 < sum(atom in inside for atom in row[:size]) < size:
+                    getattr(force, f"set{word}Parameters")(n, *row[:-1], 0.0)
 
 
 def espalike_extend(sys, recipe, copies):

@@ -8,7 +8,13 @@ system = forcefield.createSystem(topology, nonbondedMethod=app.PME, constraints=
 ```
 
 As with every OpenMM template, a residue is recognised by its graph of elements and bonds; names and order of atoms do
-not matter.
+not matter. A warning explains why a residue that looks like a ligand is none.
+
+A ligand that is bound covalently is a residue of its own, bonded to one of the protein. Give the molecule with the
+nearest atoms of the protein as caps, to three bonds from the ligand: `CCSCC(=O)NC` for CH2C(=O)NHCH3 on a cysteine,
+where CCS are CA, CB and SG. The protein has its own parameters (the cysteine those of Amber's CYX); the ligand, and the
+bonds, angles and torsions across the border, have those of the molecule. The charge of the caps is spread over the
+ligand.
 """
 
 from __future__ import annotations
@@ -18,7 +24,6 @@ import inspect
 import io
 import json
 import logging
-import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -28,10 +33,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espalike import chem
+from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
-from espalike.export.formats import texts
+from espalike.export import ffxml, template_cache
+from espalike.export.border import cut
+from espalike.export.formats import refusal
+from espalike.export.matching import explanation, is_isomorphic, part_of, skeleton_of
 from espalike.export.pairs import MIXED
-from espalike.files import write
+from espalike.export.parts import Single, select
 from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
 
 if TYPE_CHECKING:
@@ -125,12 +134,12 @@ class EspalikeTemplateGenerator:
             if self.model.domain.elements:
                 for remark in self.model.domain.check(ligand.molecule):
                     _LOG.warning("%s: %s", ligand.molecule.name, remark)
-            skeleton = _skeleton(ligand.molecule.numbers.tolist(), ligand.molecule.bonds.tolist())
-            known = self._find(skeleton)
+            graph = skeleton(ligand.molecule.numbers.tolist(), ligand.molecule.bonds.tolist())
+            known = self._find(graph)
             if known is None:
                 _LOG.info("%s: charges: %s", ligand.molecule.name, ligand.source)
                 self._ligands.append(ligand)
-                self._skeletons.append(skeleton)
+                self._skeletons.append(graph)
             elif not _interchangeable(known, ligand):
                 raise ValueError(
                     f"{ligand.molecule.name} and {known.molecule.name} have the same elements and bonds, by which "
@@ -141,49 +150,65 @@ class EspalikeTemplateGenerator:
         """Called by OpenMM for a residue without a template.
 
         Returns:
-            Whether the residue is one of the molecules; if so, its template and parameters were added to `forcefield`.
+            Whether the residue is one of the molecules, or one without its caps; if so, its template and parameters
+            were added to `forcefield`.
         """
-        skeleton = _skeleton_of_residue(residue)
-        ligand = None if skeleton is None else self._find(skeleton)
+        graph = skeleton_of(residue)
+        ligand, kept = None if graph is None else self._find(graph), None
+        if graph is None:
+            ligand, kept = self._find_part(residue)
         if ligand is None:
+            names = [ligand.molecule.name for ligand in self._ligands]
+            if text := explanation(residue, list(zip(names, self._skeletons, strict=True))):
+                _LOG.warning("%s", text)
             return False
-        forcefield.loadFile(io.StringIO(self.ffxml(ligand)))
+        forcefield.loadFile(io.StringIO(self.ffxml(ligand, kept)))
         return True
 
-    def ffxml(self, ligand: Ligand) -> str:
-        """The ForceField XML of one of `ligands`, from the cache if it has it."""
-        name = f"{self._model_hash}-{_hash_of_ligand(ligand, self.mixed)}.xml"
+    def ffxml(self, ligand: Ligand, kept: tuple[int, ...] | None = None) -> str:
+        """The ForceField XML of one of `ligands`, from the cache if it has it.
+
+        Args:
+            ligand: the molecule.
+            kept: of a ligand that is bound covalently, the atoms that are no caps.
+        """
+        name = f"{self._model_hash}-{_hash_of_ligand(ligand, self.mixed, kept)}.xml"
         if name not in self._texts:
-            self._texts[name] = self._cached(name) or self._made(ligand, name)
+            self._texts[name] = self._cached(name) or self._made(ligand, kept, name)
         return self._texts[name]
 
-    def _find(self, skeleton: Chem.Mol) -> Ligand | None:
+    def _find(self, graph: Chem.Mol) -> Ligand | None:
         for ligand, known in zip(self._ligands, self._skeletons, strict=True):
-            if _isomorphic(known, skeleton):
+            if is_isomorphic(known, graph):
                 return ligand
         return None
 
+    def _find_part(self, residue: openmm.app.topology.Residue) -> tuple[Ligand | None, tuple[int, ...] | None]:
+        for ligand, known in zip(self._ligands, self._skeletons, strict=True):
+            if (kept := part_of(residue, known)) is not None:
+                return ligand, kept
+        return None, None
+
     def _cached(self, name: str) -> str | None:
-        path = None if self.cache is None else self.cache / name
-        if path is None or not path.is_file():
-            return None
-        text = path.read_text(encoding="utf-8")
-        try:
-            ET.fromstring(text)
-        except ET.ParseError as error:
-            _LOG.warning("%s is damaged (%s); it is made again", path, error)
-            return None
-        self.hits += 1
+        text = None if self.cache is None else template_cache.read(self.cache / name)
+        self.hits += text is not None
         return text
 
-    def _made(self, ligand: Ligand, name: str) -> str:
+    def _made(self, ligand: Ligand, kept: tuple[int, ...] | None, name: str) -> str:
+        if refused := refusal(self.model.terms, ["ffxml"]):
+            raise ValueError(refused)
         self.misses += 1
         info = {"Model": self.model_name, "ModelHash": self._model_hash, "Charges": ligand.source}
-        system = self.model.parametrize(ligand.molecule, ligand.charges)
-        text = texts(system, "ffxml", info=info, mixed=self.mixed)[".xml"]
+        system, border = self.model.parametrize(ligand.molecule, ligand.charges), None
+        if kept is not None:
+            system, border = cut(system, kept)
+            info["Caps"] = (
+                f"of {ligand.molecule.smiles}; their charge of {border.excess:+.6f} e is spread over the {len(kept)} "
+                "atoms of the residue"
+            )
+        text = ffxml.texts(Single(select(system), "ffxml", info), self.mixed, border)[".xml"]
         if self.cache is not None:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            write(self.cache / name, text)
+            template_cache.write(self.cache / name, text)
         return text
 
 
@@ -264,39 +289,6 @@ def _interchangeable(known: Ligand, other: Ligand) -> bool:
     return np.array_equal(known.charges, other.charges)
 
 
-def _skeleton(numbers: list[int], bonds: list[list[int]]) -> Chem.Mol:
-    """Elements and bonds alone."""
-    from rdkit import Chem
-
-    mol = Chem.RWMol()
-    for number in numbers:
-        atom = Chem.Atom(number)
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-    for i, j in bonds:
-        mol.AddBond(i, j, Chem.BondType.SINGLE)
-    return mol.GetMol()
-
-
-def _skeleton_of_residue(residue: openmm.app.topology.Residue) -> Chem.Mol | None:
-    """Elements and bonds of a residue; None for a part of a molecule, or a residue with virtual sites."""
-    atoms = list(residue.atoms())
-    if any(atom.element is None for atom in atoms) or any(True for _ in residue.external_bonds()):
-        return None
-    place = {atom: i for i, atom in enumerate(atoms)}
-    bonds = {(min(place[a], place[b]), max(place[a], place[b])) for a, b in residue.internal_bonds()}
-    return _skeleton([atom.element.atomic_number for atom in atoms], [list(pair) for pair in sorted(bonds)])
-
-
-def _isomorphic(first: Chem.Mol, second: Chem.Mol) -> bool:
-    if first.GetNumAtoms() != second.GetNumAtoms() or first.GetNumBonds() != second.GetNumBonds():
-        return False
-    symbols = (sorted(atom.GetAtomicNum() for atom in mol.GetAtoms()) for mol in (first, second))
-    if next(symbols) != next(symbols):
-        return False
-    return first.GetNumBonds() == 0 or first.HasSubstructMatch(second)
-
-
 def _hash_of_model(model: ForceFieldModel) -> str:
     """Hash of weights, configuration and the code that computes parameters and writes them."""
     digest = hashlib.sha256(repr([model.terms, model.levels]).encode())
@@ -313,9 +305,9 @@ def _hash_of_model(model: ForceFieldModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def _hash_of_ligand(ligand: Ligand, mixed: str | None) -> str:
+def _hash_of_ligand(ligand: Ligand, mixed: str | None, kept: tuple[int, ...] | None) -> str:
     names = " ".join(ligand.molecule.atom_names)
-    digest = hashlib.sha256(f"{ligand.molecule.smiles} {mixed} {names}".rstrip().encode())
+    digest = hashlib.sha256(f"{ligand.molecule.smiles} {mixed} {names} {kept or ''}".rstrip().encode())
     if ligand.charges is not None:
         digest.update(np.ascontiguousarray(ligand.charges, dtype="<f8").tobytes())
     return digest.hexdigest()[:16]

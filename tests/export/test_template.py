@@ -11,7 +11,7 @@ from rdkit.Chem import AllChem
 
 from espalike import chem
 from espalike.chem.molecule import Molecule
-from espalike.export import EspalikeTemplateGenerator, to_openmm, to_topology
+from espalike.export import EspalikeTemplateGenerator, template_cache, to_openmm, to_topology
 from espalike.model import DomainError
 from tests.export.cases import evaluate, field_model, model, to_ffxml
 
@@ -127,6 +127,47 @@ def test_residues_of_other_molecules_are_left_to_others(peptide):
     assert (generator.hits, generator.misses) == (0, 1)
 
 
+def residues_of(molecule: Molecule, names: dict[str, list[int]], bonds: bool = True) -> app.Topology:
+    """A topology of a molecule whose atoms are in several residues."""
+    topology, made = app.Topology(), {}
+    chain = topology.addChain()
+    for name, atoms in names.items():
+        residue = topology.addResidue(name, chain)
+        for n in atoms:
+            made[n] = topology.addAtom(f"X{n}", app.Element.getByAtomicNumber(int(molecule.numbers[n])), residue)
+    for i, j in molecule.bonds.tolist() if bonds else ():
+        topology.addBond(made[i], made[j])
+    return topology
+
+
+def test_a_residue_that_looks_like_a_ligand_is_explained(peptide, caplog):
+    ethanol, ether, acid = (chem.from_smiles(smiles, smiles) for smiles in ("CCO", "COC", "CCOC"))
+    carbons, rest = [0, 3, 4, 5], [1, 2, 6, 7, 8]
+    every = list(range(9))
+
+    def warnings(topology: app.Topology) -> list[str]:
+        caplog.clear()
+        generator = EspalikeTemplateGenerator(ethanol, model())
+        for residue in topology.residues():
+            assert generator.generator(app.ForceField(), residue) is False
+        return [record.message for record in caplog.records]
+
+    (text,) = warnings(residues_of(ethanol, {"LIG": every}, bonds=False))
+    assert "residue LIG 1 has the atoms of CCO, but the topology has no bonds between them: a PDB needs CONECT" in text
+    (text,) = warnings(residues_of(ether, {"LIG": every}))
+    assert "residue LIG 1 has the atoms of CCO, but other bonds (8 of them, expected 8)" in text
+    texts = warnings(residues_of(ethanol, {"ONE": carbons, "TWO": rest}))
+    assert set(texts) == {"CCO is split over the residues ONE 1, TWO 2; a template needs it in one residue"}
+    bound = [n for n in range(acid.n_atoms) if n != 3 and [3, n] not in acid.bonds.tolist()]
+    texts = warnings(residues_of(acid, {"LIG": [*bound, 11], "END": [n for n in range(11) if n not in bound]}))
+    assert any("has the atoms of CCO, but its atom X2 is bonded to atom X3 of residue END 2" in text for text in texts)
+    fewer = chem.from_smiles("CC=O")
+    (text,) = warnings(residues_of(fewer, {"LIG": list(range(7))}))
+    assert text == "residue LIG 1 has the heavy atoms of CCO, but 4 hydrogens instead of 6"
+    assert warnings(peptide.topology) == []
+    assert warnings(to_topology(chem.from_smiles("CCCC"))) == []
+
+
 def test_molecules_of_any_kind(tmp_path):
     sdf = tmp_path / "two.sdf"
     with Chem.SDWriter(str(sdf)) as writer:
@@ -209,8 +250,10 @@ def test_cache_is_used_again_and_named_by_what_it_depends_on(tmp_path):
     assert counts == (0, 1)
     assert run() == ((1, 0), first)
     (file,) = (tmp_path / "cache").iterdir()
-    file.write_text(file.read_text()[:100])
-    assert run() == ((0, 1), first)  # a damaged file is made anew
+    whole = file.read_text()
+    for damaged in (whole[:100], whole.replace("1", "2", 1), whole.replace('k="', 'k="1', 1), "", "\0" * 10):
+        file.write_text(damaged)
+        assert run() == ((0, 1), first)  # a damaged file is made anew
     assert run()[0] == (1, 0)
     assert run(charges=np.array([0.1, 0.1, -0.6, *[0.0] * 5, 0.4]))[0] == (0, 1)
     assert run("CCN")[0] == (0, 1)
@@ -218,6 +261,38 @@ def test_cache_is_used_again_and_named_by_what_it_depends_on(tmp_path):
     assert len(list((tmp_path / "cache").iterdir())) == 4
     with pytest.raises(ValueError, match="cache is a directory"):
         EspalikeTemplateGenerator("CCO", model(), cache=file)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("</ForceField>", "<Script>raise SystemExit</Script></ForceField>"),
+        ("</ForceField>", "<InitializationScript>raise SystemExit</InitializationScript></ForceField>"),
+        ("</ForceField>", "<Include file='x.xml'/></ForceField>"),
+        (
+            "espalike_apply(sys, data, self, espalike_table)\n",
+            "espalike_apply(sys, data, self, espalike_table)\nexit()\n",
+        ),
+        ("'exceptions': [", "'exceptions': [*exit()],  'other': ["),
+        ("def espalike_apply", "exit()\n\n\ndef espalike_apply"),
+    ],
+)
+def test_a_foreign_script_in_the_cache_is_refused(change, tmp_path):
+    """With the right hash: a hash is no signature."""
+    made, cache = field_model("class2"), tmp_path / "cache"
+    EspalikeTemplateGenerator("CCO", made, cache).ffxml(EspalikeTemplateGenerator("CCO", made).ligands[0])
+    (file,) = cache.iterdir()
+    text = file.read_text().partition("\n")[2]
+    assert text.count(change[0]) >= 1
+    position = text.rindex(change[0])
+    template_cache.write(file, text[:position] + change[1] + text[position + len(change[0]) :])
+    generator = EspalikeTemplateGenerator("CCO", made, cache)
+    with pytest.raises(
+        ValueError, match=r"\.xml: its <\w+> is not espalike's, and OpenMM would run it; remove the file"
+    ):
+        generator.ffxml(generator.ligands[0])
+    template_cache.write(file, text)
+    assert generator.ffxml(generator.ligands[0]) == text
 
 
 def test_wrong_models_and_unknown_chemistry():
