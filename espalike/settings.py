@@ -7,6 +7,9 @@ import numbers
 import os
 import re
 import shlex
+import types
+import typing
+from collections import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,12 +60,58 @@ def check_complete(job: str, cfg: DictConfig) -> None:
     """Check that the job's own settings without a default are given; what a group lacks is for the job to check.
 
     Raises:
-        ValueError: listing those that are not given.
+        ValueError: listing those that are not given; or naming one that is of another type than its class takes.
     """
     from omegaconf import OmegaConf
 
+    out = None if OmegaConf.is_missing(cfg, "out") else cfg.get("out")
+    if not isinstance(out, str | None):
+        raise ValueError(f"out={out}: expected the name of a folder; a name that looks like a number is quoted twice")
+    _check_types("", OmegaConf.to_container(cfg, resolve=False))
     if missing := sorted(key for key in OmegaConf.missing_keys(cfg) if "." not in key):
         raise ValueError(f"{job} needs {' and '.join(f'{key}=…' for key in missing)}")
+
+
+def _check_types(key: str, node: Any) -> None:
+    """Check the settings of every `_target_` below a node against the types that the class declares."""
+    if isinstance(node, Mapping):
+        hints = _hints(str(node["_target_"])) if "_target_" in node else {}
+        for name, value in node.items():
+            allowed = _accepted(hints.get(name, Any))
+            unresolved = value is None or (isinstance(value, str) and (value == "???" or "${" in value))
+            odd = isinstance(value, bool | str) and type(value) not in (allowed or ())  # a kind of number, of list
+            if allowed and not unresolved and (odd or not isinstance(value, allowed)):
+                kinds = " or ".join(sorted({_KINDS.get(kind, kind.__name__) for kind in allowed} - {"null"}))
+                raise ValueError(
+                    f"{key}{name}={value}: expected {kinds}; a text that looks like a number is quoted twice"
+                )
+            _check_types(f"{key}{name}.", value)
+
+
+_KINDS = {
+    str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null",
+    abc.Mapping: "a mapping", abc.Sequence: "a list", list: "a list", dict: "a mapping", tuple: "a list",
+}  # fmt: skip
+
+
+def _hints(target: str) -> dict[str, Any]:
+    """Types of the arguments of a class; none where it cannot be imported or says none."""
+    from hydra.utils import get_class
+
+    try:
+        return typing.get_type_hints(get_class(target).__init__)  # type: ignore[misc]
+    except Exception:  # what is wrong with the class is reported where it is made
+        return {}
+
+
+def _accepted(hint: Any) -> tuple[type, ...] | None:
+    """The types of a type hint whose values a setting can have; None for any."""
+    parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    kinds = [typing.get_origin(part) or part for part in parts]
+    if any(kind not in _KINDS and kind is not Path for kind in kinds):
+        return None
+    listed = {kind: (kind, *more) for kind, more in ((float, (int,)), (Path, (str,)), (tuple, (list,)))}
+    return tuple(dict.fromkeys(each for kind in kinds for each in listed.get(kind, (kind,)) if each is not Path))
 
 
 def override(key: str, value: Any) -> str:
@@ -130,6 +179,8 @@ def explain(
     if unknown := re.match(r"Could not override '([^']*)'", text):
         inner = getattr(error.__cause__, "full_key", None) or ""  # `a={b:1}` where a has no b
         return _unknown_setting(max(unknown[1], inner, key=len), job, overrides, config_dir)
+    if "override must be" in text:  # hydra names the value's type only
+        return f"{' '.join(text.split())}; among {' '.join(overrides)}"
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
     return " ".join(text.partition("\nConfig search path")[0].split()) + cause
 

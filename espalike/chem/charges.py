@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 
 from espalike.chem.errors import ChemistryError
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?", re.ASCII)
+"""A finite number; `float` also reads nan, 1_0 and digits of other scripts."""
 
 
 def read_charges(path: str | os.PathLike) -> np.ndarray:
@@ -17,18 +21,17 @@ def read_charges(path: str | os.PathLike) -> np.ndarray:
         ChemistryError: if the file cannot be read or holds anything but numbers.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ChemistryError(f"{path}: cannot read charges ({error})") from error
     values = []
     for number, line in enumerate(lines, start=1):
         for token in line.partition("#")[0].split():
-            try:
-                values.append(float(token))
-            except ValueError:
+            if not _NUMBER.fullmatch(token):
                 raise ChemistryError(
                     f"{path}, line {number}: expected plain numbers, one charge per atom in input order, got {token!r}"
-                ) from None
+                )
+            values.append(float(token))
     if not values:
         raise ChemistryError(f"{path}: holds no charges; expected plain numbers, one per atom in input order")
     return np.array(values, dtype=np.float64)

@@ -62,6 +62,7 @@ def read(text: str, name: str) -> Read:
     Raises:
         ChemistryError: for a record that cannot be read, an unknown atom type, or bonds without a Lewis structure.
     """
+    _check_counts(text, name)
     rows = _rows(text, "ATOM")
     kinds = [row[5] for row in rows if len(row) > 5]
     if rows and len(kinds) == len(rows) and not all(kind in _SYBYL or "." in kind for kind in kinds):
@@ -77,8 +78,18 @@ def read(text: str, name: str) -> Read:
 
 
 def _rows(text: str, table: str) -> list[list[str]]:
-    found = text.partition(f"@<TRIPOS>{table}\n")[2].partition("@<TRIPOS>")[0]
-    return [row for row in map(str.split, found.splitlines()) if row and not row[0].startswith("#")]
+    _, *lines = text.partition(f"@<TRIPOS>{table}")[2].partition("@<TRIPOS>")[0].split("\n")
+    return [row for row in map(str.split, lines) if row and not row[0].startswith("#")]
+
+
+def _check_counts(text: str, name: str) -> None:
+    """Refuse a record with another number of atoms or bonds than its head says: RDKit would leave some out."""
+    if (tables := text.count("@<TRIPOS>ATOM")) > 1:
+        raise ChemistryError(f"{name}: it has {tables} tables ATOM; expected @<TRIPOS>MOLECULE before each")
+    head = [*text.split("\n"), "", ""][2].split()
+    for table, word in zip(("ATOM", "BOND"), head, strict=False):
+        if word.isdecimal() and int(word) != (rows := len(_rows(text, table))):
+            raise ChemistryError(f"{name}: table {table} has {rows} lines, the record's head says {word}")
 
 
 def _has_charges(text: str) -> bool:

@@ -23,6 +23,13 @@ from espalike.chem.names import ALIASES
 _CHARGE_TAG = "atom.dprop.PartialCharge"
 _NAME_TAGS = ("atom.prop.AtomName", "atom.prop.atom_name")
 _STRUCTURES = (*assembled.PDB, *assembled.MMCIF)
+_FIELDS = re.compile(r"^>.*\n(?:.+\n?)*", re.MULTILINE)
+"""Data fields of a record of an SDF."""
+_SECOND = re.compile(r"^M  END|V[23]000\s*$", re.MULTILINE)
+"""In the rest of the record: lines of another MOL record."""
+_V3000_ATOM = re.compile(r"^M {2}V30 +\d+ +[^ ]+ +([^ \n]+) +([^ \n]+) +([^ \n]+) +\d", re.MULTILINE)
+"""An atom's line; its coordinates."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SHORTEST, _LONGEST = 0.5, 2.0
 """Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
 
@@ -128,7 +135,7 @@ def _exists(path: Path) -> bool:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")  # titles come in any encoding
+        text = path.read_text(encoding="utf-8-sig", errors="replace")  # titles come in any encoding
     except FileNotFoundError:
         raise ChemistryError(f"{path}: no such file") from None
     except OSError as error:
@@ -173,7 +180,8 @@ def _whole(text: str) -> list[str]:
 
 
 def _split_smi(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = re.split(r"\r\n|\r|\n", text)  # `splitlines` would also cut titles where they hold other separators
+    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def _smi_title(line: str) -> str:
@@ -200,6 +208,13 @@ def from_molblock(text: str, name: str) -> Record:
     Raises:
         ChemistryError: when it cannot be read or is not supported.
     """
+    after = _FIELDS.sub("", text.partition("\nM  END")[2])
+    if _SECOND.search(after):
+        raise ChemistryError(f"{name}: another molecule follows it; expected a line $$$$ between the two")
+    if "V3000" in text:  # RDKit reads what is not a number as zero
+        words = [word for match in _V3000_ATOM.finditer(text) for word in match.groups()]
+        if odd := [word for word in words if not _NUMBER.fullmatch(word)]:
+            raise ChemistryError(f"{name}: coordinate {odd[0]!r} of an atom is not a number")
     supplier = Chem.SDMolSupplier()
     supplier.SetProcessPropertyLists(False)
     supplier.SetData(text + "\n$$$$\n", sanitize=False, removeHs=False, strictParsing=True)
@@ -224,7 +239,8 @@ def from_molblock(text: str, name: str) -> Record:
 
 def _split_mol2(text: str) -> list[str]:
     parts = text.replace("\r\n", "\n").split("@<TRIPOS>MOLECULE")
-    return [f"@<TRIPOS>MOLECULE{part}" for part in parts[1:]]
+    headless = [parts[0]] if "@<TRIPOS>ATOM" in parts[0] else []
+    return [*headless, *(f"@<TRIPOS>MOLECULE{part}" for part in parts[1:])]
 
 
 def _mol2_title(text: str) -> str:
@@ -285,7 +301,7 @@ _SMI = _Format(_split_smi, _smi_title, _from_smi_line)
 _FORMATS = {
     ".sdf": _SDF,
     ".sd": _SDF,
-    ".mol": _Format(_whole, _first_line, from_molblock),
+    ".mol": _SDF,
     ".mol2": _Format(_split_mol2, _mol2_title, _from_mol2),
     ".smi": _SMI,
     ".smiles": _SMI,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -120,10 +121,14 @@ def _report(error: BaseException, debug: bool) -> int:
 
 def _root(error: BaseException) -> BaseException:
     """The cause that says something, below hydra's wrappers (known by name: hydra may not be imported)."""
+    where = None
     while type(error).__name__ == "InstantiationException" and error.__cause__:
+        where = re.search(r"full_key: (\S+)", str(error))
         error = error.__cause__
+    if where and isinstance(error, TypeError | AttributeError):
+        return ValueError(f"{where[1]}: a setting has a wrong name or type ({error}); --cfg job prints every setting")
     # a badly typed setting is the user's input, not a fault of the program; the last is Lightning's
-    inputs = {"HydraException", "OmegaConfBaseException", "MisconfigurationException"}
+    inputs = {"HydraException", "OmegaConfBaseException", "MisconfigurationException", "YAMLError"}
     if any(base.__name__ in inputs for base in type(error).__mro__):
         key = getattr(error, "full_key", None)  # OmegaConf's errors have it
         if type(error).__name__ == "MissingMandatoryValue":

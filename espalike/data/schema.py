@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -77,6 +78,27 @@ class Rejection:
     id: str
     reason: str
     message: str
+
+
+def whole(name: str, what: str, values: Any) -> np.ndarray:
+    """Numbers of a file as int64, of which a cast would change none.
+
+    Args:
+        name: what messages call the entry.
+        what: what messages call the numbers.
+        values: the numbers, as they were read.
+
+    Raises:
+        RecordError: for fractions, truth values, texts, and numbers beyond 2⁵³.
+    """
+    values = np.asarray(values)
+    if values.dtype.kind not in "iuf":
+        raise RecordError("not numbers", f"{name}: {what} are {values.dtype}; expected whole numbers")
+    if not (np.abs(values.astype(np.float64)) < 2.0**53).all() or (values != np.rint(values)).any():
+        raise RecordError(
+            "not whole numbers", f"{name}: {what} are {values.ravel()[:8].tolist()}; expected whole numbers"
+        )
+    return values.astype(np.int64)
 
 
 def _field(name: str, kind: pa.DataType, unit: str = "", shape: str = "", nullable: bool = False) -> pa.Field:

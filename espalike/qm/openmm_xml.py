@@ -48,13 +48,17 @@ class OpenMMXMLCalculator:
         hashes = [f"{path.name} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in paths]
         self.program = f"openmm {openmm.__version__}, {', '.join(hashes)}"
         self._system = self._force_field = None
-        if roots == {"System"}:
-            self._system = openmm.XmlSerializer.deserialize(paths[0].read_text())
-        else:
-            if not scripts:
-                for path in paths:
-                    _without_scripts(path)
-            self._force_field = openmm.app.ForceField(*map(str, paths))
+        if roots == {"ForceField"} and not scripts:
+            for path in paths:
+                _without_scripts(path)
+        try:
+            if roots == {"System"}:
+                self._system = openmm.XmlSerializer.deserialize(paths[0].read_text())
+            else:
+                self._force_field = openmm.app.ForceField(*map(str, paths))
+        except Exception as error:  # OpenMM has errors of many kinds for a damaged file
+            what = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{', '.join(map(str, paths))}: OpenMM cannot read it ({what})") from error
         self._last: tuple[Molecule, openmm.Context] | None = None
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
@@ -91,7 +95,7 @@ class OpenMMXMLCalculator:
             return self._force_field.createSystem(
                 _topology(molecule), nonbondedMethod=openmm.app.NoCutoff, constraints=None, rigidWater=False
             )
-        except (ValueError, KeyError, openmm.OpenMMException) as error:
+        except Exception as error:  # OpenMM has errors of many kinds for a damaged file
             raise CalculatorError(
                 "no parameters", f"{molecule.name}: {self.level} has no parameters for this molecule: {error}"
             ) from error

@@ -27,7 +27,7 @@ class Made:
         self.calls.append(molecule.smiles)
         if 7 in molecule.numbers:
             raise AssignerError(f"{molecule.name}: nitrogen is not covered")
-        return np.linspace(0, 1, molecule.n_atoms), np.full((molecule.n_atoms, 2), 2.0)
+        return np.linspace(-1, 1, molecule.n_atoms), np.full((molecule.n_atoms, 2), 2.0)
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def test_computed_once_and_kept_for_the_next_time(made, tmp_path):
     for _ in range(3):
         charge, lj = first(ethanol)
     assert len(made.calls) == 1
-    np.testing.assert_array_equal(charge, np.linspace(0, 1, 9))
+    np.testing.assert_array_equal(charge, np.linspace(-1, 1, 9))
     assert lj.shape == (9, 2)
     charge, lj = References(cache=tmp_path)(ethanol)
     assert len(made.calls) == 1
-    np.testing.assert_array_equal(charge, np.linspace(0, 1, 9))
+    np.testing.assert_array_equal(charge, np.linspace(-1, 1, 9))
     assert [p.suffix for p in tmp_path.rglob("*") if p.is_file()] == [".npz"]
     References(cache=None)(ethanol)
     assert len(made.calls) == 2
@@ -79,13 +79,20 @@ def test_a_failure_is_reported_and_not_cached(made, tmp_path):
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 nothing", None])
+OF_ANOTHER = {"charge": np.zeros(3), "lj": np.zeros((3, 2))}
+"""A molecule of three atoms."""
+CHARGED = {"charge": np.full(9, 0.1), "lj": np.ones((9, 2))}
+CAST = {"charge": np.zeros(9, np.int8), "lj": np.ones((9, 2))}
+TEXT = {"charge": np.zeros(9).astype("S8"), "lj": np.ones((9, 2))}
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 nothing", OF_ANOTHER, CHARGED, CAST, TEXT])
 def test_a_damaged_entry_is_computed_again(made, tmp_path, damage):
     ethanol = chem.from_smiles("CCO")
     References(cache=tmp_path)(ethanol)
     path = References(cache=tmp_path).path(ethanol)
-    if damage is None:
-        np.savez(path, charge=np.zeros(3), lj=np.zeros((3, 2)))  # of another molecule
+    if isinstance(damage, dict):
+        np.savez(path, **damage)
     else:
         path.write_bytes(damage)
     charge, _ = References(cache=tmp_path)(ethanol)

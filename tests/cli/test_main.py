@@ -6,7 +6,9 @@ import types
 from importlib import resources
 
 import pytest
+import yaml
 
+from espalike import settings
 from espalike.cli import main as cli
 
 CONFIG = "defaults:\n  - _self_\n  - shape: round\nout: ???\nsteps: 1\nfail: ''\n"
@@ -183,3 +185,48 @@ def test_missing_extra_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "espalike.cli.models", module)
     assert cli.main(["models"]) == 2
     assert "pip install 'espalike[qm]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("reader.units=0.5", "reader.units=0.5: expected text"),
+        ("reader.energies=[1]", "reader.energies=[1]: expected text"),
+        ("filters.elements=C", "filters.elements=C: expected a list"),
+        ("filters.force_ceiling=true", "filters.force_ceiling=True: expected a number or a whole number"),
+        ("filters.connectivity=5", "filters.connectivity=5: expected true or false"),
+        ("filters=3", "filters=3: expected settings, filters.NAME=VALUE"),
+        ("out=nan", "out=nan: expected the name of a folder"),
+        ("+filters.nothing=3", "filters: a setting has a wrong name or type"),
+    ],
+)
+def test_a_setting_of_another_type_is_named(tmp_path, capsys, monkeypatch, argument, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.h5").write_bytes(b"")
+    status = cli.main(
+        ["ingest", "reader=sdf" if "nothing" in argument else "reader=hdf5", "reader.path=a.h5", "out=s", argument]
+    )
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_damaged_yaml_is_named_with_its_line(tmp_path, capsys):
+    (tmp_path / "reader").mkdir()
+    (tmp_path / "reader" / "own.yaml").write_text("defaults: [arrays]\nlevel: {\n")
+    assert (
+        cli.main(["ingest", "--config-dir", str(tmp_path), "reader=own", "reader.path=x", f"out={tmp_path / 's'}"]) == 2
+    )
+    message = capsys.readouterr().err
+    assert "own.yaml" in message
+    assert "line 3" in message
+    assert "--debug" not in message
+
+
+def test_settings_as_they_are_have_the_types_that_classes_declare():
+    """All YAML files."""
+    folder = resources.files("espalike.configs")
+    paths = [path for group in folder.iterdir() if group.is_dir() for path in group.iterdir()]
+    paths = [path for path in (*folder.iterdir(), *paths) if path.name.endswith(".yaml")]
+    assert len(paths) > 80
+    for path in paths:
+        settings._check_types(f"{path.name}: ", yaml.safe_load(path.read_text()))

@@ -174,3 +174,15 @@ def test_files_that_are_neither_are_refused(ethanol):
         OpenMMXMLCalculator(folder / "state.xml")
     with pytest.raises(ValueError, match="one serialized"):
         OpenMMXMLCalculator([folder / "a.system.xml", folder / "a.system.xml"])
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"), [("a.system.xml", ' q="', ' k="'), ("f.xml", "periodicity2", "periodicity9")]
+)
+def test_a_damaged_file_is_named(ethanol, file, old, new):
+    path = ethanol[2] / file
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError, match=rf"{re.escape(file)}: OpenMM cannot read it \("):
+        OpenMMXMLCalculator(path)

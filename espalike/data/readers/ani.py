@@ -34,7 +34,7 @@ from espalike.data.readers.arrays import Layout, LayoutReader
 from espalike.data.readers.base import Reader, ReaderError
 from espalike.data.readers.containers import FAULTS, Container, Group, check_stored, groups_with_arrays, open_hdf5, text
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
-from espalike.data.schema import RecordError
+from espalike.data.schema import RecordError, whole
 
 LEVELS = {"wb97x_dz": "wB97X/6-31G(d)", "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)_cbs": "CCSD(T)*/CBS"}
 """Level of theory of the methods of the ANI-1x release that give total energies."""
@@ -248,8 +248,8 @@ def _numbers(name: str, group: h5py.Group) -> np.ndarray:
     for key in ("atomic_numbers", "species"):
         if key in group:
             values = group[key][()]
-            if values.dtype.kind in "iu" and values.ndim in (1, 2):
-                return values.astype(np.int64)
+            if values.dtype.kind in "iufb" and values.ndim in (1, 2):
+                return whole(name, key, values)
             if values.ndim != 1:
                 raise RecordError("shapes disagree", f"{name}: {key} have shape {values.shape}, expected (A,)")
             table = Chem.GetPeriodicTable()

@@ -27,7 +27,7 @@ from espalike.data.readers.containers import check_stored, open_hdf5
 from espalike.data.readers.hdf5 import plain_level
 from espalike.data.readers.monomers import check_charges, read_complex
 from espalike.data.readers.structure import check_numbers
-from espalike.data.schema import Record, RecordError
+from espalike.data.schema import Record, RecordError, whole
 
 _TEXTS = ("name", "smiles", "group", "set", "split", "level")
 _COUNTS = ("n_atoms", "n_points", "n_a", "charge_a", "charge_b")
@@ -90,10 +90,17 @@ class ComplexesReader(Reader):
             for name in file:
                 _check_array(file[name], f"{self.path}, {name}")
             self._texts = {name: file[name].asstr()[:] for name in _TEXTS if name in file}
-            self._numbers = {name: file[name][:].astype(np.int64) for name in _COUNTS if name in file}
+            self._numbers = {name: self._counts(file, name) for name in _COUNTS if name in file}
             shapes = {name: file[name].shape for name in file}
         self._units = Units(self.path, _units(self.attributes.get("units", "")), units)
         self._check(shapes)
+
+    def _counts(self, file: h5py.File, name: str) -> np.ndarray:
+        """An array of whole numbers."""
+        try:
+            return whole(str(self.path), name, file[name][:])
+        except RecordError as error:
+            raise ReaderError(str(error)) from error
 
     def _check(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         """Check that every array is as long as the numbers of atoms and points say."""
@@ -145,7 +152,7 @@ class ComplexesReader(Reader):
 
     def _record(self, name: str, raw: Any) -> Record:
         file, i, atoms, rows, points = raw
-        molecule = self._molecule(name, i, file["atomic_numbers"][atoms].astype(np.int64))
+        molecule = self._molecule(name, i, whole(name, "atomic_numbers", file["atomic_numbers"][atoms]))
         energy = self._units.internal(name, "interaction_energy", file["interaction_energy"][points], "", "energies")
         components = None
         if "sapt" in file:

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from espalike.data.readers.base import ReaderError
-from espalike.data.schema import RecordError
+from espalike.data.schema import RecordError, whole
 
 FAULTS = (OSError, RuntimeError, KeyError, UnicodeDecodeError)
 """What h5py raises for a damaged file."""
@@ -23,6 +23,7 @@ _LARGE, _DENSE = 64 * 2**20, 500
 further, and the memory for an array that only claims to be large could end the process."""
 Number = type[np.float64] | type[np.int64]
 _TYPES = {np.float64: h5py.h5t.NATIVE_DOUBLE, np.int64: h5py.h5t.NATIVE_INT64}
+_CLASSES = {np.float64: (h5py.h5t.FLOAT, h5py.h5t.INTEGER), np.int64: (h5py.h5t.INTEGER,)}
 
 
 class Container(ABC):
@@ -50,15 +51,15 @@ class Container(ABC):
         """An array as numbers of this kind, or None where there is none.
 
         Raises:
-            RecordError: when it does not hold numbers or cannot be read.
+            RecordError: when it does not hold such numbers or cannot be read.
         """
         values = self.read(name)
         if values is None:
             return None
         values = np.asarray(values)
-        if values.dtype.kind not in "biuf":
+        if values.dtype.kind not in "iuf":
             raise RecordError("not numbers", f"{self.where}/{name}: expected numbers, got {values.dtype}")
-        return values.astype(kind, copy=False)
+        return whole(self.where, name, values) if kind is np.int64 else values.astype(kind, copy=False)
 
     def text(self, name: str) -> str:
         """A text; empty where there is none."""
@@ -185,10 +186,11 @@ class Group(Container):
             data = h5py.h5d.open(self._group, key)
             check_stored(data, f"{self.where}/{name}")
             try:
-                values = np.empty(data.shape, kind)
-                if values.size:
-                    data.read(h5py.h5s.ALL, h5py.h5s.ALL, values, _TYPES[kind])
-                return values
+                if data.get_type().get_class() in _CLASSES[kind]:  # HDF5 would cut off fractions
+                    values = np.empty(data.shape, kind)
+                    if values.size:
+                        data.read(h5py.h5s.ALL, h5py.h5s.ALL, values, _TYPES[kind])
+                    return values
             except (OSError, TypeError):
                 pass  # other things than numbers, or damage: reported by the slow way
         return super().array(name, kind)

@@ -94,7 +94,8 @@ class ExtxyzReader(FrameReader):
             if not n:
                 line_start = line[:40].decode(errors="replace").strip()
                 fault = RecordError(
-                    "not this format", f"byte {start}: expected the number of atoms of a frame, found {line_start!r}"
+                    "not this format",
+                    f"expected the number of atoms of a frame, found {line_start!r}; nothing after it is read",
                 )
                 yield Frame(start, file.seek(0, io.SEEK_END), "", fault)
                 return

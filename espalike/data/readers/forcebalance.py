@@ -22,7 +22,7 @@ from rdkit import Chem, rdBase
 from espalike.chem import connectivity_key, from_smiles, read_molecules
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units, finite
+from espalike.data.readers.base import Reader, ReaderError, Units, first_finite, some_finite
 from espalike.data.readers.structure import SmilesOption, check_numbers, driven_torsion, molecule_of
 from espalike.data.schema import Record, RecordError
 
@@ -92,7 +92,7 @@ class ForceBalanceReader(Reader):
         if not frames.xyz:
             raise RecordError("empty", f"{name}: no geometry in {qdata.name if qdata.exists() else scan.name}")
         xyz = self._units.internal(name, "coords", np.stack(frames.xyz))
-        finite(name, "coordinates", xyz)
+        some_finite(name, "coordinates", xyz)
         if qdata.exists() and scan.exists():
             _same_geometries(name, xyz, self._units.internal(name, "coords", np.stack(drawn.xyz)))
         metadata = _metadata(name, raw / "metadata.json")
@@ -102,7 +102,7 @@ class ForceBalanceReader(Reader):
             forces = -self._units.internal(name, "forces", np.stack(frames.gradient))
         conformers = Conformers(
             xyz=xyz,
-            energy=self._units.internal(name, "energies", finite(name, "energies", np.array(frames.energy))),
+            energy=self._units.internal(name, "energies", some_finite(name, "energies", np.array(frames.energy))),
             forces=forces,
             level=self.level,
             source=self.source,
@@ -128,7 +128,7 @@ class ForceBalanceReader(Reader):
                 f"{name}: {len(numbers)} atoms in the structure, coordinates of {xyz.shape[1]} atoms in qdata.txt",
             )
         if drawn is None:
-            return molecule_of(name, numbers, xyz[0], given, self.charge)
+            return molecule_of(name, numbers, xyz[first_finite(xyz)], given, self.charge)
         check_numbers(name, drawn, numbers)
         return drawn
 
@@ -226,7 +226,7 @@ def read_scan(name: str, path: Path) -> tuple[np.ndarray, Frames]:
 
 
 def _same_geometries(name: str, xyz: np.ndarray, scan: np.ndarray) -> None:
-    if xyz.shape != scan.shape or np.abs(xyz - scan).max() > _SAME:
+    if xyz.shape != scan.shape or not np.abs(xyz - scan)[np.isfinite(xyz)].max() <= _SAME:
         raise RecordError(
             "scan.xyz differs from qdata.txt",
             f"{name}: the geometries of scan.xyz {scan.shape} are not those of qdata.txt {xyz.shape}; "

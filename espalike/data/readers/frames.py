@@ -85,10 +85,9 @@ class Run:
 
 def _fault(why: Exception, where: str) -> RecordError:
     """What is wrong with one frame."""
-    if isinstance(why, RecordError):
-        return why
-    if isinstance(why, ChemistryError):
-        return RecordError("chemistry", str(why))
+    if isinstance(why, RecordError | ChemistryError):
+        reason = why.reason if isinstance(why, RecordError) else "chemistry"
+        return RecordError(reason, str(why) if str(why).startswith(where) else f"{where}: {why}")
     return RecordError("unreadable", f"{where}: cannot be read ({type(why).__name__}: {why})")
 
 
@@ -149,7 +148,8 @@ class FrameReader(Reader):
         if not runs:
             raise ReaderError(f"{self.path}: nothing in it; expected one geometry after the other")
         if all(run.error and run.error.reason == "not this format" for run in runs):
-            raise ReaderError(f"{self.path}: {runs[0].error}")
+            where = f"{self.path.name}, byte {runs[0].spans[0][0]}: "
+            raise ReaderError(f"{self.path}: {str(runs[0].error).removeprefix(where)}")
         return runs
 
     def _unused(self, seen: dict[str, int], count: int) -> str:

@@ -20,7 +20,7 @@ from rdkit import Chem, rdBase
 from espalike.chem import connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units, finite
+from espalike.data.readers.base import Reader, ReaderError, Units, first_finite, some_finite
 from espalike.data.readers.distances import from_bonds
 from espalike.data.readers.json_items import BrokenJsonError, items
 from espalike.data.readers.qcschema import Point, Result, result_of
@@ -160,8 +160,8 @@ class QCArchiveReader(Reader):
         if first.kind == "optimisation" and not self.trajectory:
             points = points[-1:]
         xyz = self._units.internal(name, "coords", np.stack([point.xyz for point in points]))
-        finite(name, "coordinates", xyz)
-        molecule = self._molecule(name, first, xyz[0])
+        some_finite(name, "coordinates", xyz)
+        molecule = self._molecule(name, first, xyz[first_finite(xyz)])
         gradient = self._stacked(name, points, "forces", "gradient")
         dihedral = None
         if first.dihedrals:
@@ -183,7 +183,7 @@ class QCArchiveReader(Reader):
             raise RecordError(
                 "no energy", f"geometry {energies.index(None) + 1} of {len(energies)} has no energy in its properties"
             )
-        return finite(name, "energies", self._units.internal(name, "energies", energies))
+        return some_finite(name, "energies", self._units.internal(name, "energies", energies))
 
     def _stacked(self, name: str, points: list[Point], quantity: str, field: str) -> np.ndarray | None:
         values = [getattr(point, field) for point in points]

@@ -15,7 +15,7 @@ from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Units
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
 from espalike.data.readers.monomers import check_charges, complex_of_structure
-from espalike.data.schema import RecordError
+from espalike.data.schema import RecordError, whole
 
 _FIELD = re.compile(r"^>[^\n]*?<([^>\n]+)>[^\n]*\n((?:[^\n]+\n)*)", re.MULTILINE)
 _UNIT = re.compile(r"[(\[]([^)\]]+)[)\]]\s*$")
@@ -149,7 +149,8 @@ class SdfReader(FrameReader):
         if self.charge:
             fields = self._fields(frame)
             count = max(len(fields.get(self.charge, "").split()), 1)
-            check_charges(name, molecule, self._read(name, fields, self.charge, count).astype(int).tolist())
+            charges = whole(name, f"charges in {self.charge!r}", self._read(name, fields, self.charge, count))
+            check_charges(name, molecule, charges.tolist())
         return molecule
 
     def _group(self, frame: Frame) -> str:

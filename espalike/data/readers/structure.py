@@ -17,7 +17,7 @@ from espalike.chem.lewis import lewis
 from espalike.chem.molecule import Molecule
 from espalike.chem.sanitize import BOND_TYPES
 from espalike.data.readers.base import ReaderError, parsed
-from espalike.data.schema import RecordError
+from espalike.data.schema import RecordError, whole
 
 _MAPPED = re.compile(r":\d+\]")
 _GRID_TOLERANCE = 5.0
@@ -253,7 +253,7 @@ def driven_torsion(name: str, xyz: np.ndarray, dihedrals, grid=None) -> np.ndarr
         RecordError: when atoms do not exist or the geometries are not at these angles.
     """
     try:
-        atoms = np.array(dihedrals, dtype=np.int64).reshape(-1, 4)
+        atoms = whole(name, "driven torsions", dihedrals).reshape(-1, 4)
     except (ValueError, TypeError) as error:
         raise RecordError("driven torsion unreadable", f"{name}: driven torsions are {dihedrals!r}") from error
     if len(atoms) != 1:

@@ -25,7 +25,7 @@ from espalike.chem.conformers import Conformers
 from espalike.data.readers.base import Reader, ReaderError, Units, first_finite, parse_units, some_finite
 from espalike.data.readers.gather import Runs, gathered
 from espalike.data.readers.structure import is_mapped, mapped, molecule_of
-from espalike.data.schema import Record, RecordError
+from espalike.data.schema import Record, RecordError, whole
 
 COLUMNS = {
     "smiles": "smiles",
@@ -226,7 +226,7 @@ class TableReader(Reader):
         values, counts = _flat(table[self.columns["numbers"]])
         if (counts != counts[0]).any() or (values.reshape(len(counts), -1) != values[: counts[0]]).any():
             raise RecordError("several orders of atoms", f"{name}: atomic numbers differ between its rows")
-        return values[: counts[0]].astype(np.int64)
+        return whole(name, "atomic numbers", values[: counts[0]])
 
     def _record(self, name: str, raw: Any) -> Record:
         before, table = raw

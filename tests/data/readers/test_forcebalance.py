@@ -44,7 +44,7 @@ def target(folder, s, structure="sdf", scan=True, **metadata):
         molecule.write(str(folder / "scan.xyz"), ftype="xyz")
     mol = rdkit_of(s.smiles)
     conformer = Chem.Conformer(len(s.numbers))
-    conformer.SetPositions(np.ascontiguousarray(s.xyz[0]))
+    conformer.SetPositions(np.ascontiguousarray(s.xyz[-1]))
     mol.AddConformer(conformer)
     if structure == "sdf":
         Chem.MolToMolFile(mol, str(folder / "input.sdf"))

@@ -1,0 +1,75 @@
+"""What files of molecules can lose in silence: records, atoms, and numbers that are none."""
+
+import numpy as np
+import pytest
+from rdkit import Chem
+
+from espalike import chem
+from espalike.export import structure
+from tests.test_chem import MOL2
+
+
+def sdf(smiles, name):
+    molecule = chem.from_smiles(smiles, name)
+    return structure.texts(molecule, chem.embed(molecule)[0])[".sdf"]
+
+
+def read(path, content, encoding="utf-8"):
+    path.write_text(content, encoding=encoding)
+    return list(chem.read_molecules(path))
+
+
+def test_a_record_that_holds_another_one_is_refused(tmp_path):
+    first, second = sdf("CO", "one"), sdf("CC", "two")
+    (entry,) = read(tmp_path / "x.sdf", first.replace("$$$$", "$$$") + second)
+    assert "x.sdf, record 1 (one): another molecule follows it; expected a line $$$$" in entry.error
+    assert [entry.name for entry in read(tmp_path / "x.mol", first + second)] == ["one", "two"]
+
+
+def test_a_data_field_may_hold_a_mol_record(tmp_path):
+    block = "\n".join(line or " " for line in sdf("CC", "two").partition("M  END")[0].split("\n"))
+    field = f">  <docked to>\n{block}M  END\n\n$$$$"
+    (entry,) = read(tmp_path / "x.sdf", sdf("CO", "one").replace("$$$$", field))
+    assert (entry.error, entry.molecule.n_atoms) == (None, 6)
+
+
+@pytest.mark.parametrize("word", ["$$$$", "nan", "0.1x", "1,5"])
+def test_a_coordinate_of_a_v3000_record_that_is_not_a_number(tmp_path, word):
+    molecule = chem.from_smiles("CO", "methanol")
+    block = Chem.MolToV3KMolBlock(chem.to_rdkit(molecule, np.full((6, 3), 0.25)))
+    assert "0.250000" in block
+    (entry,) = read(tmp_path / "x.mol", block.replace("0.250000", word, 1))
+    assert f"coordinate {word!r} of an atom is not a number" in entry.error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: text.replace("@<TRIPOS>BOND", " 6 H4 1.33 0.91 0.00 H 1 MOL 0.39\n@<TRIPOS>BOND"),
+            "ATOM has 7 lines, the record's head says 6",
+        ),
+        (lambda text: text + " 6 5 6 1\n", "BOND has 6 lines, the record's head says 5"),
+        (lambda text: text + text.replace("MOLECULE", "MOLECULX"), "2 tables ATOM"),
+        (lambda text: text.replace("MOLECULE", "MOLECULX", 1), "x.mol2, record 1"),
+    ],
+)
+def test_a_mol2_that_holds_more_than_is_read(tmp_path, change, message):
+    *_, bad, good = read(tmp_path / "x.mol2", change(MOL2) + MOL2.replace("methanol", "other"))
+    assert message in bad.error
+    assert (good.name, good.error) == ("other", None)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_smiles_whose_titles_hold_separators(tmp_path, encoding):
+    entries = read(tmp_path / "x.smi", "CO a\x0cb\nCC c\x85d\u2028e\r\nN f\n", encoding)
+    assert [entry.error for entry in entries] == [None, None, None]
+    assert [entry.molecule.n_atoms for entry in entries] == [6, 8, 4]
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "1_0", "1e999", "١"])
+def test_charges_that_are_not_numbers(tmp_path, word):
+    path = tmp_path / "q.txt"
+    path.write_text(f"0.1\n{word}\n", encoding="utf-8-sig")
+    with pytest.raises(chem.ChemistryError, match=r"q\.txt, line 2: expected plain numbers"):
+        chem.read_charges(path)
