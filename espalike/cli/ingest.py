@@ -159,9 +159,9 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
 
 
 def _print_verdict(verdict: Verdict, console) -> None:
-    """Print an audit's outcome in one line: on stdout, or as a warning if it failed."""
+    """Print an audit's outcome in one line: on stdout, or on stderr if it failed or warns."""
     text = f"audit of {verdict.audit}, {verdict.where}: {verdict.outcome}: {verdict.message}"
-    if verdict.outcome == "failed":
+    if verdict.outcome in ("failed", "warning"):
         console.print(text, style="yellow", markup=False, highlight=False)
     else:
         print(text)

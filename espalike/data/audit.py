@@ -10,6 +10,9 @@ two is 1 where the unit is right, 1/27.2 where hartree was read as eV, and so on
 methods without core electrons, have other ratios and are not judged. The verdict also lists the least-squares energies
 of the elements, E ≈ Σ n(Z) e(Z).
 
+Where forces are there and no audit of them has a verdict, as for relaxed geometries, a warning says that their sign is
+not verified. `judge_entries` warns of geometries of a molecule that are entries of their own.
+
 *Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`.
 """
 
@@ -21,6 +24,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from espalike import units
 from espalike.data import labels
@@ -46,6 +51,11 @@ _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
 """Largest accepted deviation of the slope from 1, smallest r² for a verdict, largest deviation of a ratio from that of
 a unit."""
 
+_UNVERIFIED = (
+    "no audit tells whether these are forces or gradients, nor their unit: too few geometries are near each other, and "
+    "too few bonds are stretched; compare a geometry with the data's source"
+)
+
 _ENERGY_UNITS = ("hartree", "eV", "kcal/mol", "kJ/mol")
 _FORCE_UNITS = tuple(f"{e}/{length}" for e in _ENERGY_UNITS for length in ("angstrom", "bohr", "nm"))
 
@@ -65,6 +75,7 @@ class Sums:
         classes: their number by the look of their energy: `right`, `A read as B`, `wrong sign`, or `other`.
         examples: a few of their identifiers, by the same classes.
         normal: the normal equations of the atomic energies, `(1 + elements)²` numbers by pairs of names.
+        forces: whether a record had forces.
         bonds: see `labels.Sums`.
         entries: number of entries whose energies can be compared with those of MMFF94.
         spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
@@ -78,6 +89,7 @@ class Sums:
     classes: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     normal: dict[str, float] = field(default_factory=dict)
+    forces: bool = False
     bonds: labels.Sums = field(default_factory=dict)
     entries: int = 0
     spreads: list[list[float]] = field(default_factory=list)
@@ -88,9 +100,9 @@ class Verdict:
     """Outcome of one audit for one source and level.
 
     Attributes:
-        audit: `forces`, `energies`, `bonds` or `spread`.
+        audit: `forces`, `energies`, `bonds`, `spread`, `sign` or `entries`.
         where: source and level.
-        outcome: `passed`, `failed` or `skipped`.
+        outcome: `passed`, `failed`, `skipped`, or `warning` where something cannot be verified or will not be used.
         message: the figures, and what to do.
     """
 
@@ -121,6 +133,7 @@ class Audit:
             return
         sums = self._sums.setdefault(f"{conf.source}, {conf.level}", Sums())
         if conf.forces is not None:
+            sums.forces = True
             labels.add_bonds(sums.bonds, record)
         if np.isnan(conf.energy).any():
             return
@@ -133,10 +146,39 @@ class Audit:
         """The verdicts on the records so far."""
         found = []
         for where, sums in sorted(self._sums.items()):
-            found += [_judge_forces(where, sums), _judge_energy(where, sums)]
-            found.append(Verdict("bonds", where, *labels.judge_bonds(sums.bonds)))
+            forces, bonds = _judge_forces(where, sums), Verdict("bonds", where, *labels.judge_bonds(sums.bonds))
+            found += [forces, _judge_energy(where, sums), bonds]
+            if sums.forces and forces.outcome == bonds.outcome == "skipped":
+                found.append(Verdict("sign", where, "warning", _UNVERIFIED))
             found.append(Verdict("spread", where, *labels.judge_spread(sums.spreads)))
         return found
+
+
+def judge_entries(tables: Iterable[pa.Table]) -> list[Verdict]:
+    """Warnings of molecules that have several entries of one geometry: their energies are never compared.
+
+    Args:
+        tables: rows of `schema.SCHEMA`.
+    """
+    columns = ["source", "level", "kind", "smiles"]
+    alone = []
+    for table in tables:
+        single = pc.equal(pc.list_value_length(table.column("energy")), 1)
+        alone.append(table.filter(pc.and_(single, pc.is_null(table.column("interaction")))).select(columns))
+    molecules = pa.concat_tables(alone).group_by(columns).aggregate([([], "count_all")])
+    several = molecules.filter(pc.greater(molecules.column("count_all"), 1))
+    sums = several.group_by(["source", "level"]).aggregate([("count_all", "sum"), ("count_all", "count")])
+    return [
+        Verdict(
+            "entries",
+            f"{row['source']}, {row['level']}",
+            "warning",
+            f"{row['count_all_sum']} entries of one geometry are of {row['count_all_count']} molecules. Energies are "
+            "compared within an entry, so these are not used in training; put the geometries of a molecule into one "
+            "entry, or into a table or an extended XYZ file, whose readers do that",
+        )
+        for row in sums.sort_by("source").to_pylist()
+    ]
 
 
 def refuse_failed(verdicts: Iterable[Verdict], remedy: str) -> None:

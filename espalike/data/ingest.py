@@ -21,7 +21,7 @@ import numpy as np
 
 from espalike.chem.complexes import is_complex, monomers
 from espalike.chem.molecule import Molecule
-from espalike.data.audit import Audit, Verdict, refuse_failed
+from espalike.data.audit import Audit, Verdict, judge_entries, refuse_failed
 from espalike.data.filters import Filters, describe, drop, useful
 from espalike.data.schema import FORMAT, Record, RecordError, Rejection, check
 from espalike.data.shards import SHARD, ShardWriter, StoreError, commit, map_shard, planned, publish
@@ -282,6 +282,8 @@ def _run(job: Job, fingerprint: str, folder: Path, report: Callable[[str], None]
     if not work.parts:
         raise StoreError(f"{job.out}: no record is left to store; rejected: {dict(_counts(rejected))}")
     verdicts = _judge(job, end.audit)
+    if job.audit != "off":
+        verdicts += tuple(judge_entries(map(map_shard, work.shards())))
     manifest = {
         **job.manifest,
         "ingest": {"fingerprint": fingerprint, "entries": end.entries, "faults": end.faults},

@@ -48,6 +48,10 @@ def prepare(
     train, val = _datasets(stores, levels, data, say)
     for part in (train, val):
         check_labels(part)
+    for store in stores:
+        for verdict in store.manifest.get("audits", ()):
+            if verdict["outcome"] == "warning":
+                say(f"warning: store {store.name}, {verdict['where']}: {verdict['message']}")
     model = _model(settings, levels, stores, train, val, say)
     module = _module(settings, model, train)
     say(

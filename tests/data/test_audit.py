@@ -10,7 +10,7 @@ import pytest
 from espalike import units
 from espalike.data.audit import ATOM_ENERGIES, Audit, atom_energies
 from espalike.data.readers.hdf5 import Hdf5Reader
-from espalike.data.store import Store
+from espalike.data.store import Store, write_store
 
 SMILES = ("C", "CC", "CCC", "CO", "CCO", "C=O", "N", "CN", "CC(=O)N", "O", "CC#N", "CO[H]", "OCCO", "C=C")
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "openff_torsiondrives_forces.h5"
@@ -109,6 +109,7 @@ def test_energies_of_another_zero_are_left_alone(trajectories, change):
 
 def test_too_few_data_give_no_verdict(trajectories):
     result = verdicts([replace(t, conformers=t.conformers.take(np.arange(12) < 4)) for t in trajectories[:2]])
+    assert result.pop("sign").outcome == "warning"
     assert {v.outcome for v in result.values()} == {"skipped"}
     assert "20 are needed" in result["forces"].message
 
@@ -180,3 +181,34 @@ def test_the_sample_and_the_shared_scans_pass():
             audit.add(record)
     outcomes = {v.audit: v.outcome for v in audit.verdicts()}  # their geometries are relaxed
     assert outcomes == {"forces": "passed", "energies": "passed", "bonds": "skipped", "spread": "passed"}
+
+
+def test_forces_that_no_audit_can_judge_are_not_verified(trajectories):
+    """Relaxed geometries, far from each other: negated forces are as good."""
+    relaxed = [replace(r, conformers=r.conformers.take(np.array([0]))) for r in trajectories]
+    small = {"forces": np.full((1, 1, 3), 0.01)}
+    for sign in (1.0, -1.0):
+        result = verdicts(relaxed, lambda c: {"forces": sign * small["forces"] + np.zeros_like(c.xyz)})  # noqa: B023
+        assert result["sign"].outcome == "warning"
+        assert "forces or gradients" in result["sign"].message
+    assert "sign" not in verdicts(relaxed, lambda c: {"forces": None})
+    assert "sign" not in verdicts(trajectories)
+
+
+def test_entries_of_one_geometry_of_the_same_molecule(tmp_path):
+    from espalike.data.audit import judge_entries
+    from tests.data.conftest import MANIFEST, build_record
+
+    several = [build_record("CO", 1, seed=k) for k in range(4)] + [build_record("CC", 1, seed=k) for k in range(2)]
+    others = [
+        build_record("CCO", 1, kind="relaxed"),
+        build_record("CCO", 1, kind="thermal", id="another kind"),
+        build_record("N", 1),
+        build_record("O", 3),
+        build_record("O", 1, seed=1),
+    ]
+    store = write_store(tmp_path / "store", [*several, *others], manifest=MANIFEST)
+    (verdict,) = judge_entries([store.table])
+    assert (verdict.audit, verdict.outcome) == ("entries", "warning")
+    assert "6 entries of one geometry are of 2 molecules" in verdict.message
+    assert judge_entries([store.table.slice(6)]) == []

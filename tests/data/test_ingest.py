@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from espalike import units
+from espalike.cli.main import main
 from espalike.data import ingest as module
 from espalike.data.audit import AuditError
 from espalike.data.describe import rejections
@@ -348,3 +350,21 @@ def test_whatever_one_entry_raises_is_its_rejection(source, tmp_path, monkeypatc
     assert "e006: cannot be checked" in lines["e006"]
     assert type(error).__name__ in lines["e003"]
     assert type(error).__name__ in lines["e006"]
+
+
+def test_one_group_per_conformer_is_a_warning_with_a_count(tmp_path, capsys):
+    """The store keeps the entries; `train` says so again."""
+    from tests.data.readers.samples import sample
+    from tests.data.readers.test_hdf5 import TestHdf5 as Suite
+
+    s = sample("CO", 4)
+    rows = [replace(s, name=f"conformer-{k}", **{n: getattr(s, n)[k : k + 1] for n in ROWS}) for k in range(4)]
+    Suite().write(tmp_path / "a.h5", [*rows, sample("CC", 3, 1)])
+    out = tmp_path / "store"
+    assert main(["ingest", "reader=hdf5", f"reader.path={tmp_path / 'a.h5'}", f"out={out}", "origin=x"]) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "4 entries of one geometry are of 1 molecules" in printed
+    assert "warning" in {verdict["outcome"] for verdict in Store.open(out).manifest["audits"]}
+
+
+ROWS = ("xyz", "energy", "forces")
