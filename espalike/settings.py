@@ -12,6 +12,7 @@ import typing
 from collections import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,9 +68,40 @@ def check_complete(job: str, cfg: DictConfig) -> None:
     out = None if OmegaConf.is_missing(cfg, "out") else cfg.get("out")
     if not isinstance(out, str | None):
         raise ValueError(f"out={out}: expected the name of a folder; a name that looks like a number is quoted twice")
+    _check_like("", OmegaConf.to_container(cfg, resolve=False), OmegaConf.to_container(_defaults(job)))
     _check_types("", OmegaConf.to_container(cfg, resolve=False))
     if missing := sorted(key for key in OmegaConf.missing_keys(cfg) if "." not in key):
         raise ValueError(f"{job} needs {' and '.join(f'{key}=…' for key in missing)}")
+
+
+def _defaults(job: str) -> Any:
+    """The job's own YAML file, without its groups."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.create(files(CONFIGS).joinpath(f"{job}.yaml").read_text(encoding="utf-8"))
+
+
+def _check_like(key: str, node: Any, default: Any) -> None:
+    """Check that settings are numbers, truth values, lists and mappings where their defaults are."""
+    if isinstance(default, Mapping) and isinstance(node, Mapping) and "_target_" not in default:
+        for name in default.keys() & node.keys():
+            _check_like(f"{key}.{name}".lstrip("."), node[name], default[name])
+        return
+    if node is None or default is None or (isinstance(node, str) and ("${" in node or node == "???")):
+        return
+    for kinds, expected in (
+        (bool, "true or false"),
+        ((int, float), "a number"),
+        (list, "a list"),
+        (Mapping, "a mapping"),
+    ):
+        if isinstance(default, kinds):
+            other = kinds is list and isinstance(node, str | Mapping)  # a list of one
+            other |= kinds is bool and isinstance(node, str)  # resume=auto
+            odd = isinstance(node, bool) and kinds is not bool
+            if odd or not (other or isinstance(node, kinds)):
+                raise ValueError(f"{key}={node}: expected {expected}")
+            return
 
 
 def _check_types(key: str, node: Any) -> None:

@@ -113,9 +113,6 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
     for name, allowed in (("split", ("keep", "hash")), ("audit", ("error", "warn", "off"))):
         if cfg[name] not in allowed:
             raise ValueError(f"{name}={cfg[name]}: expected {' or '.join(allowed)}")
-    for name in ("reader", "filters", "fractions"):
-        if not OmegaConf.is_dict(cfg[name]):
-            raise ValueError(f"{name}={cfg[name]}: expected settings, {name}.NAME=VALUE")
     fractions = dict(cfg.fractions)
     hash_split("", cfg.seed, fractions)  # a wrong share is an error before the work
     reader = instantiate(cfg.reader, _convert_="all")

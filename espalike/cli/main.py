@@ -214,7 +214,7 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
     try:
         with _as_program(f"espalike {name}", [*options, *quiet, *overrides]):
             hydra.main(config_path=f"pkg://{settings.CONFIGS}", config_name=name, version_base="1.3")(job)()
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # errors of the job itself are reported above
         raise _explained(error, name, options, overrides) from error
 
 

@@ -195,7 +195,12 @@ def test_missing_extra_says_what_to_install(monkeypatch, capsys):
         ("filters.elements=C", "filters.elements=C: expected a list"),
         ("filters.force_ceiling=true", "filters.force_ceiling=True: expected a number or a whole number"),
         ("filters.connectivity=5", "filters.connectivity=5: expected true or false"),
-        ("filters=3", "filters=3: expected settings, filters.NAME=VALUE"),
+        ("against=5", "against=5: expected a list"),
+        ("fractions.train=sdf", "fractions.train=sdf: expected a number"),
+        ("force=3", "force=3: expected true or false"),
+        ("shard=true", "shard=True: expected a number"),
+        ("reader=nan", "among out=s reader=nan"),
+        ("filters=3", "filters=3: expected a mapping"),
         ("out=nan", "out=nan: expected the name of a folder"),
         ("+filters.nothing=3", "filters: a setting has a wrong name or type"),
     ],
@@ -203,9 +208,9 @@ def test_missing_extra_says_what_to_install(monkeypatch, capsys):
 def test_a_setting_of_another_type_is_named(tmp_path, capsys, monkeypatch, argument, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.h5").write_bytes(b"")
-    status = cli.main(
-        ["ingest", "reader=sdf" if "nothing" in argument else "reader=hdf5", "reader.path=a.h5", "out=s", argument]
-    )
+    given = [f"reader={'sdf' if 'nothing' in argument else 'hdf5'}", "reader.path=a.h5", "reader.level=x"]
+    given = [] if argument == "reader=nan" else given
+    status = cli.main(["ingest", *given, "out=s", argument])
     assert status == 2
     assert message in capsys.readouterr().err
 

@@ -69,7 +69,7 @@ def set_of(tmp_path, monkeypatch):
 def test_overrides(set_of, capsys, examples):
     def check(data: st.DataObject) -> None:
         key, value = data.draw(st.sampled_from(KEYS)), data.draw(st.sampled_from(VALUES))
-        if key in ("out", "cache") and "/" in value:
+        if key in ("out", "cache"):
             return  # another folder, as it was asked for
         given = [
             "reader=hdf5",
