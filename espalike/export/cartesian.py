@@ -2,20 +2,26 @@
 
 In a `CustomCompoundBondForce` each of OpenMM's functions `distance` and `angle` is a call in each of the derivatives by
 the atoms' coordinates. Written out, they are compiled with the rest of the expression and cost much less; parts that
-several couplings of a tuple have in common are computed once. A dihedral stays `dihedral`: written out, its derivatives
-make expressions that take OpenMM many seconds to compile. Names: `r_12` distance, `t_123` angle, `d_1234` dihedral;
-`x_12` a component of the vector between two atoms, `x_12c23` of a cross product, `o_12_23` a dot product.
+several couplings of a tuple have in common are computed once. Of a dihedral, the cosine and the product of its sine
+with that of an angle are written out, too. The dihedral itself stays `dihedral`: its derivatives would make expressions
+that take OpenMM many seconds to compile. Names: `r_12` distance, `t_123` angle, `d_1234` dihedral, `c_1234` its cosine,
+`s_1234` the product of sines; `x_12` a component of the vector between two atoms, `x_12c23` of a cross product,
+`o_12_23` a dot product.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from espalike.export.parts import LENGTH
-from espalike.geometry import Angle, Coordinate, Distance
+from espalike.geometry import Angle, Coordinate, Dihedral, Distance
 
 _FLAT = 1e-20
 """Added to the squared cross product [nm⁴] in an angle, so that a straight one has a slope."""
+_COLLINEAR = 1e-40
+"""Added to the product of two squared cross products [nm⁸], so that collinear bonds give a number."""
+_SINES = re.compile(r"\bsin\((\w+)\)\*sin\((\w+)\)")
 _Vector = tuple[str, str]
 """Sign and name."""
 
@@ -44,6 +50,41 @@ class Cartesian:
             points = ",".join(f"p{a + 1}" for a in coordinate.atoms)
             name = self._name(f"d_{atoms}", lambda: f"dihedral({points})")
         return re.sub(rf"\b{q}\b", name, expression)
+
+    def sines(self, expression: str, coordinates: Mapping[str, Coordinate]) -> str:
+        """The expression with each product of the sines of an angle i-j-k and a dihedral i-j-k-l written out.
+
+        sin θ sin φ = r_ij · (r_jk × r_kl) / (|r_ij| |r_jk × r_kl|).
+
+        Args:
+            expression: the energy.
+            coordinates: by the names that they have in it.
+        """
+
+        def written(match: re.Match[str]) -> str:
+            angle, dihedral = coordinates.get(match[1]), coordinates.get(match[2])
+            if not (isinstance(angle, Angle) and isinstance(dihedral, Dihedral)):
+                return match[0]
+            if dihedral.atoms[:3] != angle.atoms:
+                return match[0]
+            return self._name("s_" + "".join(str(a + 1) for a in dihedral.atoms), lambda: self._sines(dihedral))
+
+        return _SINES.sub(written, expression)
+
+    def cosine(self, dihedral: Dihedral) -> str:
+        """The name of the cosine of a dihedral, written out."""
+        return self._name("c_" + "".join(str(a + 1) for a in dihedral.atoms), lambda: self._cosine(dihedral))
+
+    def _cosine(self, dihedral: Dihedral) -> str:
+        i, j, k, l = dihedral.atoms  # noqa: E741
+        first = self._cross(self._vector(i, j), self._vector(k, j))
+        second = self._cross(self._vector(j, k), self._vector(l, k))
+        return f"{self._dot(first, second)}/sqrt({self._dot(first, first)}*{self._dot(second, second)}+{_COLLINEAR})"
+
+    def _sines(self, dihedral: Dihedral) -> str:
+        i, j, k, l = dihedral.atoms  # noqa: E741
+        bond, normal = self._vector(i, j), self._cross(self._vector(j, k), self._vector(k, l))
+        return f"{self._dot(bond, normal)}/sqrt({self._dot(bond, bond)}*{self._dot(normal, normal)}+{_COLLINEAR})"
 
     def _angle(self, angle: Angle) -> str:
         u, v = self._vector(angle.i, angle.j), self._vector(angle.k, angle.j)

@@ -8,7 +8,7 @@ forces get their parameters in the term's units; the factors are in the energy e
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,8 @@ import torch
 from espalike.export.cartesian import Cartesian
 from espalike.export.engine import Cell, Place, has_charges, has_expression
 from espalike.export.parts import BOND_K, ENERGY, LENGTH, Part
-from espalike.geometry import Angle, Dihedral, Distance
-from espalike.terms.fourier import Fourier, chebyshev
+from espalike.geometry import Angle, Coordinate, Dihedral, Distance
+from espalike.terms.fourier import Coupling, Fourier, chebyshev
 from espalike.terms.primitives import Charges, Harmonic, Primitive, TwelveSix, Value
 
 Recipe = dict[str, Any]
@@ -114,6 +114,7 @@ def compound(parts: Sequence[Part]) -> Recipe:
     known: dict[bytes, str] = {}
     energies: list[str] = []
     definitions: list[str] = []
+    series: dict[str, dict[int, list[str]]] = {}  # coefficients of cos nφ, by the name of cos φ and n
     for part in parts:
         names: dict[str, str] = {}
         for field, value in part.primitive.columns().items():
@@ -124,16 +125,35 @@ def compound(parts: Sequence[Part]) -> Recipe:
                 names[field] = name
             else:
                 names[field] = f"({value!r})"
+        coordinates = dict(zip(part.primitive.names, part.coordinates, strict=True))
+        if isinstance(part.primitive, Coupling) and isinstance(phi := coordinates.get("phi"), Dihedral):
+            known_series = series.setdefault(cartesian.cosine(phi), {})
+            for n, text in part.primitive.by_periodicity().items():
+                known_series.setdefault(n, []).append(_expressed(_renamed(text, names, "")[0], coordinates, cartesian))
+            continue
         first, others = _renamed(part.primitive.expression, names, f"part{len(energies)}_")
-        for q, coordinate in zip(part.primitive.names, part.coordinates, strict=True):
-            first = cartesian.express(first, q, coordinate)
-            others = [cartesian.express(text, q, coordinate) for text in others]
-        energies.append(f"({first})")
-        definitions += others
+        first = cartesian.sines(first, coordinates)
+        energies.append(f"({_expressed(first, coordinates, cartesian)})")
+        definitions += [_expressed(text, coordinates, cartesian) for text in others]
+    for cosine, coefficients in series.items():
+        energies += [f"({'+'.join(texts)})*({multiple(cosine, n)})" for n, texts in sorted(coefficients.items())]
     energy = "; ".join([f"{ENERGY!r}*({'+'.join(energies)})", *definitions, *cartesian.text()])
     rows = list(zip(map(list, parts[0].atoms), map(list, parts[0].rows(*columns.values())), strict=True))
     size = parts[0].term.kind.size
     return _recipe("CustomCompoundBondForce", _joined(parts), energy, tuple(columns), rows, size)
+
+
+def multiple(cosine: str, n: int) -> str:
+    """cos nφ as a polynomial in cos φ, which has the name `cosine`."""
+    powers = chebyshev((n,))[0].tolist()
+    return "+".join(f"({a:g})*{cosine}^{m}" for m, a in enumerate(powers) if a)
+
+
+def _expressed(text: str, coordinates: Mapping[str, Coordinate], cartesian: Cartesian) -> str:
+    """An expression in the names of coordinates as one in those of their definitions."""
+    for q, coordinate in coordinates.items():
+        text = cartesian.express(text, q, coordinate)
+    return text
 
 
 def cosine_series(part: Part) -> Recipe:

@@ -173,9 +173,16 @@ class Coupling(Primitive):
     @property
     def expression(self) -> str:
         """Energy [kcal/mol] in OpenMM's syntax."""
-        product = "*".join(f"(q{i}-q0{i})" for i in range(1, len(self.q) + 1))
         series = "+".join(f"k{j}*cos({n}*phi)" for j, n in enumerate(self.n, 1))
-        return f"k1*{product}" if self.phi is None else f"{product}*({series})"
+        return f"k1*{self._product}" if self.phi is None else f"{self._product}*({series})"
+
+    @property
+    def _product(self) -> str:
+        return "*".join(f"(q{i}-q0{i})" for i in range(1, len(self.q) + 1))
+
+    def by_periodicity(self) -> dict[int, str]:
+        """What each cos nφ of a series is multiplied with, in the names of `expression`, by n."""
+        return {n: f"k{j}*{self._product}" for j, n in enumerate(self.n, 1)}
 
     def energy(self, q: tuple[Tensor, ...]) -> Tensor:
         """Energies [kcal/mol]."""
