@@ -4,7 +4,8 @@ Format: http://docs.openmm.org/latest/userguide/application/06_creating_ffs.html
 template by its graph of elements and bonds, never by names or stereochemistry. A topology in the molecule's atom order
 gets each atom's parameters; in another order, atoms that the graph cannot tell apart may be swapped. That is
 harmless where their parameters are equal, as a graph network's are, and matters only for given charges that differ
-between them. Two files of one constitution (say, with different charges) need `createSystem(residueTemplates=...)`.
+between them. Files of one constitution with the same parameters, in any order and stereochemistry, share their types
+and load together; with different ones (say, other charges) they need `createSystem(residueTemplates=...)`.
 
 Harmonic bonds and angles, torsions, 12-6 wells and charges are tags. Everything else is in a `<Script>`, which OpenMM
 runs when it builds a system: custom forms, a second term on the same bonds, learned 1-4 factors, van der Waals forms
@@ -62,12 +63,13 @@ def texts(single: Single, mixed: str | None = None, border: Border | None = None
     """
     if mixed not in MIXED:
         raise ValueError(f"mixed={mixed!r}: expected one of {', '.join(map(repr, MIXED))}")
-    molecule, types, pairs = single.molecule, single.atom_types, file_pairs(single, mixed)
+    molecule, pairs = single.molecule, file_pairs(single, mixed)
+    types = single.atom_types if border else single.shared_types
     root = ET.Element("ForceField")
     info = ET.SubElement(root, "Info")
     for key, text in (single.facts | pairs.facts | {"Template": single.name}).items():
         ET.SubElement(info, "Fact", name=key).text = text
-    _template(root, single, pairs, border)
+    _template(root, single, types, pairs, border)
     forces = _bonded(root, single, types)
     _nonbonded(root, pairs, types)
     if text := _script(molecule, types, [*forces, *pairs.forces], pairs, border):
@@ -76,7 +78,8 @@ def texts(single: Single, mixed: str | None = None, border: Border | None = None
     return {".xml": ET.tostring(root, encoding="unicode") + "\n"}
 
 
-def _template(root: ET.Element, single: Single, pairs: FilePairs, border: Border | None) -> None:
+def _template(root: ET.Element, single: Single, types: list[str], pairs: FilePairs, border: Border | None) -> None:
+    """Types, and the residue. Its atoms are in canonical order, by which OpenMM finds equal templates equal."""
     from openmm import unit
     from openmm.app.element import Element
 
@@ -84,12 +87,14 @@ def _template(root: ET.Element, single: Single, pairs: FilePairs, border: Border
     residue = ET.SubElement(ET.SubElement(root, "Residues"), "Residue", name=single.name)
     molecule, names = single.molecule, atom_names(single.molecule)
     masses = molecule.masses(lambda number: Element.getByAtomicNumber(number).mass.value_in_unit(unit.dalton))
-    for kind, atom, number, mass in zip(single.atom_types, names, molecule.numbers.tolist(), masses, strict=True):
-        symbol = Element.getByAtomicNumber(number).symbol
+    for n in single.canonical.tolist():
+        kind, atom, mass = types[n], names[n], masses[n]
+        symbol = Element.getByAtomicNumber(int(molecule.numbers[n])).symbol
         group = pairs.vdw["class"] if pairs.vdw else kind  # tells scripts which atoms have this van der Waals form
         ET.SubElement(kinds, "Type", {"name": kind, "class": group, "element": symbol, "mass": repr(mass)})
         ET.SubElement(residue, "Atom", name=atom, type=kind)
-    for i, j in molecule.bonds.tolist():
+    place = np.argsort(single.canonical)
+    for i, j in sorted(molecule.bonds.tolist(), key=lambda pair: sorted(place[pair].tolist())):
         ET.SubElement(residue, "Bond", atomName1=names[i], atomName2=names[j])
     for end in border.ends if border else ():
         ET.SubElement(residue, "ExternalBond", atomName=names[end])

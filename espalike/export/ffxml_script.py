@@ -14,9 +14,11 @@ ESPALIKE_NO_WELL = 1e-20
 
 def espalike_apply(sys, data, field, table):
     """Add one molecule's forces to every copy of it in the system. Types of its atoms belong to no other molecule."""
+    done = data.__dict__.setdefault("espalike_done", set())  # a molecule may be in several files
     copies = espalike_copies(data, table)
-    if not copies:
+    if not copies or frozenset(table["types"]) in done:
         return
+    done.add(frozenset(table["types"]))
     for recipe in table["forces"]:
         espalike_extend(sys, recipe, copies)
     if table["exceptions"]:

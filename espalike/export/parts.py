@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
 from espalike.chem.names import fitted, made
 from espalike.export.engine import Place, coordinates_of, place_of, rule_of, shapes
@@ -41,6 +42,7 @@ STEM = "@STEM@"
 NAME = "@NAME@"
 """Stands for the same stem as one word, which names the molecule inside the files."""
 _LONGEST = 1000
+_DIGITS = 8
 _UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Atoms = tuple[int, ...]
 Series = list[tuple[int, float, float]]
@@ -172,6 +174,37 @@ class Single:
     def atom_types(self) -> list[str]:
         """Names of the atoms' types, one per atom, which no other molecule has; they depend on elements alone."""
         return [f"{self.name}-{atom}" for atom in made(symbols(self.molecule))]
+
+    @cached_property
+    def canonical(self) -> np.ndarray:
+        """The atoms in an order that does not depend on theirs, but on elements and bonds, shape `(A,)`."""
+        from rdkit.Chem import CanonicalRankAtoms
+
+        graph = skeleton(self.molecule.numbers.tolist(), self.molecule.bonds.tolist())
+        return np.argsort(np.array(CanonicalRankAtoms(graph, breakTies=True)))
+
+    @cached_property
+    def shared_types(self) -> list[str]:
+        """As `atom_types`, but the same for another order of the atoms and for stereoisomers with the same parameters.
+
+        Parameters are rounded, since sums in another order differ in the last digits.
+        """
+        molecule, order = self.molecule, self.canonical
+        place = np.argsort(order)
+        digest = hashlib.sha256(repr([molecule.numbers[order].tolist(), molecule.isotopes[order].tolist()]).encode())
+        digest.update(repr(sorted(sorted(pair) for pair in place[molecule.bonds].tolist())).encode())
+        for bound in self.system.terms:
+            values = (bound.values.round(decimals=_DIGITS) + 0.0).tolist()  # there is no -0.0 then
+            tuples = [sorted(row) for row in place[bound.tuples.idx].tolist()]
+            if isinstance(bound.term, PairTerm):
+                near = [False] * len(tuples) if bound.tuples.is14 is None else bound.tuples.is14.tolist()
+                pairs = sorted([*pair, is14] for pair, is14 in zip(tuples, near, strict=True))
+                rows = [pairs, [values[atom] for atom in order.tolist()]]
+            else:
+                rows = sorted([row, sorted(value)] for row, value in zip(tuples, values, strict=True))
+            digest.update(repr([bound.term, rows]).encode())
+        labels = made([symbols(molecule)[atom] for atom in order])
+        return [f"E{digest.hexdigest()[:16]}-{labels[rank]}" for rank in place.tolist()]
 
     @cached_property
     def coordinates(self) -> np.ndarray:
