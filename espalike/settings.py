@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import numbers
 import os
 import re
@@ -127,11 +128,11 @@ _KINDS = {
 
 
 def _hints(target: str) -> dict[str, Any]:
-    """Types of the arguments of a class; none where it cannot be imported or says none."""
-    from hydra.utils import get_class
-
+    """Types of the arguments of a class or function; none where it cannot be imported or says none."""
+    module, _, name = target.rpartition(".")
     try:
-        return typing.get_type_hints(get_class(target).__init__)  # type: ignore[misc]
+        made = getattr(importlib.import_module(module), name)
+        return typing.get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
     except Exception:  # what is wrong with the class is reported where it is made
         return {}
 

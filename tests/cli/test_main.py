@@ -227,6 +227,14 @@ def test_a_damaged_yaml_is_named_with_its_line(tmp_path, capsys):
     assert "--debug" not in message
 
 
+def test_checks_of_types_print_nothing(capfd):
+    """A schedule is a function, which hydra would complain of."""
+    settings.compose("train", ["out=o", "schedule=warmup_cosine"])
+    assert capfd.readouterr() == ("", "")
+    with pytest.raises(ValueError, match=r"schedule\.warmup=x: expected a number"):
+        settings.compose("train", ["out=o", "schedule.warmup=x"])
+
+
 def test_settings_as_they_are_have_the_types_that_classes_declare():
     """All YAML files."""
     folder = resources.files("espalike.configs")
