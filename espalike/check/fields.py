@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +45,7 @@ def field_of(source: str) -> Field:
     Raises:
         FileNotFoundError, ModelFileError: see `espalike.load`.
         ImportError: when OpenFF's packages are missing.
-        ValueError: for an XML file that is no `ForceField`.
+        ValueError: for an XML file that is no `ForceField`, or holds code that espalike did not write.
     """
     from espalike.export import to_openmm
 
@@ -72,6 +74,8 @@ def _xml(source: str) -> Field:
     from espalike.export import to_topology
 
     files = source.split("+")
+    for file in filter(os.path.isfile, files):
+        _refuse_code(Path(file))
     forcefield = app.ForceField(*files)
     texts = [Path(file).read_bytes() for file in files if Path(file).is_file()]
     identity = hashlib.sha256(b"".join([source.encode(), *texts])).hexdigest()
@@ -81,3 +85,19 @@ def _xml(source: str) -> Field:
         return forcefield.createSystem(to_topology(molecule), **settings)
 
     return Field(source, identity, None, system)
+
+
+def _refuse_code(path: Path) -> None:
+    """Refuse a file with Python code, which OpenMM would run, unless espalike writes such code; and included files."""
+    from espalike.export.template_cache import is_ours
+
+    try:
+        root = ET.parse(path).getroot()
+    except ET.ParseError as error:
+        raise ValueError(f"{path} is no XML: {error}") from error
+    if root.tag != "ForceField":
+        raise ValueError(f"{path}: expected OpenMM's ForceField XML, found <{root.tag}>")
+    for node in root.iter():
+        tag = str(node.tag).lower()
+        if tag == "include" or ("script" in tag and not (node.tag == "Script" and is_ours(node.text or ""))):
+            raise ValueError(f"{path}: its <{node.tag}> is not espalike's, and OpenMM would run it")

@@ -39,7 +39,7 @@ def read(path: Path) -> str | None:
         return None
     root = ET.fromstring(text)
     odd = [node.tag for node in root if node.tag not in _TAGS]
-    odd += ["Script" for node in root.findall("Script") if not _is_ours(node.text or "")]
+    odd += ["Script" for node in root.findall("Script") if not is_ours(node.text or "")]
     if odd:
         raise ValueError(f"{path}: its <{odd[0]}> is not espalike's, and OpenMM would run it; remove the file")
     return text
@@ -49,8 +49,8 @@ def _hash(text: str) -> str:
     return f"sha256 {hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def _is_ours(script: str) -> bool:
-    """Whether a script is the fixed part, a table of plain values, and the call."""
+def is_ours(script: str) -> bool:
+    """Whether a script is one that espalike writes: the fixed part, a table of plain values, and the call."""
     from espalike.export import ffxml_script
 
     fixed, text = inspect.getsource(ffxml_script).rstrip(), script.strip()

@@ -27,7 +27,7 @@ class OpenMMXMLCalculator:
     Args:
         files: one serialized `System` of one molecule, particles in its atom order; or one or several `ForceField`
             files, by path or by a name that OpenMM ships (`amber14-all.xml`).
-        scripts: whether files may hold scripts: Python code, which OpenMM runs.
+        scripts: whether files may hold scripts or a `PythonForce`: Python code, which OpenMM runs.
 
     Raises:
         FileNotFoundError: when a file is not there.
@@ -48,9 +48,9 @@ class OpenMMXMLCalculator:
         hashes = [f"{path.name} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in paths]
         self.program = f"openmm {openmm.__version__}, {', '.join(hashes)}"
         self._system = self._force_field = None
-        if roots == {"ForceField"} and not scripts:
+        if not scripts:
             for path in paths:
-                _without_scripts(path)
+                _without_scripts(path) if roots == {"ForceField"} else _without_python(path)
         try:
             if roots == {"System"}:
                 self._system = openmm.XmlSerializer.deserialize(paths[0].read_text())
@@ -130,6 +130,14 @@ def _without_scripts(path: Path) -> None:
         name = include.get("file", "")
         beside = path.parent / name
         _without_scripts(beside if beside.is_file() else _path(name))
+
+
+def _without_python(path: Path) -> None:
+    """Refuse a system with a force in Python: OpenMM unpickles it, which runs code."""
+    if any(node.get("type") == "PythonForce" for node in _root(path).iter()):
+        raise ValueError(
+            f"{path} holds a PythonForce: Python code, which OpenMM would run. If you trust it: calculator.scripts=true"
+        )
 
 
 def _topology(molecule: Molecule) -> openmm.app.Topology:

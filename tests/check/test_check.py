@@ -9,7 +9,7 @@ import pytest
 import espalike
 from espalike.check import dynamics, parameters, structure
 from espalike.check.case import Case, Fault, NotApplicable
-from espalike.check.fields import Field
+from espalike.check.fields import Field, field_of
 from espalike.check.run import CHECKS, Settings, check, findings_of, linear_cost, molecules_of
 from espalike.chem import embed, from_smiles
 from espalike.cli.main import main
@@ -247,3 +247,22 @@ def test_openff(case):
     pytest.importorskip("openff.toolkit", reason="needs the extra openff")
     found = findings_of(Settings("openff-2.2.1", 0.1), BUTANE)
     assert {one.check for one in found if one.status == "failed"} == set()
+
+
+def test_files_with_foreign_code_are_refused(tmp_path):
+    """OpenMM runs scripts of a ForceField file; espalike's own are known."""
+    own = tmp_path / "own.xml"
+    espalike.export.write(espalike.load("espalike-class2").parametrize(BUTANE), own, format="ffxml")
+    assert field_of(str(own)).system(BUTANE).getNumParticles() == BUTANE.n_atoms
+    for text in (
+        "<ForceField><Script>raise SystemExit</Script></ForceField>",
+        "<ForceField><InitializationScript>raise SystemExit</InitializationScript></ForceField>",
+        "<ForceField><Include file='/etc/passwd'/></ForceField>",
+    ):
+        other = tmp_path / "other.xml"
+        other.write_text(text)
+        with pytest.raises(ValueError, match="is not espalike's, and OpenMM would run it"):
+            field_of(f"{own}+{other}")
+    other.write_text("<System/>")
+    with pytest.raises(ValueError, match="expected OpenMM's ForceField XML, found <System>"):
+        field_of(str(other))

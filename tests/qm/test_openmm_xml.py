@@ -186,3 +186,17 @@ def test_a_damaged_file_is_named(ethanol, file, old, new):
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(ValueError, match=rf"{re.escape(file)}: OpenMM cannot read it \("):
         OpenMMXMLCalculator(path)
+
+
+def test_systems_with_python_forces_are_refused(tmp_path):
+    """OpenMM unpickles such a force."""
+    import openmm
+
+    system = openmm.System()
+    system.addParticle(1.0)
+    system.addForce(openmm.PythonForce(print))
+    path = tmp_path / "system.xml"
+    path.write_text(openmm.XmlSerializer.serialize(system))
+    with pytest.raises(ValueError, match="holds a PythonForce: Python code"):
+        OpenMMXMLCalculator(str(path))
+    assert OpenMMXMLCalculator(str(path), scripts=True).level == "OpenMM:system"
