@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from rdkit import Chem
 
 from espalike.batch import batch_of
 from espalike.chem import from_smiles
@@ -87,6 +88,36 @@ class TestIncrements:
         assert float(q[heavy][1:].sum()) == pytest.approx(-1.0, abs=1e-6)
         assert q[heavy][2] == q[heavy][3]
         assert q[~heavy].abs().max() < 1e-6
+
+
+PEPTIDE = "CC(=O)NCC(=O)NCC(=O)NCCCC"
+
+
+def far_from_the_change(layers):
+    """Heavy atoms of `PEPTIDE` more than `layers` + 1 bonds from the atom at its end, to which groups are added."""
+    distances = Chem.GetDistanceMatrix(Chem.MolFromSmiles(PEPTIDE))[-1]
+    return np.flatnonzero(distances > layers + 1)
+
+
+@pytest.mark.parametrize("group", ["CC(=O)[O-]", "C[NH3+]", "NC(=O)C(CO)NC(C)=O", "c1ccc(S(=O)(=O)N)cc1"])
+@pytest.mark.parametrize("charges", LEARNED)
+def test_a_residue_or_group_far_away_does_not_change_an_increment_charge(charges, group):
+    """The encoder sees `layers` bonds and an increment belongs to a bond; equilibration spreads over the molecule."""
+    torch.manual_seed(0)
+    made = from_config(config("class1", setting(charges))).double()
+    with torch.no_grad():
+        for key, weight in made.named_parameters():
+            if "tuple.3" in key:
+                weight.mul_(50.0)
+    plain, changed = (charges_of(made.parametrize(from_smiles(smiles))) for smiles in (PEPTIDE + "C", PEPTIDE + group))
+    far = far_from_the_change(len(made.encoder.convs))
+    assert len(far) >= 8
+    assert plain[far].std() > 0.1
+    moved = (changed[far] - plain[far]).abs().max()
+    if charges == "increments":
+        assert moved < 1e-6  # features are single precision
+    else:
+        assert moved > 1e-4
 
 
 class TestGiven:
