@@ -80,7 +80,11 @@ class TrainedRun:
     @property
     def summary(self) -> str:
         """Validation errors in one line."""
-        errors = [f"{e:.2f} kcal/mol and {f:.2f} kcal/mol/Å ({source})" for source, (e, f) in self.errors.items()]
+        units = ("kcal/mol", "kcal/mol/Å")
+        errors = [
+            f"{' and '.join(f'{v:.2f} {unit}' for v, unit in zip(of_source, units, strict=True) if v == v)} ({source})"
+            for source, of_source in self.errors.items()
+        ]
         best = "mean of the members" if self.epoch is None else f"best epoch {self.epoch}"
         between = [f"{e:.2f} kcal/mol ({source})" for source, e in self.interaction.items()]
         text = f"; of interaction energies {'; '.join(between)}" if between else ""

@@ -1,6 +1,7 @@
 """`espalike train` from a store to a model file, as a user runs it."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.model import describe, load
 from espalike.qm.mmff import MMFFCalculator
+from espalike.training.run import TrainedRun
 
 TRAIN, VAL = ["CCO", "CC(=O)N", "c1ccncc1", "CC#N", "CS"], ["CCN", "CC=O"]
 SMALL = [
@@ -212,6 +214,12 @@ def test_a_model_of_an_earlier_run_is_not_taken_for_the_result(store, tmp_path, 
     (tmp_path / "model.espalike").write_text("of an older run")
     assert train(store, tmp_path, "trainer.max_epochs=0", "overwrite=true") == 2
     assert "no model was written" in capfd.readouterr().err
+
+
+def test_errors_that_a_source_has_not_are_left_out_at_the_end():
+    run = TrainedRun(Path("m"), 3, 9.0, {"a": (1.0, 2.0), "b": (0.5, float("nan"))}, {"c": 0.3})
+    errors = "1.00 kcal/mol and 2.00 kcal/mol/Å (a); 0.50 kcal/mol (b); of interaction energies 0.30 kcal/mol (c)"
+    assert run.summary == f"best epoch 3: validation errors of energies and forces {errors}"
 
 
 def test_the_end_says_which_epoch_was_best_and_its_errors(store, tmp_path, capfd):
