@@ -77,19 +77,19 @@ def openmm_charges(system: openmm.System) -> np.ndarray:
 
 def by_openmm(folder: Path, molecule: Molecule, system: MMSystem, xyz: np.ndarray) -> dict[str, openmm.System]:
     """The systems that OpenMM makes of the files it can read."""
-    for name in ("m.system.xml", "m.xml", "m.prmtop"):
+    for name in ("m.system.xml", "m.xml", "m.prmtop", "m.top"):
         export.write(system, folder / name, xyz=xyz)
     return {
         "system, OpenMM": openmm.XmlSerializer.deserialize((folder / "m.system.xml").read_text()),
         "ffxml, OpenMM": app.ForceField(str(folder / "m.xml")).createSystem(export.to_topology(molecule)),
+        "gromacs, OpenMM": app.GromacsTopFile(str(folder / "m.top")).createSystem(nonbondedMethod=app.NoCutoff),
         "amber, OpenMM": app.AmberPrmtopFile(str(folder / "m.prmtop")).createSystem(nonbondedMethod=app.NoCutoff),
     }
 
 
 def text_charges(folder: Path, system: MMSystem, xyz: np.ndarray) -> dict[str, np.ndarray]:
-    """Charges [e] in the files of GROMACS and LAMMPS, which OpenMM does not read."""
-    for name in ("m.top", "m.lmp"):
-        export.write(system, folder / name, xyz=xyz)
+    """Charges [e] in the files of GROMACS and LAMMPS."""
+    export.write(system, folder / "m.lmp", xyz=xyz)
     sections = {
         "gromacs": (folder / "m.itp").read_text().partition("[ atoms ]")[2].partition("\n[ ")[0].splitlines(),
         "lammps": re.split(r"\n(?:Velocities|Bonds)\b", (folder / "m.lmp").read_text().partition("Atoms")[2])[0]

@@ -131,3 +131,23 @@ def test_stability_says_when_a_run_explodes(tmp_path):
 @pytest.mark.parametrize("name", ["scripts/setup.sh", "scripts/test.sh", "scripts/quickstart.sh", ".ci/run"])
 def test_shell_parses(name):
     assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
+
+
+def test_molecules_are_checked_and_results_kept(tmp_path):
+    """Two molecules of a collection of RDKit; the second run finds all done, and prints the same."""
+    options = ["zinc", "--most=2", "--every=1000", "--minimise=1", f"--out={tmp_path / 'check.jsonl'}"]
+    command = [sys.executable, str(ROOT / "scripts/check_molecules.py"), *options]
+    first, second = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "2 molecules, 0 not supported, 2 checked" in first.stdout
+    assert re.search(r"ffxml, OpenMM +2 +0 ", first.stdout)
+    assert re.search(r"minimum: stereo +1 +0 ", first.stdout)
+    assert second.stdout == first.stdout
+    lines = (tmp_path / "check.jsonl").read_text().splitlines()
+    assert len(lines) == 2
+    bad = json.loads(lines[0])
+    bad["checks"]["system, OpenMM"] = [0.5, "energy 1.5, expected 1 kcal/mol"]
+    (tmp_path / "check.jsonl").write_text("\n".join([json.dumps(bad), *lines[1:]]) + "\n")
+    third = subprocess.run(command, capture_output=True, text=True)
+    assert third.returncode == 1
+    assert "failed 1: system, OpenMM: energy N, expected N kcal/mol; first zinc 1" in third.stdout
