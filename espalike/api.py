@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -238,4 +237,4 @@ def _loaded(model: str | os.PathLike | ForceFieldModel) -> tuple[ForceFieldModel
 
     if isinstance(model, str | os.PathLike):
         return load(os.fspath(model)).double(), os.fspath(model)
-    return copy.deepcopy(model).double(), type(model).__name__
+    return model.in_float64(), type(model).__name__

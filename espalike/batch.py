@@ -6,7 +6,7 @@ Units: Å, kcal/mol, e, rad. Shape letters: `N` atoms of all molecules, `A` atom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ import numpy as np
 import torch
 
 from espalike.chem.molecule import Molecule
-from espalike.features import featurize
-from espalike.topology import components, enumerate_tuples
-from espalike.tuples import Kind, Moves, Tuples
+from espalike.features import check_elements, featurize
+from espalike.topology import Topology, components, enumerate_tuples
+from espalike.tuples import Kind, Moves, Pairs, Tuples
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,25 +140,33 @@ def featurized(molecule: Molecule) -> Graph:
     topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
     index = np.min_scalar_type(-molecule.n_atoms)
     component = components(molecule.n_atoms, molecule.bonds)
-    tuples = {
-        Kind.ATOM: np.arange(molecule.n_atoms)[:, None],
-        Kind.BOND: topology.bonds,
-        Kind.ANGLE: topology.angles,
-        Kind.PROPER: topology.propers,
-        Kind.IMPROPER: topology.impropers,
-        Kind.ANGLE_PAIR: topology.angle_pairs,
-        Kind.PROPER_PAIR: topology.proper_pairs,
-        Kind.PAIR: topology.pairs,
-    }
     return Graph(
         x=featurize(molecule, topology),
         numbers=molecule.numbers.astype(np.uint8),
         edges=np.concatenate([molecule.bonds, molecule.bonds[:, ::-1]]).T.astype(index),
         component=component.astype(index),
         component_charge=np.bincount(component, weights=molecule.charges).astype(np.int64),
-        tuples={kind: idx.astype(index) for kind, idx in tuples.items()},
+        tuples={kind: _listed(topology, kind).astype(index) for kind in Kind},
         is14=topology.is14,
     )
+
+
+def _listed(topology: Topology, kind: Kind) -> np.ndarray:
+    """All tuples of one kind."""
+    if kind is Kind.ATOM:
+        return np.arange(topology.n_atoms)[:, None]
+    return getattr(topology, _ARRAYS[kind])
+
+
+_ARRAYS = {
+    Kind.BOND: "bonds",
+    Kind.ANGLE: "angles",
+    Kind.PROPER: "propers",
+    Kind.IMPROPER: "impropers",
+    Kind.ANGLE_PAIR: "angle_pairs",
+    Kind.PROPER_PAIR: "proper_pairs",
+    Kind.PAIR: "pairs",
+}
 
 
 def joined(graphs: Sequence[Graph], dtype: torch.dtype) -> dict[str, Any]:
@@ -197,11 +205,58 @@ def joined(graphs: Sequence[Graph], dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def batch_of(molecules: Sequence[Molecule], dtype: torch.dtype = torch.float32) -> Batch:
+def batch_of(
+    molecules: Sequence[Molecule], dtype: torch.dtype = torch.float32, kinds: Collection[Kind] = tuple(Kind)
+) -> Batch:
     """Batch of molecules at the target level of theory, for parametrization.
 
+    Features and tuples are computed of all molecules at once. Pairs are listed when they are used, see `Pairs`.
+
+    Args:
+        molecules: the molecules.
+        dtype: type of features and charges.
+        kinds: kinds of the tuples to list.
+
     Raises:
-        ValueError: when there are no molecules.
+        ValueError: when there are no molecules, or for an element without a feature column.
     """
-    fields = joined([featurized(molecule) for molecule in molecules], dtype)
-    return Batch(**fields, level=torch.zeros(len(molecules), dtype=torch.int64))
+    if not molecules:
+        raise ValueError("a batch needs at least one molecule")
+    for molecule in molecules:
+        check_elements(molecule)
+    whole = _side_by_side(molecules)
+    topology = enumerate_tuples(whole.numbers, whole.bonds, whole.orders)
+    mol = np.repeat(np.arange(len(molecules)), [m.n_atoms for m in molecules])
+    component = components(whole.n_atoms, whole.bonds)
+    tuples: dict[Kind, Tuples] = {}
+    for kind in kinds:
+        if kind is Kind.PAIR:
+            tuples[kind] = Pairs(*map(torch.from_numpy, (topology.excluded, topology.pairs14, mol)))
+        else:
+            idx = _listed(topology, kind)
+            tuples[kind] = Tuples(torch.from_numpy(idx), torch.from_numpy(mol[idx[:, 0]]))
+    return Batch(
+        x=torch.from_numpy(featurize(whole, topology)).to(dtype),
+        numbers=torch.from_numpy(whole.numbers),
+        edges=torch.from_numpy(np.concatenate([whole.bonds, whole.bonds[:, ::-1]]).T),
+        mol=torch.from_numpy(mol),
+        net_charge=torch.tensor([m.net_charge for m in molecules], dtype=dtype),
+        component=torch.from_numpy(component),
+        component_charge=torch.from_numpy(np.bincount(component, weights=whole.charges)).to(dtype),
+        tuples=tuples,
+        level=torch.zeros(len(molecules), dtype=torch.int64),
+    )
+
+
+def _side_by_side(molecules: Sequence[Molecule]) -> Molecule:
+    """The graphs of several molecules as one."""
+    sizes = np.array([m.n_atoms for m in molecules])
+    offsets = np.repeat(np.cumsum(sizes) - sizes, [len(m.bonds) for m in molecules])
+    return Molecule(
+        name=f"{len(molecules)} molecules",
+        smiles="",
+        numbers=np.concatenate([m.numbers for m in molecules], dtype=np.int64),
+        charges=np.concatenate([m.charges for m in molecules], dtype=np.int64),
+        bonds=np.concatenate([m.bonds for m in molecules], dtype=np.int64) + offsets[:, None],
+        orders=np.concatenate([m.orders for m in molecules], dtype=np.int64),
+    )

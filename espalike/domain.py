@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,13 @@ from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.environments import surroundings
 from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.chem.sanitize import atoms_of
 
 _COMMON, _SHARE = 3, 0.01
 """A surrounding is rare in fewer training molecules, if that is also a small share of those with the commonest one."""
 _MOST_NEIGHBOURS = 4
+_LARGE = 500
+"""Atoms of a large molecule."""
 
 
 class DomainError(ValueError):
@@ -42,21 +46,34 @@ def environments(molecule: Molecule) -> list[str]:
     return [f"{symbol}({''.join(sorted(near))})" for symbol, near in zip(symbols, neighbours, strict=True)]
 
 
+@lru_cache(maxsize=1)  # `check` and `remarks` ask for the same molecule
 def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
     """See `espalike.chem.environments.surroundings`."""
     return surroundings(to_rdkit(molecule, isotopes=False))
 
 
-def _place(molecule: Molecule, atom: int) -> str:
-    """An atom for messages: its number, and its surroundings to a radius of two bonds as SMILES, the atom first."""
+def _places(molecule: Molecule, atoms: Sequence[int]) -> list[str]:
+    """Atoms for messages: number, and surroundings to a radius of two bonds as SMILES, the atom first.
+
+    In a large molecule each SMILES costs RDKit a copy of the molecule; there, the atom is given as SMARTS.
+    """
+    if not len(atoms):
+        return []
+    if molecule.n_atoms > _LARGE:
+        return [f"atom {atom + 1} ({_surroundings(molecule)[atom][0]})" for atom in atoms]
     mol = to_rdkit(molecule, isotopes=False)
-    for each in mol.GetAtoms():
+    for each in atoms_of(mol):
         each.SetIntProp("_number", each.GetIdx())
     mol = Chem.RemoveHs(mol, sanitize=False)
-    index = {each.GetIntProp("_number"): each.GetIdx() for each in mol.GetAtoms()}[atom]
-    distances = Chem.GetDistanceMatrix(mol)[index]
-    near = [int(i) for i in np.flatnonzero(distances <= 2)]
-    return f"atom {atom + 1} ({Chem.MolFragmentToSmiles(mol, near, rootedAtAtom=index)})"
+    index = {each.GetIntProp("_number"): each.GetIdx() for each in atoms_of(mol)}
+    texts = []
+    for atom in atoms:
+        near = {index[atom]}
+        for _ in range(2):
+            near |= {end.GetIdx() for i in near for end in mol.GetAtomWithIdx(i).GetNeighbors()}
+        smiles = Chem.MolFragmentToSmiles(mol, sorted(near), rootedAtAtom=index[atom])
+        texts.append(f"atom {atom + 1} ({smiles})")
+    return texts
 
 
 @dataclass(frozen=True)
@@ -136,17 +153,15 @@ class ChemicalDomain:
         """
         self.require(molecule)
         if self.counts:
-            warnings = [
-                f"{_place(molecule, i)}: such surroundings were not in training"
-                for i, texts in sorted(_surroundings(molecule).items())
-                if not all(text in self.counts for text in texts)
-            ]
+            known = sorted(_surroundings(molecule).items())
+            new = [i for i, texts in known if not all(text in self.counts for text in texts)]
+            warnings = [f"{place}: such surroundings were not in training" for place in _places(molecule, new)]
         else:
-            known = set(self.environments)
+            listed = set(self.environments)
             warnings = [
                 f"atom {i + 1}: environment {name} was not in training"
                 for i, name in enumerate(environments(molecule))
-                if name not in known
+                if name not in listed
             ]
         if not self.charges[0] <= molecule.net_charge <= self.charges[1]:
             warnings.append(f"net charge {molecule.net_charge:+d} is outside the trained range {self.charge_range}")
@@ -159,8 +174,12 @@ class ChemicalDomain:
         if (molecule.numbers > 1).sum() < 2:  # only the molecule itself has the surrounding of such an atom
             return ()
         common = min(_COMMON, _SHARE * max(self.counts.values()))
-        return tuple(
-            f"{_place(molecule, i)}: such surroundings were in {min(rare)} training molecule{'s' * (min(rare) > 1)}"
+        least = {
+            i: min(rare)
             for i, texts in sorted(_surroundings(molecule).items())
             if (rare := [self.counts[text] for text in texts if 0 < self.counts.get(text, 0) < common])
+        }
+        return tuple(
+            f"{place}: such surroundings were in {count} training molecule{'s' * (count > 1)}"
+            for place, count in zip(_places(molecule, list(least)), least.values(), strict=True)
         )

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 from rdkit import Chem
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from espalike.chem.molecule import Molecule
-from espalike.topology import Topology
+from espalike.topology import Topology, components
 
 ELEMENTS: tuple[int, ...] = (1, 3, 5, 6, 7, 8, 9, 11, 12, 14, 15, 16, 17, 19, 20, 30, 35, 53)
 """Supported atomic numbers: H Li B C N O F Na Mg Si P S Cl K Ca Zn Br I (the metals as ions)."""
@@ -40,19 +38,28 @@ FEATURES: tuple[str, ...] = (
 """Names of the feature columns, in order."""
 
 
-def featurize(molecule: Molecule, topology: Topology) -> np.ndarray:
-    """Node features, columns as in `FEATURES`, shape `(A, F)`, float32.
+def check_elements(molecule: Molecule) -> None:
+    """Check that every element has a feature column.
 
     Raises:
-        ValueError: naming the molecule and the atom of an element without a feature column.
+        ValueError: naming the molecule and the atom.
     """
-    n_atoms, numbers, bonds = molecule.n_atoms, molecule.numbers, molecule.bonds
-    unknown = ~np.isin(numbers, ELEMENTS)
-    if unknown.any():
-        atom = int(np.flatnonzero(unknown)[0])
+    unknown = np.flatnonzero(~np.isin(molecule.numbers, ELEMENTS))
+    if len(unknown):
         raise ValueError(
-            f"{molecule.name}: atom {atom + 1} has atomic number {numbers[atom]}; supported are {list(ELEMENTS)}"
+            f"{molecule.name}: atom {unknown[0] + 1} has atomic number {molecule.numbers[unknown[0]]}; "
+            f"supported are {list(ELEMENTS)}"
         )
+
+
+def featurize(molecule: Molecule, topology: Topology) -> np.ndarray:
+    """Node features of a molecule, or of several side by side; columns as in `FEATURES`, shape `(A, F)`, float32.
+
+    Raises:
+        ValueError: see `check_elements`.
+    """
+    check_elements(molecule)
+    n_atoms, numbers, bonds = molecule.n_atoms, molecule.numbers, molecule.bonds
     component, charge, size = pi_components(molecule)
     ring_size, ring_bonds, conjugated = _rings(n_atoms, bonds, component)
     hydrogens = np.bincount(
@@ -100,8 +107,7 @@ def pi_components(molecule: Molecule) -> tuple[np.ndarray, np.ndarray, np.ndarra
             break
         member = member | reached
     inside = member[i] & member[j]
-    graph = coo_array((np.ones(inside.sum(), dtype=np.int8), (i[inside], j[inside])), shape=(n_atoms, n_atoms))
-    _, label = connected_components(graph, directed=False)
+    label = components(n_atoms, np.stack([i[inside], j[inside]], axis=1))
     charge = np.bincount(label, weights=molecule.charges)[label]
     size = np.bincount(label)[label]
     return np.where(member, label, -1), np.where(member, charge, 0.0), np.where(member, size, 0)
@@ -109,20 +115,36 @@ def pi_components(molecule: Molecule) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def _rings(n_atoms: int, bonds: np.ndarray, component: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Smallest ring through each atom (0: none), number of ring bonds, and membership in a conjugated 5- to 7-ring."""
-    mol = Chem.RWMol()
-    for _ in range(n_atoms):
+    smallest, ring_bonds, conjugated = np.zeros(n_atoms, np.int64), np.zeros(n_atoms, np.int64), np.zeros(n_atoms, bool)
+    rings = _smallest_rings(n_atoms, bonds)
+    if not rings:
+        return smallest, ring_bonds, conjugated
+    sizes = np.array([len(ring) for ring in rings])
+    atoms = np.concatenate([np.array(ring) for ring in rings])
+    following = np.concatenate([np.array(ring[1:] + ring[:1]) for ring in rings])
+    of, starts = np.repeat(np.arange(len(rings)), sizes), np.cumsum(sizes) - sizes
+    smallest[:] = np.iinfo(np.int64).max
+    np.minimum.at(smallest, atoms, sizes[of])
+    smallest[smallest == np.iinfo(np.int64).max] = 0
+    alike = np.logical_and.reduceat(component[atoms] == component[atoms[starts]][of], starts)
+    pi = alike & (component[atoms[starts]] >= 0) & (sizes >= 5) & (sizes <= 7)
+    conjugated[atoms[pi[of]]] = True
+    ends = np.unique(np.minimum(atoms, following) * n_atoms + np.maximum(atoms, following))
+    ring_bonds += np.bincount(np.concatenate(np.divmod(ends, n_atoms)), minlength=n_atoms)
+    return smallest, ring_bonds, conjugated
+
+
+def _smallest_rings(n_atoms: int, bonds: np.ndarray) -> list[tuple[int, ...]]:
+    """RDKit's symmetrized smallest set of smallest rings; it is asked without the atoms at ends of chains."""
+    while True:
+        kept = np.bincount(bonds.reshape(-1), minlength=n_atoms) > 1
+        inside = kept[bonds[:, 0]] & kept[bonds[:, 1]]
+        if inside.all():
+            break
+        bonds = bonds[inside]
+    mol, place, atoms = Chem.RWMol(), np.cumsum(kept) - 1, np.flatnonzero(kept).tolist()
+    for _ in atoms:
         mol.AddAtom(Chem.Atom(6))
-    for a, b in bonds.tolist():
+    for a, b in place[bonds].tolist():
         mol.AddBond(a, b, Chem.BondType.SINGLE)
-    rings = [np.array(ring) for ring in Chem.GetSymmSSSR(mol)]
-    smallest = np.zeros(n_atoms, dtype=np.int64)
-    conjugated = np.zeros(n_atoms, dtype=bool)
-    in_ring: set[tuple[int, int]] = set()
-    for ring in rings:
-        known = smallest[ring]
-        smallest[ring] = np.where(known == 0, len(ring), np.minimum(known, len(ring)))
-        if 5 <= len(ring) <= 7 and component[ring[0]] >= 0 and (component[ring] == component[ring[0]]).all():
-            conjugated[ring] = True
-        in_ring.update((min(a, b), max(a, b)) for a, b in zip(ring.tolist(), np.roll(ring, -1).tolist(), strict=True))
-    ends = np.array(sorted(in_ring), dtype=np.int64).reshape(-1)
-    return smallest, np.bincount(ends, minlength=n_atoms), conjugated
+    return [tuple(atoms[a] for a in ring) for ring in Chem.GetSymmSSSR(mol)]

@@ -34,8 +34,9 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    finally:
+    except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
 
 
 def write(path: str | os.PathLike, content: str | bytes, sync: bool = False) -> None:

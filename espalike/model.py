@@ -34,6 +34,7 @@ from espalike.ranges import check_ranges
 from espalike.system import Bound, MMSystem
 from espalike.tables import aligned, html_table
 from espalike.terms.base import Term
+from espalike.tuples import Kind
 
 _LARGEST_CHARGE_ERROR = 0.01
 """Largest difference of given charges from the formal charge that counts as rounding [e]."""
@@ -170,10 +171,16 @@ class ForceFieldModel(nn.Module):
         if self.provenance is not None and self.provenance.domain.elements:
             for molecule in several:
                 self.provenance.domain.require(molecule)
-        system = _with_charges(self.in_float64()(batch_of(several, torch.float64)), several, given)
+        system = _with_charges(self.in_float64()(self._batch(several)), several, given)
         system = MMSystem(system.terms, system.numbers, system.mol, tuple(several))
         check_ranges(system)
         return system
+
+    def _batch(self, molecules: Sequence[Molecule]) -> Batch:
+        """Molecules with the kinds of tuples that the force field needs."""
+        kinds = {Kind.ATOM, Kind.BOND} | {kind for term in self.terms for kind in (term.kind, term.param_kind)}
+        kinds |= {param.borrows.kind for term in self.terms for param in term.params if param.borrows is not None}
+        return batch_of(molecules, torch.float64, kinds)
 
     @torch.no_grad()
     def in_float64(self) -> Self:
@@ -251,7 +258,7 @@ class Ensemble(ForceFieldModel):
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
-        return self.in_float64().deviation(batch_of(several, torch.float64))
+        return self.in_float64().deviation(self._batch(several))
 
 
 def _deviation(values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html import escape
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import torch
 
@@ -15,7 +15,7 @@ from espalike.chem.molecule import Molecule
 from espalike.chem.sanitize import shorten
 from espalike.tables import html_table, text_table
 from espalike.terms.base import PairTerm, Term
-from espalike.tuples import Moves, Tuples
+from espalike.tuples import Moves, Pairs, Tuples
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class MMSystem(Moves):
         for bound in self.terms:
             by_unit = [(unit, [p.name for p in same]) for unit, same in groupby(bound.term.params, lambda p: p.unit)]
             names = ", ".join(f"{', '.join(names)} [{unit}]" for unit, names in by_unit)
-            rows.append({"term": bound.term.name, "tuples": len(bound.tuples.idx), "parameters": names})
+            rows.append({"term": bound.term.name, "tuples": len(bound.tuples), "parameters": names})
         return rows
 
     def __repr__(self) -> str:
@@ -104,6 +104,27 @@ class MMSystem(Moves):
             if bound.term.name == name:
                 return bound
         raise KeyError(f"no term {name!r} in this system; it has {', '.join(b.term.name for b in self.terms)}")
+
+    def split(self) -> list[MMSystem]:
+        """One system per molecule, in order; tuples must be sorted by molecule, as those of a batch are."""
+        sizes = self.mol.bincount(minlength=len(self.molecules)).tolist()
+        starts = [0, *accumulate(sizes)][:-1]
+        parts: list[list[Bound]] = [[] for _ in sizes]
+        known: dict[int, list[Tuples]] = {}  # one object for all terms on the same tuples
+        for bound in self.terms:
+            tuples = bound.tuples
+            if id(tuples) not in known:
+                known[id(tuples)] = _split(tuples, starts, sizes)
+            each = known[id(tuples)]
+            rows = sizes if isinstance(bound.term, PairTerm) else [len(one) for one in each]
+            for part, one, values in zip(parts, each, bound.values.split(rows), strict=True):
+                part.append(Bound(bound.term, one, values))
+        atoms = self.numbers.split(sizes)
+        molecules: list[tuple[Molecule, ...]] = [(m,) for m in self.molecules] or [()] * len(sizes)
+        return [
+            MMSystem(tuple(terms), numbers, torch.zeros_like(numbers), graphs)
+            for terms, numbers, graphs in zip(parts, atoms, molecules, strict=True)
+        ]
 
     def between_components(self, component: torch.Tensor) -> MMSystem:
         """The pair terms, over pairs of atoms in different components only.
@@ -127,6 +148,22 @@ class MMSystem(Moves):
                 chosen[id(tuples)] = Tuples(tuples.idx[across], tuples.mol[across], is14)
             terms.append(Bound(bound.term, chosen[id(tuples)], bound.values))
         return MMSystem(tuple(terms), self.numbers, self.mol, self.molecules)
+
+
+def _split(tuples: Tuples, starts: list[int], sizes: list[int]) -> list[Tuples]:
+    """The tuples of each molecule, whose atoms start at `starts`."""
+
+    def parts(idx: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        edges = torch.tensor([*starts, starts[-1] + sizes[-1]])
+        return idx.split(torch.searchsorted(idx[:, 0].contiguous(), edges).diff().tolist())
+
+    if isinstance(tuples, Pairs):
+        near = zip(parts(tuples.excluded), parts(tuples.pairs14), starts, sizes, strict=True)
+        return [Pairs(e - start, p - start, e.new_zeros(size)) for e, p, start, size in near]
+    counts = tuples.mol.bincount(minlength=len(sizes)).tolist()
+    is14 = [None] * len(sizes) if tuples.is14 is None else tuples.is14.split(counts)
+    zipped = zip(tuples.idx.split(counts), is14, starts, strict=True)
+    return [Tuples(idx - start, idx.new_zeros(len(idx)), flags) for idx, flags, start in zipped]
 
 
 @dataclass(frozen=True, eq=False)

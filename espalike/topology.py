@@ -17,10 +17,11 @@ Rows are sorted. Torsions about a linear centre have no defined angle and are le
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from espalike.tuples import list_pairs
 
 _TRIGONAL = (5, 6, 7)  # elements that get an improper at three neighbours: B, C, N
 _SP = (6, 7)  # elements that can be linear at two neighbours: C, N
@@ -30,37 +31,119 @@ _ANION_VALENCE[[6, 7, 8, 16]] = 3, 2, 1, 1
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """The tuples of one molecule; index arrays are int64.
+    """The tuples of one molecule, or of several side by side, each kind listed when it is asked for; arrays are int64.
 
     Attributes:
-        n_atoms: number of atoms.
+        numbers: atomic numbers, shape `(A,)`.
         bonds: shape `(B, 2)`.
-        angles: shape `(T, 3)`.
-        propers: shape `(T, 4)`.
-        impropers: shape `(T, 4)`, centre second.
-        angle_pairs: shape `(T, 4)`, centre second, shared atom third.
-        proper_pairs: shape `(T, 5)`.
-        pairs: nonbonded pairs that are not excluded, shape `(T, 2)`.
-        is14: pairs whose shortest path is exactly three bonds, shape `(T,)`, bool.
         linear: sp centres (two neighbours; a triple or two double bonds), shape `(A,)`, bool.
         degrees: number of neighbours, shape `(A,)`.
+        source: atoms at the beginning of directed edges, which are sorted, shape `(2 B,)`.
+        target: atoms at their ends, shape `(2 B,)`.
+        starts: where the edges of each atom start, shape `(A + 1,)`.
     """
 
-    n_atoms: int
+    numbers: np.ndarray
     bonds: np.ndarray
-    angles: np.ndarray
-    propers: np.ndarray
-    impropers: np.ndarray
-    angle_pairs: np.ndarray
-    proper_pairs: np.ndarray
-    pairs: np.ndarray
-    is14: np.ndarray
     linear: np.ndarray
     degrees: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms."""
+        return len(self.numbers)
+
+    def _neighbours(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each atom in `rows`, its neighbours one after the other: `(which row, neighbour)`."""
+        counts = self.degrees[rows]
+        which = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(which)) - (np.cumsum(counts) - counts)[which]
+        return which, self.target[self.starts[rows][which] + within]
+
+    @cached_property
+    def angles(self) -> np.ndarray:
+        """Shape `(T, 3)`."""
+        which, far = self._neighbours(self.target)
+        angles = np.stack([self.source[which], self.target[which], far], axis=1)
+        return _sorted_rows(angles[angles[:, 0] < angles[:, 2]])
+
+    @cached_property
+    def _paths(self) -> np.ndarray:
+        """Four different atoms in a row, shape `(T, 4)`."""
+        which, first = self._neighbours(self.bonds[:, 0])
+        half = np.stack([first, self.bonds[which, 0], self.bonds[which, 1]], axis=1)
+        which, last = self._neighbours(half[:, 2])
+        paths = np.concatenate([half[which], last[:, None]], axis=1)
+        i, j, k, l = paths.T  # noqa: E741 - the field's letters
+        return paths[(i != k) & (l != j) & (i != l)]
+
+    @cached_property
+    def propers(self) -> np.ndarray:
+        """Shape `(T, 4)`."""
+        paths = self._paths
+        return _sorted_rows(paths[~(self.linear[paths[:, 1]] | self.linear[paths[:, 2]])])
+
+    @cached_property
+    def impropers(self) -> np.ndarray:
+        """Shape `(T, 4)`, centre second."""
+        centres = np.flatnonzero((self.degrees == 3) & np.isin(self.numbers, _TRIGONAL))
+        outer = self.target[self.starts[centres][:, None] + np.arange(3)]  # already ascending
+        return _sorted_rows(np.stack([outer[:, 0], centres, outer[:, 1], outer[:, 2]], axis=1))
+
+    @cached_property
+    def angle_pairs(self) -> np.ndarray:
+        """From each bond (centre, shared), every two further neighbours of the centre, shape `(T, 4)`."""
+        which, first = self._neighbours(self.source)
+        angles = np.stack([first, self.source[which], self.target[which]], axis=1)
+        angles = angles[angles[:, 0] != angles[:, 2]]
+        which, second = self._neighbours(angles[:, 1])
+        rows = np.concatenate([angles[which], second[:, None]], axis=1)
+        return _sorted_rows(rows[(rows[:, 0] < rows[:, 3]) & (rows[:, 3] != rows[:, 2])])
+
+    @cached_property
+    def proper_pairs(self) -> np.ndarray:
+        """Each proper, read in both directions, plus a neighbour of its last atom; kept if j < l; shape `(T, 5)`."""
+        both = np.concatenate([self.propers, self.propers[:, ::-1]])
+        both = both[~self.linear[both[:, 3]]]
+        which, last = self._neighbours(both[:, 3])
+        rows = np.concatenate([both[which], last[:, None]], axis=1)
+        i, j, k, l, m = rows.T  # noqa: E741 - the field's letters
+        return _sorted_rows(rows[(j < l) & (m != k) & (m != j) & (m != i)])
+
+    @cached_property
+    def excluded(self) -> np.ndarray:
+        """Pairs one or two bonds apart, shape `(T, 2)`."""
+        return self._pairs_of(_keys(np.concatenate([self.bonds, self.angles[:, [0, 2]]]), self.n_atoms))
+
+    @cached_property
+    def pairs14(self) -> np.ndarray:
+        """Pairs whose shortest path is exactly three bonds, shape `(T, 2)`."""
+        near = self.excluded[:, 0] * self.n_atoms + self.excluded[:, 1]
+        return self._pairs_of(np.setdiff1d(_keys(self._paths[:, [0, 3]], self.n_atoms), near, assume_unique=True))
+
+    def _pairs_of(self, keys: np.ndarray) -> np.ndarray:
+        return np.stack(np.divmod(keys, max(self.n_atoms, 1)), axis=1)
+
+    @cached_property
+    def pairs(self) -> np.ndarray:
+        """Of one molecule: nonbonded pairs that are not excluded, shape `(T, 2)`."""
+        return self._listed[0]
+
+    @cached_property
+    def is14(self) -> np.ndarray:
+        """Of one molecule: which of the pairs are exactly three bonds apart, shape `(T,)`, bool."""
+        return self._listed[1]
+
+    @cached_property
+    def _listed(self) -> tuple[np.ndarray, np.ndarray]:
+        return list_pairs(np.array([self.n_atoms]), self.excluded, self.pairs14)
 
 
 def enumerate_tuples(numbers, bonds, orders) -> Topology:
-    """All tuples of a molecule.
+    """All tuples of a molecule, or of several side by side.
 
     Args:
         numbers: atomic numbers, shape `(A,)`.
@@ -73,34 +156,29 @@ def enumerate_tuples(numbers, bonds, orders) -> Topology:
     numbers = np.asarray(numbers, dtype=np.int64)
     bonds, orders = _canonical_bonds(len(numbers), bonds, orders)
     source, target, starts = _adjacency(len(numbers), bonds)
-    degrees = np.diff(starts)
     linear = linear_centres(numbers, bonds, orders)
-    angles = _angles(source, target, starts, degrees)
-    paths = _paths_of_four(bonds, target, starts, degrees)
-    pairs, is14 = _pairs(len(numbers), bonds, angles, paths)
-    propers = _sorted_rows(paths[~(linear[paths[:, 1]] | linear[paths[:, 2]])])
-    return Topology(
-        n_atoms=len(numbers),
-        bonds=bonds,
-        angles=angles,
-        propers=propers,
-        impropers=_impropers(numbers, target, starts, degrees),
-        angle_pairs=_angle_pairs(source, target, starts, degrees),
-        proper_pairs=_proper_pairs(propers, target, starts, degrees, linear),
-        pairs=pairs,
-        is14=is14,
-        linear=linear,
-        degrees=degrees,
-    )
+    return Topology(numbers, bonds, linear, np.diff(starts), source, target, starts)
+
+
+def _keys(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
+    """A number for each distinct pair of atoms, ascending."""
+    return np.unique(pairs.min(axis=1) * n_atoms + pairs.max(axis=1))
 
 
 def components(n_atoms: int, bonds: np.ndarray) -> np.ndarray:
     """Connected component of each atom, shape `(A,)`, int64, numbered in the order of their first atoms."""
     i, j = np.asarray(bonds, dtype=np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(i), dtype=np.int8), (i, j)), shape=(n_atoms, n_atoms))
-    _, label = connected_components(graph, directed=False)
-    _, first, label = np.unique(label, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[label]
+    label = np.arange(n_atoms)
+    while True:  # each round joins the trees of bonded atoms below the smaller root, and makes them flat
+        joined = label.copy()
+        lower = np.minimum(label[i], label[j])
+        np.minimum.at(joined, np.concatenate([label[i], label[j]]), np.concatenate([lower, lower]))
+        while (joined[joined] != joined).any():
+            joined = joined[joined]
+        if np.array_equal(joined, label):
+            break
+        label = joined
+    return np.unique(label, return_inverse=True)[1]
 
 
 def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray) -> np.ndarray:
@@ -156,67 +234,6 @@ def _adjacency(n_atoms: int, bonds: np.ndarray) -> tuple[np.ndarray, np.ndarray,
     starts = np.zeros(n_atoms + 1, dtype=np.int64)
     np.cumsum(np.bincount(edges[:, 0], minlength=n_atoms), out=starts[1:])
     return edges[:, 0], edges[:, 1], starts
-
-
-def _neighbours(rows: np.ndarray, target: np.ndarray, starts: np.ndarray, degrees: np.ndarray):
-    """For each atom in `rows`, its neighbours one after the other: `(which row, neighbour)`."""
-    counts = degrees[rows]
-    which = np.repeat(np.arange(len(rows)), counts)
-    first = np.cumsum(counts) - counts
-    within = np.arange(len(which)) - first[which]
-    return which, target[starts[rows][which] + within]
-
-
-def _angles(source, target, starts, degrees) -> np.ndarray:
-    which, far = _neighbours(target, target, starts, degrees)
-    angles = np.stack([source[which], target[which], far], axis=1)
-    return _sorted_rows(angles[angles[:, 0] < angles[:, 2]])
-
-
-def _paths_of_four(bonds, target, starts, degrees) -> np.ndarray:
-    which, first = _neighbours(bonds[:, 0], target, starts, degrees)
-    half = np.stack([first, bonds[which, 0], bonds[which, 1]], axis=1)
-    which, last = _neighbours(half[:, 2], target, starts, degrees)
-    paths = np.concatenate([half[which], last[:, None]], axis=1)
-    i, j, k, l = paths.T  # noqa: E741 - the field's letters
-    return paths[(i != k) & (l != j) & (i != l)]
-
-
-def _impropers(numbers, target, starts, degrees) -> np.ndarray:
-    centres = np.flatnonzero((degrees == 3) & np.isin(numbers, _TRIGONAL))
-    outer = target[starts[centres][:, None] + np.arange(3)]  # already ascending
-    return _sorted_rows(np.stack([outer[:, 0], centres, outer[:, 1], outer[:, 2]], axis=1))
-
-
-def _angle_pairs(source, target, starts, degrees) -> np.ndarray:
-    """From each bond (centre, shared), every two further neighbours of the centre."""
-    which, first = _neighbours(source, target, starts, degrees)
-    angles = np.stack([first, source[which], target[which]], axis=1)
-    angles = angles[angles[:, 0] != angles[:, 2]]
-    which, second = _neighbours(angles[:, 1], target, starts, degrees)
-    rows = np.concatenate([angles[which], second[:, None]], axis=1)
-    return _sorted_rows(rows[(rows[:, 0] < rows[:, 3]) & (rows[:, 3] != rows[:, 2])])
-
-
-def _proper_pairs(propers, target, starts, degrees, linear) -> np.ndarray:
-    """Each proper, read in both directions, plus a neighbour of its last atom; kept if j < l."""
-    both = np.concatenate([propers, propers[:, ::-1]])
-    both = both[~linear[both[:, 3]]]
-    which, last = _neighbours(both[:, 3], target, starts, degrees)
-    rows = np.concatenate([both[which], last[:, None]], axis=1)
-    i, j, k, l, m = rows.T  # noqa: E741 - the field's letters
-    return _sorted_rows(rows[(j < l) & (m != k) & (m != j) & (m != i)])
-
-
-def _pairs(n_atoms: int, bonds, angles, paths) -> tuple[np.ndarray, np.ndarray]:
-    distance = np.full((n_atoms, n_atoms), 4, dtype=np.int8)  # 4 stands for "further than 1-4"
-    for depth, ends in ((3, paths[:, [0, 3]]), (2, angles[:, [0, 2]]), (1, bonds)):  # the shortest path is written last
-        ends = np.sort(ends, axis=1)
-        distance[ends[:, 0], ends[:, 1]] = depth
-    first, second = np.triu_indices(n_atoms, k=1)
-    separation = distance[first, second]
-    kept = separation >= 3
-    return np.stack([first[kept], second[kept]], axis=1), separation[kept] == 3
 
 
 def _sorted_rows(rows: np.ndarray) -> np.ndarray:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
+
+import numpy as np
 
 if TYPE_CHECKING:
     import torch
@@ -70,3 +73,81 @@ class Tuples(Moves):
     idx: torch.Tensor
     mol: torch.Tensor
     is14: torch.Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.idx)
+
+
+def list_pairs(sizes: np.ndarray, excluded: np.ndarray, pairs14: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs of atoms of the same molecule but the excluded ones, one molecule after the other, sorted.
+
+    Their number grows with the square of the number of atoms.
+
+    Args:
+        sizes: number of atoms of each molecule, shape `(M,)`.
+        excluded: pairs that are left out, rows sorted, shape `(P, 2)`.
+        pairs14: pairs three bonds apart, rows sorted, shape `(Q, 2)`.
+
+    Returns:
+        The pairs `(T, 2)`, int64, and which of them are three bonds apart `(T,)`, bool.
+    """
+    idx, is14, start = [np.zeros((0, 2), np.int64)], [np.zeros(0, bool)], 0
+    for n in sizes.tolist():
+        kept, flags = np.ones(n * (n - 1) // 2, dtype=bool), np.zeros(n * (n - 1) // 2, dtype=bool)
+        for pairs, marked, value in ((excluded, kept, False), (pairs14, flags, True)):
+            low, high = np.searchsorted(pairs[:, 0], [start, start + n])
+            i, j = (pairs[low:high] - start).T
+            marked[i * (2 * n - i - 1) // 2 + j - i - 1] = value  # place among the pairs in order
+        first, second = np.triu_indices(n, k=1)
+        idx.append(np.stack([first[kept], second[kept]], axis=1) + start)
+        is14.append(flags[kept])
+        start += n
+    return np.concatenate(idx), np.concatenate(is14)
+
+
+class Pairs(Tuples):
+    """All pairs of atoms of the same molecule but those one or two bonds apart, listed only when they are asked for.
+
+    Args:
+        excluded: pairs one or two bonds apart, smaller index first, rows sorted, shape `(P, 2)`, int64.
+        pairs14: pairs exactly three bonds apart, smaller index first, rows sorted, shape `(Q, 2)`, int64.
+        atom_mol: molecule of each atom, ascending, shape `(N,)`, int64.
+    """
+
+    def __init__(self, excluded: torch.Tensor, pairs14: torch.Tensor, atom_mol: torch.Tensor):
+        vars(self).update(excluded=excluded, pairs14=pairs14, atom_mol=atom_mol)
+
+    excluded: torch.Tensor
+    pairs14: torch.Tensor
+    atom_mol: torch.Tensor
+
+    def __len__(self) -> int:
+        sizes = self.atom_mol.bincount()
+        return int((sizes * (sizes - 1)).sum()) // 2 - len(self.excluded)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pairs:
+        """A copy with every tensor moved."""
+        return Pairs(*(_move(part, device, dtype) for part in (self.excluded, self.pairs14, self.atom_mol)))
+
+    @cached_property
+    def _listed(self) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        sizes, *near = (part.cpu().numpy() for part in (self.atom_mol.bincount(), self.excluded, self.pairs14))
+        idx, is14 = (torch.from_numpy(array).to(self.atom_mol.device) for array in list_pairs(sizes, *near))
+        return idx, is14
+
+    @property
+    def idx(self) -> torch.Tensor:  # type: ignore[override] # the field of a frozen dataclass
+        """Shape `(T, 2)`, where T grows with the square of the number of atoms."""
+        return self._listed[0]
+
+    @property
+    def is14(self) -> torch.Tensor:  # type: ignore[override]
+        """Shape `(T,)`, bool."""
+        return self._listed[1]
+
+    @cached_property
+    def mol(self) -> torch.Tensor:  # type: ignore[override]
+        """Shape `(T,)`."""
+        return self.atom_mol[self.idx[:, 0]]

@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from espalike import chem
-from espalike.topology import enumerate_tuples
+from espalike.batch import batch_of
+from espalike.features import featurize
+from espalike.topology import components, enumerate_tuples
+from espalike.tuples import Kind
 from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
 
 
@@ -214,3 +219,45 @@ def test_peptide_of_two_thousand_atoms():
 def test_bad_bonds(bonds, orders, message):
     with pytest.raises(ValueError, match=message):
         enumerate_tuples([6, 6, 6], bonds, orders)
+
+
+def test_several_molecules_side_by_side_have_the_tuples_of_each():
+    smiles = ["CCO", "[Na+]", *DRUGLIKE[:3], "O"]
+    molecules = [chem.from_smiles(text) for text in smiles]
+    batch, offset = batch_of(molecules), 0
+    for number, molecule in enumerate(molecules):
+        alone = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+        expected = {
+            Kind.BOND: alone.bonds, Kind.ANGLE: alone.angles, Kind.PROPER: alone.propers, Kind.PAIR: alone.pairs,
+            Kind.IMPROPER: alone.impropers, Kind.ANGLE_PAIR: alone.angle_pairs, Kind.PROPER_PAIR: alone.proper_pairs,
+        }  # fmt: skip
+        for kind, rows_alone in expected.items():
+            tuples = batch.tuples[kind]
+            mine = tuples.mol == number
+            assert np.array_equal(tuples.idx[mine].numpy() - offset, rows_alone), kind
+        pairs = batch.tuples[Kind.PAIR]
+        assert np.array_equal(pairs.is14[pairs.mol == number].numpy(), alone.is14)
+        mine = batch.mol == number
+        np.testing.assert_array_equal(batch.x[mine].numpy(), featurize(molecule, alone))
+        offset += molecule.n_atoms
+    assert len(batch.tuples[Kind.PAIR]) == len(batch.tuples[Kind.PAIR].idx)
+
+
+def test_components_equal_those_of_scipy():
+    rng = np.random.default_rng(0)
+    for n, bonds in ((1, 0), (30, 12), (300, 150), (2000, 1900)):
+        ends = rng.integers(0, n, (bonds, 2))
+        _, expected = connected_components(coo_array((np.ones(bonds), tuple(ends.T)), (n, n)), directed=False)
+        actual = components(n, ends)
+        assert len(set(zip(expected.tolist(), actual.tolist(), strict=True))) == len(set(expected)) == len(set(actual))
+        assert actual[np.unique(actual, return_index=True)[1]].tolist() == list(range(actual.max() + 1))
+    chain = rng.permutation(5000)
+    assert not components(5000, np.stack([chain[:-1], chain[1:]], axis=1)).any()
+
+
+def test_pairs_of_a_large_molecule_are_not_listed_before_they_are_used():
+    molecule = chem.from_smiles("C" * 3000)
+    pairs = batch_of([molecule]).tuples[Kind.PAIR]
+    assert len(pairs) == 9002 * 9001 // 2 - len(pairs.excluded)
+    assert len(pairs.excluded) == 9001 + 3000 * 6  # bonds, and six angles at each carbon
+    assert "_listed" not in vars(pairs)

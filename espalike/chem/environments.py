@@ -78,17 +78,18 @@ def surroundings(mol: Chem.Mol) -> dict[int, tuple[str, ...]]:
         >>> surroundings(Chem.MolFromSmiles("CCO"))[0]
         ('[CX4H3+0^3R0](-;!@[C+0^3R0])', '[CX4H3+0^3R0]~*~[#8+0]')
     """
-    for atom in mol.GetAtoms():
-        atom.SetIntProp(_PLACE, atom.GetIdx())
+    for i in range(mol.GetNumAtoms()):
+        mol.GetAtomWithIdx(i).SetIntProp(_PLACE, i)
     heavy = Chem.RemoveHs(mol) if mol.HasSubstructMatch(_HYDROGEN) else mol
     graph = _Graph(heavy)
-    elements = [f"[#{atom.GetAtomicNum()}{atom.GetFormalCharge():+d}]" for atom in heavy.GetAtoms()]
+    atoms = [heavy.GetAtomWithIdx(i) for i in graph.atoms]
+    elements = [f"[#{atom.GetAtomicNum()}{atom.GetFormalCharge():+d}]" for atom in atoms]
     found = {}
     for i in graph.atoms:
         ends = sorted(f"({graph.bond[i, j]}{graph.end[j][:-1]}{graph.ring[j]}])" for j in graph.near[i])
         beyond = {elements[k] for j in graph.near[i] for k in graph.near[j] if k != i and k not in graph.near[i]}
         distant = sorted(f"{graph.full[i]}~*~{element}" for element in beyond)
-        found[heavy.GetAtomWithIdx(i).GetIntProp(_PLACE)] = (graph.full[i] + "".join(ends), *distant)
+        found[atoms[i].GetIntProp(_PLACE)] = (graph.full[i] + "".join(ends), *distant)
     return found
 
 
@@ -127,7 +128,7 @@ class _Graph:
             )
             self.linear.append(atom.GetHybridization() == Chem.HybridizationType.SP)
         self.bond: dict[tuple[int, int], str] = {}
-        for bond in mol.GetBonds():
+        for bond in map(mol.GetBondWithIdx, range(mol.GetNumBonds())):
             i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
             text = _BONDS.get(bond.GetBondType(), "~") + (";@" if rings.NumBondRings(bond.GetIdx()) else ";!@")
             self.bond[i, j] = self.bond[j, i] = text

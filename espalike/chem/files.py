@@ -44,17 +44,25 @@ def _entry(record: Record) -> Entry[Molecule]:
 
 def safe_names(names: Sequence[str]) -> list[str]:
     """File names for molecules: safe characters only, unique also where case does not count; the order is kept."""
-    result: list[str] = []
-    taken: set[str] = set()
-    last: dict[str, int] = {}
-    """Of each name in lower case, the number of its last copy, so that equal names take linear time."""
-    for name in names:
+    make = SafeNames()
+    return [make(name) for name in names]
+
+
+class SafeNames:
+    """Makes file names of molecules one after the other, as `safe_names` does."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
+        """Of each name in lower case, the number of its last copy, so that equal names take linear time."""
+
+    def __call__(self, name: str) -> str:
+        """The name in safe characters, unlike all names before."""
         base = re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("._-")[:_MAX_NAME] or "molecule"
-        unique, number = base, last.get(base.lower(), 1)
-        while unique.lower() in taken:
+        unique, number = base, self._last.get(base.lower(), 1)
+        while unique.lower() in self._taken:
             number += 1
             unique = f"{base}-{number}"
-        last[base.lower()] = number
-        taken.add(unique.lower())
-        result.append(unique)
-    return result
+        self._last[base.lower()] = number
+        self._taken.add(unique.lower())
+        return unique

@@ -11,12 +11,13 @@ from rdkit import Chem
 
 def numbers_of(mol: Chem.Mol) -> np.ndarray:
     """Atomic numbers, shape `(A,)`."""
-    return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
+    return np.array([mol.GetAtomWithIdx(i).GetAtomicNum() for i in range(mol.GetNumAtoms())])
 
 
 def ends_of(mol: Chem.Mol) -> list[list[int]]:
     """Pairs of bonded atoms, each sorted."""
-    return [sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())) for bond in mol.GetBonds()]
+    bonds = [mol.GetBondWithIdx(i) for i in range(mol.GetNumBonds())]  # RDKit's own iterator is slow
+    return [sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx())) for bond in bonds]
 
 
 def skeleton(numbers: Iterable[int], bonds: Iterable[Iterable[int]]) -> Chem.Mol:

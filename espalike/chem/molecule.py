@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from rdkit import Chem, rdBase
@@ -16,7 +17,7 @@ from rdkit.Chem.inchi import MolToInchiKey
 from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
-from espalike.chem.graphs import formula
+from espalike.chem.graphs import ends_of, formula
 from espalike.chem.names import RESIDUE, names_of, unique
 from espalike.tables import html_table
 
@@ -157,9 +158,9 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
 def graph_of(mol: Chem.Mol, name: str) -> Molecule:
     """The molecule of an RDKit molecule that is sanitized and checked, which is used up."""
     Chem.Kekulize(mol, clearAromaticFlags=True)
-    orders = Chem.GetAdjacencyMatrix(mol, useBO=True, force=True)
-    i, j = np.nonzero(orders)
-    i, j = i[i < j], j[i < j]
+    ends, bonds = ends_of(mol), [mol.GetBondWithIdx(n) for n in range(mol.GetNumBonds())]
+    listed = sorted((*pair, int(bond.GetBondTypeAsDouble())) for pair, bond in zip(ends, bonds, strict=True))
+    rows = np.array(listed, dtype=np.int64).reshape(-1, 3)
     atoms = rd.atoms_of(mol)
     atom_names, residue = names_of(mol)
     for number, atom in enumerate(atoms, start=1):
@@ -170,8 +171,8 @@ def graph_of(mol: Chem.Mol, name: str) -> Molecule:
         smiles=Chem.MolToSmiles(mol, kekuleSmiles=True),
         numbers=np.array([atom.GetAtomicNum() for atom in atoms], dtype=np.int64),
         charges=np.array([atom.GetFormalCharge() for atom in atoms], dtype=np.int64),
-        bonds=np.array([i, j]).T.copy(),
-        orders=orders[i, j].astype(np.int64),
+        bonds=rows[:, :2].copy(),
+        orders=rows[:, 2].copy(),
         atom_names=atom_names,
         residue=residue,
     )
@@ -204,11 +205,8 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool =
     Raises:
         ChemistryError: if `xyz` has another shape.
     """
+    mol = Chem.Mol(_sanitized(molecule))
     with rdBase.BlockLogs():
-        mol = rd.parse_smiles(molecule.smiles)
-        assert mol is not None  # it was written by `graph_of`
-        mol = Chem.RenumberAtoms(mol, np.argsort([atom.GetAtomMapNum() for atom in mol.GetAtoms()]).tolist())
-        rd.sanitize(mol, molecule.name)
         if isotopes:
             rd.restore_isotopes(mol)
         mol.SetProp("_Name", molecule.name.encode("utf-8", "replace").decode())  # RDKit takes no halves of pairs
@@ -221,6 +219,18 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool =
             conformer = Chem.Conformer(molecule.n_atoms)
             conformer.SetPositions(np.ascontiguousarray(xyz))
             mol.AddConformer(conformer, assignId=True)
+    return mol
+
+
+@lru_cache(maxsize=2)  # a molecule is checked, embedded and written one after the other
+def _sanitized(molecule: Molecule) -> Chem.Mol:
+    """The sanitized RDKit molecule, its isotopes noted and not set."""
+    with rdBase.BlockLogs():
+        mol = rd.parse_smiles(molecule.smiles)
+        assert mol is not None  # it was written by `graph_of`
+        places = [atom.GetAtomMapNum() for atom in rd.atoms_of(mol)]
+        mol = Chem.RenumberAtoms(mol, np.argsort(places).tolist())
+        rd.sanitize(mol, molecule.name)
     return mol
 
 

@@ -23,14 +23,15 @@ def names_of(mol: Chem.Mol) -> tuple[tuple[str, ...], str]:
         if the input has no usable ones. The name of the residue; empty if there is none or more than one.
     """
     found, residues = [], set()
-    for atom in mol.GetAtoms():
+    atoms = [mol.GetAtomWithIdx(i) for i in range(mol.GetNumAtoms())]
+    for atom in atoms:
         info = atom.GetPDBResidueInfo()
         name = next((atom.GetProp(key) for key in ALIASES if atom.HasProp(key)), "") if info is None else info.GetName()
         found.append(name.strip())
         if info is not None:
             residues.add((info.GetChainId(), info.GetResidueNumber(), info.GetResidueName().strip()))
     residue = residues.pop()[2] if len(residues) == 1 else ""
-    return unique(found, [atom.GetSymbol() for atom in mol.GetAtoms()]), residue if RESIDUE.fullmatch(residue) else ""
+    return unique(found, [atom.GetSymbol() for atom in atoms]), residue if RESIDUE.fullmatch(residue) else ""
 
 
 def unique(names: Sequence[str], symbols: Sequence[str]) -> tuple[str, ...]:

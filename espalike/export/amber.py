@@ -11,27 +11,28 @@ value smaller than CODATA's; see docs/exports.md, also for angles near 180°.
 
 from __future__ import annotations
 
-import itertools
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
-from espalike.export.parts import Nonbonded, Single, atom_names, one_line, residue_name
+from espalike.export.parts import Nonbonded, Single, atom_names, one_line, pair_keys, residue_name
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
+from espalike.topology import Topology
 
-Row = tuple[tuple[int, ...], tuple[float, ...]]
-"""Atoms as the file writes them, and parameters in the order of `_COLUMNS`."""
 Section = tuple[str, str, Sequence]
 """Flag, Fortran format, values."""
 
 CHARGE = 18.2223
 """Factor on charges [e] in the file; its square is the Coulomb constant of Amber's programs [kcal/mol Å e⁻²]."""
 _FLOATS, _INTEGERS, _NAMES, _LINE = "5E16.8", "10I8", "20a4", "a80"
+_WIDTHS = {_FLOATS: (5, "%16.8E"), _INTEGERS: (10, "%8d"), _NAMES: (20, "%-4.4s")}
+"""Values in a line, and how each is written."""
 _COLUMNS = {
     "BOND": ("FORCE_CONSTANT", "EQUIL_VALUE"),
     "ANGLE": ("FORCE_CONSTANT", "EQUIL_VALUE"),
@@ -59,15 +60,14 @@ _SMALLEST_SCALE = 1e-12
 def texts(single: Single) -> dict[str, str]:
     """The two files of one molecule, by ending."""
     molecule, pairs = single.molecule, single.nonbonded
-    rows = _harmonic(single) | {"DIHEDRAL": _dihedrals(single)}
-    kinds = {name: list(dict.fromkeys(parameters for _, parameters in every)) for name, every in rows.items()}
-    charmm = bool(rows["CHARMM_UREY_BRADLEY"])
+    rows = _interactions(single)
+    charmm = len(rows["CHARMM_UREY_BRADLEY"].kind) > 0
     title = one_line(molecule.name)[:72]
     sections = [
         *_atoms(single),
-        *_parameters(kinds, pairs, charmm),
+        *_parameters(rows, pairs, charmm),
         *_wells(pairs, charmm),
-        *_lists(molecule, rows, kinds, charmm),
+        *_lists(molecule, rows, charmm),
     ]
     pointers = _pointers({flag: len(values) for flag, _, values in sections}, molecule)
     head: list[Section] = [("CTITLE" if charmm else "TITLE", _LINE, [title]), ("POINTERS", _INTEGERS, pointers)]
@@ -79,52 +79,79 @@ def texts(single: Single) -> dict[str, str]:
     return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, single.coordinates)}
 
 
-def _harmonic(single: Single) -> dict[str, list[Row]]:
-    """Rows of the harmonic parts, k (q − q₀)² in Amber, and a row without energy for every other bond."""
-    rows: dict[str, list[Row]] = {name: [] for name in _HARMONIC.values()}
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Interactions of one bonded form.
+
+    Attributes:
+        atoms: as the file writes them, shape `(R, k)`.
+        kind: number of each one's parameters, from 0, shape `(R,)`.
+        kinds: distinct parameters in the order of `_COLUMNS`, in the order of their first rows, shape `(K, P)`.
+    """
+
+    atoms: np.ndarray
+    kind: np.ndarray
+    kinds: np.ndarray
+
+    @staticmethod
+    def of(name: str, parts: list[tuple[np.ndarray, np.ndarray]]) -> _Rows:
+        """Rows of atoms and of parameters, one after the other."""
+        width = 4 if name == "DIHEDRAL" else 3 if name == "ANGLE" else 2
+        atoms = np.concatenate([np.zeros((0, width), dtype=np.int64), *(a for a, _ in parts)])
+        values = np.concatenate([np.zeros((0, len(_COLUMNS[name]))), *(v for _, v in parts)])
+        _, first, kind = np.unique(values, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        return _Rows(atoms, np.argsort(order)[kind.ravel()], values[first[order]])
+
+
+def _interactions(single: Single) -> dict[str, _Rows]:
+    """Rows of all bonded parts; k (q − q₀)² in Amber, and a row without energy for every bond without a term."""
+    rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in _COLUMNS}
     for part in single.parts:
         if isinstance(part.primitive, Harmonic):
-            name, ends = _HARMONIC[part.place], part.coordinates[0].atoms
-            for atoms, values in zip(part.atoms, part.rows(0.5 * part.primitive.k, part.primitive.q0), strict=True):
-                written = tuple(atoms[a] + 1 if part.place == Place.ACROSS else 3 * atoms[a] for a in ends)
-                rows[name].append((written, values))
-    rows["BOND"] += [((3 * i, 3 * j), (0.0, 1.0)) for i, j in single.bonds_without(Place.BOND)]
-    return rows
+            name, ends = _HARMONIC[part.place], part.idx[:, part.coordinates[0].atoms]
+            values = np.array(part.rows(0.5 * part.primitive.k, part.primitive.q0)).reshape(-1, 2)
+            rows[name].append((ends + 1 if part.place == Place.ACROSS else 3 * ends, values))
+    bare = np.array(single.bonds_without(Place.BOND), dtype=np.int64).reshape(-1, 2)
+    rows["BOND"].append((3 * bare, np.tile([0.0, 1.0], (len(bare), 1))))
+    rows["DIHEDRAL"] = _dihedrals(single)
+    return {name: _Rows.of(name, parts) for name, parts in rows.items()}
 
 
-def _dihedrals(single: Single) -> list[Row]:
+def _dihedrals(single: Single) -> list[tuple[np.ndarray, np.ndarray]]:
     """Rows of propers and impropers. A 1-4 pair is scaled where a row carries it: the first, or one without energy."""
-    graph = single.topology
-    waiting = {(i, j) for i, j in graph.pairs[graph.is14].tolist()}
-    rows: list[Row] = []
+    waiting, rows = pair_keys(single.topology.pairs14, single.molecule.n_atoms), []
     for part in single.parts:
         if not isinstance(part.primitive, Fourier):
             continue
         improper = part.place == Place.IMPROPER
-        for atoms, series in zip(part.atoms, part.series(), strict=True):
-            for dihedral, (n, phase, k) in itertools.product(part.coordinates, series):
-                four = tuple(atoms[a] for a in dihedral.atoms)
-                ends = (min(four[0], four[3]), max(four[0], four[3]))
-                carries = not improper and ends in waiting
-                waiting -= {ends} if carries else set()
-                rows.append((_signed(four, carries, improper), (k, float(n), phase)))
-    for i, j in sorted(waiting):
-        rows.append((_signed((i, *_between(single.molecule, i, j), j), True, False), (0.0, 1.0, 0.0)))
-    return rows
+        atoms, waves = part.dihedrals
+        carries = np.zeros(len(atoms), dtype=bool)
+        if not improper:
+            keys, first = np.unique(pair_keys(atoms[:, [0, 3]], single.molecule.n_atoms), return_index=True)
+            carries[first[np.isin(keys, waiting)]] = True
+            waiting = np.setdiff1d(waiting, keys)
+        rows.append((_signed(atoms, carries, improper), np.stack([waves.k, waves.n, waves.phase], axis=1)))
+    ends = np.stack(np.divmod(waiting, single.molecule.n_atoms), axis=1)
+    atoms = np.array([(i, *_between(single.topology, i, j), j) for i, j in ends.tolist()], dtype=np.int64)
+    bare = np.tile([0.0, 1.0, 0.0], (len(ends), 1))
+    return [*rows, (_signed(atoms.reshape(-1, 4), np.ones(len(ends), dtype=bool), False), bare)]
 
 
-def _signed(atoms: tuple[int, ...], carries: bool, improper: bool) -> tuple[int, ...]:
+def _signed(atoms: np.ndarray, carries: np.ndarray, improper: bool) -> np.ndarray:
     """Atoms as Amber writes them: a negative third one carries no 1-4 pair, a negative fourth one is an improper."""
-    i, j, k, l = atoms if 0 not in atoms[2:] else atoms[::-1]  # noqa: E741 - and zero has no sign
-    return 3 * i, 3 * j, 3 * k if carries else -3 * k, -3 * l if improper else 3 * l
+    zero = (atoms[:, 2:] == 0).any(axis=1)  # zero has no sign
+    signed = 3 * np.where(zero[:, None], atoms[:, ::-1], atoms)
+    signed[~carries, 2] *= -1
+    signed[:, 3] *= -1 if improper else 1
+    return signed
 
 
-def _between(molecule: Molecule, i: int, j: int) -> tuple[int, int]:
+def _between(graph: Topology, i: int, j: int) -> tuple[int, int]:
     """The two atoms on a path of three bonds."""
-    bonds = molecule.bonds.tolist()
-    bonds += [bond[::-1] for bond in bonds]
-    first, last = {b for a, b in bonds if a == i}, {b for a, b in bonds if a == j}
-    return next((a, b) for a, b in bonds if a in first and b in last)
+    first, last = (set(graph.target[graph.starts[a] : graph.starts[a + 1]].tolist()) for a in (i, j))
+    bonds = graph.bonds.tolist()
+    return next((a, b) for a, b in bonds + [bond[::-1] for bond in bonds] if a in first and b in last)
 
 
 def _atoms(single: Single) -> list[Section]:
@@ -134,18 +161,20 @@ def _atoms(single: Single) -> list[Section]:
     n = len(kinds)
     i, j = np.divmod(np.arange(n * n), n)
     low, high = np.minimum(i, j), np.maximum(i, j)
-    free = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=bool)
-    beyond = graph.pairs[~graph.is14]
-    free[beyond[:, 0], beyond[:, 1]] = True
-    excluded = [(np.flatnonzero(~row[a + 1 :]) + a + 2).tolist() or [0] for a, row in enumerate(free)]
+    keys = pair_keys(np.concatenate([graph.excluded, graph.pairs14]), molecule.n_atoms)
+    first, second = np.divmod(np.sort(keys), molecule.n_atoms)
+    alone = np.setdiff1d(np.arange(molecule.n_atoms), first)  # an atom without exclusions lists one of number 0
+    order = np.argsort(np.concatenate([first, alone]), kind="stable")
+    excluded = np.concatenate([second + 1, np.zeros_like(alone)])[order]
+    counts = np.maximum(np.bincount(first, minlength=molecule.n_atoms), 1)
     return [
         ("ATOM_NAME", _NAMES, atom_names(molecule, 4)),
         ("CHARGE", _FLOATS, (pairs.charges * CHARGE).tolist()),
         ("ATOMIC_NUMBER", _INTEGERS, molecule.numbers.tolist()),
         ("MASS", _FLOATS, molecule.masses()),
         ("ATOM_TYPE_INDEX", _INTEGERS, (kind + 1).tolist()),
-        ("NUMBER_EXCLUDED_ATOMS", _INTEGERS, [len(atoms) for atoms in excluded]),
-        ("EXCLUDED_ATOMS_LIST", _INTEGERS, list(itertools.chain(*excluded))),
+        ("NUMBER_EXCLUDED_ATOMS", _INTEGERS, counts.tolist()),
+        ("EXCLUDED_ATOMS_LIST", _INTEGERS, excluded.tolist()),
         ("NONBONDED_PARM_INDEX", _INTEGERS, (high * (high + 1) // 2 + low + 1).tolist()),
         ("RESIDUE_LABEL", _NAMES, [residue_name(molecule)]),
         ("RESIDUE_POINTER", _INTEGERS, [1]),
@@ -175,39 +204,36 @@ def _wells(pairs: Nonbonded, charmm: bool) -> list[Section]:
     return [(stem + name, _FLOATS, values) for stem in stems for name, values in tables]
 
 
-def _parameters(kinds: dict[str, list[tuple[float, ...]]], pairs: Nonbonded, charmm: bool) -> list[Section]:
+def _parameters(rows: dict[str, _Rows], pairs: Nonbonded, charmm: bool) -> list[Section]:
     """Distinct parameters of each bonded form, and the 1-4 divisors, one per dihedral."""
     sections: list[Section] = []
     for name, columns in _COLUMNS.items():
         if charmm or not name.startswith("CHARMM"):
-            values = [list(column) for column in zip(*kinds[name], strict=True)] or [[] for _ in columns]
-            sections += [(f"{name}_{column}", _FLOATS, rows) for column, rows in zip(columns, values, strict=True)]
-    n = len(kinds["DIHEDRAL"])
+            values = rows[name].kinds.T.tolist()
+            sections += [(f"{name}_{column}", _FLOATS, list(v)) for column, v in zip(columns, values, strict=True)]
+    n = len(rows["DIHEDRAL"].kinds)
     sections.append(("SCEE_SCALE_FACTOR", _FLOATS, [1.0 / max(pairs.scale_charge, _SMALLEST_SCALE)] * n))
     sections.append(("SCNB_SCALE_FACTOR", _FLOATS, [1.0 / max(pairs.scale_lj, _SMALLEST_SCALE)] * n))
     sections.append(("SOLTY", _FLOATS, [0.0]))
     return [*sections, *((flag, _FLOATS, []) for flag in ("HBOND_ACOEF", "HBOND_BCOEF", "HBCUT"))]
 
 
-def _lists(molecule: Molecule, rows: dict[str, list[Row]], kinds: dict[str, list], charmm: bool) -> list[Section]:
+def _lists(molecule: Molecule, rows: dict[str, _Rows], charmm: bool) -> list[Section]:
     """Atoms and parameter number of every row; Amber lists those with a hydrogen separately."""
     sections: list[Section] = []
     for name in ("BOND", "ANGLE", "DIHEDRAL"):
-        number = {parameters: n for n, parameters in enumerate(kinds[name], 1)}
-        halves: tuple[list[int], list[int]] = ([], [])
-        for atoms, parameters in rows[name]:
-            hydrogen = any(molecule.numbers[abs(a) // 3] == 1 for a in atoms)
-            halves[not hydrogen].extend([*atoms, number[parameters]])
-        for half, numbers in zip(("INC", "WITHOUT"), halves, strict=True):
-            sections.append((f"{name}S_{half}_HYDROGEN", _INTEGERS, numbers))
+        hydrogen = (molecule.numbers[abs(rows[name].atoms) // 3] == 1).any(axis=1)
+        numbered = np.column_stack([rows[name].atoms, rows[name].kind + 1])
+        for half, chosen in (("INC", hydrogen), ("WITHOUT", ~hydrogen)):
+            sections.append((f"{name}S_{half}_HYDROGEN", _INTEGERS, numbered[chosen].ravel().tolist()))
     if not charmm:
         return sections
-    number = {parameters: n for n, parameters in enumerate(kinds["CHARMM_UREY_BRADLEY"], 1)}
-    across = [n for atoms, parameters in rows["CHARMM_UREY_BRADLEY"] for n in (*atoms, number[parameters])]
+    across = rows["CHARMM_UREY_BRADLEY"]
+    numbered = np.column_stack([across.atoms, across.kind + 1])
     return [
         *sections,
-        ("CHARMM_UREY_BRADLEY_COUNT", "2I8", [len(rows["CHARMM_UREY_BRADLEY"]), len(number)]),
-        ("CHARMM_UREY_BRADLEY", _INTEGERS, across),
+        ("CHARMM_UREY_BRADLEY_COUNT", "2I8", [len(across.kind), len(across.kinds)]),
+        ("CHARMM_UREY_BRADLEY", _INTEGERS, numbered.ravel().tolist()),
         ("CHARMM_NUM_IMPROPERS", _INTEGERS, [0]),  # ours are periodic: they stand among the dihedrals
         ("CHARMM_IMPROPERS", _INTEGERS, []),
         ("CHARMM_NUM_IMPR_TYPES", "I8", [0]),
@@ -240,16 +266,13 @@ def _text(section: Section, remarks: Sequence[str]) -> list[str]:
     flag, form, values = section
     remarks = [line for remark in remarks for line in textwrap.wrap(remark, 68)]
     lines = [f"%FLAG {flag}", *(f"%COMMENT {line}" for line in remarks), f"%FORMAT({form})"]
-    count, write = {
-        _FLOATS: (5, "{:16.8E}".format),
-        _INTEGERS: (10, "{:8d}".format),
-        _NAMES: (20, "{:<4.4}".format),
-    }.get(form, (10, "{:8d}".format if form.endswith("I8") else str))
-    chunks = [values[n : n + count] for n in range(0, len(values), count)] or [[]]  # an empty section has an empty line
-    return [*lines, *("".join(write(value) for value in chunk) for chunk in chunks)]
+    count, write = _WIDTHS.get(form, (10, "%8d" if form.endswith("I8") else "%s"))
+    full = len(values) // count * count
+    text = (f"{write * count}\n" * (full // count) + write * (len(values) - full)) % tuple(values)
+    return [*lines, text.removesuffix("\n")]  # an empty section has an empty line
 
 
 def _inpcrd(title: str, xyz: np.ndarray) -> str:
-    numbers = [f"{x:12.7f}" for x in xyz.ravel()]
+    numbers = [f"{x:12.7f}" for x in xyz.ravel().tolist()]
     rows = ["".join(numbers[n : n + 6]) for n in range(0, len(numbers), 6)]
     return "\n".join([title, f"{len(xyz):6d}", *rows, ""])

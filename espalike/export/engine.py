@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import torch
 
@@ -85,6 +86,7 @@ def place_of(term: Term, primitive: Primitive) -> Place:
     return _NAMES.get((term.kind, coordinates_of(term, primitive)), Place.OTHER)
 
 
+@lru_cache(maxsize=64)
 def shapes(term: Term) -> tuple[Primitive, ...]:
     """The primitives of a term, with all parameters 1: their types and places do not depend on the values."""
     if isinstance(term, PairTerm):

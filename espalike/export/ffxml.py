@@ -17,8 +17,8 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 import torch
@@ -27,7 +27,18 @@ from espalike.chem.molecule import Molecule
 from espalike.export.border import Border
 from espalike.export.engine import Cell, Engine, Place, has_expression
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
-from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single, atom_names
+from espalike.export.parts import (
+    BOND_K,
+    ENERGY,
+    LENGTH,
+    ExportError,
+    Part,
+    Single,
+    atom_names,
+    pair_keys,
+    rows_text,
+    symbols,
+)
 from espalike.export.recipes import Recipe, bonded, cells
 from espalike.geometry import Distance
 from espalike.terms.fourier import Fourier
@@ -65,46 +76,53 @@ def texts(single: Single, mixed: str | None = None, border: Border | None = None
         raise ValueError(f"mixed={mixed!r}: expected one of {', '.join(map(repr, MIXED))}")
     molecule, pairs = single.molecule, file_pairs(single, mixed)
     types = single.atom_types if border else single.shared_types
-    root = ET.Element("ForceField")
-    info = ET.SubElement(root, "Info")
-    for key, text in (single.facts | pairs.facts | {"Template": single.name}).items():
-        ET.SubElement(info, "Fact", name=key).text = text
-    _template(root, single, types, pairs, border)
-    forces = _bonded(root, single, types)
-    _nonbonded(root, pairs, types)
-    if text := _script(molecule, types, [*forces, *pairs.forces], pairs, border):
-        ET.SubElement(root, "Script").text = text
-    ET.indent(root)
-    return {".xml": ET.tostring(root, encoding="unicode") + "\n"}
+    facts = single.facts | pairs.facts | {"Template": single.name}
+    info = [f"<Fact name={quoteattr(key)}>{escape(text)}</Fact>" for key, text in facts.items()]
+    tags, recipes = _bonded(single, types)
+    text = _script(molecule, types, [*recipes, *pairs.forces], pairs, border)
+    script = [f"  <Script>{escape(text)}</Script>\n"] if text else []
+    content = [_tag("Info", info), *_template(single, types, pairs, border), *tags, *_nonbonded(pairs, types), *script]
+    return {".xml": f"<ForceField>\n{''.join(content)}</ForceField>\n"}
 
 
-def _template(root: ET.Element, single: Single, types: list[str], pairs: FilePairs, border: Border | None) -> None:
+def _tag(tag: str, lines: Sequence[str], attributes: str = "") -> str:
+    """An element with one line for each of its children."""
+    if not lines:
+        return f"  <{tag}{attributes} />\n"
+    return f"  <{tag}{attributes}>\n    " + "\n    ".join(lines) + f"\n  </{tag}>\n"
+
+
+def _lines(row: str, rows: Sequence[Sequence[object]]) -> list[str]:
+    return rows_text(row, rows).splitlines()
+
+
+def _template(single: Single, types: list[str], pairs: FilePairs, border: Border | None) -> list[str]:
     """Types, and the residue. Its atoms are in canonical order, by which OpenMM finds equal templates equal."""
     from openmm import unit
     from openmm.app.element import Element
 
-    kinds = ET.SubElement(root, "AtomTypes")
-    residue = ET.SubElement(ET.SubElement(root, "Residues"), "Residue", name=single.name)
     molecule, names = single.molecule, atom_names(single.molecule)
     masses = molecule.masses(lambda number: Element.getByAtomicNumber(number).mass.value_in_unit(unit.dalton))
-    for n in single.canonical.tolist():
-        kind, atom, mass = types[n], names[n], masses[n]
-        symbol = Element.getByAtomicNumber(int(molecule.numbers[n])).symbol
-        group = pairs.vdw["class"] if pairs.vdw else kind  # tells scripts which atoms have this van der Waals form
-        ET.SubElement(kinds, "Type", {"name": kind, "class": group, "element": symbol, "mass": repr(mass)})
-        ET.SubElement(residue, "Atom", name=atom, type=kind)
-    place = np.argsort(single.canonical)
-    for i, j in sorted(molecule.bonds.tolist(), key=lambda pair: sorted(place[pair].tolist())):
-        ET.SubElement(residue, "Bond", atomName1=names[i], atomName2=names[j])
-    for end in border.ends if border else ():
-        ET.SubElement(residue, "ExternalBond", atomName=names[end])
+    groups = [pairs.vdw["class"]] * len(types) if pairs.vdw else types  # says which atoms have this van der Waals form
+    atoms = list(zip(types, groups, symbols(molecule), masses, names, strict=True))
+    atoms = [atoms[n] for n in single.canonical.tolist()]
+    kinds = _lines('<Type name="%s" class="%s" element="%s" mass="%r" />', [atom[:4] for atom in atoms])
+    residue = _lines('  <Atom name="%s" type="%s" />', [(name, kind) for kind, *_, name in atoms])
+    place = np.argsort(single.canonical)[molecule.bonds]
+    ends = molecule.bonds[np.lexsort(np.sort(place, axis=1).T[::-1])].tolist()
+    residue += _lines('  <Bond atomName1="%s" atomName2="%s" />', [(names[i], names[j]) for i, j in ends])
+    outer = [(names[end],) for end in border.ends] if border else []
+    residue += _lines('  <ExternalBond atomName="%s" />', outer)
+    head = f'<Residue name="{single.name}">'
+    return [_tag("AtomTypes", kinds), _tag("Residues", [head, *residue, "</Residue>"])]
 
 
-def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
-    """Tags of the bonded parts; parts without a tag are returned as recipes for the script.
+def _bonded(single: Single, types: list[str]) -> tuple[list[str], list[Recipe]]:
+    """Tags of the bonded parts; parts without a tag as recipes for the script.
 
     OpenMM uses the first row that fits, so a bond or an angle has one row: of the first term, if it is one harmonic.
     """
+    tags: list[str] = []
     torsions: list[Part] = []
     rest: list[Part] = []
     tagged: set[str] = set()
@@ -117,7 +135,7 @@ def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
                 _check(acting[0], single.molecule)
                 if len(acting) == 1 and isinstance(acting[0].primitive, Harmonic):
                     mine.remove(acting[0])
-                _harmonic(root, acting, types)
+                tags.append(_harmonic(acting, types))
         for part in mine:
             if isinstance(part.primitive, Fourier) and part.place in (Place.PROPER, Place.IMPROPER):
                 _check(part, single.molecule)
@@ -125,24 +143,29 @@ def _bonded(root: ET.Element, single: Single, types: list[str]) -> list[Recipe]:
             else:
                 rest.append(part)
     if torsions:
-        _torsions(ET.SubElement(root, "PeriodicTorsionForce", ordering="smirnoff"), torsions, types)
-    return [made for _, made in bonded(rest)]
+        tags.append(_tag("PeriodicTorsionForce", _torsions(torsions, types), ' ordering="smirnoff"'))
+    return tags, [made for _, made in bonded(rest)]
 
 
 def _check(part: Part, molecule: Molecule) -> None:
     """OpenMM finds the tuples of tags by bonds, and uses the first row that fits."""
-    bonds = {tuple(bond) for bond in molecule.bonds.tolist()}
+    links = (
+        ((1, 0), (1, 2), (1, 3)) if part.place == Place.IMPROPER else tuple(itertools.pairwise(range(len(part.idx.T))))
+    )
+    keys = [pair_keys(part.idx[:, link], molecule.n_atoms) for link in links]
+    linked = np.isin(np.stack(keys, axis=1), pair_keys(molecule.bonds, molecule.n_atoms))
+    for row in np.flatnonzero(linked.sum(axis=1) < len(links)):
+        atoms = part.atoms[row]
+        raise ExportError(
+            f"{molecule.name}: {part.term.name} has a row for atoms {atoms}, which are not bonded in that "
+            "order; format 'ffxml' cannot express that; format 'system' can"
+        )
+    if isinstance(part.primitive, Fourier):
+        return  # rows of Fourier series are merged
     seen = set()
     for atoms in part.atoms:
-        centred = [(atoms[1], a) for a in (atoms[0], *atoms[2:])]
-        links = centred if part.place == Place.IMPROPER else list(itertools.pairwise(atoms))
-        if any((min(link), max(link)) not in bonds for link in links):
-            raise ExportError(
-                f"{molecule.name}: {part.term.name} has a row for atoms {atoms}, which are not bonded in that "
-                "order; format 'ffxml' cannot express that; format 'system' can"
-            )
         key = min(atoms, atoms[::-1])
-        if key in seen and not isinstance(part.primitive, Fourier):  # rows of Fourier series are merged
+        if key in seen:
             raise ExportError(
                 f"{molecule.name}: {part.term.name} lists atoms {key} twice; format 'ffxml' cannot express that; "
                 "format 'system' can"
@@ -150,24 +173,25 @@ def _check(part: Part, molecule: Molecule) -> None:
         seen.add(key)
 
 
-def _columns(atoms, types: list[str]) -> dict[str, str]:
-    return {f"type{n}": types[a] for n, a in enumerate(atoms, 1)}
+def _typed(atoms: int) -> str:
+    """The attributes of a row that name the types of its atoms."""
+    return " ".join(f'type{n}="%s"' for n in range(1, atoms + 1))
 
 
-def _harmonic(root: ET.Element, parts: list[Part], types: list[str]) -> None:
+def _harmonic(parts: list[Part], types: list[str]) -> str:
     """The rows of one harmonic; of anything else, rows without a force constant at the minimum.
 
     `createSystem(constraints=…)` takes lengths and angles from these tags.
     """
     tag, row, zero, unit_k, unit_0 = _HARMONIC[parts[0].place]
-    force = ET.SubElement(root, tag)
     harmonic = parts[0].primitive
     if len(parts) == 1 and isinstance(harmonic, Harmonic):
-        values = parts[0].rows(harmonic.k, harmonic.q0)
+        values = parts[0].rows(harmonic.q0 * unit_0, harmonic.k * unit_k)
     else:
-        values = parts[0].rows(0.0, minimum(parts))
-    for atoms, (k, q0) in zip(parts[0].atoms, values, strict=True):
-        ET.SubElement(force, row, {**_columns(atoms, types), zero: repr(q0 * unit_0), "k": repr(k * unit_k)})
+        values = parts[0].rows(minimum(parts) * unit_0, 0.0)
+    named = np.array(types, dtype=object)[parts[0].idx].tolist()
+    rows = [(*atoms, *numbers) for atoms, numbers in zip(named, values, strict=True)]
+    return _tag(tag, _lines(f'<{row} {_typed(parts[0].idx.shape[1])} {zero}="%r" k="%r" />', rows))
 
 
 def minimum(parts: list[Part]) -> torch.Tensor:
@@ -184,30 +208,42 @@ def minimum(parts: list[Part]) -> torch.Tensor:
     return best
 
 
-def _torsions(force: ET.Element, parts: list[Part], types: list[str]) -> None:
+def _torsions(parts: list[Part], types: list[str]) -> list[str]:
     """Propers and impropers; rows on the same atoms are merged, since OpenMM uses the first match only."""
-    merged: dict[tuple[str, tuple[int, ...]], list[tuple[int, float, float]]] = {}
+    places: dict[tuple[str, tuple[int, ...]], int] = {}
+    place, n, phase, k = [], [], [], []
     for part in parts:
-        for atoms, row in zip(part.atoms, part.series(), strict=True):
-            if part.place == Place.IMPROPER:  # centre first; OpenMM adds the three cyclic orders of the others
-                key = ("Improper", (atoms[1], atoms[0], *atoms[2:]))
-            else:
-                key = ("Proper", min(atoms, atoms[::-1]))
-            merged.setdefault(key, []).extend(row)
-    for (tag, atoms), series in merged.items():
-        if series:
-            columns = _columns(atoms, types)
-            for n, (period, phase, k) in enumerate(series, 1):
-                columns |= {f"periodicity{n}": str(period), f"phase{n}": repr(phase), f"k{n}": repr(k * ENERGY)}
-            ET.SubElement(force, tag, columns)
+        if part.place == Place.IMPROPER:  # centre first; OpenMM adds the three cyclic orders of the others
+            keys = [("Improper", (b, a, *rest)) for a, b, *rest in part.atoms]
+        else:
+            keys = [("Proper", min(atoms, atoms[::-1])) for atoms in part.atoms]
+        rows, waves = np.array([places.setdefault(key, len(places)) for key in keys], dtype=np.int64), part.waves
+        place.append(rows[waves.row])
+        n.append(waves.n)
+        phase.append(waves.phase)
+        k.append(waves.k * ENERGY)
+    where = np.concatenate(place)
+    order = np.argsort(where, kind="stable")
+    edges = np.searchsorted(where[order], np.arange(len(places) + 1))
+    number = np.arange(1, len(order) + 1) - edges[where[order]]  # of a wave in its row
+    columns = [number, np.concatenate(n)[order], number, np.concatenate(phase)[order], number, np.concatenate(k)[order]]
+    waves_text = _lines(
+        'periodicity%d="%d" phase%d="%r" k%d="%r"', list(zip(*(c.tolist() for c in columns), strict=True))
+    )
+    lines = []
+    for (tag, atoms), (low, high) in zip(places, itertools.pairwise(edges.tolist()), strict=True):
+        if high > low:
+            named = " ".join(f'type{m}="{types[a]}"' for m, a in enumerate(atoms, 1))
+            lines.append(f"<{tag} {named} {' '.join(waves_text[low:high])} />")
+    return lines
 
 
-def _nonbonded(root: ET.Element, pairs: FilePairs, types: list[str]) -> None:
-    if pairs.particles:
-        force = ET.SubElement(root, "NonbondedForce", {k: repr(v) for k, v in pairs.scales.items()})
-        for kind, values in zip(types, pairs.particles, strict=True):
-            columns = zip(("charge", "sigma", "epsilon"), map(repr, values), strict=True)
-            ET.SubElement(force, "Atom", {"type": kind, **dict(columns)})
+def _nonbonded(pairs: FilePairs, types: list[str]) -> list[str]:
+    if not pairs.particles:
+        return []
+    rows = [(kind, *values) for kind, values in zip(types, pairs.particles, strict=True)]
+    atoms = _lines('<Atom type="%s" charge="%r" sigma="%r" epsilon="%r" />', rows)
+    return [_tag("NonbondedForce", atoms, "".join(f' {name}="{value!r}"' for name, value in pairs.scales.items()))]
 
 
 def _script(molecule: Molecule, types: list[str], forces: list[Recipe], pairs: FilePairs, border: Border | None) -> str:

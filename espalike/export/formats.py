@@ -210,7 +210,9 @@ def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=Non
     """One molecule for a format; refuses terms that the format cannot express."""
     from espalike.export.parts import ExportError, Single, select
 
-    if refused := refusals([bound.term for bound in system.terms], [format]):
+    terms = [bound.term for bound in system.terms]
+    if format not in FORMATS or _engine(format).refused(terms):
+        refused = refusals(terms, [format])
         molecules = system.molecules if index is None else system.molecules[index : index + 1]
         raise ExportError(f"{', '.join(m.name for m in molecules[:3])}: {refused[format]}")
     return Single(select(system, index), format, info or {}, xyz)

@@ -38,12 +38,12 @@ from espalike.export.parts import (
     NAME,
     STEM,
     ExportError,
-    Part,
     Single,
     aligned,
     atom_names,
     one_line,
     residue_name,
+    rows_text,
 )
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
@@ -63,9 +63,6 @@ _WIDTH = 5
 """Characters of an atom's name in a `.gro`; grompp compares them with those of the topology."""
 _MAX_PAIRED_TYPES = 1000
 """More types than these get no list of their pairs, which would have half a million rows."""
-
-Row = tuple[tuple[int, ...], int, tuple[float, ...]]
-"""Atoms from 0, GROMACS's function number, parameters in GROMACS's units."""
 
 
 def _is_cubic(term: Term, primitive: Primitive) -> bool:
@@ -177,35 +174,36 @@ class _Types:
         return ["[ nonbond_params ]", *aligned(explicit)]
 
 
-def _sections(single: Single) -> dict[str, list[Row]]:
+def _sections(single: Single) -> dict[str, str]:
     """Rows of all bonded parts, by section."""
-    sections: dict[str, list[Row]] = {"bonds": [], "angles": [], "dihedrals": []}
+    sections = {"bonds": "", "angles": "", "dihedrals": ""}
+    stretched = set()
     for part in single.parts:
         section, function, columns = _FUNCTION[part.place, type(part.primitive)]
         if columns is None:
-            sections[section] += _dihedrals(part, function)
+            atoms, waves = part.dihedrals
+            sections[section] += _rows(atoms, function, waves.phase * DEGREE, waves.k * ENERGY, waves.n)
             continue
-        rows = part.rows(*columns(part.primitive))
-        if not np.isfinite(rows).all():
+        values = np.array(part.rows(*columns(part.primitive)))
+        if not np.isfinite(values).all():
             raise ExportError(
                 f"{single.molecule.name}: {part.term.name} has a cubic part without a quadratic one; format 'gromacs' "
                 "cannot express that; format 'system' can"
             )
-        sections[section] += [(atoms, function, row) for atoms, row in zip(part.atoms, rows, strict=True)]
-    stretched = {tuple(sorted(atoms)) for atoms, _, _ in sections["bonds"]}
+        sections[section] += _rows(part.idx, function, *values.T)
+        if section == "bonds":
+            stretched |= {tuple(sorted(atoms)) for atoms in part.atoms}
     # a bond without energy is still a bond: exclusions follow from it
-    sections["bonds"] += [((i, j), 5, ()) for i, j in single.molecule.bonds.tolist() if (i, j) not in stretched]
+    others = [bond for bond in single.molecule.bonds.tolist() if tuple(bond) not in stretched]
+    sections["bonds"] += _rows(np.array(others, dtype=np.int64).reshape(-1, 2), 5)
     return sections
 
 
-def _dihedrals(part: Part, function: int) -> list[Row]:
-    """One row for each wave of each dihedral."""
-    return [
-        (tuple(atoms[a] for a in dihedral.atoms), function, (phase * DEGREE, k * ENERGY, n))
-        for atoms, row in zip(part.atoms, part.series(), strict=True)
-        for dihedral in part.coordinates
-        for n, phase, k in row
-    ]
+def _rows(atoms: np.ndarray, function: int, *columns: np.ndarray) -> str:
+    """Lines of atoms counted from 1, GROMACS's function number, and parameters in GROMACS's units."""
+    row = " ".join(["%4d"] * atoms.shape[1] + [str(function)] + ["%r"] * len(columns))
+    numbers = (column.tolist() for column in (*(atoms + 1).T, *columns))
+    return rows_text(row, list(zip(*numbers, strict=True)))
 
 
 def _top(head: list[str], single: Single) -> str:
@@ -250,39 +248,30 @@ def _molecule(single: Single, types: _Types) -> list[str]:
     lines += aligned(rows)
     for section, interactions in _sections(single).items():
         if interactions:
-            lines += ["", f"[ {section} ]", *map(_line, interactions)]
+            lines += ["", f"[ {section} ]", interactions.rstrip()]
     return [*lines, *_pairs(single), ""]
-
-
-def _line(row: Row) -> str:
-    atoms, function, parameters = row
-    return " ".join([*(f"{a + 1:4d}" for a in atoms), str(function), *map(repr, parameters)])
 
 
 def _pairs(single: Single) -> list[str]:
     """1-4 pairs with all that they need; also as function 1 where `[ defaults ]` of the `.top` scale charges right."""
-    pairs, graph = single.nonbonded, single.topology
-    atoms, charge = graph.pairs[graph.is14], pairs.charges.tolist()
+    pairs, atoms = single.nonbonded, single.topology.pairs14
     if not len(atoms) or not (pairs.charges.any() or pairs.wells[:, 1].any()):
         return []
-    plain: list[Row] = []
-    full: list[Row] = []
-    for (i, j), (sigma, epsilon) in zip(atoms.tolist(), pairs.pairs(atoms).tolist(), strict=True):
-        lj = (sigma * LENGTH, epsilon * pairs.scale_lj * ENERGY)
-        plain.append(((i, j), 1, lj))
-        full.append(((i, j), 2, (pairs.scale_charge, charge[i], charge[j], *lj)))
+    sigma, epsilon = pairs.pairs(atoms).T
+    lj = (sigma * LENGTH, epsilon * pairs.scale_lj * ENERGY)
+    scale = np.full(len(atoms), pairs.scale_charge)
+    full = _rows(atoms, 2, scale, *pairs.charges[atoms].T, *lj).rstrip()
     if not math.isclose(pairs.scale_charge, FUDGE_QQ, rel_tol=1e-9):
-        return ["", "[ pairs ]", *map(_line, full)]
-    either = [f"#ifdef {_OWN_DEFAULTS}", *map(_line, plain), "#else", *map(_line, full), "#endif"]
-    return ["", "[ pairs ]", *either]
+        return ["", "[ pairs ]", full]
+    return ["", "[ pairs ]", f"#ifdef {_OWN_DEFAULTS}", _rows(atoms, 1, *lj).rstrip(), "#else", full, "#endif"]
 
 
 def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     """Coordinates with seven decimals [nm] (readers count them), in a box that holds a cut-off beyond every pair."""
     size = np.ceil(2.0 * (np.linalg.norm(np.ptp(xyz, axis=0)) * LENGTH + 1.0))
     lines = [one_line(molecule.name), f"{molecule.n_atoms:5d}"]
-    for n, (atom, point) in enumerate(zip(atom_names(molecule, _WIDTH), (xyz * LENGTH).tolist(), strict=True), 1):
-        lines.append(
-            f"{1:5d}{residue_name(molecule):<5s}{atom:>5s}{n % 100000:5d}" + "".join(f"{x:12.7f}" for x in point)
-        )
+    head = f"{1:5d}{residue_name(molecule):<5s}"
+    numbers = [n % 100000 for n in range(1, len(xyz) + 1)]
+    places = zip(atom_names(molecule, _WIDTH), numbers, *(xyz * LENGTH).T.tolist(), strict=True)
+    lines.append(rows_text(f"{head}%5s%5d%12.7f%12.7f%12.7f", list(places)).rstrip())
     return "\n".join([*lines, f"{size:10.5f}{size:10.5f}{size:10.5f}", ""])

@@ -143,7 +143,7 @@ def _dihedrals(parts: Sequence[Part]) -> list[Row]:
     waves: dict[tuple[_Atoms, int, int], float] = {}
     for part in parts:
         if isinstance(part.primitive, Fourier):
-            for atoms, series in zip(part.atoms, part.series(), strict=True):
+            for atoms, series in zip(part.atoms, part.series, strict=True):
                 for dihedral in part.coordinates:
                     for n, phase, k in _whole_degrees(series):
                         key = (tuple(atoms[a] for a in dihedral.atoms), n, phase)

@@ -8,25 +8,21 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from espalike import export
-from espalike.chem import ChemistryError, Entry, embed, read_charges, read_molecules, safe_names
+from espalike.chem import ChemistryError, Entry, SafeNames, embed, read_molecules
 from espalike.chem.molecule import Molecule
 from espalike.chem.names import RESIDUE
 from espalike.export import structure
+from espalike.export.charges import Charges as Charges
+from espalike.export.charges import charge_source as charge_source
+from espalike.export.charges import molecule_of
 from espalike.files import write
-from espalike.model import Ensemble, ForceFieldModel, fit_to_formal
-
-if TYPE_CHECKING:
-    from espalike.system import MMSystem
-
-CHARGE_SOURCES = ("model", "input", "am1bcc")
-
-Charges = tuple[np.ndarray | None, str, tuple[str, ...]]
-"""Partial charges [e] to use (None: the model's), where they come from, and notes on corrections."""
+from espalike.model import Ensemble, ForceFieldModel
+from espalike.system import MMSystem
 
 
 @dataclass
@@ -128,8 +124,19 @@ def read(sources: Iterable[str | os.PathLike | Molecule], smiles: str | None = N
             yield str(source), Entry(Path(source).stem, error=str(error))
 
 
+Named = tuple[str, str, Entry]
+"""Base name of the files of a molecule, where it came from, and the molecule."""
+Spread = dict[str, dict[str, dict[str, float]]]
+Parameters = tuple[MMSystem, Spread | None]
+"""Parameters of a molecule, and for an ensemble their spread."""
+_MOLECULES, _ATOMS = 32, 4000
+"""A pass of the network has this many molecules, or fewer if they have this many atoms."""
+_REMEMBERED = 256
+"""Number of graphs whose parameters are kept for further molecules with the same graph."""
+
+
 def parametrize(
-    entries: Sequence[tuple[str, Entry]],
+    entries: Iterable[tuple[str, Entry]],
     model: ForceFieldModel,
     model_name: str,
     charges: Callable[[Entry], Charges],
@@ -146,23 +153,176 @@ def parametrize(
         output: the files to write. Its formats must be able to express the force field; see `espalike.export.refusals`.
         strict: whether a molecule fails that is not inside the model's domain.
     """
-    names = safe_names([entry.name for _, entry in entries])
-    for name, (source, entry) in zip(names, entries, strict=True):
-        result = Result(name, source, warnings=list(entry.notes))
+    work = Parametrizer(model, model_name, charges, output, strict)
+    for chunk in chunks(entries):
+        yield from work(chunk)
+
+
+def chunks(entries: Iterable[tuple[str, Entry]], skipped: int = 0) -> Iterator[list[Named]]:
+    """Molecules with the names of their files, in groups for one pass of the network.
+
+    Args:
+        entries: where each molecule came from, and the molecule.
+        skipped: number of molecules that are left out at the beginning.
+    """
+    name, chunk, atoms = SafeNames(), list[Named](), 0
+    for number, (source, entry) in enumerate(entries):
+        named = (name(entry.name), source, entry)
+        if number < skipped:
+            continue
+        chunk.append(named)
+        atoms += entry.molecule.n_atoms if entry.molecule is not None else 0
+        if len(chunk) == _MOLECULES or atoms >= _ATOMS:
+            yield chunk
+            chunk, atoms = [], 0
+    if chunk:
+        yield chunk
+
+
+class Parametrizer:
+    """Parametrizes molecules, several at a time, and writes their files. Equal graphs are computed once.
+
+    Args:
+        model: the model, in float64.
+        model_name: name of the model for the files.
+        charges: gives the partial charges of an entry; see `charge_source`.
+        output: the files to write.
+        strict: whether a molecule fails that is not inside the model's domain.
+    """
+
+    def __init__(
+        self,
+        model: ForceFieldModel,
+        model_name: str,
+        charges: Callable[[Entry], Charges],
+        output: Output,
+        strict: bool = False,
+    ):
+        self.model, self.model_name, self.charges, self.output, self.strict = model, model_name, charges, output, strict
+        self._known: dict[bytes, Parameters] = {}
+
+    def __call__(self, chunk: Sequence[Named]) -> Iterator[Done]:
+        """The results of molecules, in order."""
         start = time.perf_counter()
-        system, error = None, None
+        chunk = [(name, source, _in_residue(entry, self.output.residue)) for name, source, entry in chunk]
+        prepared = [self._prepared(entry) for _, _, entry in chunk]
+        usable = [one for one in prepared if not isinstance(one, Exception)]
+        made = iter(self._parameters([molecule for molecule, _ in usable], [charges for _, (charges, _, _) in usable]))
+        share = (time.perf_counter() - start) / len(chunk)
+        for (name, source, entry), one in zip(chunk, prepared, strict=True):
+            start = time.perf_counter() - share
+            result = Result(name, source, warnings=list(entry.notes))
+            system, error = None, None
+            try:
+                system = self._finished(entry, result, one, one if isinstance(one, Exception) else next(made))
+                failures = _write(system, entry, result, self.model_name, self.output)
+                result.status, error = ("partial", next(iter(failures.values()))) if failures else ("ok", None)
+                result.reason = _not_written(failures)
+            except Exception as caught:  # a molecule that fails does not stop the others
+                error, system = caught, None
+                result.reason = _text(error)
+            result.seconds = round(time.perf_counter() - start, 4)
+            yield Done(result, system, error)
+
+    def _prepared(self, entry: Entry) -> tuple[Molecule, Charges] | Exception:
+        """A molecule that the model can have parameters for, with given charges; or why it cannot be used."""
         try:
-            if output.residue is not None and entry.molecule is not None:
-                entry = dataclasses.replace(entry, molecule=dataclasses.replace(entry.molecule, residue=output.residue))
-            system = _parametrize_one(entry, result, model, charges, strict)
-            failures = _write(system, entry, result, model_name, output)
-            result.status, error = ("partial", next(iter(failures.values()))) if failures else ("ok", None)
-            result.reason = _not_written(failures)
-        except Exception as caught:  # a molecule that fails does not stop the others
-            error, system = caught, None
-            result.reason = _text(error)
-        result.seconds = round(time.perf_counter() - start, 4)
-        yield Done(result, system, error)
+            molecule = molecule_of(entry)
+            if self.model.domain.elements:
+                self.model.domain.require(molecule)
+            return molecule, self.charges(entry)
+        except Exception as error:
+            return error
+
+    def _parameters(
+        self, molecules: Sequence[Molecule], given: Sequence[np.ndarray | None]
+    ) -> list[Parameters | Exception]:
+        """Parameters of each molecule, or why it has none; those of the model are computed once per graph."""
+        graphs = [_graph(molecule) for molecule in molecules]
+        new = {graph: n for n, graph in enumerate(graphs) if graph not in self._known and given[n] is None}
+        todo = [n for n, charges in enumerate(given) if charges is not None or new.get(graphs[n]) == n]
+        computed = self._computed([molecules[n] for n in todo], [given[n] for n in todo]) if todo else []
+        of = dict(zip(todo, computed, strict=True))
+        known = self._known | {graphs[n]: one for n, one in of.items() if given[n] is None and isinstance(one, tuple)}
+        self._known = dict(list(known.items())[-_REMEMBERED:])
+        parameters = [
+            of[n] if n in of else known.get(graph) or self._computed([molecules[n]], [None])[0]  # fails under its name
+            for n, graph in enumerate(graphs)
+        ]
+        return [
+            one if isinstance(one, Exception) else (dataclasses.replace(one[0], molecules=(molecule,)), one[1])
+            for molecule, one in zip(molecules, parameters, strict=True)
+        ]
+
+    def _computed(
+        self, molecules: Sequence[Molecule], given: Sequence[np.ndarray | None]
+    ) -> list[Parameters | Exception]:
+        """Parameters by one pass of the network; one pass per molecule where that fails for any of them."""
+        try:
+            systems = self.model.parametrize(molecules, given).split()
+            if not isinstance(self.model, Ensemble):
+                return [(system, None) for system in systems]
+            spreads = map(_spread, self.model.spread(molecules).split())
+            return list(zip(systems, spreads, strict=True))
+        except Exception as error:
+            if len(molecules) == 1:
+                return [error]
+            alone = zip(molecules, given, strict=True)
+            return [self._computed([molecule], [charges])[0] for molecule, charges in alone]
+
+    def _finished(
+        self,
+        entry: Entry,
+        result: Result,
+        prepared: tuple[Molecule, Charges] | Exception,
+        parameters: Parameters | Exception,
+    ) -> MMSystem:
+        """Parameters of one molecule; fills in its result as far as it gets.
+
+        Raises:
+            Exception: if the molecule has none, or is outside the model's domain and must not be.
+        """
+        molecule = molecule_of(entry)
+        result.atoms, result.formal_charge = molecule.n_atoms, molecule.net_charge
+        self._check_domain(molecule, result)
+        if isinstance(prepared, Exception):
+            raise prepared
+        _, (_, result.charges, notes) = prepared
+        result.warnings += notes
+        if isinstance(parameters, Exception):
+            raise parameters
+        system, result.spread = parameters
+        result.terms = {bound.term.name: len(bound.tuples) for bound in system.terms}
+        values = _charges(system)
+        result.summed_charge = None if values is None else float(values.sum())
+        return system
+
+    def _check_domain(self, molecule: Molecule, result: Result) -> None:
+        domain = self.model.domain
+        result.domain = "unsupported"  # stays if the check raises
+        if domain.elements:
+            remarks = domain.check(molecule)
+            result.domain = "outside" if remarks else "inside"
+            result.warnings += (*remarks, *domain.remarks(molecule))
+        else:
+            result.domain = "unknown"
+            remarks = ("the model does not say what it was trained on",)
+            result.warnings += remarks
+        if self.strict and remarks:
+            raise ValueError(f"{molecule.name}: outside the model's domain: {'; '.join(remarks)}")
+
+
+def _graph(molecule: Molecule) -> bytes:
+    """What the parameters of a molecule depend on."""
+    parts = (molecule.numbers, molecule.charges, molecule.bonds, molecule.orders)
+    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+
+
+def _in_residue(entry: Entry, residue: str | None) -> Entry:
+    """The entry with another name of its residue, if one is given."""
+    if residue is None or entry.molecule is None:
+        return entry
+    return dataclasses.replace(entry, molecule=dataclasses.replace(entry.molecule, residue=residue))
 
 
 def _text(error: Exception) -> str:
@@ -177,103 +337,9 @@ def _not_written(failures: dict[str, Exception]) -> str | None:
     return "; ".join(f"{', '.join(names)} not written: {reason}" for reason, names in reasons.items()) or None
 
 
-def charge_source(source: str | Path, model: ForceFieldModel, n_entries: int) -> Callable[[Entry], Charges]:
-    """A function that gives the partial charges of an entry.
-
-    Args:
-        source: one of `CHARGE_SOURCES`, or a file of plain numbers [e], one per atom in input order.
-        model: the model.
-        n_entries: number of molecules.
-
-    Raises:
-        ValueError: for an unknown source, a force field without charges, or a file for several molecules.
-        ImportError: when AM1-BCC charges need packages that are not installed.
-    """
-    has_charges = any(param.link == "charge" for term in model.terms for param in term.params)
-    if source == "model":
-        return lambda entry: (None, "model" if has_charges else "none: the model has no charge term", ())
-    if not has_charges:
-        raise ValueError(f"charges {source}: the model's force field has no charge term")
-    if source == "input":
-        return _charges_of_input
-    if source == "am1bcc":
-        from espalike.assigners.openff import OpenFFAssigner
-
-        assigner = OpenFFAssigner()
-        label = f"AM1-BCC by {assigner.nagl}"
-        return lambda entry: (assigner.reference(_molecule(entry))[0], label, ())
-    if not Path(source).is_file():
-        raise ValueError(f"charges {str(source)!r}: no such file, and none of {', '.join(CHARGE_SOURCES)}")
-    if n_entries != 1:
-        raise ValueError(
-            f"charges {source}: a charge file belongs to one molecule, got {n_entries}; for several, write "
-            "the charges into the SDF as <atom.dprop.PartialCharge> and use the charges 'input'"
-        )
-    values = read_charges(source)
-    return lambda entry: _fitted(_molecule(entry), values, str(source))
-
-
 def units_of(model: ForceFieldModel) -> dict[str, dict[str, str]]:
     """Units of the parameters of each term."""
     return {term.name: {param.name: param.unit for param in term.params} for term in model.terms}
-
-
-def _charges_of_input(entry: Entry) -> Charges:
-    if entry.charges is None:
-        raise ValueError(
-            "the input holds no partial charges; expected <atom.dprop.PartialCharge> in an SDF (one number per atom) "
-            "or the charges of a MOL2"
-        )
-    return _fitted(_molecule(entry), entry.charges, "input")
-
-
-def _fitted(molecule: Molecule, charges: np.ndarray, source: str) -> Charges:
-    """Given charges, corrected so that they sum to the formal charge, with a note on the correction."""
-    try:
-        fitted = fit_to_formal(molecule, charges)
-    except ValueError as error:
-        raise ValueError(f"charges of {source}: {error}") from error
-    excess = float(charges.sum()) - molecule.net_charge
-    if abs(excess) <= 1e-9:
-        return fitted, source, ()
-    note = (
-        f"charges of {source} summed to {charges.sum():+.6f} e, not {molecule.net_charge:+d}; "
-        f"{-excess / len(charges):+.1e} e was added to each atom"
-    )
-    return fitted, f"{source}, corrected by {-excess / len(charges):+.1e} e per atom", (note,)
-
-
-def _molecule(entry: Entry) -> Molecule:
-    if entry.molecule is None:
-        raise ValueError(entry.error)
-    return entry.molecule
-
-
-def _parametrize_one(
-    entry: Entry, result: Result, model: ForceFieldModel, charges: Callable[[Entry], Charges], strict: bool
-) -> MMSystem:
-    """Parameters of one molecule; fills in its result as far as it gets."""
-    molecule = _molecule(entry)
-    result.atoms, result.formal_charge = molecule.n_atoms, molecule.net_charge
-    result.domain = "unsupported"  # stays if the check raises
-    if model.domain.elements:
-        remarks = model.domain.check(molecule)
-        result.domain = "outside" if remarks else "inside"
-        result.warnings += (*remarks, *model.domain.remarks(molecule))
-    else:
-        result.domain = "unknown"
-        remarks = ("the model does not say what it was trained on",)
-        result.warnings += remarks
-    if strict and remarks:
-        raise ValueError(f"{molecule.name}: outside the model's domain: {'; '.join(remarks)}")
-    given, result.charges, notes = charges(entry)
-    result.warnings += notes
-    system = model.parametrize(molecule, given)
-    result.terms = {bound.term.name: len(bound.tuples.idx) for bound in system.terms}
-    values = _charges(system)
-    result.summed_charge = None if values is None else float(values.sum())
-    result.spread = _spread(model, molecule)
-    return system
 
 
 def _write(system: MMSystem, entry: Entry, result: Result, model_name: str, output: Output) -> dict[str, Exception]:
@@ -335,15 +401,13 @@ def _charges(system: MMSystem) -> np.ndarray | None:
     return None
 
 
-def _spread(model: ForceFieldModel, molecule: Molecule) -> dict[str, dict[str, dict[str, float]]] | None:
-    """Standard deviation over an ensemble's members by term and parameter, in its unit; None for a single model."""
-    if not isinstance(model, Ensemble):
-        return None
+def _spread(deviation: MMSystem) -> Spread:
+    """Standard deviation over an ensemble's members by term and parameter, in its unit."""
     return {
         bound.term.name: {
             param.name: {"rms": round(float(column.square().mean().sqrt()), 6), "max": round(float(column.max()), 6)}
             for param, column in zip(bound.term.params, bound.values.unbind(-1), strict=True)
         }
-        for bound in model.spread(molecule).terms
+        for bound in deviation.terms
         if len(bound.values)
     }

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from espalike.export.engine import Place, place_of, rule_of, shapes
-from espalike.export.parts import ENERGY, LENGTH, ExportError, Nonbonded, Single, pair_scales, separations
+from espalike.export.parts import ENERGY, LENGTH, ExportError, Nonbonded, Single, near_pairs, pair_keys, pair_scales
 from espalike.export.recipes import Recipe, in_kj
 from espalike.system import Bound
 from espalike.terms.base import PairTerm
@@ -41,10 +41,8 @@ def pair14(bound: Bound) -> Recipe:
     """The 1-4 pairs of a pair term that `NonbondedForce` does not have, as a force over these pairs."""
     columns = [c for c, p in enumerate(bound.term.params) if not p.universal]
     names = [bound.term.params[c].name for c in columns]
-    rows = []
-    if bound.tuples.is14 is not None:
-        for i, j in bound.tuples.idx[bound.tuples.is14].tolist():
-            rows.append(([i, j], [*bound.values[i, columns].tolist(), *bound.values[j, columns].tolist()]))
+    pairs, values = near_pairs(bound, len(bound.values))[1], bound.values[:, columns].tolist()
+    rows = [([i, j], [*values[i], *values[j]]) for i, j in pairs.tolist()]
     return {
         "force": "CustomBondForce", "name": f"{bound.term.name}14", "size": 0,
         "energy": _energy(bound, repr(float(bound.scale14))),
@@ -106,27 +104,42 @@ def particles(pairs: Nonbonded) -> list[tuple[float, float, float]]:
     return [(q, sigma * LENGTH, epsilon * ENERGY) for q, (sigma, epsilon) in wells]
 
 
-def exceptions(terms: Sequence[Bound], n_atoms: int) -> list[tuple[list[int], list[float]]]:
-    """Pairs up to 1-4, which `NonbondedForce` must not derive from the atoms: charge product, sigma, epsilon."""
+@dataclass(frozen=True, eq=False)
+class Exceptions:
+    """Pairs up to 1-4, which `NonbondedForce` must not derive from the atoms.
+
+    Attributes:
+        pairs: the pairs, rows sorted, shape `(P, 2)`.
+        values: charge product [e²], sigma [nm], epsilon [kJ/mol], shape `(P, 3)`.
+    """
+
+    pairs: np.ndarray
+    values: np.ndarray
+
+    def rows(self) -> list[tuple[list[int], list[float]]]:
+        """Pairs and values as lists."""
+        return list(zip(self.pairs.tolist(), self.values.tolist(), strict=True))
+
+
+def exceptions(terms: Sequence[Bound], n_atoms: int) -> Exceptions:
+    """The exceptions of `NonbondedForce`."""
     lj, coulomb, _ = split(terms)
-    pairs, none = Nonbonded(lj, coulomb, n_atoms), np.zeros((n_atoms, n_atoms))
-    scale_lj = none if lj is None else pair_scales(lj, n_atoms)
-    scale_q = none if coulomb is None else pair_scales(coulomb, n_atoms)
-    near, charge = up_to_14(terms, n_atoms), pairs.charges
-    rows = []
-    for (i, j), (sigma, epsilon) in zip(near, pairs.pairs(np.array(near, dtype=np.int64)).tolist(), strict=True):
-        qq = float(charge[i] * charge[j] * scale_q[i, j])
-        rows.append(([i, j], [qq, sigma * LENGTH, float(epsilon * ENERGY * scale_lj[i, j])]))
-    return rows
+    near, pairs = up_to_14(terms, n_atoms), Nonbonded(lj, coulomb, n_atoms)
+    scale_lj, scale_q = (0.0 if b is None else pair_scales(b, near, n_atoms) for b in (lj, coulomb))
+    sigma, epsilon = pairs.pairs(near).T
+    qq = pairs.charges[near[:, 0]] * pairs.charges[near[:, 1]] * scale_q
+    return Exceptions(near, np.stack([qq, sigma * LENGTH, epsilon * ENERGY * scale_lj], axis=1))
 
 
-def up_to_14(terms: Sequence[Bound], n_atoms: int) -> list[tuple[int, int]]:
-    """Pairs of atoms that a pair term leaves out or scales: one list for all pair terms, since engines need one."""
-    near = np.zeros((n_atoms, n_atoms), dtype=bool)
-    for bound in terms:
-        if isinstance(bound.term, PairTerm):
-            near |= separations(bound, n_atoms) < 2
-    return [(i, j) for i, j in np.argwhere(np.triu(near, 1)).tolist()]
+def up_to_14(terms: Sequence[Bound], n_atoms: int) -> np.ndarray:
+    """Pairs of atoms that a pair term leaves out or scales, rows sorted, shape `(P, 2)`.
+
+    It is one list for all pair terms, since engines need one.
+    """
+    different = {id(b.tuples): b for b in terms if isinstance(b.term, PairTerm)}.values()
+    near = [pair_keys(pairs, n_atoms) for bound in different for pairs in near_pairs(bound, n_atoms)]
+    keys = np.unique(np.concatenate([np.zeros(0, np.int64), *near]))
+    return np.stack(np.divmod(keys, max(n_atoms, 1)), axis=1)
 
 
 @dataclass(frozen=True)
@@ -169,22 +182,26 @@ def file_pairs(single: Single, mixed: str | None) -> FilePairs:
         return FilePairs()
     single.check_pairs()
     lj, coulomb, others = split(terms)
-    graph = single.topology
-    is14 = {(i, j) for i, j in graph.pairs[graph.is14].tolist()}
-    scaled = [(row, values) for row, values in exceptions(terms, n_atoms) if tuple(row) in is14]
     pairs = Nonbonded(lj, coulomb, n_atoms)
     if not others:
         usual = (pairs.scale_charge, pairs.scale_lj)
         amber = all(abs(a - b) < 1e-12 for a, b in zip(usual, _SCALES.values(), strict=True))
-        return FilePairs(particles(pairs), exceptions=[] if amber else scaled)
+        return FilePairs(particles(pairs), exceptions=[] if amber else _scaled(single, n_atoms))
     (form,) = others
     return FilePairs(
         particles=_with_wells(form, coulomb, n_atoms),
-        exceptions=scaled,
+        exceptions=_scaled(single, n_atoms),
         vdw=pair_force(form, mixed),
         forces=[pair14(form)],
         facts={"MixedPairs": _FACT[mixed].format(name=form.term.name)},
     )
+
+
+def _scaled(single: Single, n_atoms: int) -> list[tuple[list[int], list[float]]]:
+    """Exceptions that are three bonds apart."""
+    every = exceptions(single.pair_terms, n_atoms)
+    is14 = np.isin(pair_keys(every.pairs, n_atoms), pair_keys(single.topology.pairs14, n_atoms))
+    return Exceptions(every.pairs[is14], every.values[is14]).rows()
 
 
 def _with_wells(form: Bound, coulomb: Bound | None, n_atoms: int) -> list[tuple[float, float, float]]:

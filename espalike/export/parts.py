@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ from espalike.terms.fourier import Fourier
 from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.primitives import Primitive, TwelveSix, Value
 from espalike.topology import Topology, enumerate_tuples
-from espalike.tuples import Tuples
+from espalike.tuples import Pairs
 from espalike.units import convert
 
 if TYPE_CHECKING:
@@ -75,22 +76,35 @@ def select(system: MMSystem, index: int | None = None) -> MMSystem:
     index = 0 if index is None else index
     if not 0 <= index < len(graphs):
         raise ExportError(f"no molecule {index}: the system holds {len(graphs)} molecules, counted from 0")
-    molecule = graphs[index]
-    atoms = torch.nonzero(system.mol == index)[:, 0]
-    terms = []
-    for bound in system.terms:
-        rows = torch.nonzero(bound.tuples.mol == index)[:, 0]
-        is14 = None if bound.tuples.is14 is None else bound.tuples.is14[rows].cpu()
-        values = bound.values[atoms if isinstance(bound.term, PairTerm) else rows].detach().cpu().double().clone()
+    one = system.split()[index] if len(graphs) > 1 else system
+    (molecule,), terms = one.molecules, []
+    for bound in one.terms:
+        values = bound.values.detach().cpu().double()
         if not torch.isfinite(values).all():
             raise ExportError(f"{molecule.name}: parameters of {bound.term.name} are not all finite numbers")
         for column, param in enumerate(bound.term.params):
             if param.link == "charge":
+                values = values.clone()
                 values[:, column] = torch.from_numpy(fit_to_formal(molecule, values[:, column].numpy()))
-        idx = bound.tuples.idx[rows].cpu() - int(atoms[0])
-        terms.append(Bound(bound.term, Tuples(idx, torch.zeros(len(idx), dtype=torch.int64), is14), values))
-    numbers = system.numbers[atoms].cpu()
-    return MMSystem(tuple(terms), numbers, torch.zeros_like(numbers), (molecule,))
+        terms.append(Bound(bound.term, bound.tuples.to("cpu"), values))
+    return MMSystem(tuple(terms), one.numbers.cpu(), one.mol.cpu(), (molecule,))
+
+
+@dataclass(frozen=True, eq=False)
+class Waves:
+    """Cosine waves k (1 + cos(nφ − δ)), R of them.
+
+    Attributes:
+        row: number of the tuple that each belongs to, ascending, shape `(R,)`.
+        n: periodicity, shape `(R,)`, int64.
+        phase: δ [rad], shape `(R,)`.
+        k: k [kcal/mol], shape `(R,)`.
+    """
+
+    row: np.ndarray
+    n: np.ndarray
+    phase: np.ndarray
+    k: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +116,6 @@ class Part:
         bound: the term with its tuples.
         place: what it acts on; see `espalike.export.engine`.
         coordinates: coordinates of the primitive, in its order.
-        atoms: the tuples, T of them.
         primitive: the primitive, with parameters of shape `(T,)`.
     """
 
@@ -110,7 +123,6 @@ class Part:
     bound: Bound
     place: Place
     coordinates: tuple[Coordinate, ...]
-    atoms: list[Atoms]
     primitive: Primitive
 
     @property
@@ -118,14 +130,25 @@ class Part:
         """The term."""
         return self.bound.term
 
+    @cached_property
+    def idx(self) -> np.ndarray:
+        """The tuples, shape `(T, k)`."""
+        return self.bound.tuples.idx.numpy()
+
+    @cached_property
+    def atoms(self) -> list[Atoms]:
+        """The tuples, T of them."""
+        return list(zip(*self.idx.T.tolist(), strict=True))
+
     def rows(self, *columns: Value) -> list[tuple[float, ...]]:
         """Columns of numbers, each `(T,)` or one number, as rows."""
-        size = len(self.atoms)
+        size = len(self.idx)
         lists = [c.expand(size).tolist() if isinstance(c, torch.Tensor) else [float(c)] * size for c in columns]
         return list(zip(*lists, strict=True)) if lists else [()] * size
 
-    def series(self) -> list[Series]:
-        """Of a `Fourier`: for each tuple the series of each of its dihedrals; zeros are left out.
+    @cached_property
+    def waves(self) -> Waves:
+        """Of a `Fourier`: its waves without those of k = 0, tuple after tuple.
 
         A constant c is c/2 (1 + cos φ) + c/2 (1 + cos(φ − π)).
         """
@@ -135,8 +158,29 @@ class Part:
         if primitive.constant is not None:
             half = primitive.constant / (2 * len(primitive.q))
             n, phases, k = [*n, 1, 1], [*phases, 0.0, math.pi], [*k, half, half]
-        rows = zip(self.rows(*phases), self.rows(*k), strict=True)
-        return [[(m, d, a) for m, d, a in zip(n, phase, amplitude, strict=True) if a] for phase, amplitude in rows]
+        height, phase = (np.array(self.rows(*columns)).reshape(len(self.idx), len(n)) for columns in (k, phases))
+        row, wave = np.nonzero(height)
+        return Waves(row, np.array(n, dtype=np.int64)[wave], phase[row, wave], height[row, wave])
+
+    @cached_property
+    def series(self) -> list[Series]:
+        """Of a `Fourier`: for each tuple the waves of each of its dihedrals."""
+        waves = self.waves
+        rows = list(zip(waves.n.tolist(), waves.phase.tolist(), waves.k.tolist(), strict=True))
+        edges = np.searchsorted(waves.row, np.arange(len(self.idx) + 1)).tolist()
+        return [rows[a:b] for a, b in itertools.pairwise(edges)]
+
+    @cached_property
+    def dihedrals(self) -> tuple[np.ndarray, Waves]:
+        """Of a `Fourier`: atoms of the dihedral `(R, 4)` of each wave, tuple after tuple, dihedral after dihedral."""
+        waves, count = self.waves, len(self.coordinates)
+        number = np.tile(np.arange(len(waves.row)), count)
+        dihedral = np.repeat(np.arange(count), len(waves.row))
+        order = np.lexsort((number, dihedral, waves.row[number]))
+        number, dihedral = number[order], dihedral[order]
+        places = np.array([coordinate.atoms for coordinate in self.coordinates])[dihedral]
+        every = Waves(*(part[number] for part in (waves.row, waves.n, waves.phase, waves.k)))
+        return self.idx[every.row[:, None], places], every
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +206,18 @@ class Single:
 
     @cached_property
     def name(self) -> str:
-        """A name for the molecule's types: a hash of its mapped SMILES and all its parameters."""
+        """A name for the molecule's types: a hash of its mapped SMILES and all its parameters in single precision.
+
+        In double precision, the last digits depend on the other molecules of a batch.
+        """
         digest = hashlib.sha256(self.molecule.smiles.encode())
         for bound in self.system.terms:
             digest.update(repr(bound.term).encode())
-            digest.update(np.ascontiguousarray(bound.tuples.idx.numpy(), dtype="<i8").tobytes())
-            digest.update(np.ascontiguousarray(bound.values.numpy(), dtype="<f8").tobytes())
+            tuples = bound.tuples
+            indices = (tuples.excluded, tuples.pairs14) if isinstance(tuples, Pairs) else (tuples.idx,)
+            for idx in indices:
+                digest.update(np.ascontiguousarray(idx.numpy(), dtype="<i8").tobytes())
+            digest.update(np.ascontiguousarray(bound.values.numpy(), dtype="<f4").tobytes())
         return f"M{digest.hexdigest()[:16]}"
 
     @cached_property
@@ -192,17 +242,17 @@ class Single:
         molecule, order = self.molecule, self.canonical
         place = np.argsort(order)
         digest = hashlib.sha256(repr([molecule.numbers[order].tolist(), molecule.isotopes[order].tolist()]).encode())
-        digest.update(repr(sorted(sorted(pair) for pair in place[molecule.bonds].tolist())).encode())
+        digest.update(_sorted(np.sort(place[molecule.bonds], axis=1)))
         for bound in self.system.terms:
-            values = (bound.values.round(decimals=_DIGITS) + 0.0).tolist()  # there is no -0.0 then
-            tuples = [sorted(row) for row in place[bound.tuples.idx].tolist()]
+            digest.update(repr(bound.term).encode())
+            values = bound.values.float().double().round(decimals=_DIGITS).numpy() + 0.0  # there is no -0.0 then
             if isinstance(bound.term, PairTerm):
-                near = [False] * len(tuples) if bound.tuples.is14 is None else bound.tuples.is14.tolist()
-                pairs = sorted([*pair, is14] for pair, is14 in zip(tuples, near, strict=True))
-                rows = [pairs, [values[atom] for atom in order.tolist()]]
+                for pairs in near_pairs(bound, molecule.n_atoms):
+                    digest.update(_sorted(np.sort(place[pairs], axis=1)))
+                digest.update(values[order].tobytes())
             else:
-                rows = sorted([row, sorted(value)] for row, value in zip(tuples, values, strict=True))
-            digest.update(repr([bound.term, rows]).encode())
+                tuples = np.sort(place[bound.tuples.idx.numpy()], axis=1)
+                digest.update(_sorted(np.column_stack([tuples, np.sort(values, axis=1)])))
         labels = made([symbols(molecule)[atom] for atom in order])
         return [f"E{digest.hexdigest()[:16]}-{labels[rank]}" for rank in place.tolist()]
 
@@ -227,10 +277,8 @@ class Single:
     @property
     def facts(self) -> dict[str, str]:
         """Provenance that every file states: program, molecule, formal charge, and `info`."""
-        from importlib.metadata import version
-
         molecule = self.molecule
-        source = {"Source": f"espalike {version('espalike')}", "Molecule": molecule.name, "SMILES": molecule.smiles}
+        source = {"Source": f"espalike {_version()}", "Molecule": molecule.name, "SMILES": molecule.smiles}
         source["FormalCharge"] = str(molecule.net_charge)
         return {key: printable(str(text)) for key, text in (source | dict(self.info)).items()}
 
@@ -279,11 +327,11 @@ class Single:
         Raises:
             ExportError: if not, naming the term and the format.
         """
-        n, graph = self.molecule.n_atoms, self.topology
+        graph = self.topology
         for bound in self.pair_terms:
-            expected = np.zeros((n, n))
-            expected[graph.pairs[:, 0], graph.pairs[:, 1]] = np.where(graph.is14, float(bound.scale14), 1.0)
-            if not np.array_equal(expected, pair_scales(bound, n)):
+            excluded, pairs14 = near_pairs(bound, self.molecule.n_atoms)
+            alike = float(bound.scale14) == 1.0 or np.array_equal(pairs14, graph.pairs14)
+            if not (alike and np.array_equal(excluded, graph.excluded)):
                 raise ExportError(
                     f"{self.molecule.name}: pairs of {bound.term.name} do not follow from the bonds; format "
                     f"{self.format!r} cannot express that; format 'system' can"
@@ -301,29 +349,54 @@ class Single:
         return Nonbonded(place.get(Place.VAN_DER_WAALS), place.get(Place.CHARGES), self.molecule.n_atoms)
 
 
+def _sorted(rows: np.ndarray) -> bytes:
+    """The rows in lexical order."""
+    return rows[np.lexsort(rows.T[::-1])].tobytes() if rows.size else b""
+
+
+@cache
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("espalike")
+
+
 def bonded_parts(terms: Sequence[Bound]) -> tuple[Part, ...]:
     """The bonded primitives of terms."""
     parts = []
     for number, bound in enumerate(terms):
         if not isinstance(bound.term, PairTerm):
-            atoms = [tuple(row) for row in bound.tuples.idx.tolist()]
             for primitive in bound.term.primitives(bound.values.unbind(-1)):
                 coordinates = coordinates_of(bound.term, primitive)
-                parts.append(Part(number, bound, place_of(bound.term, primitive), coordinates, atoms, primitive))
+                parts.append(Part(number, bound, place_of(bound.term, primitive), coordinates, primitive))
     return tuple(parts)
 
 
-def separations(bound: Bound, n_atoms: int) -> np.ndarray:
-    """Of each pair of atoms of a pair term: 0 left out, 1 three bonds apart, 2 beyond; `(A, A)`, upper triangle."""
-    result = np.zeros((n_atoms, n_atoms), dtype=int)
-    i, j = bound.tuples.idx.numpy().T
-    result[np.minimum(i, j), np.maximum(i, j)] = 2 if bound.tuples.is14 is None else 2 - bound.tuples.is14.int().numpy()
-    return result
+def near_pairs(bound: Bound, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of a pair term: pairs that are left out, and pairs three bonds apart, each `(P, 2)`, rows sorted."""
+    tuples = bound.tuples
+    if isinstance(tuples, Pairs):
+        return tuples.excluded.numpy(), tuples.pairs14.numpy()
+    listed = pair_keys(tuples.idx.numpy(), n_atoms)
+    left_out = np.setdiff1d(pair_keys(np.stack(np.triu_indices(n_atoms, 1), axis=1), n_atoms), listed)
+    scaled = np.unique(listed[[] if tuples.is14 is None else tuples.is14.numpy()])
+    return np.stack(np.divmod(left_out, n_atoms), axis=1), np.stack(np.divmod(scaled, n_atoms), axis=1)
 
 
-def pair_scales(bound: Bound, n_atoms: int) -> np.ndarray:
-    """Factor on each pair's interaction, `(A, A)`, upper triangle: 0 left out, `scale14` for 1-4, 1 beyond."""
-    return np.array([0.0, float(bound.scale14), 1.0])[separations(bound, n_atoms)]
+def pair_keys(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
+    """A number for each pair of atoms."""
+    return pairs.min(axis=1) * n_atoms + pairs.max(axis=1)
+
+
+def pair_scales(bound: Bound, pairs: np.ndarray, n_atoms: int) -> np.ndarray:
+    """Factor on the interaction of each of the pairs `(P, 2)`: 0 left out, `scale14` for 1-4, 1 beyond.
+
+    The rows of the pairs are sorted; all that the term leaves out or scales are among them.
+    """
+    keys, scales = pair_keys(pairs, n_atoms), np.ones(len(pairs))
+    for near, scale in zip(near_pairs(bound, n_atoms), (0.0, float(bound.scale14)), strict=True):
+        scales[np.searchsorted(keys, pair_keys(near, n_atoms))] = scale
+    return scales
 
 
 @dataclass(frozen=True, eq=False)
@@ -419,3 +492,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of text as aligned lines."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [" " + "  ".join(f"{text:>{w}}" for text, w in zip(row, widths, strict=True)) for row in rows]
+
+
+def rows_text(row: str, rows: Sequence[Sequence[object]]) -> str:
+    """A line for each row: all are formatted at once by a template such as `<Bond p1="%d" d="%r"/>`."""
+    return f"{row}\n" * len(rows) % tuple(itertools.chain.from_iterable(rows))

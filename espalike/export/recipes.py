@@ -21,22 +21,20 @@ from espalike.terms.fourier import Coupling, Fourier, chebyshev
 from espalike.terms.primitives import Charges, Harmonic, Primitive, TwelveSix, Value
 
 Recipe = dict[str, Any]
+Row = tuple[list[int], Sequence[float]]
+"""Atoms and values of one interaction."""
 TORSIONS = ("native", "custom")
 """How cosine series become forces: rows of a `PeriodicTorsionForce`, or polynomials in cos φ of a custom force."""
 
 
-def _torsion_rows(part: Part) -> list[tuple[list[int], list[float]]]:
-    return [
-        ([atoms[a] for a in dihedral.atoms], [n, phase, k * ENERGY])
-        for atoms, series in zip(part.atoms, part.series(), strict=True)
-        for dihedral in part.coordinates
-        for n, phase, k in series
-    ]
+def _torsion_rows(part: Part) -> list[Row]:
+    atoms, waves = part.dihedrals
+    values = zip(waves.n.tolist(), waves.phase.tolist(), (waves.k * ENERGY).tolist(), strict=True)
+    return list(zip(atoms.tolist(), values, strict=True))
 
 
-def _plain_rows(part: Part, *columns: Value) -> list[tuple[list[int], list[float]]]:
-    ends = part.coordinates[0].atoms
-    return [([atoms[a] for a in ends], list(v)) for atoms, v in zip(part.atoms, part.rows(*columns), strict=True)]
+def _plain_rows(part: Part, *columns: Value) -> list[Row]:
+    return list(zip(part.idx[:, part.coordinates[0].atoms].tolist(), part.rows(*columns), strict=True))
 
 
 NATIVE: dict[tuple[type, type[Primitive]], tuple[str, Callable[[Part, Any], list]]] = {
@@ -119,7 +117,7 @@ def compound(parts: Sequence[Part]) -> Recipe:
         names: dict[str, str] = {}
         for field, value in part.primitive.columns().items():
             if isinstance(value, torch.Tensor):
-                column = value.expand(len(part.atoms)).contiguous()
+                column = value.expand(len(part.idx)).contiguous()
                 name = known.setdefault(column.numpy().tobytes(), _free(f"{part.term.name}_{field}", columns))
                 columns[name] = column
                 names[field] = name
@@ -138,7 +136,7 @@ def compound(parts: Sequence[Part]) -> Recipe:
     for cosine, coefficients in series.items():
         energies += [f"({'+'.join(texts)})*({multiple(cosine, n)})" for n, texts in sorted(coefficients.items())]
     energy = "; ".join([f"{ENERGY!r}*({'+'.join(energies)})", *definitions, *cartesian.text()])
-    rows = list(zip(map(list, parts[0].atoms), map(list, parts[0].rows(*columns.values())), strict=True))
+    rows = list(zip(parts[0].idx.tolist(), parts[0].rows(*columns.values()), strict=True))
     size = parts[0].term.kind.size
     return _recipe("CustomCompoundBondForce", _joined(parts), energy, tuple(columns), rows, size)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from pathlib import Path
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.chem.sanitize import atoms_of
 from espalike.export.parts import atom_names, one_line, residue_name, symbols
 
 ENDINGS = (".sdf", ".pdb")
 """Endings of the files."""
 _PROGRAM = "espalike"
+_WRAPPED = re.compile(r"(\S.{,189})(?: |$)")
+"""Lines of at most 190 characters, broken at spaces."""
 _REMARK = f"REMARK     the molecule as {_PROGRAM} parametrized it"
 
 
@@ -34,7 +37,7 @@ def texts(molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None = None
     if charges is not None:
         fields["atom.dprop.PartialCharge"] = tuple(map(repr, charges.tolist()))
     for name, values in fields.items():
-        lines[-1:] = [f">  <{name}>", *textwrap.wrap(" ".join(values), 190, break_on_hyphens=False), "", ""]
+        lines[-1:] = [f">  <{name}>", *_WRAPPED.findall(" ".join(values)), "", ""]
     lines[-1:] = ["$$$$", ""]
     return {".sdf": "\n".join(lines), ".pdb": _pdb(mol, molecule)}
 
@@ -43,7 +46,7 @@ def _pdb(mol, molecule: Molecule) -> str:
     from rdkit import Chem
 
     mol.SetProp("_Name", mol.GetProp("_Name")[:70])
-    for atom, name, symbol in zip(mol.GetAtoms(), atom_names(molecule, 4), symbols(molecule), strict=True):
+    for atom, name, symbol in zip(atoms_of(mol), atom_names(molecule, 4), symbols(molecule), strict=True):
         column = name if len(name) == 4 or len(symbol) == 2 else f" {name}"
         info = Chem.AtomPDBResidueInfo(f"{column:4}", residueName=residue_name(molecule), residueNumber=1)
         info.SetIsHeteroAtom(True)

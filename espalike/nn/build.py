@@ -54,14 +54,18 @@ def _refusal(target: str, roots: tuple[str, ...]) -> str:
     )
 
 
-def resolve(target: str) -> Any:
+def resolve(target: str, roots: tuple[str, ...] | None = None) -> Any:
     """The class or function called `target`.
+
+    Args:
+        target: its name, with its module.
+        roots: packages that it may come from; None: they are looked up, which takes a while.
 
     Raises:
         UntrustedTarget: when it is not a part of a model, does not exist, or its package is not a plug-in.
     """
     module_name, _, name = target.rpartition(".")
-    roots = _roots()
+    roots = _roots() if roots is None else roots
     if not _is_inside(module_name, roots):
         raise UntrustedTarget(_refusal(target, roots))
     try:
@@ -74,21 +78,26 @@ def resolve(target: str) -> Any:
     raise UntrustedTarget(f"refusing to build {target!r}: it is not a term or network class of its module")
 
 
-def build(config: Any) -> Any:
+def build(config: Any, roots: tuple[str, ...] | None = None) -> Any:
     """The objects of a plain configuration: dicts with `_target_` become objects, the rest stays as it is.
+
+    Args:
+        config: the configuration.
+        roots: packages that parts may come from; None: espalike's, and those of plug-ins.
 
     Raises:
         UntrustedTarget: see `resolve`.
         ValueError: when arguments do not fit, naming the target.
     """
+    roots = _roots() if roots is None else roots
     if isinstance(config, list):
-        return [build(item) for item in config]
+        return [build(item, roots) for item in config]
     if not isinstance(config, dict):
         return config
-    arguments = {key: build(value) for key, value in config.items() if key not in {"_target_", "_partial_"}}
+    arguments = {key: build(value, roots) for key, value in config.items() if key not in {"_target_", "_partial_"}}
     if "_target_" not in config:
         return arguments
-    target = resolve(str(config["_target_"]))
+    target = resolve(str(config["_target_"]), roots)
     if config.get("_partial_", False):
         return partial(target, **arguments)
     try:

@@ -82,7 +82,8 @@ class Readout(nn.ModuleList):
 
     def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> list[Tensor]:
         """Values of each term, shape `(T, P)`, in the order of the terms; `h` represents classes of atoms."""
-        level = batch.level[batch.mol[orbits.atom]]
+        shifted = torch.is_grad_enabled() or bool(batch.level.any())  # nothing shifts at the target level
+        level = batch.level[batch.mol[orbits.atom]] if shifted else None
         learned: dict[int, Tensor] = {}
         for number, head in enumerate(self):
             if isinstance(head, TermHead):

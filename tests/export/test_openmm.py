@@ -10,7 +10,7 @@ from openmm import app, unit
 from rdkit import Chem
 
 from espalike import chem
-from espalike.export import to_openmm, to_topology
+from espalike.export import texts, to_openmm, to_topology
 from espalike.export.ffxml import minimum
 from espalike.export.ffxml_script import espalike_extend
 from espalike.export.parts import bonded_parts, select
@@ -184,3 +184,11 @@ def test_other_programs_read_a_class_one_system(program):
         read = Interchange.from_openmm(system=built, topology=topology, positions=xyz * unit.angstrom).to_openmm()
         next(f for f in read.getForces() if isinstance(f, openmm.NonbondedForce)).setNonbondedMethod(0)
     assert evaluate(read, xyz)[0] == pytest.approx(reference(system, xyz)[0], abs=1e-4)
+
+
+@pytest.mark.parametrize("smiles", [*DEGENERATE, ASPIRIN, *RENUMBERED[:3]])
+def test_the_text_of_a_system_is_the_one_that_openmm_writes(smiles):
+    """Rows of native forces are written from arrays; every number must be the same to its last bit."""
+    system = model().parametrize(chem.from_smiles(smiles))
+    read = openmm.XmlSerializer.deserialize(texts(system, "system")[".system.xml"])
+    assert openmm.XmlSerializer.serialize(read) == openmm.XmlSerializer.serialize(to_openmm(system))
