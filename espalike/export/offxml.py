@@ -29,6 +29,8 @@ LENGTH, CHARGE, ENERGY = " * angstrom ** 1", " * elementary_charge ** 1", " * ki
 TOLERANCE = 1e-4
 """Largest difference of parameters of equivalent atoms by rounding, relative or [kcal/mol, e, Å, rad]."""
 
+LARGEST = 500
+"""Number of atoms above which a file would take minutes to write and to read."""
 _BOND_ORDERS = {"fractional_bondorder_method": "AM1-Wiberg", "fractional_bondorder_interpolation": "linear"}
 _FOURIER = {"potential": "k*(1+cos(periodicity*theta-phase))", "default_idivf": "auto"}
 _SCALES = {"scale12": "0.0", "scale13": "0.0", "scale15": "1.0", "cutoff": f"9.0{LENGTH}"}
@@ -76,8 +78,13 @@ def texts(single: Single) -> dict[str, str]:
     """The file of one molecule, by ending; coordinates are not used.
 
     Raises:
-        ExportError: when parameters differ between atoms that a SMIRKS cannot tell apart.
+        ExportError: for a large molecule, and when parameters differ between atoms that a SMIRKS cannot tell apart.
     """
+    if single.molecule.n_atoms > LARGEST:
+        raise ExportError(
+            f"{single.molecule.name}: {single.molecule.n_atoms} atoms; format 'offxml' describes the whole molecule "
+            f"once per parameter, so it takes at most {LARGEST} atoms; formats 'system' and 'ffxml' take any number"
+        )
     graph, patterns = single.topology, WholeMolecule(single.molecule)
     root = ET.Element("SMIRNOFF", version="0.3", aromaticity_model="OEAroModel_MDL")
     root.append(ET.Comment("\n".join(["", *(f"    {line}" for line in single.xml_comment), "  "])))
@@ -113,17 +120,18 @@ def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms,
     for atoms, expected in values.items():
         if atoms in done:
             continue
-        smirks = patterns.smirks(atoms)
-        members = sorted({_key(kind, match) for match in patterns.matches(smirks)})
-        for other in members:
-            if not np.allclose(values[other], expected, rtol=TOLERANCE, atol=TOLERANCE):
-                raise ExportError(
-                    f"{molecule.name}: {what} of {elements(molecule, atoms)} and {elements(molecule, other)} differ, "
-                    "but the graph cannot tell them apart, so format 'offxml' cannot either; give such atoms equal "
-                    "values (charges: their mean), or use format 'system'"
-                )
+        members = sorted({_key(kind, image) for image in patterns.images(atoms)})
+        rows = np.array([values[member] for member in members])
+        differing = np.flatnonzero((np.abs(rows - expected) > TOLERANCE * (1.0 + np.abs(expected))).any(axis=1))
+        if len(differing):
+            other = members[differing[0]]
+            raise ExportError(
+                f"{molecule.name}: {what} of {elements(molecule, atoms)} and {elements(molecule, other)} differ, "
+                "but the graph cannot tell them apart, so format 'offxml' cannot either; give such atoms equal "
+                "values (charges: their mean), or use format 'system'"
+            )
         done.update(members)
-        yield smirks, members, np.mean([values[m] for m in members], axis=0).tolist()
+        yield patterns.smirks(atoms), members, rows.mean(axis=0).tolist()
 
 
 def _rows(
@@ -181,7 +189,7 @@ def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, plac
     rows: dict[_Atoms, Series] = {_key(kind, atoms): [] for atoms in tuples}
     for part in single.parts:
         if part.place == place:
-            for atoms, series in zip(part.atoms, part.series(), strict=True):
+            for atoms, series in zip(part.atoms, part.series, strict=True):
                 rows.setdefault(_key(kind, atoms), []).extend(series)
     periods = max((n for series in rows.values() for n, _, _ in series), default=1)
     values = {atoms: _coefficients(series, periods) for atoms, series in rows.items()}

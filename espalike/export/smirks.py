@@ -1,12 +1,20 @@
 """SMIRKS that match one whole molecule, in any of its resonance forms.
 
 An atom is its element, number of neighbours and of hydrogens; bonds are of any order and there are no formal charges.
-Every atom that has two or more neighbours beside its hydrogens stands in the pattern; the others (hydrogens, terminal
-groups) are counted at their neighbour instead, unless they are tagged. So the pattern describes the whole graph, but
-matches a molecule only as often as its skeleton is symmetric, not once for each order of the hydrogens.
+Every atom that has two or more neighbours beside its hydrogens stands in the pattern, its skeleton; the others
+(hydrogens, terminal groups) are counted at their neighbour instead, unless they are tagged. So the pattern describes
+the whole graph, but matches a molecule only as often as its skeleton is symmetric, not once for each order of the
+hydrogens.
+
+RDKit matches the skeleton with itself once. Which atoms the tags of a pattern match follows from these symmetries:
+a tagged atom outside the skeleton matches every like neighbour of the same atom that no other tag matches.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
 
 from rdkit import Chem
 
@@ -15,6 +23,8 @@ from espalike.chem.molecule import Molecule
 from espalike.export.parts import ExportError
 
 _MAX_MATCHES = 100_000
+_PLACE = re.compile(r"<(\d+)>((?:~?(?:%\d\d|\d))*)")
+"""An atom's number in the text of the skeleton, and the ring closures after it."""
 
 
 class WholeMolecule:
@@ -27,61 +37,111 @@ class WholeMolecule:
     def __init__(self, molecule: Molecule):
         self.molecule = molecule
         self._mol = to_rdkit(molecule, isotopes=False)
-        self._neighbours = [[n.GetIdx() for n in atom.GetNeighbors()] for atom in self._mol.GetAtoms()]
-        hydrogen = molecule.numbers == 1
-        leaf = [sum(not hydrogen[n] for n in near) == 1 for near in self._neighbours]  # hydrogens are leaves too
-        self._skeleton = {a for a, ends in enumerate(leaf) if not ends}
+        self._hydrogen = (molecule.numbers == 1).tolist()
+        self._neighbours: list[list[int]] = [[] for _ in self._hydrogen]
+        for i, j in molecule.bonds.tolist():
+            self._neighbours[i].append(j)
+            self._neighbours[j].append(i)
+        leaf = [sum(not self._hydrogen[n] for n in near) == 1 for near in self._neighbours]  # hydrogens are leaves too
+        self._skeleton = [a for a, ends in enumerate(leaf) if not ends]
         if not self._skeleton:  # at most two atoms that are not hydrogen
-            self._skeleton = set((~hydrogen).nonzero()[0].tolist()) or set(range(molecule.n_atoms))
+            heavy = [a for a, hydrogen in enumerate(self._hydrogen) if not hydrogen]
+            self._skeleton = heavy or list(range(molecule.n_atoms))
+        self._inside = set(self._skeleton)
+        self._plain = [self._described(a) for a in range(molecule.n_atoms)]
         self._symbols = [self._symbol(a) for a in range(molecule.n_atoms)]
 
-    def _plain(self, atom: int) -> str:
+    def _described(self, atom: int) -> str:
         near = self._neighbours[atom]
-        hydrogens = sum(self.molecule.numbers[n] == 1 for n in near)
-        return f"#{self.molecule.numbers[atom]}X{len(near)}H{hydrogens}"
+        return f"#{self.molecule.numbers[atom]}X{len(near)}H{sum(self._hydrogen[n] for n in near)}"
 
     def _symbol(self, atom: int) -> str:
         """The atom, with all its terminal groups other than hydrogen in one recursive condition."""
-        groups = [n for n in self._neighbours[atom] if n not in self._skeleton and self.molecule.numbers[n] != 1]
-        if atom not in self._skeleton or not groups:
-            return self._plain(atom)
-        return f"{self._plain(atom)}$(*{''.join(f'(~[{self._plain(n)}])' for n in groups)})"
+        groups = [n for n in self._neighbours[atom] if n not in self._inside and not self._hydrogen[n]]
+        if atom not in self._inside or not groups:
+            return self._plain[atom]
+        return f"{self._plain[atom]}$(*{''.join(f'(~[{self._plain[n]}])' for n in groups)})"
 
-    def smirks(self, atoms: tuple[int, ...]) -> str:
-        """The whole molecule with these atoms tagged 1, 2, … in order."""
-        shown = set(self._skeleton)
-        for atom in atoms:
-            while atom not in shown:
-                shown.add(atom)
-                heavy = [n for n in self._neighbours[atom] if self.molecule.numbers[n] != 1]
-                atom = heavy[0] if heavy else atom
-        tags = {atom: f":{n}" for n, atom in enumerate(atoms, 1)}
-        return Chem.MolFragmentToSmiles(
+    def _parent(self, atom: int) -> int:
+        """Of an atom outside the skeleton, the atom that it is bonded to on the way there."""
+        near = self._neighbours[atom]
+        return next((n for n in near if not self._hydrogen[n]), near[0])
+
+    @cached_property
+    def _text(self) -> list[str]:
+        """The skeleton's SMILES in parts: between atoms, then number and ring closures of an atom, and so on."""
+        text = Chem.MolFragmentToSmiles(
             self._mol,
-            atomsToUse=sorted(shown),
-            atomSymbols=[f"[{symbol}{tags.get(a, '')}]" for a, symbol in enumerate(self._symbols)],
+            atomsToUse=self._skeleton,
+            atomSymbols=[f"<{a}>" for a in range(self.molecule.n_atoms)],
             bondSymbols=["~"] * self._mol.GetNumBonds(),
             canonical=False,
             isomericSmiles=False,
-            rootedAtAtom=atoms[0],
         )
+        return _PLACE.split(text)
 
-    def matches(self, smirks: str) -> set[tuple[int, ...]]:
-        """Atoms that the tags match, in the order of the tags: all images under the symmetry of the graph.
+    def smirks(self, atoms: tuple[int, ...]) -> str:
+        """The whole molecule with these atoms tagged 1, 2, … in order."""
+        tags = {atom: f":{n}" for n, atom in enumerate(atoms, 1)}
+        shown: dict[int, list[int]] = {}  # by atom, those outside the skeleton that stand beside it
+        for atom in atoms:
+            while atom not in self._inside and atom not in shown.get(self._parent(atom), ()):
+                shown.setdefault(self._parent(atom), []).append(atom)
+                atom = self._parent(atom)
+
+        def beside(atom: int) -> str:
+            leaves = shown.get(atom, ())
+            return "".join(f"(~[{self._plain[leaf]}{tags.get(leaf, '')}]{beside(leaf)})" for leaf in leaves)
+
+        between, numbers, rings = self._text[0::3], self._text[1::3], self._text[2::3]
+        parts = [between[0]]
+        for atom, ring, text in zip(map(int, numbers), rings, between[1:], strict=True):
+            parts.append(f"[{self._symbols[atom]}{tags.get(atom, '')}]{ring}{beside(atom)}{text}")
+        return "".join(parts)
+
+    @cached_property
+    def _symmetries(self) -> list[dict[int, int]]:
+        """Image of each atom of the skeleton under every symmetry of the graph.
 
         Raises:
-            ExportError: for a graph with too many symmetries to match.
+            ExportError: for a graph with too many symmetries.
         """
-        query = Chem.MolFromSmarts(smirks)
-        tagged = {a.GetAtomMapNum(): a.GetIdx() for a in query.GetAtoms() if a.GetAtomMapNum()}
-        columns = [tagged[n] for n in sorted(tagged)]
+        numbers = list(map(int, self._text[1::3]))
+        query = Chem.MolFromSmarts(self.smirks(()))
         matches = self._mol.GetSubstructMatches(query, uniquify=False, maxMatches=_MAX_MATCHES)
         if len(matches) == _MAX_MATCHES:
             raise ExportError(
                 f"{self.molecule.name}: format 'offxml' cannot express a molecule that is symmetric in more than "
                 f"{_MAX_MATCHES} ways; formats 'system' and 'ffxml' can"
             )
-        return {tuple(match[c] for c in columns) for match in matches}
+        return [dict(zip(numbers, match, strict=True)) for match in matches]
+
+    def images(self, atoms: tuple[int, ...]) -> set[tuple[int, ...]]:
+        """Atoms that the tags of `smirks(atoms)` match, in the order of the tags.
+
+        Raises:
+            ExportError: for a graph with too many symmetries.
+        """
+        order: list[int] = []  # atoms outside the skeleton, each after its parent
+        for atom in atoms:
+            path = []
+            while atom not in self._inside and atom not in order:
+                path.append(atom)
+                atom = self._parent(atom)
+            order += reversed(path)
+        inside = {a for a in (*atoms, *map(self._parent, order)) if a in self._inside}
+        starts = {tuple((a, symmetry[a]) for a in inside) for symmetry in self._symmetries}
+        return {tuple(image[a] for a in atoms) for start in starts for image in self._placed(dict(start), order)}
+
+    def _placed(self, image: dict[int, int], order: list[int]) -> Iterator[dict[int, int]]:
+        """All ways to give atoms outside the skeleton different images."""
+        if not order:
+            yield image
+            return
+        atom, *others = order
+        for other in self._neighbours[image[self._parent(atom)]]:
+            if other not in self._inside and other not in image.values() and self._plain[other] == self._plain[atom]:
+                yield from self._placed({**image, atom: other}, others)
 
 
 def elements(molecule: Molecule, atoms: tuple[int, ...]) -> str:

@@ -13,10 +13,11 @@ from espalike.export.parts import ExportError
 from espalike.export.smirks import WholeMolecule
 from espalike.system import Bound, MMSystem
 from espalike.terms.torsion import PeriodicProperOdd, RyckaertBellemans
+from espalike.topology import enumerate_tuples
 from espalike.tuples import Kind
 from tests.export.cases import ASPIRIN, evaluate, model, perturbed, reference, with_equal_phases
 from tests.export.programs import interchange, openff
-from tests.molecules import RESONANCE
+from tests.molecules import RESONANCE, SMALL
 
 pytest.importorskip("openff.interchange", reason="needs the extra openff")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -24,6 +25,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::F
 
 def to_offxml(system: MMSystem) -> str:
     return export.texts(system, "offxml")[".offxml"]
+
+
+def matches(molecule, smirks) -> set[tuple[int, ...]]:
+    """Atoms that the tags of a SMIRKS match, by RDKit."""
+    query = Chem.MolFromSmarts(smirks)
+    tags = {atom.GetAtomMapNum(): atom.GetIdx() for atom in query.GetAtoms() if atom.GetAtomMapNum()}
+    found = chem.to_rdkit(molecule).GetSubstructMatches(query, uniquify=False, maxMatches=10**6)
+    return {tuple(match[tags[n]] for n in sorted(tags)) for match in found}
 
 
 SAGE = "openff_unconstrained-2.2.1.offxml"
@@ -143,11 +152,42 @@ def test_two_terms_on_one_bond_are_refused():
 
 def test_a_pattern_counts_terminal_groups_and_tags_in_order():
     patterns = WholeMolecule(chem.from_smiles("CC(C)(C)c1ccccc1"))
-    assert len(patterns.matches(patterns.smirks((0,)))) == 3
-    assert len(patterns.matches(patterns.smirks((0, 1, 4)))) == 3
+    assert len(matches(patterns.molecule, patterns.smirks((0,)))) == 3
+    assert len(matches(patterns.molecule, patterns.smirks((0, 1, 4)))) == 3
     for tuples in ((10,), (10, 0, 1), (0, 1, 2)):  # hydrogens of one of three methyl groups among the tags
-        assert tuples in patterns.matches(patterns.smirks(tuples))
-    assert not patterns.matches(WholeMolecule(chem.from_smiles("CC(C)(C)c1ccncc1")).smirks((0,)))
+        assert tuples in matches(patterns.molecule, patterns.smirks(tuples))
+    assert not matches(patterns.molecule, WholeMolecule(chem.from_smiles("CC(C)(C)c1ccncc1")).smirks((0,)))
+
+
+SYMMETRIC = [
+    *SMALL,
+    "CC(C)(C)c1ccccc1",
+    "OCC(O)CO",
+    "CC(=O)[O-]",
+    "C1CC2CCC1CC2",
+    "OP(=O)(O)OCC",
+    "NS(=O)(=O)c1ccc(N)cc1",
+]
+
+
+@pytest.mark.parametrize("smiles", SYMMETRIC)
+def test_images_are_what_rdkit_matches(smiles):
+    molecule = chem.from_smiles(smiles)
+    patterns, topology = WholeMolecule(molecule), enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+    tuples = [
+        np.arange(molecule.n_atoms)[:, None],
+        topology.bonds,
+        topology.angles,
+        topology.propers,
+        topology.impropers,
+    ]
+    for atoms in (tuple(row) for rows in tuples for row in rows.tolist()):
+        assert patterns.images(atoms) == matches(molecule, patterns.smirks(atoms)), atoms
+
+
+def test_a_large_molecule_is_refused():
+    with pytest.raises(ExportError, match="602 atoms; format 'offxml' describes the whole molecule once"):
+        export.texts(model().parametrize(chem.from_smiles("C" * 200, "wax")), "offxml")
 
 
 def test_no_file_for_a_graph_too_symmetric_to_match(monkeypatch):
