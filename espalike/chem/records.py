@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,8 @@ _SECOND = re.compile(r"^M  END|V[23]000\s*$", re.MULTILINE)
 _V3000_ATOM = re.compile(r"^M {2}V30 +\d+ +[^ ]+ +([^ \n]+) +([^ \n]+) +([^ \n]+) +\d", re.MULTILINE)
 """An atom's line; its coordinates."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_BLOCK = 2**20
+"""Characters that are read at once."""
 _SHORTEST, _LONGEST = 0.5, 2.0
 """Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
 
@@ -65,7 +68,7 @@ Record = Entry[Chem.Mol]
 class _Format:
     """How a kind of file is cut into records, where a record has its title, and how it is read."""
 
-    split: Callable[[str], Sequence[str]]
+    split: Callable[[Iterable[str]], Iterator[str]]
     title: Callable[[str], str]
     read: Callable[[str, str], Record]
 
@@ -98,17 +101,19 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
         return iter([_from_typed(str(source))])
     if smiles is not None and suffix not in _STRUCTURES:
         raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB or mmCIF; this is not one")
-    text = _read(path)
+    _check_text(path)
     if suffix not in SUFFIXES:
         raise ChemistryError(f"{path}: unknown kind of file; expected one of {' '.join(SUFFIXES)}")
     if suffix in _STRUCTURES:
-        return _from_structure(path, text, smiles)
+        return _from_structure(path, "".join(_lines(path)), smiles)
     kind = _FORMATS[suffix]
-    texts = kind.split(text)
-    if not texts:
+    texts = kind.split(_lines(path))
+    first = next(texts, None)
+    if first is None:
         raise ChemistryError(f"{path}: holds no molecule")
     return (
-        _record(path, number, kind.title(text), partial(kind.read, text)) for number, text in enumerate(texts, start=1)
+        _record(path, number, kind.title(text), partial(kind.read, text))
+        for number, text in enumerate(itertools.chain([first], texts), start=1)
     )
 
 
@@ -133,18 +138,27 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _read(path: Path) -> str:
+def _check_text(path: Path) -> None:
+    """Check that a file is a text and not empty."""
+    empty = True
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")  # titles come in any encoding
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            for block in iter(lambda: file.read(_BLOCK), ""):
+                empty = empty and not block.strip()
+                if "\0" in block:
+                    raise ChemistryError(f"{path}: not a text file; a compressed file must be unpacked first")
     except FileNotFoundError:
         raise ChemistryError(f"{path}: no such file") from None
     except OSError as error:
         raise ChemistryError(f"{path}: cannot be read ({error.strerror})") from error
-    if "\0" in text:
-        raise ChemistryError(f"{path}: not a text file; a compressed file must be unpacked first")
-    if not text.strip():
+    if empty:
         raise ChemistryError(f"{path}: the file is empty")
-    return text
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """The lines of a file, each with one newline at its end whatever the file has there, read as they are needed."""
+    with path.open(encoding="utf-8-sig", errors="replace") as file:  # titles come in any encoding
+        yield from file
 
 
 def _record(path: Path, number: int, title: str, read: Callable[[str], Record]) -> Record:
@@ -175,13 +189,8 @@ def _from_smiles(smiles: str, name: str) -> Record:
     return Record(name, mol, notes=rd.remarks(mol))
 
 
-def _whole(text: str) -> list[str]:
-    return [text]
-
-
-def _split_smi(text: str) -> list[str]:
-    lines = re.split(r"\r\n|\r|\n", text)  # `splitlines` would also cut titles where they hold other separators
-    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+def _split_smi(lines: Iterable[str]) -> Iterator[str]:
+    return (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
 def _smi_title(line: str) -> str:
@@ -192,10 +201,16 @@ def _from_smi_line(line: str, name: str) -> Record:
     return _from_smiles(line.split()[0], name)
 
 
-def _split_sdf(text: str) -> list[str]:
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    texts = re.split(r"^\$\$\$\$.*\n?", text, flags=re.MULTILINE)
-    return texts if texts[-1].strip() else texts[:-1]
+def _split_sdf(lines: Iterable[str]) -> Iterator[str]:
+    record: list[str] = []
+    for line in lines:
+        if line.startswith("$$$$"):
+            yield "".join(record)
+            record = []
+        else:
+            record.append(line)
+    if any(line.strip() for line in record):
+        yield "".join(record)
 
 
 def _first_line(text: str) -> str:
@@ -237,10 +252,20 @@ def from_molblock(text: str, name: str) -> Record:
     return _checked(mol, name, charges, notes, drawn=True)
 
 
-def _split_mol2(text: str) -> list[str]:
-    parts = text.replace("\r\n", "\n").split("@<TRIPOS>MOLECULE")
-    headless = [parts[0]] if "@<TRIPOS>ATOM" in parts[0] else []
-    return [*headless, *(f"@<TRIPOS>MOLECULE{part}" for part in parts[1:])]
+def _split_mol2(lines: Iterable[str]) -> Iterator[str]:
+    record: list[str] = []
+    for line in lines:
+        if line.startswith("@<TRIPOS>MOLECULE"):
+            yield from _with_atoms(record)
+            record = []
+        record.append(line)
+    yield from _with_atoms(record)
+
+
+def _with_atoms(record: list[str]) -> list[str]:
+    """The text of a MOL2 record; none for comments before the first."""
+    begins = ("@<TRIPOS>MOLECULE", "@<TRIPOS>ATOM")
+    return ["".join(record)] if any(line.startswith(begins) for line in record) else []
 
 
 def _mol2_title(text: str) -> str:
