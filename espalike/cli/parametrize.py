@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
-import json
 import sys
-import traceback
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espalike.bounds import check_number
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from espalike.export.ligands import Done, Result
+    from espalike.export.library import Finished
+    from espalike.export.ligands import Result
 
 HELP = """Write force-field files for molecules: one set of files per molecule, atoms in the input's order.
 
 examples:
   espalike parametrize 'CC(=O)Nc1ccc(O)cc1' --out out
   espalike parametrize ligands.sdf --out out --format system,ffxml --report out/report.json
+  espalike parametrize library.smi --out out --jobs 8 --report out/report.jsonl
   espalike parametrize ligand.sdf --out out --format gromacs,amber
   espalike parametrize ligand.sdf --model mine.espalike --format ffxml --mixed lj
   espalike parametrize ligand.pdb --smiles 'CC(=O)[O-]' --charges charges.txt
@@ -41,6 +45,8 @@ exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing c
 
 _ROWS_SHOWN = 30
 _NOTES_SHOWN = 3
+_COUNTED = {"done": "ok", "partial": "partial", "failed": "failed"}
+"""Counts of a report, and the status that is counted."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +94,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="bond orders and charges of what is not a standard residue in a PDB or mmCIF; * is an atom of a standard "
         "residue to which it is bonded",
     )
-    parser.add_argument("--report", metavar="FILE", help="write a JSON report on every input")
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write a JSON report on every input; of FILE.jsonl, a line per input. The same command with the same "
+        "report continues a run that was stopped",
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of processes (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -102,9 +114,11 @@ def run(args: argparse.Namespace) -> int:
 
     from espalike import export
     from espalike import model as models
-    from espalike.export import ligands
+    from espalike.cli.parametrize_report import Report
+    from espalike.export import library, ligands
 
     formats = _formats(args.format, args.mixed)
+    check_number("--jobs", args.jobs, 1)
     name = args.model or models.DEFAULT
     model = models.load(name).double()
     refused = export.refusals(model.terms, formats)
@@ -113,23 +127,36 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(export.refusal(model.terms, formats))
     if refused:
         print(f"not written: {export.refusal(model.terms, formats)}", file=sys.stderr)
-    entries = list(ligands.read(args.inputs, args.smiles))
-    charges = ligands.charge_source(args.charges, model, len(entries))
+    entries = ligands.read(args.inputs, args.smiles)
+    first = list(itertools.islice(entries, 2))
     output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions, args.residue)
+    work = library.Work(str(name), args.charges, len(first), output, args.strict)
+    ligands.charge_source(args.charges, model, len(first))  # wrong ones are errors before anything is written
     output.folder.mkdir(parents=True, exist_ok=True)
-    done = ligands.parametrize(entries, model, str(name), charges, output, args.strict)
-    results = _collect(done, len(entries), args.debug)
-    _print(Console(), results, output.folder)
-    written = sum(result.status != "failed" for result in results)
-    complete = not refused and all(result.status == "ok" for result in results)
-    if args.report:
-        spreads = ligands.units_of(model) if isinstance(model, models.Ensemble) else None
-        try:
-            print(f"report: {_write_report(Path(args.report), args, str(name), possible, refused, results, spreads)}")
-        except OSError as error:  # the files of the molecules stay
-            print(f"failed: the report {args.report} cannot be written: {error}", file=sys.stderr)
-            complete = False
-    return 2 if not written else 0 if complete else 1
+    spreads = ligands.units_of(model) if isinstance(model, models.Ensemble) else None
+    head = _head(args, str(name), possible, refused, spreads)
+    summary = Summary()
+    identity = _identity(args, str(name), possible)
+    with Report(Path(args.report) if args.report else None, head, identity) as report:
+        for row in report.begin():
+            summary.add(ligands.Result(**row))
+        if summary.count:
+            print(f"{report.lines}: {summary.count} inputs were finished by a run that was stopped; it is continued")
+        groups = ligands.chunks(itertools.chain(first, entries), summary.count)
+        for finished in _shown(library.run(work, model, groups, args.jobs), summary.count):
+            report.add([asdict(result) for result, _ in finished])
+            for result, trace in finished:
+                summary.add(result)
+                if args.debug and trace:
+                    print(trace, end="", file=sys.stderr)
+        summary.print(Console(), output.folder)
+        report.end({key: summary.counts[status] for key, status in _COUNTED.items()})
+    if report.error is not None:  # the files of the molecules stay
+        print(f"failed: the report {args.report} cannot be written: {report.error}", file=sys.stderr)
+    elif args.report:
+        print(f"report: {args.report}")
+    complete = not refused and summary.counts["ok"] == summary.count and report.error is None
+    return 2 if not summary.written else 0 if complete else 1
 
 
 def _formats(text: str, mixed: str | None) -> list[str]:
@@ -144,77 +171,113 @@ def _formats(text: str, mixed: str | None) -> list[str]:
     return formats
 
 
-def _collect(done: Iterator[Done], number: int, debug: bool) -> list[Result]:
-    """The results, under a progress bar where there is a terminal; with `debug`, tracebacks go to stderr."""
+def _shown(work: Iterator[Finished], finished: int) -> Iterator[Finished]:
+    """The results; where there is a terminal, it shows how many molecules are finished and how many per second."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    results = []
-    for one in track(done, "parametrize", number, console=console, transient=True, disable=not console.is_terminal):
-        if debug and one.error is not None:
-            traceback.print_exception(one.error)
-        results.append(one.result)
-    return results
+    columns = (SpinnerColumn(), TextColumn("parametrize {task.completed} molecules, {task.fields[rate]}"))
+    with Progress(
+        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("parametrize", total=None, completed=finished, rate="")
+        start, new = time.perf_counter(), 0
+        for group in work:
+            yield group
+            new += len(group)
+            rate = f"{new / (time.perf_counter() - start):.1f} per second"
+            progress.update(task, advance=len(group), rate=rate)
 
 
-def _print(console: Console, results: Sequence[Result], out: Path) -> None:
-    """A table of the written files, failures with their reasons on stderr, and a line with the counts."""
-    from rich.table import Table
+class Summary:
+    """What is printed of the results: few molecules, all failures, counts.
 
-    done = [result for result in results if result.status != "failed"]
-    if done:
-        table = Table("molecule", "atoms", "charge", "domain", "files", box=None, pad_edge=False)
-        for result in done[:_ROWS_SHOWN]:
-            files = ", ".join(Path(file).name for file in result.files)
-            table.add_row(
-                result.name,
-                str(result.atoms),
-                f"{result.formal_charge or 0:+d}".replace("+0", "0"),
-                result.domain,
-                files,
-            )
-        console.print(table)
-        if len(done) > _ROWS_SHOWN:
-            console.print(f"… and {len(done) - _ROWS_SHOWN} more")
-    for result in itertools.islice((r for r in done if r.warnings), _ROWS_SHOWN):
-        more = len(result.warnings) - _NOTES_SHOWN
-        text = "; ".join(result.warnings[:_NOTES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-        print(f"note: {result.name}: {text}", file=sys.stderr)
-    for result in results:
+    Attributes:
+        count: number of inputs.
+        written: number of those with files.
+        counts: number of inputs by status.
+    """
+
+    def __init__(self) -> None:
+        self.count = self.written = self._files = 0
+        self.counts: Counter[str] = Counter()
+        self._rows: list[Result] = []
+        self._notes: list[Result] = []
+        self._failures: list[str] = []
+
+    def add(self, result: Result) -> None:
+        """Take one result into account."""
+        self.count += 1
+        self.counts[result.status] += 1
+        if result.status != "failed":
+            self.written += 1
+            self._files += len(result.files)
+            if self.written <= _ROWS_SHOWN:
+                self._rows.append(result)
+            if result.warnings and len(self._notes) < _ROWS_SHOWN:
+                self._notes.append(result)
         if result.status != "ok":
-            print(f"failed: {result.name}: {result.reason}", file=sys.stderr)
-    failed = f", {len(results) - len(done)} failed" if len(done) < len(results) else ""
-    print(f"wrote {sum(len(r.files) for r in done)} files of {len(done)} molecules to {out}{failed}")
+            self._failures.append(f"failed: {result.name}: {result.reason}")
+
+    def print(self, console: Console, out: Path) -> None:
+        """A table of the written files, notes and failures with their reasons on stderr, and a line with the counts."""
+        from rich.table import Table
+
+        if self.written:
+            table = Table("molecule", "atoms", "charge", "domain", "files", box=None, pad_edge=False)
+            for result in self._rows:
+                files = ", ".join(Path(file).name for file in result.files)
+                charge = f"{result.formal_charge or 0:+d}".replace("+0", "0")
+                table.add_row(result.name, str(result.atoms), charge, result.domain, files)
+            console.print(table)
+            if self.written > _ROWS_SHOWN:
+                console.print(f"… and {self.written - _ROWS_SHOWN} more")
+        for result in self._notes:
+            more = len(result.warnings) - _NOTES_SHOWN
+            text = "; ".join(result.warnings[:_NOTES_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+            print(f"note: {result.name}: {text}", file=sys.stderr)
+        for failure in self._failures:
+            print(failure, file=sys.stderr)
+        failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""
+        print(f"wrote {self._files} files of {self.written} molecules to {out}{failed}")
 
 
-def _write_report(
-    path: Path,
+def _head(
     args: argparse.Namespace,
     model: str,
     formats: Sequence[str],
     refused: Mapping[str, str],
-    results: Sequence[Result],
     spreads: dict[str, dict[str, str]] | None,
-) -> Path:
+) -> dict[str, Any]:
+    """What a report says of the run as a whole."""
     from importlib.metadata import version
 
-    from espalike import files
-
-    count = Counter(result.status for result in results)
-    report: dict[str, Any] = {
+    return {
         "espalike": version("espalike"),
         "model": model,
         "formats": list(formats),
         "refused": dict(refused),
         "charges": args.charges,
         "units": {"charge": "e", "seconds": "s"} | ({"spread": spreads} if spreads else {}),
-        "done": count["ok"],
-        "partial": count["partial"],
-        "failed": count["failed"],
-        "inputs": [asdict(result) for result in results],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(report, indent=1, ensure_ascii=False) + "\n"
-    files.write(path, text.encode("utf-8", "backslashreplace"))  # halves of pairs become JSON's own escapes
-    return path
+
+
+def _identity(args: argparse.Namespace, model: str, formats: Sequence[str]) -> str:
+    """A hash of all that the results depend on: settings, and size and time of change of the files."""
+    from importlib.metadata import version
+
+    from espalike import model as models
+
+    settings = (args.charges, args.smiles, args.mixed, args.torsions, args.residue, args.strict, args.out)
+    files = [_state(text) for text in (*args.inputs, args.charges, str(models.find(model)))]
+    return hashlib.sha256(repr((version("espalike"), formats, settings, files)).encode("utf-8", "replace")).hexdigest()
+
+
+def _state(text: str) -> tuple[str, int, int]:
+    """A name, and size and time of change of the file with this name, if there is one."""
+    try:
+        state = Path(text).stat()
+    except (OSError, ValueError):  # a SMILES
+        return text, 0, 0
+    return text, state.st_size, state.st_mtime_ns

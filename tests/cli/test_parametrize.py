@@ -14,6 +14,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 
 from espalike import chem, model
+from espalike import files as files_module
 from espalike.cli.main import main
 from espalike.export import to_topology
 from espalike.units import convert
@@ -229,10 +230,14 @@ def test_a_report_that_cannot_be_written_does_not_hide_the_files(call, tmp_path,
         call("CCO")  # the fixture reads the report; the command has ended
     (tmp_path / "r.json").rmdir()
 
-    def full(path, *_):
-        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+    replacing = files_module.replacing
 
-    monkeypatch.setattr("espalike.files.write", full)
+    def full(path, *arguments):
+        if str(path) == "r.json":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return replacing(path, *arguments)
+
+    monkeypatch.setattr(files_module, "replacing", full)
     status, report, files, out, err = call("CCO")
     assert (status, report, files) == (1, None, ["molecule.system.xml"])
     assert "failed: the report r.json cannot be written: [Errno 28] No space left on device: 'r.json'" in err

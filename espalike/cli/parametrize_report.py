@@ -1,0 +1,137 @@
+"""The report of `espalike parametrize`: a line of JSON per input while it runs, from which a stopped run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from espalike import files
+
+_RUN = "run"
+"""Key of what identifies a run in the first line; it is left out of a report in one document."""
+
+
+class Report:
+    """Lines of settings, of each input as it is finished, and of counts at the end.
+
+    `FILE.jsonl` consists of these lines. For another name, the lines are beside it in `FILE.jsonl` while the program
+    runs, and become one JSON document at the end. Lines of the same run without the line of counts belong to a run that
+    was stopped. A file that cannot be written stops nothing; `error` is the reason then.
+
+    Args:
+        path: the report; None: no report is written.
+        head: settings of the run.
+        run: what identifies the run: all that its results depend on.
+    """
+
+    def __init__(self, path: Path | None, head: Mapping[str, Any], run: str):
+        self.path = path
+        self.error: OSError | None = None
+        self._head, self._run = dict(head), run
+        self._file: IO[bytes] | None = None
+        self.lines = path if path is None or path.suffix == ".jsonl" else path.with_suffix(".jsonl")
+
+    def __enter__(self) -> Report:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def begin(self) -> Iterator[dict[str, Any]]:
+        """Open the report; the rows of inputs that a stopped run has finished are kept, and given in order."""
+        if self.lines is None:
+            return
+        end = 0
+        for row, place in self._rows():
+            yield row
+            end = place
+        try:
+            self.lines.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.lines.open("r+b" if end else "wb")
+            self._file.truncate(end)
+            self._file.seek(end)
+        except OSError as error:
+            self.error = error
+        if not end:
+            self._write([self._head | {_RUN: self._run}])
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the rows of finished inputs."""
+        self._write(rows)
+
+    def end(self, counts: Mapping[str, int]) -> None:
+        """Write the counts, and the whole as one document unless the report is of lines."""
+        self._write([counts])
+        if self._file is None or self.error is not None:
+            return
+        self._file.close()
+        if self.path != self.lines:
+            try:
+                self._write_document(counts)
+            except OSError as error:
+                self.error = error
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self._file is None or self.error is not None:
+            return
+        try:
+            self._file.write(b"".join(_encoded(row) + b"\n" for row in rows))
+            self._file.flush()
+        except OSError as error:
+            self.error = error
+
+    def _rows(self) -> Iterator[tuple[dict[str, Any], int]]:
+        """Rows of a stopped run with the same settings while their files exist, and where each ends."""
+        if self.lines is None or not self.lines.is_file() or self._is_complete():
+            return
+        with self.lines.open("rb") as file:
+            for number, line in enumerate(iter(file.readline, b"")):
+                row = _decoded(line)
+                if number == 0:
+                    if row is None or row.get(_RUN) != self._run:
+                        return
+                    continue
+                if row is None or not all(Path(name).is_file() for name in row["files"]):
+                    return
+                yield row, file.tell()
+
+    def _is_complete(self) -> bool:
+        """Whether the last line is that of the counts."""
+        assert self.lines is not None
+        with self.lines.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - 1000, 0))
+            last = file.read().splitlines()[-1:]
+        return bool(last) and "failed" in (_decoded(last[0] + b"\n") or {})
+
+    def _write_document(self, counts: Mapping[str, int]) -> None:
+        assert self.path is not None
+        assert self.lines is not None
+        head = _encoded(self._head | dict(counts), indent=1).removesuffix(b"\n}")
+        with files.replacing(self.path) as temporary, temporary.open("wb") as document, self.lines.open("rb") as lines:
+            document.write(head + b',\n "inputs": [')
+            next(lines)
+            separator = b"\n  "
+            for row in map(_decoded, lines):
+                if row is not None and "name" in row:
+                    document.write(separator + _encoded(row))
+                    separator = b",\n  "
+            document.write(b"\n ]\n}\n")
+        self.lines.unlink()
+
+
+def _encoded(content: Mapping[str, Any], indent: int | None = None) -> bytes:
+    text = json.dumps(content, indent=indent, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")  # halves of pairs become JSON's own escapes
+
+
+def _decoded(line: bytes) -> dict[str, Any] | None:
+    """The content of a whole line; None for a part of one."""
+    try:
+        content = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return None
+    return content if isinstance(content, dict) else None
