@@ -20,7 +20,8 @@ import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
-from espalike.export.parts import Nonbonded, Single, atom_names, one_line, pair_keys, residue_name
+from espalike.export.nonbonded import Nonbonded, pair_keys
+from espalike.export.parts import Single, atom_names, one_line, residue_name
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.topology import Topology

@@ -26,19 +26,9 @@ import torch
 from espalike.chem.molecule import Molecule
 from espalike.export.border import Border
 from espalike.export.engine import Cell, Engine, Place, has_expression
+from espalike.export.nonbonded import pair_keys
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
-from espalike.export.parts import (
-    BOND_K,
-    ENERGY,
-    LENGTH,
-    ExportError,
-    Part,
-    Single,
-    atom_names,
-    pair_keys,
-    rows_text,
-    symbols,
-)
+from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single, atom_names, rows_text, symbols
 from espalike.export.recipes import Recipe, bonded, cells
 from espalike.geometry import Distance
 from espalike.terms.fourier import Fourier

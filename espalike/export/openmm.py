@@ -7,8 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from espalike.export.engine import Cell, Engine, has_expression
+from espalike.export.nonbonded import Nonbonded
 from espalike.export.pairs import exceptions, pair14, pair_force, particles, split, up_to_14
-from espalike.export.parts import Nonbonded, Single, rows_text
+from espalike.export.parts import Single, rows_text
 from espalike.export.recipes import TORSIONS, Recipe, bonded, cells
 from espalike.system import Bound
 

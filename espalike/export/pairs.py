@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from espalike.export.engine import Place, place_of, rule_of, shapes
-from espalike.export.parts import ENERGY, LENGTH, ExportError, Nonbonded, Single, near_pairs, pair_keys, pair_scales
+from espalike.export.nonbonded import Nonbonded, near_pairs, pair_keys, pair_scales
+from espalike.export.parts import ENERGY, LENGTH, ExportError, Single
 from espalike.export.recipes import Recipe, in_kj
 from espalike.system import Bound
 from espalike.terms.base import PairTerm

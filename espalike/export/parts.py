@@ -17,15 +17,14 @@ import torch
 from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
 from espalike.chem.names import fitted, made
-from espalike.export.engine import Place, coordinates_of, place_of, rule_of, shapes
+from espalike.export.engine import Place, coordinates_of, place_of, shapes
+from espalike.export.nonbonded import Nonbonded, near_pairs
 from espalike.geometry import Coordinate
 from espalike.model import fit_to_formal
 from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm
-from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Fourier
-from espalike.terms.lennard_jones import LennardJones
-from espalike.terms.primitives import Primitive, TwelveSix, Value
+from espalike.terms.primitives import Primitive, Value
 from espalike.topology import Topology, enumerate_tuples
 from espalike.tuples import Pairs
 from espalike.units import convert
@@ -370,89 +369,6 @@ def bonded_parts(terms: Sequence[Bound]) -> tuple[Part, ...]:
                 coordinates = coordinates_of(bound.term, primitive)
                 parts.append(Part(number, bound, place_of(bound.term, primitive), coordinates, primitive))
     return tuple(parts)
-
-
-def near_pairs(bound: Bound, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of a pair term: pairs that are left out, and pairs three bonds apart, each `(P, 2)`, rows sorted."""
-    tuples = bound.tuples
-    if isinstance(tuples, Pairs):
-        return tuples.excluded.numpy(), tuples.pairs14.numpy()
-    listed = pair_keys(tuples.idx.numpy(), n_atoms)
-    left_out = np.setdiff1d(pair_keys(np.stack(np.triu_indices(n_atoms, 1), axis=1), n_atoms), listed)
-    scaled = np.unique(listed[[] if tuples.is14 is None else tuples.is14.numpy()])
-    return np.stack(np.divmod(left_out, n_atoms), axis=1), np.stack(np.divmod(scaled, n_atoms), axis=1)
-
-
-def pair_keys(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
-    """A number for each pair of atoms."""
-    return pairs.min(axis=1) * n_atoms + pairs.max(axis=1)
-
-
-def pair_scales(bound: Bound, pairs: np.ndarray, n_atoms: int) -> np.ndarray:
-    """Factor on the interaction of each of the pairs `(P, 2)`: 0 left out, `scale14` for 1-4, 1 beyond.
-
-    The rows of the pairs are sorted; all that the term leaves out or scales are among them.
-    """
-    keys, scales = pair_keys(pairs, n_atoms), np.ones(len(pairs))
-    for near, scale in zip(near_pairs(bound, n_atoms), (0.0, float(bound.scale14)), strict=True):
-        scales[np.searchsorted(keys, pair_keys(near, n_atoms))] = scale
-    return scales
-
-
-@dataclass(frozen=True, eq=False)
-class Nonbonded:
-    """Charges and 12-6 wells of a molecule, in internal units.
-
-    Attributes:
-        van_der_waals: the 12-6 term, or None.
-        coulomb: the term of the charges, or None.
-        n_atoms: number of atoms.
-    """
-
-    van_der_waals: Bound | None
-    coulomb: Bound | None
-    n_atoms: int
-
-    @cached_property
-    def charges(self) -> np.ndarray:
-        """Charges [e] `(A,)`; zeros without a Coulomb term."""
-        if self.coulomb is None:
-            return np.zeros(self.n_atoms)
-        column = next(n for n, param in enumerate(self.coulomb.term.params) if param.link == "charge")
-        return self.coulomb.values[:, column].numpy()
-
-    @cached_property
-    def wells(self) -> np.ndarray:
-        """sigma [Å] and epsilon [kcal/mol] of each atom with its like, `(A, 2)`; epsilon 0 without a 12-6 term."""
-        atoms = np.arange(self.n_atoms)
-        return self.pairs(np.stack([atoms, atoms], axis=1))
-
-    def pairs(self, atoms: np.ndarray) -> np.ndarray:
-        """sigma [Å] and epsilon [kcal/mol] of pairs of atoms `(P, 2)`, combined by the term, unscaled; `(P, 2)`."""
-        atoms = np.asarray(atoms).reshape(-1, 2)
-        if self.van_der_waals is None:
-            return np.tile([1.0, 0.0], (len(atoms), 1))
-        term, values = self.van_der_waals.term, self.van_der_waals.values
-        assert isinstance(term, PairTerm)
-        first, second = (values[column, : term.n_combined].unbind(-1) for column in torch.as_tensor(atoms).T)
-        (primitive,) = term.primitives(term.combine(first, second))
-        assert isinstance(primitive, TwelveSix)
-        return torch.stack([primitive.sigma, primitive.epsilon], dim=-1).numpy()
-
-    @property
-    def rule(self) -> str | None:
-        """Name of the combining rule, None for another rule."""
-        return "lorentz-berthelot" if self.van_der_waals is None else rule_of(self.van_der_waals.term)
-
-    @property
-    def scale_lj(self) -> float:
-        """Factor on 12-6 wells of 1-4 pairs."""
-        return LennardJones.usual14 if self.van_der_waals is None else float(self.van_der_waals.scale14)
-
-    @property
-    def scale_charge(self) -> float:
-        """Factor on Coulomb energies of 1-4 pairs."""
-        return Coulomb.usual14 if self.coulomb is None else float(self.coulomb.scale14)
 
 
 def symbols(molecule: Molecule) -> list[str]:
