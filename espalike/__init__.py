@@ -4,6 +4,7 @@
     Molecule     a molecule from SMILES or a file
     parametrize  molecules → parameters, and files for simulation programs
     train        train a model
+    bespoke      fit a force field to one molecule, or to a few
     evaluate     score models and other methods against QM
     Store        QM data
     export       write parameters to files: OpenMM, OpenFF, GROMACS, Amber, LAMMPS
@@ -21,15 +22,17 @@ if TYPE_CHECKING:
     from espalike.api import train as train
     from espalike.chem.molecule import Molecule as Molecule
     from espalike.data.store import Store as Store
+    from espalike.fitting.run import bespoke as bespoke
     from espalike.model import load as load
 
     __version__: str
 
-__all__ = ["Molecule", "Store", "__version__", "evaluate", "export", "load", "parametrize", "train"]
+__all__ = ["Molecule", "Store", "__version__", "bespoke", "evaluate", "export", "load", "parametrize", "train"]
 
 _MODULES = {
     "Molecule": "espalike.chem.molecule",
     "Store": "espalike.data.store",
+    "bespoke": "espalike.fitting.run",
     "evaluate": "espalike.api",
     "load": "espalike.model",
     "parametrize": "espalike.api",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import json
 import numbers
 import os
 import re
@@ -13,6 +14,7 @@ import typing
 from collections import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -222,6 +224,18 @@ def suggest(name: str, known: Iterable[str]) -> str:
     """`did you mean …? ` with the nearest known name, or nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f"did you mean {close[0]!r}? " if close else ""
+
+
+@cache
+def made(settings: str) -> tuple[Any, ...]:
+    """The objects that settings describe, in the order of their names; a process makes them once.
+
+    Args:
+        settings: JSON of objects' settings by name, each with the class as `_target_`.
+    """
+    from hydra.utils import instantiate
+
+    return tuple(instantiate(json.loads(settings), _convert_="all").values())
 
 
 @contextmanager

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from espalike.data.ingest import Reference
     from espalike.data.schema import Record
     from espalike.qm.base import Calculator
-    from espalike.qm.compute import Compute, Task
+    from espalike.qm.compute import Task
     from espalike.qm.labelling import Job, LabelDirectory, Labelled
     from espalike.qm.sampling import Geometries
 
@@ -86,6 +85,7 @@ def run(cfg) -> int:
     from rich.console import Console
 
     from espalike.cli.label_input import read_jobs
+    from espalike.qm.compute import compute_labels
 
     # before numpy and tblite load in the workers: more threads would fight for the same cores
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -103,7 +103,7 @@ def run(cfg) -> int:
     _check_disagreement(cfg, parts)
     for part in parts:
         part.directory.claim(part.settings)
-    _label(tasks, compute, console)
+    compute_labels(tasks, compute, console)
     if left := getattr(compute, "left", 0):
         console.print(f"{left} labels are still being computed; the same command collects them", style="yellow")
         if not any(task.directory.labels(task.job) for task in tasks):
@@ -132,7 +132,9 @@ class _Part:
 
     @property
     def tools(self) -> Callable[[], tuple[Calculator, Geometries]]:
-        return partial(_tools, json.dumps(self.settings))
+        from espalike.settings import made
+
+        return partial(made, json.dumps(self.settings))
 
 
 def _parts(cfg) -> list[_Part]:
@@ -175,47 +177,6 @@ def _tasks(part: _Part, jobs: Sequence[Job], cfg, rejected: Counter[str], messag
             frames = int(entry.frames) if cfg.stop is None else min(cfg.stop, entry.frames)
             entry_job = replace(job, name=f"{job.name}-{suffix}") if suffix else job
             yield Task(entry_job, part.directory, part.tools, suffix, frames, cfg.esp if first else 0)
-
-
-def _label(tasks: Sequence[Task], compute: Compute, console) -> None:
-    """Do the unfinished part of the tasks and show the progress."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    done = {id(task): task.done() for task in tasks}
-    left = [task for task in tasks if done[id(task)] < task.frames]
-    if not left:
-        return
-    columns = (
-        TextColumn("labels"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    before, begin = sum(done.values()), time.monotonic()
-    failed: dict[int, int] = {}  # of the entries worked on
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        total = sum(task.frames for task in tasks)
-        bar = progress.add_task("labels", total=total, completed=before, failed=0, rate="")
-        for task in compute(left):
-            done[id(task)] = task.done()
-            failed[id(task)] = len(task.directory.failures(task.job))
-            now = sum(done.values())
-            rate = f"{3600 * (now - before) / (time.monotonic() - begin):.0f}/h"
-            progress.update(bar, completed=now, failed=sum(failed.values()), rate=rate)
-
-
-@cache
-def _tools(settings: str) -> tuple[Calculator, Geometries]:
-    """The calculator and sampler of a process, kept from task to task."""
-    from hydra.utils import instantiate
-
-    made = instantiate(json.loads(settings), _convert_="all")
-    return made["calculator"], made["sampler"]
 
 
 def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Counter[str], console) -> int:

@@ -31,6 +31,7 @@ JOBS = {
 COMMANDS = {
     "parametrize": "write force-field files for ligands: OpenMM, SMIRNOFF, GROMACS, Amber, LAMMPS",
     "check": "try a force field on many molecules: does it misbehave?",
+    "bespoke": "fit a force field to one molecule, or to a few, by labels of a teacher",
     "models": "the models that come with the program: functional form, domain, size, test figures",
     "info": "the content of a model file or a store: configuration, units, provenance, hashes",
 }

@@ -6,10 +6,11 @@ directory. Another place to compute, a server for instance, is another class wit
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from espalike.qm.base import Calculator, in_batches
 from espalike.qm.labelling import Job, LabelDirectory
 from espalike.qm.sampling import Geometries
 from espalike.workers import pool
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,3 +101,35 @@ class Local:
                 for future in as_completed(futures):
                     future.result()
                     yield futures[future]
+
+
+def compute_labels(tasks: Sequence[Task], compute: Compute, console: Console) -> None:
+    """Do the unfinished part of the tasks, under a progress bar where there is a terminal."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    done = {id(task): task.done() for task in tasks}
+    left = [task for task in tasks if done[id(task)] < task.frames]
+    if not left:
+        return
+    columns = (
+        TextColumn("labels"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[failed]} failed"),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+    )  # fmt: skip
+    before, begin = sum(done.values()), time.monotonic()
+    failed: dict[int, int] = {}  # of the entries worked on
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        total = sum(task.frames for task in tasks)
+        bar = progress.add_task("labels", total=total, completed=before, failed=0, rate="")
+        for task in compute(left):
+            done[id(task)] = task.done()
+            failed[id(task)] = len(task.directory.failures(task.job))
+            now = sum(done.values())
+            rate = f"{3600 * (now - before) / (time.monotonic() - begin):.0f}/h"
+            progress.update(bar, completed=now, failed=sum(failed.values()), rate=rate)

