@@ -6,7 +6,7 @@ import numpy as np
 import openmm
 import pytest
 from openmm import app, unit
-from rdkit import Chem
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom
 
 import espalike
@@ -55,6 +55,7 @@ def test_equal_residues_have_equal_parameters(middle, tmp_path):
     pdb = peptide(f"AGGG{middle}GGGVGGG{middle}GGGK", tmp_path / "p.pdb")
     (entry,) = chem.read_molecules(tmp_path / "p.pdb")
     assert entry.error is None
+    assert pdb.topology.getNumAtoms() == entry.molecule.n_atoms
     system = espalike.load("espalike-small").double().parametrize(entry.molecule)
     first, second = by_residue(system, pdb, "5"), by_residue(system, pdb, "13")
     assert first.keys() == second.keys()
@@ -67,13 +68,18 @@ def test_equal_residues_have_equal_parameters(middle, tmp_path):
 
 @pytest.mark.slow
 def test_a_complex_in_water_runs_for_ten_picoseconds(tmp_path):
-    """A capped peptide with Amber's parameters, a ligand with espalike's, in TIP3P water."""
-    pdb = peptide("ASG", tmp_path / "p.pdb")
+    """A peptide with Amber's parameters, a ligand with espalike's, in TIP3P water."""
+    heavy = Chem.MolFromSequence("ASG")
+    with rdBase.BlockLogs():
+        assert rdDistGeom.EmbedMolecule(heavy, randomSeed=3) == 0
+    (tmp_path / "p.pdb").write_text(Chem.MolToPDBBlock(heavy, flavor=4))
+    pdb = app.PDBFile(str(tmp_path / "p.pdb"))
     ligand = chem.from_smiles(LIGAND)
     generator = EspalikeTemplateGenerator(ligand)
     field = app.ForceField("amber14-all.xml", "amber14/tip3p.xml")
     field.registerTemplateGenerator(generator.generator)
     modeller = app.Modeller(pdb.topology, pdb.positions)
+    modeller.addHydrogens(field)
     xyz = chem.embed(ligand)[0]
     shift = np.array(modeller.positions.value_in_unit(unit.angstrom)).max(axis=0) + 3.0 - xyz.min(axis=0)
     modeller.add(to_topology(ligand), (xyz + shift * [1.0, 0.0, 0.0]) * unit.angstrom)

@@ -226,10 +226,17 @@ class Single:
 
     @cached_property
     def canonical(self) -> np.ndarray:
-        """The atoms in an order that does not depend on theirs, but on elements and bonds, shape `(A,)`."""
+        """The atoms in an order that does not depend on theirs, but on elements and bonds, shape `(A,)`.
+
+        Where atoms that the graph cannot tell apart have different parameters (given charges), it is the molecule's.
+        """
         from rdkit.Chem import CanonicalRankAtoms
 
         graph = skeleton(self.molecule.numbers.tolist(), self.molecule.bonds.tolist())
+        _, first, alike = np.unique(CanonicalRankAtoms(graph, breakTies=False), return_index=True, return_inverse=True)
+        values = [bound.values.numpy() for bound in self.pair_terms]
+        if not all(np.allclose(rows, rows[first[alike]], rtol=0.0, atol=0.1**_DIGITS) for rows in values):
+            return np.arange(self.molecule.n_atoms)
         return np.argsort(np.array(CanonicalRankAtoms(graph, breakTies=True)))
 
     @cached_property

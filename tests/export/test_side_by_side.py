@@ -17,6 +17,7 @@ RELATED = {
     "R and S": ("C[C@H](F)O", "C[C@@H](F)O"),
     "cis and trans": ("F/C=C/Cl", "F/C=C\\Cl"),
     "another order": ("CC(=O)Nc1ccc(O)cc1", "Oc1ccc(NC(C)=O)cc1"),
+    "a symmetric one": ("CC(C)(C)c1ccc(Br)cc1", "Brc1ccc(C(C)(C)C)cc1"),
     "another drawing": ("NC(N)=[NH2+]", "NC(=[NH2+])N"),
 }
 COPIES = ("CCO", "CCO")
