@@ -189,7 +189,7 @@ class AniReader(LayoutReader):
                 raise RecordError(f"no {needed}", f"{name}: data set {needed!r} is missing")
         for item in (item for item in group.values() if isinstance(item, h5py.Dataset)):
             check_stored(item.id, item.name.strip("/"))
-        numbers, energy = _numbers(name, group), group[key][()]
+        numbers, energy = _numbers(name, group), _values(name, group, key)
         shape, atoms = group["coordinates"].shape, numbers.shape[-1]
         if shape[1:] != (atoms, 3) or energy.shape != shape[:1] or numbers.shape[:-1] not in ((), shape[:1]):
             raise RecordError(
@@ -200,10 +200,10 @@ class AniReader(LayoutReader):
         self._units.internal(name, "coords", np.empty(0), unit)  # a wrong unit is reported before bonds are looked for
         known = np.flatnonzero(~np.isnan(energy))
         if numbers.ndim == 1:
-            return [(numbers, known)], group["coordinates"][()]
+            return [(numbers, known)], _values(name, group, "coordinates")
         different, which = np.unique(numbers[known], axis=0, return_inverse=True)
         kinds = [(row, known[which.ravel() == i]) for i, row in enumerate(different)]
-        return sorted(kinds, key=lambda kind: int(kind[1][0])), group["coordinates"][()]
+        return sorted(kinds, key=lambda kind: int(kind[1][0])), _values(name, group, "coordinates")
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
         with open_hdf5(self.path) as file:
@@ -241,6 +241,14 @@ class AniReader(LayoutReader):
 
 def _bare(method: str) -> str:
     return method.replace("(", "").replace(")", "")
+
+
+def _values(name: str, group: h5py.Group, key: str) -> np.ndarray:
+    """The numbers of a data set."""
+    values = group[key][()]
+    if values.dtype.kind not in "iuf":
+        raise RecordError("not numbers", f"{name}/{key}: expected numbers, got {values.dtype}")
+    return values
 
 
 def _numbers(name: str, group: h5py.Group) -> np.ndarray:

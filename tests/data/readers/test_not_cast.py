@@ -18,7 +18,15 @@ from espalike.data.readers.qcarchive import QCArchiveReader
 from espalike.data.readers.sdf import SdfReader
 from espalike.data.readers.table import TableReader
 from espalike.data.schema import Record, Rejection
-from tests.data.readers import test_complexes, test_extxyz, test_forcebalance, test_grappa, test_hdf5, test_qcarchive
+from tests.data.readers import (
+    test_ani,
+    test_complexes,
+    test_extxyz,
+    test_forcebalance,
+    test_grappa,
+    test_hdf5,
+    test_qcarchive,
+)
 from tests.data.readers import test_sdf as sdf
 from tests.data.readers.samples import sample
 
@@ -130,3 +138,15 @@ def test_the_length_of_an_array_of_hdf5_is_kept(tmp_path):
         assert record.molecule.numbers.tolist() == [6, 8, 1, 1, 1, 1]
         with h5py.File(path) as file:
             assert file["m/atomic_numbers"].dtype == kind
+
+
+@pytest.mark.parametrize("array", ["coordinates", "wb97x_dz.energy"])
+@pytest.mark.parametrize("kind", ["S8", complex, bool])
+def test_a_group_of_ani_leaves_the_others(tmp_path, array, kind):
+    suite = test_ani.TestAni1x()
+    arrays = {s.name: suite.arrays(s) for s in suite.samples()[:2]}
+    arrays["mol-0"][array] = arrays["mol-0"][array].astype(kind)
+    suite.save(tmp_path / suite.filename, arrays)
+    bad, good = suite.reader(tmp_path / suite.filename, **suite.options)
+    assert (bad.reason, f"mol-0/{array}" in bad.message) == ("not numbers", True)
+    assert isinstance(good, Record)
