@@ -130,3 +130,18 @@ def test_time_steps_measure_angles_as_rdkit_does():
     rows = {(min(r[1:3]), max(r[1:3])): r for r in system.bound("PeriodicProper").tuples.idx.tolist()}
     expected = [rdMolTransforms.GetDihedralDeg(conformer, *row) for _, row in sorted(rows.items())]
     np.testing.assert_allclose(torsions[0], expected, atol=1e-6)
+
+
+def test_parametrize(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import parametrize
+
+    options = ["--formats", "system", "--molecules", "2", "--rounds", "1", "--starts", "0", "--no-openff"]
+    assert parametrize.main([*options, "--atoms", "300", "--json", str(tmp_path / "cost.json")]) == 0
+    printed = capsys.readouterr().out
+    result = json.loads((tmp_path / "cost.json").read_text())
+    assert result["batches"]["system"]["cpu_ms"] > 0
+    (row,) = result["proteins"]
+    assert row["atoms"] == 306
+    assert 0 < row["cpu_s"] < 60
+    assert "system" in printed
