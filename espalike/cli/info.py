@@ -68,13 +68,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _is_store(name: str) -> bool:
-    from espalike.data.store import SAMPLE
+    from espalike.data.store import embedded
     from espalike.model import shipped
 
     path = Path(name)
     if path.suffix.lower() in (".h5", ".hdf5"):
         raise ValueError(f"{name} is HDF5, not a store; make a store of it: espalike ingest reader.path={name} out=DIR")
-    if path.is_dir() or (name == SAMPLE and not path.exists()):
+    if path.is_dir() or embedded(name):
         return True
     if name in shipped() or path.exists():
         return False

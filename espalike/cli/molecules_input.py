@@ -78,6 +78,7 @@ def read_source(source: str, splits: list[str] | None = None) -> Iterator[Named]
             is unknown: a misspelt one would exclude nothing.
     """
     from espalike.data.schema import SPLITS
+    from espalike.data.store import EMBEDDED
 
     if unknown := [split for split in splits or () if split not in SPLITS]:
         raise ValueError(f"split {unknown[0]!r} is unknown; known: {', '.join(SPLITS)}")
@@ -88,17 +89,17 @@ def read_source(source: str, splits: list[str] | None = None) -> Iterator[Named]
         if not path.is_file():
             raise ValueError(f"{source}: no such file")
         return _lines(path.read_text(encoding="utf-8", errors="replace"), f"{path.stem}-")
-    if not path.suffix and not path.exists() and source != "sample":
-        known = ", ".join([*GROUPED, *COLLECTIONS, "sample"])
+    if not path.suffix and not path.exists() and source not in EMBEDDED:
+        known = ", ".join([*GROUPED, *COLLECTIONS, *EMBEDDED])
         raise ValueError(f"{source}: neither a file, nor a store, nor a collection; collections are {known}")
     return _entries(source, splits)
 
 
 def _entries(source: str, splits: list[str] | None) -> Iterator[Named]:
-    from espalike.data.store import SAMPLE, Store
+    from espalike.data.store import Store, embedded
 
     path = Path(source)
-    if path.is_dir() or source == SAMPLE:
+    if path.is_dir() or embedded(source):
         store = Store.open(path)
         rows = zip(store.column("id"), store.column("smiles"), store.column("split"), strict=True)
         yield from ((name, smiles) for name, smiles, split in rows if not splits or split in splits)

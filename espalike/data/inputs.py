@@ -14,7 +14,7 @@ from espalike.data.filters import Filters, describe
 from espalike.data.readers.base import Reader
 from espalike.data.readers.hdf5 import Hdf5Reader, plain_level
 from espalike.data.schema import Record, RecordError, Rejection
-from espalike.data.store import MANIFEST, SAMPLE, Store
+from espalike.data.store import MANIFEST, Store, embedded
 
 ReaderOf = Callable[..., Reader]
 """Makes the reader of a file: `ReaderOf(path=PATH)`."""
@@ -41,7 +41,7 @@ def open_data(
     """Entries of a data set; None when the path is not a data set and no reader is given.
 
     Args:
-        path: a store, `sample` (the embedded store), or a file.
+        path: a store, the name of an embedded one (`sample`), or a file.
         reader: for files; by default files that end in `.h5` or `.hdf5` are read in the layout of `readers.hdf5`.
         level: level of theory of an HDF5 file that does not say it.
 
@@ -49,7 +49,7 @@ def open_data(
         StoreError, ReaderError: when the store or the file cannot be read.
     """
     place = Path(path)
-    if (place / MANIFEST).is_file() or (str(path) == SAMPLE and not place.exists()):
+    if (place / MANIFEST).is_file() or embedded(path):
         return Store.open(path).records()
     if reader is not None:
         return reader(path=str(path))

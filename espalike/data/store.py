@@ -38,18 +38,19 @@ from espalike.data.shards import (
 )
 from espalike.tables import html_table
 
-__all__ = ["MANIFEST", "SAMPLE", "Store", "StoreError", "open_stores", "sample_path", "write_store"]
+__all__ = ["EMBEDDED", "MANIFEST", "Store", "StoreError", "embedded", "open_stores", "write_store"]
 
-SAMPLE = "sample"
-"""Name by which the embedded data set is opened."""
+EMBEDDED = {"sample": "espalike.sample", "sample-aimnet2": "espalike.sample_aimnet2"}
+"""Packages of the embedded data sets, by the names that open them."""
 
 COUNTS = ("molecules", "connectivities", "entries", "conformers", "splits")
 """Counts of a manifest."""
 
 
-def sample_path() -> Path:
-    """Directory of the data set that comes with the package."""
-    return Path(str(files("espalike.sample")))
+def embedded(path: str | os.PathLike) -> Path | None:
+    """Directory of the embedded data set of a name; None for other names, and where there is a file of this name."""
+    package = EMBEDDED.get(str(path))
+    return Path(str(files(package))) if package and not Path(path).exists() else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class Store:
 
     @staticmethod
     def open(path: str | os.PathLike | Store) -> Store:
-        """Open a store by its directory, or the embedded one by the word `sample`.
+        """Open a store by its directory, or an embedded one by its name, `sample` or `sample-aimnet2`.
 
         The checksum of every file is compared with the manifest's; a store from before there were checksums is
         compared with the hash of its content.
@@ -107,7 +108,7 @@ class Store:
         """
         if isinstance(path, Store):
             return path
-        return _open(sample_path() if str(path) == SAMPLE and not Path(path).exists() else Path(path))
+        return _open(embedded(path) or Path(path))
 
     @cached_property
     def counts(self) -> dict[str, Any]:

@@ -91,3 +91,18 @@ def test_the_examples_of_docstrings(module):
     outcome = doctest.testmod(module)
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+def test_the_sample_of_teacher_labels():
+    store, other = Store.open("sample-aimnet2"), Store.open("sample")
+    folder = Path(__file__).parents[2] / "data/sample-aimnet2"
+    assert sum(path.stat().st_size for path in folder.glob("entries-*")) < 3e6
+    geometries = Counter()
+    for record in store.records():
+        geometries[record.kind] += len(record.conformers.xyz)
+        assert record.conformers.level == "AIMNet2"
+    readme = (folder / "README.md").read_text()
+    assert f"{store.counts['molecules']} molecules" in readme
+    for kind in ("relaxed", "scan", "thermal"):
+        assert f"{geometries[kind]:,} {kind}" in readme
+    assert not set(store.column("key")) & set(other.column("key"))

@@ -1,0 +1,1 @@
+"""A sample of the labels that scripts/label_teacher.sh makes: geometries labelled by AIMNet2."""
