@@ -78,7 +78,7 @@ def records(name: str, text: str) -> list[str]:
         parts = re.split(r"^\$\$\$\$.*\n?", text, flags=re.MULTILINE)
         return parts if parts[-1].strip() else parts[:-1]
     if name == "mol2":
-        first, *parts = text.split("@<TRIPOS>MOLECULE")
+        first, *parts = re.split(r"^@<TRIPOS>MOLECULE", text, flags=re.MULTILINE)
         return [first, *parts] if "@<TRIPOS>ATOM" in first else parts
     if name == "smi":
         return [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
