@@ -16,9 +16,9 @@ _RUN = "run"
 class Report:
     """Lines of settings, of each input as it is finished, and of counts at the end.
 
-    `FILE.jsonl` consists of these lines. For another name, the lines are beside it in `FILE.jsonl` while the program
-    runs, and become one JSON document at the end. Lines of the same run without the line of counts belong to a run that
-    was stopped. A file that cannot be written stops nothing; `error` is the reason then.
+    `FILE.jsonl` consists of these lines. For another name, the lines are beside it in `NAME.unfinished` while the
+    program runs, and become one JSON document at the end. Lines of the same run without the line of counts belong to a
+    run that was stopped. A file that cannot be written stops nothing; `error` is the reason then.
 
     Args:
         path: the report; None: no report is written.
@@ -31,7 +31,7 @@ class Report:
         self.error: OSError | None = None
         self._head, self._run = dict(head), run
         self._file: IO[bytes] | None = None
-        self.lines = path if path is None or path.suffix == ".jsonl" else path.with_suffix(".jsonl")
+        self.lines = path if path is None or path.suffix == ".jsonl" else path.with_name(f"{path.name}.unfinished")
 
     def __enter__(self) -> Report:
         return self

@@ -81,7 +81,8 @@ def test_a_stopped_run_goes_on(name, library, model_file, tmp_path, monkeypatch,
     arguments = [library, "--out", "out", "--report", name]
     assert run(model_file, *arguments) == 1
     expected = json.loads((tmp_path / name).read_text()) if name == "report.json" else rows_of(tmp_path / name)
-    made, report = files_of(tmp_path / "out"), tmp_path / "report.jsonl"
+    lines = "report.json.unfinished" if name == "report.json" else name
+    made, report = files_of(tmp_path / "out"), tmp_path / lines
 
     computed = []
     monkeypatch.setattr(ligands, "_write", stopped(ligands._write, computed, after=7))
@@ -97,7 +98,7 @@ def test_a_stopped_run_goes_on(name, library, model_file, tmp_path, monkeypatch,
     monkeypatch.setattr(ligands, "_write", stopped(ligands._write.__wrapped__, computed, after=100))
     capsys.readouterr()
     assert run(model_file, *arguments) == 1
-    assert "report.jsonl: 4 inputs were finished by a run that was stopped; it is continued" in capsys.readouterr().out
+    assert f"{lines}: 4 inputs were finished by a run that was stopped; it is continued" in capsys.readouterr().out
     assert computed == [f"mol{n}" for n in (4, 5, 6, 7, 8, 9, 11, 12)]
     assert files_of(tmp_path / "out") == made
     if name == "report.json":
@@ -168,3 +169,12 @@ def test_a_killed_run_with_processes_goes_on(model_file, tmp_path, monkeypatch, 
     assert f"{finished} inputs were finished by a run that was stopped" in capsys.readouterr().out
     rows = rows_of(tmp_path / "r.jsonl")
     assert [row["name"] for row in rows[:-1]] == [f"m{n}" for n in range(3**5)]
+
+
+def test_a_report_leaves_other_reports_alone(library, model_file, tmp_path):
+    """The lines of `report.json` are in a file of another name than `report.jsonl`."""
+    other = tmp_path / "report.jsonl"
+    other.write_text('{"mine": 1}\n')
+    assert run(model_file, library, "--out", "out", "--report", "report.json") == 1
+    assert other.read_text() == '{"mine": 1}\n'
+    assert not (tmp_path / "report.json.unfinished").exists()
