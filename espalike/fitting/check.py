@@ -71,7 +71,7 @@ class Score:
         return [
             f"{self.molecule}: {what} of {self.kind} geometries, {before:.2f} → {after:.2f} {unit}"
             for what, (before, after), unit in rows
-            if after > _RELATIVE * before + _ABSOLUTE
+            if _is_worse(before, after)
         ]
 
 
@@ -141,6 +141,26 @@ def own_scans(start: Sequence[Score], fitted: Sequence[Score]) -> list[Score]:
         for score in start
         if (other := after.get((score.molecule, score.kind))) is not None
     ]
+
+
+def worse_torsions(profiles: Sequence[Profile]) -> list[tuple[str, str]]:
+    """Torsions whose own scan is farther from the teacher after the fit: molecule, and what to say of it.
+
+    A fit is kept by the errors of all scans of a molecule together, which can hide one of them.
+    """
+    scans = {(each.molecule, each.torsion, each.geometries): each.errors for each in profiles}
+    found = []
+    for (molecule, torsion, geometries), (before, _) in scans.items():
+        after = scans.get((molecule, torsion, "fitted"), (0.0, 0.0))[1]
+        if geometries == "start" and _is_worse(before, after):
+            atoms = "-".join(str(atom + 1) for atom in torsion)
+            figures = f"{before:.2f} → {after:.2f} kcal/mol"
+            found.append((molecule, f"the scan of torsion {atoms} is worse after the fit, {figures}"))
+    return found
+
+
+def _is_worse(before: float, after: float) -> bool:
+    return after > _RELATIVE * before + _ABSOLUTE
 
 
 def _score(molecule: str, kind: str, group: Sequence[tuple[np.ndarray, np.ndarray]]) -> Score:

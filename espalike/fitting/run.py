@@ -20,7 +20,7 @@ from espalike.data.store import Store, write_store
 from espalike.evaluation.baselines import names as calculators
 from espalike.export import ligands
 from espalike.fitting import labels
-from espalike.fitting.check import compared, own_scans
+from espalike.fitting.check import compared, own_scans, worse_torsions
 from espalike.fitting.fit import fit
 from espalike.fitting.report import write_report
 from espalike.fitting.result import Fitted
@@ -196,6 +196,8 @@ def _check(teach: labels.Teacher, jobs: Sequence[Job], run: Fitted, start: Force
             run.faults.append(str(error))
             return
     run.scores, run.profiles = [*scores, *own_scans(scores, more)], [*profiles, *others]
+    for name, note in worse_torsions(run.profiles):
+        run.notes.setdefault(name, []).append(note)
 
 
 def _export(entries: Sequence[tuple[str, Entry]], run: Fitted, formats: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -95,6 +96,12 @@ class LabelIndex:
 
 
 _INDICES: dict[Path, LabelIndex] = {}
+
+
+@atexit.register
+def _close() -> None:
+    for index in _INDICES.values():
+        index.records.close()
 
 
 def index_of(root: Path, again: bool = False) -> LabelIndex:

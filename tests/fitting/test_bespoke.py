@@ -15,6 +15,7 @@ from espalike.cli.bespoke import HELP
 from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.energy import energy
+from espalike.fitting.check import Profile, worse_torsions
 from espalike.model import Ensemble, find, load
 from espalike.qm.mmff import MMFFCalculator
 
@@ -208,3 +209,19 @@ def test_the_examples_of_the_help_work_as_pasted(tmp_path, monkeypatch):
     taken = [words[1:] for words in lines if "--teacher" in words or words[1] == "parametrize"]
     assert len(taken) == 3  # the others need weights
     assert [main(words) for words in taken] == [0, 0, 0]
+
+
+def test_a_torsion_that_is_worse_is_named_though_all_together_are_better():
+    def profile(torsion, geometries, before, after):
+        teacher, error = np.zeros(4), np.array([1.0, -1.0, 1.0, -1.0])
+        return Profile("ligand", torsion, geometries, np.arange(4.0), teacher, before * error, after * error)
+
+    profiles = [
+        profile((0, 1, 2, 3), "start", 2.0, 9.0),
+        profile((0, 1, 2, 3), "fitted", 9.0, 0.5),
+        profile((4, 1, 2, 3), "start", 0.5, 0.1),
+        profile((4, 1, 2, 3), "fitted", 0.1, 0.7),
+        profile((5, 1, 2, 3), "start", 0.5, 0.1),  # its scan on the fitted model failed, which is reported elsewhere
+    ]
+    expected = "the scan of torsion 5-2-3-4 is worse after the fit, 0.50 → 0.70 kcal/mol"
+    assert worse_torsions(profiles) == [("ligand", expected)]
