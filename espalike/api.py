@@ -88,7 +88,7 @@ def evaluate(
             settings: `{"calculator": "openmm-xml", "files": "ligand.xml", "label": "mine"}`.
         out: the folder to write to; None: that of the settings.
         overrides: more settings in the syntax of the command line.
-        **settings: more settings as Python values: `resamples`, `worst`, `terms`, …; see `train`.
+        **settings: more settings as Python values: `level`, `resamples`, `worst`, `terms`, …; see `train`.
 
     Returns:
         Errors of every method [kcal/mol, kcal/mol/Å] with 95 % intervals over molecules, and the results behind them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -72,8 +72,7 @@ class ForceFieldModel(nn.Module):
         width: size of an atom's representation.
         layers: number of message-passing layers.
         hidden: size of the heads' hidden layers.
-        levels: levels of theory in training; the first is the target, the others may shift equilibrium
-            geometry in training only.
+        levels: levels of theory in training; the first is the target, the others may shift equilibrium geometry.
         readout: where the heads' hidden layers are, `lean` (on atoms) or `deep` (also on tuples).
 
     Example:
@@ -152,7 +151,10 @@ class ForceFieldModel(nn.Module):
 
     @torch.no_grad()
     def parametrize(
-        self, molecules: Molecule | Sequence[Molecule], charges: Sequence[np.ndarray | None] | np.ndarray | None = None
+        self,
+        molecules: Molecule | Sequence[Molecule],
+        charges: Sequence[np.ndarray | None] | np.ndarray | None = None,
+        level: str | None = None,
     ) -> MMSystem:
         """Parameters of one molecule or several, computed in float64, ready for export.
 
@@ -160,27 +162,43 @@ class ForceFieldModel(nn.Module):
             molecules: one molecule, or several that go side by side into one system.
             charges: partial charges [e] to use instead of the model's, `(A,)` for one molecule or one array
                 (or None) per molecule. A sum that is off the formal charge by up to 0.01 e is corrected evenly.
+            level: one of `levels`, whose equilibrium geometry is used; None: the target level.
 
         Raises:
             DomainError: for an element the model was not trained on, and for a centre of five or more neighbours.
             ParameterError: for a parameter that no molecule has, naming molecule, term, parameter and atoms.
-            ValueError: when given charges do not fit the molecule, or a force field that needs them gets none.
+            ValueError: for a level that the model was not trained with, when given charges do not fit the molecule,
+                or a force field that needs them gets none.
         """
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
         given = [charges] if isinstance(molecules, Molecule) else list(charges or [None] * len(several))
         if self.provenance is not None and self.provenance.domain.elements:
             for molecule in several:
                 self.provenance.domain.require(molecule)
-        system = _with_charges(self.in_float64()(self._batch(several)), several, given)
+        system = _with_charges(self.in_float64()(self._batch(several, self.level_index(level))), several, given)
         system = MMSystem(system.terms, system.numbers, system.mol, tuple(several))
         check_ranges(system)
         return system
 
-    def _batch(self, molecules: Sequence[Molecule]) -> Batch:
-        """Molecules with the kinds of tuples that the force field needs."""
+    def level_index(self, level: str | None) -> int:
+        """Index of one of `levels`; 0, the target's, for None.
+
+        Raises:
+            ValueError: for a level that the model was not trained with, listing those that it was.
+        """
+        if level is None:
+            return 0
+        if level not in self.levels:
+            known = ", ".join(filter(None, self.levels)) or "one without a name"
+            raise ValueError(f"level {level!r}: the model was not trained with it; levels, the target first: {known}")
+        return self.levels.index(level)
+
+    def _batch(self, molecules: Sequence[Molecule], level: int = 0) -> Batch:
+        """Molecules at a level of theory, with the kinds of tuples that the force field needs."""
         kinds = {Kind.ATOM, Kind.BOND} | {kind for term in self.terms for kind in (term.kind, term.param_kind)}
         kinds |= {param.borrows.kind for term in self.terms for param in term.params if param.borrows is not None}
-        return batch_of(molecules, torch.float64, kinds)
+        batch = batch_of(molecules, torch.float64, kinds)
+        return replace(batch, level=torch.full_like(batch.level, level))
 
     @torch.no_grad()
     def in_float64(self) -> Self:

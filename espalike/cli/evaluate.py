@@ -14,6 +14,8 @@ example:
   espalike evaluate model=espalike-small data.path=sample data.split=test baselines=[mmff94,gfn2-xtb] out=runs/scores
 
   model=PATH|NAME|[...]   model files or shipped models
+  level=LEVEL             score models at this level of theory instead of their target level: one that they were
+                          trained with (`espalike info MODEL` lists them), with its equilibrium bonds and angles
   baselines=[...]         any calculator of `espalike label` (mmff94, gfn2-xtb, ani1x, pyscf, ...), openff-VERSION for
                           an installed OpenFF force field (openff-2.2.1, openff-2.3.0), an .offxml file, or zero (one
                           energy for all conformers, no forces). With settings, and a name for the tables:
@@ -21,7 +23,7 @@ example:
   data.path=PATH|[...]    stores, HDF5 files, or `sample`: the embedded set
   reader=NAME             layout of other files (spice, sdf, ...), with its options: reader.level=...
   data.split=test         train, val, test, or null for everything
-  data.level=LEVEL        only this level of theory
+  data.level=LEVEL        only entries of this level of theory
   data.audit=error|off    consequence when a file's labels have a wrong unit or sign; files are filtered as by ingest
   terms=true              also what each term of a force field contributes: terms.csv
   out=DIR                 gets table.csv, summary.json, parity.png; interactions.csv of complexes

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -112,7 +112,7 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
     """
     for name, least in (("resamples", 0), ("seed", 0), ("worst", 0)):
         check_number(name, settings[name], least)
-    predictors, trained_on = _models(_names(settings["models"]))
+    predictors, trained_on = _models(_names(settings["models"]), settings.get("level"))
     models, skipped = tuple(predictors), _add_baselines(settings["baselines"], predictors, say)
     if not predictors:
         raise ValueError(
@@ -158,8 +158,12 @@ def _names(value: Any) -> list:
     return [value] if isinstance(value, Mapping) else list(value)
 
 
-def _models(names: Sequence[str]) -> tuple[dict[str, Predictor], dict[str, set[str]]]:
-    """Models by the name that the tables have, and the connectivity keys of their training molecules."""
+def _models(names: Sequence[str], level: str | None) -> tuple[dict[str, Predictor], dict[str, set[str]]]:
+    """Models by the name that the tables have, and the connectivity keys of their training molecules.
+
+    Raises:
+        ValueError: when a model was not trained with this level of theory.
+    """
     predictors: dict[str, Predictor] = {}
     trained_on: dict[str, set[str]] = {}
     for path in map(str, names):
@@ -168,7 +172,11 @@ def _models(names: Sequence[str]) -> tuple[dict[str, Predictor], dict[str, set[s
         name = file.parent.name if file.stem == "model" and file.parent.name else file.stem if file.suffix else path
         name = path if name in predictors else name
         _refuse_twice(name, predictors)
-        predictors[name] = ForceField(model.parametrize)
+        try:
+            model.level_index(level)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        predictors[name] = ForceField(partial(model.parametrize, level=level))
         trained_on[name] = set(model.provenance.split.get("train", ())) if model.provenance else set()
     return predictors, trained_on
 

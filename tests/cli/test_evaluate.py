@@ -14,6 +14,8 @@ import torch
 from omegaconf import OmegaConf
 from rdkit import Chem
 
+from espalike import evaluate as evaluate_in_python
+from espalike.batch import batch_of
 from espalike.chem import from_smiles, to_rdkit
 from espalike.cli.label_input import read_jobs
 from espalike.cli.main import main
@@ -92,6 +94,47 @@ def test_what_terms_contribute(store, model, tmp_path, capsys):
         assert line["method"] == "mine"
         assert float(line["energy_rms"]) == pytest.approx(prediction.energy.std(correction=0).item(), abs=1e-4)
         assert float(line["force_rms"]) == pytest.approx(prediction.forces.square().mean().sqrt().item(), abs=1e-4)
+
+
+@pytest.fixture
+def two_levels(tmp_path):
+    """A model whose second level has other equilibrium bonds and angles, and its file."""
+    torch.manual_seed(0)
+    made = from_config({**CONFIG, "levels": ["HF", "B3LYP-D3BJ/DZVP"]})
+    made.save(tmp_path / "two.espalike")
+    return made, tmp_path / "two.espalike"
+
+
+def test_a_model_is_scored_at_the_level_that_is_chosen(store, two_levels, tmp_path):
+    model, path = two_levels
+    (record,) = (r for r in Store.open(store).records("test") if r.molecule.name == "CCO")
+    errors = {}
+    for number, level in enumerate(model.levels):
+        batch = batch_of([record.molecule], torch.float64)
+        with torch.no_grad():
+            system = model.in_float64()(replace(batch, level=torch.full_like(batch.level, number)))
+        by_hand = energy(system, torch.from_numpy(record.conformers.xyz)).forces.numpy()
+        result = evaluate_in_python(path, store, out=tmp_path / "out", level=level, resamples=0)
+        np.testing.assert_allclose(result.scores.results["two"][record.id].forces, by_hand, atol=1e-10)
+        settings = [f"model={path}", f"data.path={store}", "resamples=0", f"out={tmp_path / 'typed'}"]
+        assert main(["evaluate", *settings, f"level={level}"]) == 0
+        summary = json.loads((tmp_path / "typed" / "summary.json").read_text())
+        assert summary["settings"]["level"] == level
+        errors[level] = summary["rows"][0]["force_rmse"]
+    assert main(["evaluate", *settings]) == 0
+    at_target = json.loads((tmp_path / "typed" / "summary.json").read_text())["rows"][0]["force_rmse"]
+    assert errors["HF"] == at_target != errors["B3LYP-D3BJ/DZVP"]
+
+
+def test_every_model_needs_the_level(store, model, two_levels, tmp_path, capsys):
+    _, path = two_levels
+    settings = [f"model=[{path},{model}]", f"data.path={store}", f"out={tmp_path / 'out'}"]
+    for level, message in (
+        ("MP2", f"{path}: level 'MP2': the model was not trained with it; levels, the target first: HF, B3LYP"),
+        ("HF", f"{model}: level 'HF': the model was not trained with it; levels, the target first: one without a name"),
+    ):
+        assert main(["evaluate", *settings, f"level={level}"]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_same_seed_same_intervals(store, tmp_path):
