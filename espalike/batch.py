@@ -137,7 +137,7 @@ class Graph:
 
 def featurized(molecule: Molecule) -> Graph:
     """Features, edges and tuples of a molecule. Nothing is cached here; `data.table.GraphTable` caches a data set's."""
-    topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+    topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)
     index = np.min_scalar_type(-molecule.n_atoms)
     component = components(molecule.n_atoms, molecule.bonds)
     return Graph(
@@ -225,7 +225,7 @@ def batch_of(
     for molecule in molecules:
         check_elements(molecule)
     whole = _side_by_side(molecules)
-    topology = enumerate_tuples(whole.numbers, whole.bonds, whole.orders)
+    topology = enumerate_tuples(whole.numbers, whole.bonds, whole.orders, whole.charges)
     mol = np.repeat(np.arange(len(molecules)), [m.n_atoms for m in molecules])
     component = components(whole.n_atoms, whole.bonds)
     tuples: dict[Kind, Tuples] = {}

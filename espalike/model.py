@@ -147,7 +147,8 @@ class ForceFieldModel(nn.Module):
         h = self.encoder(batch.x, orbits)
         values = self.heads(h, batch, orbits)
         bound = (Bound(term, batch.tuples[term.kind], value) for term, value in zip(self.terms, values, strict=True))
-        return MMSystem(tuple(bound), batch.numbers, batch.mol)
+        system = MMSystem(tuple(bound), batch.numbers, batch.mol)
+        return system if self.training else system.without_small()
 
     @torch.no_grad()
     def parametrize(
@@ -266,7 +267,8 @@ class Ensemble(ForceFieldModel):
 
     def forward(self, batch: Batch) -> MMSystem:
         """Mean parameters of every molecule in the batch."""
-        return _over_members([member(batch) for member in self.members], lambda values: values.mean(0))
+        system = _over_members([member(batch) for member in self.members], lambda values: values.mean(0))
+        return system.without_small()
 
     @torch.no_grad()
     def deviation(self, batch: Batch) -> MMSystem:

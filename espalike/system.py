@@ -105,6 +105,17 @@ class MMSystem(Moves):
                 return bound
         raise KeyError(f"no term {name!r} in this system; it has {', '.join(b.term.name for b in self.terms)}")
 
+    def without_small(self) -> MMSystem:
+        """The same with zero in place of values that are nearer to zero than their `Param.smallest`."""
+        terms = []
+        for bound in self.terms:
+            smallest = bound.values.new_tensor([param.smallest for param in bound.term.params])
+            if smallest.any():
+                values = torch.where(bound.values.abs() < smallest, 0.0, bound.values)
+                bound = Bound(bound.term, bound.tuples, values)
+            terms.append(bound)
+        return MMSystem(tuple(terms), self.numbers, self.mol, self.molecules)
+
     def split(self) -> list[MMSystem]:
         """One system per molecule, in order; tuples must be sorted by molecule, as those of a batch are."""
         sizes = self.mol.bincount(minlength=len(self.molecules)).tolist()

@@ -142,13 +142,14 @@ class Topology:
         return list_pairs(np.array([self.n_atoms]), self.excluded, self.pairs14)
 
 
-def enumerate_tuples(numbers, bonds, orders) -> Topology:
+def enumerate_tuples(numbers, bonds, orders, charges=None) -> Topology:
     """All tuples of a molecule, or of several side by side.
 
     Args:
         numbers: atomic numbers, shape `(A,)`.
         bonds: atom index pairs, in any order, shape `(B, 2)`.
         orders: Kekulé bond orders, shape `(B,)`; used for linear centres only.
+        charges: formal charges [e], shape `(A,)`, which only linear centres need; None: all are zero.
 
     Raises:
         ValueError: for bonds that point outside the molecule, onto themselves or are listed twice.
@@ -156,7 +157,7 @@ def enumerate_tuples(numbers, bonds, orders) -> Topology:
     numbers = np.asarray(numbers, dtype=np.int64)
     bonds, orders = _canonical_bonds(len(numbers), bonds, orders)
     source, target, starts = _adjacency(len(numbers), bonds)
-    linear = linear_centres(numbers, bonds, orders)
+    linear = linear_centres(numbers, bonds, orders, np.zeros(len(numbers)) if charges is None else np.asarray(charges))
     return Topology(numbers, bonds, linear, np.diff(starts), source, target, starts)
 
 
@@ -181,8 +182,10 @@ def components(n_atoms: int, bonds: np.ndarray) -> np.ndarray:
     return np.unique(label, return_inverse=True)[1]
 
 
-def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray) -> np.ndarray:
+def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray, charges: np.ndarray) -> np.ndarray:
     """Carbons and nitrogens with two neighbours and a triple or two double bonds, shape `(A,)`, bool.
+
+    So is a carbocation with two neighbours, as in the vinyl cation `C=[C+]C`; its anion is bent.
 
     Three corrections make the answer the same for every drawing: the end of a cumulene drawn as a carbanion is linear
     (`[C-]=[N+]=O` is the nitrile oxide `C#[N+][O-]`), the nitrogen of a heterocumulene drawn with a triple bond is not
@@ -202,7 +205,8 @@ def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray) -
     ends_cumulene = (degree == 1) | ((numbers == 6) & (degree == 2))
     allenic = (count(order == 2) == 2) & ((numbers == 6) | (count(ends_cumulene[target]) > 0))
     linear = two & ((count(order == 3) > 0) | allenic)
-    carbanion = two & (numbers == 6) & (valence == 3)
+    linear |= two & (numbers == 6) & (valence == 3) & (charges > 0)
+    carbanion = two & (numbers == 6) & (valence == 3) & (charges <= 0)
     anion = valence == _ANION_VALENCE[np.minimum(numbers, len(_ANION_VALENCE) - 1)]
     before_anion = (numbers == 6) & (count((order == 1) & anion[target]) > 0)
     heterocumulene = (numbers == 7) & (count((order == 3) & before_anion[target]) > 0)

@@ -18,7 +18,7 @@ from tests.molecules import DRUGLIKE, RESONANCE, RESONANCE_PAIRS, SMALL
 def features_of(molecule):
     if isinstance(molecule, str):
         molecule = chem.from_smiles(molecule)
-    return featurize(molecule, enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders))
+    return featurize(molecule, enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges))
 
 
 def column(features, name):

@@ -19,7 +19,7 @@ from tests.molecules import DRUGLIKE, RESONANCE_PAIRS, SMALL
 
 def topology_of(smiles):
     molecule = chem.from_smiles(smiles)
-    return molecule, enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+    return molecule, enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)
 
 
 def rows(array):
@@ -135,6 +135,10 @@ def test_exclusions_in_rings_equal_openmm(smiles):
         ("CC#[N+][N-]C", [1, 2]),
         ("C[C-]=[N+]=NC", [1, 2]),
         ("C=CC=C", []),
+        ("C=[C+]C", [1]),
+        ("C=[C+]C=C", [1]),
+        ("C=C=C[CH2+]", [1]),
+        ("C=[C-]C", []),
         ("[CH-]=C", []),
         ("O=S=O", []),
         ("CSC#N", [2]),
@@ -162,10 +166,10 @@ def test_renumbering_gives_the_same_tuples(smiles, random):
     molecule, topology = topology_of(smiles)
     new = np.array(random.sample(range(molecule.n_atoms), molecule.n_atoms))  # new[i]: new index of atom i
     shuffled = np.array(random.sample(range(len(molecule.bonds)), len(molecule.bonds)))
-    numbers = np.empty_like(molecule.numbers)
-    numbers[new] = molecule.numbers
+    numbers, charges = np.empty_like(molecule.numbers), np.empty_like(molecule.charges)
+    numbers[new], charges[new] = molecule.numbers, molecule.charges
     flipped = new[molecule.bonds[shuffled]][:, :: random.choice((1, -1))]
-    other = enumerate_tuples(numbers, flipped, molecule.orders[shuffled])
+    other = enumerate_tuples(numbers, flipped, molecule.orders[shuffled], charges)
 
     def undirected(array):
         return sorted(min(row, row[::-1]) for row in rows(array))
@@ -184,7 +188,7 @@ def test_renumbering_gives_the_same_tuples(smiles, random):
 
 def test_input_order_of_bonds_does_not_matter():
     molecule, topology = topology_of(DRUGLIKE[0])
-    other = enumerate_tuples(molecule.numbers, molecule.bonds[::-1, ::-1], molecule.orders[::-1])
+    other = enumerate_tuples(molecule.numbers, molecule.bonds[::-1, ::-1], molecule.orders[::-1], molecule.charges)
     kinds = ("bonds", "angles", "propers", "impropers", "angle_pairs", "proper_pairs", "pairs", "is14", "linear")
     for name in kinds:
         assert np.array_equal(getattr(topology, name), getattr(other, name)), name
@@ -226,7 +230,7 @@ def test_several_molecules_side_by_side_have_the_tuples_of_each():
     molecules = [chem.from_smiles(text) for text in smiles]
     batch, offset = batch_of(molecules), 0
     for number, molecule in enumerate(molecules):
-        alone = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+        alone = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)
         expected = {
             Kind.BOND: alone.bonds, Kind.ANGLE: alone.angles, Kind.PROPER: alone.propers, Kind.PAIR: alone.pairs,
             Kind.IMPROPER: alone.impropers, Kind.ANGLE_PAIR: alone.angle_pairs, Kind.PROPER_PAIR: alone.proper_pairs,

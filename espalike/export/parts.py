@@ -310,7 +310,7 @@ class Single:
     @cached_property
     def topology(self) -> Topology:
         """Tuples that follow from the bonds."""
-        return enumerate_tuples(self.molecule.numbers, self.molecule.bonds, self.molecule.orders)
+        return enumerate_tuples(self.molecule.numbers, self.molecule.bonds, self.molecule.orders, self.molecule.charges)
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:

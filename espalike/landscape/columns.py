@@ -136,7 +136,7 @@ def _moved(molecule: Molecule, xyz: np.ndarray, method: str) -> tuple[float, flo
     rmsd = rdMolAlign.AlignMol(after, before, atomMap=heavy) if len(heavy) > 1 else 0.0
     i, j = molecule.bonds.T
     lengths = [np.linalg.norm(points[i] - points[j], axis=1) for points in (xyz, found)]
-    a, b, c = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders).angles.T
+    a, b, c = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges).angles.T
     angles = []
     for points in (xyz, found):
         u, v = points[a] - points[b], points[c] - points[b]

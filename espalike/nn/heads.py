@@ -88,8 +88,9 @@ class SymmetricHead(nn.Module):
         last = nn.Linear(hidden, n_out)
         nn.init.normal_(last.weight, std=0.1 / hidden**0.5)  # an untrained model stays near the means
         nn.init.zeros_(last.bias)
-        deep = (nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
-        self.tuple = nn.Sequential(nn.ReLU(), last) if lean else nn.Sequential(*deep)  # a ReLU costs a tenth of a SiLU
+        # only what is kept is built: the weights of a model file are counted while its network is built
+        first = [nn.ReLU()] if lean else [nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()]  # a ReLU costs a tenth of a SiLU
+        self.tuple = nn.Sequential(*first, last)
 
     def forward(self, h: Tensor, idx: Tensor) -> Tensor:
         """Raw values, shape `(T, n_out)`."""

@@ -56,6 +56,7 @@ class Param:
         shifts: whether another level of theory may shift it in training (equilibrium geometry); dropped at inference.
         borrows: the parameter whose value it takes if the force field has that term; otherwise it is learned.
         universal: one learned value for the whole force field instead of one per tuple.
+        smallest: a learned value that is nearer to zero counts as zero, except in training [unit].
     """
 
     name: str
@@ -66,6 +67,7 @@ class Param:
     shifts: bool = False
     borrows: Borrow | None = None
     universal: bool = False
+    smallest: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Proper and improper torsions as Fourier series."""
 
 import math
+from dataclasses import replace
 
 import torch
 from numpy.polynomial import chebyshev
 from torch import Tensor
 
+from espalike.bounds import check_number
 from espalike.geometry import Angle, Dihedral
 from espalike.terms.base import OUTER_3, REVERSAL_4, Param, Term
 from espalike.terms.fourier import Fourier
@@ -29,9 +31,21 @@ class _Proper(Term):
 
 
 class PeriodicProper(_Proper):
-    """Σₙ kₙ (1 + cos nφ), n = 1…6, kₙ of either sign (a phase of 0 or 180° up to a constant)."""
+    """Σₙ kₙ (1 + cos nφ), n = 1…6, kₙ of either sign (a phase of 0 or 180° up to a constant).
+
+    Args:
+        smallest: coefficients that are nearer to zero are left out, except in training [kcal/mol].
+
+    Raises:
+        ValueError: when `smallest` is negative or not a number.
+    """
 
     params = tuple(Param(f"k{n}", "kcal/mol", mean=0.0, std=0.5 if n <= 3 else 0.1, link="free") for n in PERIODS)
+
+    def __init__(self, smallest: float = 0.0):
+        check_number(f"{self.name}.smallest", smallest, 0)
+        if smallest:
+            self.params = tuple(replace(param, smallest=float(smallest)) for param in type(self).params)
 
     def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
         """One series of cosines."""

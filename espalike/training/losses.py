@@ -208,6 +208,21 @@ def squares(system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], sca
     return total
 
 
+def sizes(system: MMSystem, zero: Tensor, scale: float) -> Tensor:
+    """Absolute values of parameters with a `smallest` in units of a scale, summed, averaged over tuples.
+
+    Their slope is the same at every value, so that those that gain little end near zero (R. Tibshirani, J. R. Stat. Soc.
+    B 58 (1996) 267).
+    """
+    total = zero
+    for bound in system.terms:
+        columns = [c for c, p in enumerate(bound.term.params) if p.smallest]
+        if columns:  # even without tuples: other processes may have some
+            values = bound.values[:, columns].abs().sum(-1) / scale
+            total = total + shared_mean(values, torch.ones_like(values, dtype=torch.bool))
+    return total
+
+
 def pull_loss(system: MMSystem, start: MMSystem, charge_scale: float) -> Tensor:
     """Squared distance of parameters from those of another system with the same terms and tuples.
 

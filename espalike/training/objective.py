@@ -20,7 +20,7 @@ from espalike.training.fold import only
 
 BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp", "interaction", "sapt")
 """Losses that may have a factor for each data source."""
-LOSSES = (*BY_SOURCE, "charge", "lj", "torsion", "coupling", "pull")
+LOSSES = (*BY_SOURCE, "charge", "lj", "torsion", "sparse", "coupling", "pull")
 """Losses that an `Objective` has a weight for."""
 
 
@@ -82,6 +82,7 @@ class Objective:
         charge: weight of reference charges.
         lj: weight of reference Lennard-Jones parameters.
         torsion: weight of the squares of torsion coefficients.
+        sparse: weight of the absolute values of coefficients that are left out where small (`Param.smallest`).
         coupling: weight of the squares of couplings, in units of their spread.
         pull: weight of the squared distance from the parameters of the model that training starts from, in units of
             their spread.
@@ -111,6 +112,7 @@ class Objective:
     charge: float = 0.5
     lj: float = 0.1
     torsion: float = 1e-3
+    sparse: float = 0.0
     coupling: float = 1e-3
     pull: float = 0.0
     temperature: float = 1000.0
@@ -198,6 +200,7 @@ class Objective:
                 prediction.energy, batch, factor["profile"], self.temperature, scales.energy
             ),
             "torsion": lambda: parts.squares(system, zero, lambda p: p.link == "free", lambda p: scales.torsion),
+            "sparse": lambda: parts.sizes(system, zero, scales.torsion),
             "coupling": lambda: parts.squares(
                 system, zero, lambda p: p.link.startswith("range") and p.mean == 0.0, lambda p: p.std
             ),

@@ -22,13 +22,13 @@ def bonds(molecule, xyz):
 
 def angles(molecule, xyz):
     conformer = to_rdkit(molecule, xyz).GetConformer()
-    rows = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders).angles
+    rows = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges).angles
     return np.array([rdMolTransforms.GetAngleDeg(conformer, *map(int, row)) for row in rows])
 
 
 def torsions(molecule, xyz):
     conformer = to_rdkit(molecule, xyz).GetConformer()
-    rows = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders).propers
+    rows = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges).propers
     return np.array([rdMolTransforms.GetDihedralDeg(conformer, *map(int, row)) for row in rows])
 
 

@@ -54,7 +54,7 @@ class Distort(OneEntry):
         seed = seed_of(molecule, self.seed)
         rng = np.random.default_rng(seed)
         points = minima(self.calculator, molecule, starts, self.starts, self.minimise, seed)
-        topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders)
+        topology = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)
         return stored([self._one(molecule, topology, points[k % len(points)], rng) for k in range(self.frames)])
 
     def _one(self, molecule: Molecule, topology: Topology, point: np.ndarray, rng: np.random.Generator) -> np.ndarray:
