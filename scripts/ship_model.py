@@ -11,17 +11,23 @@ from espalike.files import write
 from espalike.model import load
 
 MODELS = Path(__file__).parents[1] / "espalike" / "models"
+DISTANCE = "at least 0.95"
+"""Geometries of complexes that count, relative to the equilibrium distance."""
+FIGURES = ("molecules", "conformers", "energy_rmse", "force_rmse", "complexes", "points", "mae")
+"""Test errors that the model file has."""
 
 
-def figures(folder: Path, label: str) -> list[dict]:
-    """Rows of an evaluation on the entries of all methods: the model under its new name, and the baselines."""
-    rows = json.loads((folder / "summary.json").read_text())["common"]
-    return [{**row, "method": label if row["method"] == label_of(folder) else row["method"]} for row in rows]
+def rows_of(folder: Path, part: str, run: str, label: str) -> list[dict]:
+    """Rows of an evaluation, the model's under its new name.
 
-
-def label_of(folder: Path) -> str:
-    """Name of the model in the evaluation: the folder of its run."""
-    return folder.parent.name
+    Args:
+        folder: what `espalike evaluate` wrote.
+        part: `common`, the entries of all methods, or `interactions`.
+        run: name of the model in the evaluation: the folder of its run.
+        label: its new name.
+    """
+    rows = json.loads((folder / "summary.json").read_text())[part]
+    return [{**row, "method": label if row["method"] == run else row["method"]} for row in rows]
 
 
 def interval(row: dict, metric: str) -> str:
@@ -31,9 +37,40 @@ def interval(row: dict, metric: str) -> str:
     return f"{row[metric]:.2f} [{row[metric + '_low']:.2f}, {row[metric + '_high']:.2f}]"
 
 
-def card(name: str, provenance, tables: dict[str, list[dict]], remarks: list[str]) -> str:
+def conformers(title: str, rows: list[dict]) -> list[str]:
+    """The section of errors of energies and forces."""
+    return [
+        "",
+        f"## Test split: {title}",
+        "",
+        f"{rows[0]['molecules']} molecules, {rows[0]['conformers']} conformers; 95 % intervals over molecules.",
+        "",
+        "| method | energy RMSE, kcal/mol | force RMSE, kcal/mol/Å |",
+        "|---|---|---|",
+        *(f"| {row['method']} | {interval(row, 'energy_rmse')} | {interval(row, 'force_rmse')} |" for row in rows),
+    ]
+
+
+def complexes(title: str, rows: list[dict]) -> list[str]:
+    """The section of errors of interaction energies."""
+    return [
+        "",
+        f"## Test split: {title}",
+        "",
+        f"{rows[0]['complexes']} complexes, {rows[0]['points']} geometries at {DISTANCE[9:]} of the equilibrium distance "
+        "or more; 95 % intervals over complexes.",
+        "",
+        "| method | interaction energy MAE, kcal/mol |",
+        "|---|---|",
+        *(f"| {row['method']} | {interval(row, 'mae')} |" for row in rows),
+    ]
+
+
+def card(name: str, provenance, sections: list[str], remarks: list[str]) -> str:
     """The model card in Markdown: functional form, training data, test errors."""
     notes, domain = provenance.notes, provenance.domain
+    members = notes.get("members")
+    made = f"Mean of {len(members)} networks." if members else f"Best epoch by validation loss: {notes['epoch']}."
     lines = [
         f"# {name}",
         "",
@@ -41,23 +78,13 @@ def card(name: str, provenance, tables: dict[str, list[dict]], remarks: list[str
         f"{', '.join(provenance.config['levels'])} (the first is the target).",
         f"Training molecules: {len(provenance.split['train'])}; atom environments: {len(domain.environments)}; "
         f"net charges {domain.charges[0]:+d} to {domain.charges[1]:+d}.",
-        f"Best epoch by validation loss: {notes['epoch']}.",
+        made,
         "",
         "| data | hash | licence |",
         "|---|---|---|",
         *(f"| {', '.join(s['sources'])} | `{s['hash'][:12]}` | {s['licence']} |" for s in provenance.data),
+        *sections,
     ]
-    for title, rows in tables.items():
-        lines += [
-            "",
-            f"## Test split: {title}",
-            "",
-            f"{rows[0]['molecules']} molecules, {rows[0]['conformers']} conformers; 95 % intervals over molecules.",
-            "",
-            "| method | energy RMSE, kcal/mol | force RMSE, kcal/mol/Å |",
-            "|---|---|---|",
-            *(f"| {row['method']} | {interval(row, 'energy_rmse')} | {interval(row, 'force_rmse')} |" for row in rows),
-        ]
     if remarks:
         lines += ["", "## Remarks", "", *(f"- {remark}" for remark in remarks)]
     return "\n".join([*lines, ""])
@@ -72,17 +99,21 @@ def main() -> None:
     parser.add_argument("--remark", action="append", default=[], help="a line for the card; can be repeated")
     args = parser.parse_args()
     model = load(args.model)
-    tables = {folder.name: figures(folder, args.name) for folder in args.evaluations}
     assert model.provenance is not None
-    model.provenance.figures["test"] = {
-        title: {k: row[k] for k in ("molecules", "conformers", "energy_rmse", "force_rmse")}
-        for title, rows in tables.items()
-        for row in rows
-        if row["method"] == args.name
-    }
+    sections, test = [], {}
+    for folder in args.evaluations:
+        of = (args.model.parent.name, args.name)
+        if rows := rows_of(folder, "common", *of):
+            sections += conformers(folder.name, rows)
+        between = rows_of(folder, "interactions", *of)
+        if between := [row for row in between if (row["name"], row["distance"]) == ("all", DISTANCE)]:
+            sections += complexes(folder.name, between)
+        own = {key: value for row in (*rows, *between) if row["method"] == args.name for key, value in row.items()}
+        test[folder.name] = {key: own[key] for key in FIGURES if own.get(key) is not None}
+    model.provenance.figures["test"] = test
     MODELS.mkdir(exist_ok=True)
     model.save(MODELS / f"{args.name}.espalike")
-    write(MODELS / f"{args.name}.md", card(args.name, model.provenance, tables, args.remark))
+    write(MODELS / f"{args.name}.md", card(args.name, model.provenance, sections, args.remark))
     print(f"wrote {MODELS / args.name}.espalike and .md")
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from espalike.chem import from_smiles
 from espalike.cli.main import main
 from espalike.model import ModelFileError, ParameterError, from_config, load
+from espalike.nn.heads import READOUTS
 from tests.nn.common import FORCE_FIELDS
 from tests.nn.common import model as model_of
 from tests.training.common import CONFIG
@@ -120,6 +121,16 @@ def test_a_changed_weight_is_noticed(written, tmp_path):
     odd["encoder.enter.weight"][1, 2] += 0.5
     with pytest.raises(ModelFileError, match=r"odd\.espalike: its content is not what was written"):
         load(saved(tmp_path / "odd.espalike", header, odd))
+
+
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("charges", ["equilibration", "increments"])
+def test_every_readout_is_read_again(tmp_path, readout, charges):
+    terms = [*SMALL["terms"][:-1], {**SMALL["terms"][-1], "charges": charges, "scale14": "learned"}]
+    model = from_config({**SMALL, "terms": terms, "readout": readout})
+    model.save(tmp_path / "m.espalike")
+    for old, new in zip(model.parameters(), load(tmp_path / "m.espalike").parameters(), strict=True):
+        assert torch.equal(old, new)
 
 
 def test_absurd_weights_give_no_parameters(written, tmp_path):

@@ -168,7 +168,14 @@ class OpenFFAssigner:
                 rows = self._bonded(molecule, offmol, topology)
                 lj = self._lj(molecule, topology)
                 charge = self._charges(molecule, offmol, topology)
-            parts.append((rows, lj, charge, enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)))
+            parts.append(
+                (
+                    rows,
+                    lj,
+                    charge,
+                    enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges),
+                )
+            )
         return self._assemble(tuple(molecules), parts)
 
     def _openff(self, molecule: Molecule) -> tuple[Any, Any]:

@@ -89,7 +89,9 @@ class SymmetricHead(nn.Module):
         nn.init.normal_(last.weight, std=0.1 / hidden**0.5)  # an untrained model stays near the means
         nn.init.zeros_(last.bias)
         # only what is kept is built: the weights of a model file are counted while its network is built
-        first = [nn.ReLU()] if lean else [nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()]  # a ReLU costs a tenth of a SiLU
+        first = (
+            [nn.ReLU()] if lean else [nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()]
+        )  # a ReLU costs a tenth of a SiLU
         self.tuple = nn.Sequential(*first, last)
 
     def forward(self, h: Tensor, idx: Tensor) -> Tensor:

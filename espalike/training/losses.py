@@ -211,8 +211,8 @@ def squares(system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], sca
 def sizes(system: MMSystem, zero: Tensor, scale: float) -> Tensor:
     """Absolute values of parameters with a `smallest` in units of a scale, summed, averaged over tuples.
 
-    Their slope is the same at every value, so that those that gain little end near zero (R. Tibshirani, J. R. Stat. Soc.
-    B 58 (1996) 267).
+    Their slope is the same at every value, so that those that gain little end near zero (R. Tibshirani, J. R. Stat.
+    Soc. B 58 (1996) 267).
     """
     total = zero
     for bound in system.terms:

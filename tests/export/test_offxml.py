@@ -173,7 +173,10 @@ SYMMETRIC = [
 @pytest.mark.parametrize("smiles", SYMMETRIC)
 def test_images_are_what_rdkit_matches(smiles):
     molecule = chem.from_smiles(smiles)
-    patterns, topology = WholeMolecule(molecule), enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)
+    patterns, topology = (
+        WholeMolecule(molecule),
+        enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges),
+    )
     tuples = [
         np.arange(molecule.n_atoms)[:, None],
         topology.bonds,

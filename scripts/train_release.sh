@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Makes the released models, `espalike-1` (class I) and `espalike-2` (class II): bash scripts/train_release.sh DATA, where
+# DATA holds openff_torsiondrives_forces.h5, openff_opt_geometries.h5, nci_atlas_dimers.h5, and for the test
+# hutchison_conformers.h5 and pepconf.h5. Each stage prints its time. A stage that has finished is not repeated, and one
+# that was stopped goes on: run the same command again.
+#
+# Without DATA, bash scripts/train_release.sh own trains on own labels alone: the teacher's and the embedded set.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+data=${1:?usage: bash scripts/train_release.sh DATA, or own}
+out=runs/release
+
+stage() { # NAME COMMAND...: a command whose time is printed, once
+    [ -e "$out/$1.done" ] && return
+    local start=$SECONDS
+    "${@:2}"
+    echo "stage $1: $(((SECONDS - start) / 60)) min $(((SECONDS - start) % 60)) s" | tee "$out/$1.done"
+}
+
+train() { # OUT SETTING...
+    espalike train experiment=release "out=$out/$1" resume=auto "${@:2}"
+}
+
+mkdir -p "$out"
+settings=()
+if [ "$data" = own ]; then
+    # the molecules' list needs DATA: the groups, collections and fragments of installed packages alone
+    stage list env bash -c 'espalike molecules "input=[groups,minidrugbank,freesolv,rdkit]" exclude=sample \
+        "exclude_split=[val,test]" most=5000 limit=5000 recombine=20000 workers=2 out=runs/own/cover.smi || [ $? -eq 1 ]'
+    stage labels bash scripts/label_teacher.sh none runs/own workers=2
+    settings=('data.stores=[runs/own/shapes,runs/own/scans,runs/own/thermal,sample]' '~objective.sources.torsiondrives')
+else
+    stage torsiondrives espalike ingest "reader.path=$data/openff_torsiondrives_forces.h5" \
+        reader.source=torsiondrives out=runs/td reference=openff
+    stage minima espalike ingest "reader.path=$data/openff_opt_geometries.h5" reader.source=minima \
+        reader.zero_forces=true out=runs/opt reference=openff
+    stage complexes espalike ingest reader=complexes "reader.path=$data/nci_atlas_dimers.h5" out=runs/complexes
+    stage labels bash scripts/label_teacher.sh "$data" runs/teacher workers=2
+fi
+
+# First one long training, then four short ones from its end, with other batches: their mean is better than each, and
+# their spread says where parameters are uncertain (G. Huang et al., ICLR 2017).
+members=(ensemble=4 optimizer.lr=5e-4 trainer.check_val_every_n_epoch=2)
+stage base-1 train base-1 "${settings[@]}"
+stage espalike-1 train espalike-1 "start=$out/base-1/model.espalike" trainer.max_epochs=8 "${members[@]}" "${settings[@]}"
+stage base-2 train base-2 start=espalike-class2 forcefield=class2 trainer.max_epochs=36 "${settings[@]}"
+stage espalike-2 train espalike-2 "start=$out/base-2/model.espalike" forcefield=class2 trainer.max_epochs=6 \
+    "${members[@]}" "${settings[@]}"
+[ "$data" = own ] && exit
+
+stage hutchison espalike ingest reader=hutchison "reader.path=$data/hutchison_conformers.h5" out=runs/hutchison
+stage pepconf espalike ingest "reader.path=$data/pepconf.h5" reader.source=pepconf out=runs/pepconf
+models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
+baselines='baselines=[openff-2.2.1,openff-2.3.0,mmff94,gfn2-xtb,aimnet2]'
+for set in runs/td runs/hutchison runs/pepconf sample; do
+    stage "test-${set##*/}" espalike evaluate "$models" "$baselines" "data.path=$set" data.split=test \
+        "out=$out/test/${set##*/}"
+done
+stage test-complexes espalike evaluate "$models" 'baselines=[openff-2.2.1,openff-2.3.0,aimnet2]' \
+    data.path=runs/complexes data.split=test "out=$out/test/complexes"
+for model in espalike-1 espalike-2; do
+    python scripts/ship_model.py "$out/$model/model.espalike" "$model" \
+        "$out"/test/{td,hutchison,pepconf,sample,complexes}
+done
