@@ -57,8 +57,8 @@ def complexes(title: str, rows: list[dict]) -> list[str]:
         "",
         f"## Test split: {title}",
         "",
-        f"{rows[0]['complexes']} complexes, {rows[0]['points']} geometries at {DISTANCE[9:]} of the equilibrium distance "
-        "or more; 95 % intervals over complexes.",
+        f"{rows[0]['complexes']} complexes, {rows[0]['points']} geometries at {DISTANCE[9:]} of the equilibrium "
+        "distance or more; 95 % intervals over complexes.",
         "",
         "| method | interaction energy MAE, kcal/mol |",
         "|---|---|",

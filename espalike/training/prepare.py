@@ -18,7 +18,7 @@ from espalike.data.absurd import check_labels
 from espalike.data.batches import Batches, loader_of
 from espalike.data.dataset import StoreDataset, levels_of
 from espalike.data.sampler import EpochSampler, WholeEntries
-from espalike.data.split import check_leakage, resolve_splits
+from espalike.data.split import check_leakage, hash_split, resolve_splits
 from espalike.data.store import Store, open_stores
 from espalike.model import ChemicalDomain, ForceFieldModel, from_config, load
 from espalike.training.fold import constant_terms, folded_labels
@@ -77,6 +77,10 @@ def _datasets(
             say(f"{count} entries moved {move}, where another store has the same connectivity")
     else:
         check_leakage(stores)
+    share = data.get("share", 1.0)
+    check_number("data.share", share, 0)
+    if share < 1.0:
+        splits = _thinned(stores, splits, share)
     sources = sorted({source for store in stores for source in store.manifest["sources"]})
     training, validation = ("train", "val") if data["held_out"] else (None, None)
     train = StoreDataset(stores, training, levels, sources, splits)
@@ -85,6 +89,22 @@ def _datasets(
         if number not in used:
             say(f"note: {store.name} has no entries in the training split ({len(store)} in all)")
     return train, StoreDataset(stores, validation, levels, sources, splits)
+
+
+def _thinned(stores: Sequence[Store], splits: Mapping[str, str] | None, share: float) -> dict[str, str]:
+    """Split by connectivity key, without all but a share of the training keys; a smaller share is part of a larger."""
+    if splits is None:
+        splits = {
+            key: split
+            for store in stores
+            for key, split in zip(store.column("key"), store.column("split"), strict=True)
+        }
+    fractions = {"train": share, "test": 1.0 - share}
+    return {
+        key: split
+        for key, split in splits.items()
+        if split != "train" or hash_split(key, seed=1, fractions=fractions) == "train"
+    }
 
 
 def _model(
