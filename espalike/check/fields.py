@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from espalike.chem.molecule import Molecule
 
 if TYPE_CHECKING:
-    import openmm
+    import openmm.app
 
     from espalike.system import MMSystem
 
@@ -27,12 +28,14 @@ class Field:
         identity: changes when the force field changes.
         parameters: gives the parameters of a molecule; None where only systems are known.
         system: gives the system of a molecule, without cut-off and constraints.
+        forcefield: gives OpenMM's ForceField with the molecule, for systems of many copies.
     """
 
     name: str
     identity: str
     parameters: Callable[[Molecule], MMSystem] | None
     system: Callable[[Molecule], openmm.System]
+    forcefield: Callable[[Molecule], openmm.app.ForceField]
 
 
 def field_of(source: str) -> Field:
@@ -47,8 +50,6 @@ def field_of(source: str) -> Field:
         ImportError: when OpenFF's packages are missing.
         ValueError: for an XML file that is no `ForceField`, or holds code that espalike did not write.
     """
-    from espalike.export import to_openmm
-
     if source.endswith(".xml"):
         return _xml(source)
     if source.startswith("openff") or source.endswith(".offxml"):
@@ -56,16 +57,23 @@ def field_of(source: str) -> Field:
 
         file = installed_file(source)
         assigner = OpenFFAssigner(file)
-
-        def parameters(molecule: Molecule) -> MMSystem:
-            return assigner([molecule])
-
-        return Field(source, str(file), parameters, lambda molecule: to_openmm(assigner([molecule])))
+        return _assigned(source, str(file), lambda molecule: assigner([molecule]))
     from espalike.model import find, load
 
     model = load(source).double()
-    identity = hashlib.sha256(Path(find(source)).read_bytes()).hexdigest()
-    return Field(source, identity, model.parametrize, lambda molecule: to_openmm(model.parametrize(molecule)))
+    return _assigned(source, hashlib.sha256(Path(find(source)).read_bytes()).hexdigest(), model.parametrize)
+
+
+def _assigned(name: str, identity: str, parameters: Callable[[Molecule], MMSystem]) -> Field:
+    """A force field that gives parameters, from which systems are made."""
+    from openmm import app
+
+    from espalike.export import texts, to_openmm
+
+    def forcefield(molecule: Molecule) -> app.ForceField:
+        return app.ForceField(*map(io.StringIO, texts(parameters(molecule), "ffxml").values()))
+
+    return Field(name, identity, parameters, lambda molecule: to_openmm(parameters(molecule)), forcefield)
 
 
 def _xml(source: str) -> Field:
@@ -84,7 +92,7 @@ def _xml(source: str) -> Field:
         settings = {"nonbondedMethod": app.NoCutoff, "constraints": None, "rigidWater": False, "removeCMMotion": False}
         return forcefield.createSystem(to_topology(molecule), **settings)
 
-    return Field(source, identity, None, system)
+    return Field(source, identity, None, system, lambda molecule: forcefield)
 
 
 def _refuse_code(path: Path) -> None:

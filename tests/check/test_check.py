@@ -39,7 +39,7 @@ def case(model):
                 change(made, molecule)
             return made
 
-        return Case(molecule, Field("changed", "changed", model.parametrize, system), picoseconds)
+        return Case(molecule, Field("changed", "changed", model.parametrize, system, None), picoseconds)
 
     return make
 
@@ -156,11 +156,11 @@ def test_ranges(model):
         system.bound("HarmonicBond").values[0, 1] = 30.0
         return system
 
-    field = Field("wrong", "wrong", wrong, lambda molecule: espalike.export.to_openmm(wrong(molecule)))
+    field = Field("wrong", "wrong", wrong, lambda molecule: espalike.export.to_openmm(wrong(molecule)), None)
     with pytest.raises(Fault, match="HarmonicBond r0 of atoms 1-2 is 30 angstrom"):
         parameters.ranges(Case(BUTANE, field))
     with pytest.raises(NotApplicable, match="systems only"):
-        parameters.ranges(Case(BUTANE, Field("xml", "xml", None, field.system)))
+        parameters.ranges(Case(BUTANE, Field("xml", "xml", None, field.system, None)))
 
 
 @pytest.mark.parametrize(
