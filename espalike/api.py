@@ -46,7 +46,7 @@ def train(
         ValueError: for an unknown setting or choice, listing the known ones; when settings and data do not fit
             together, or the folder holds a finished run.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import espalike
         >>> quick = {"max_epochs": 1, "enable_progress_bar": False}
@@ -97,7 +97,7 @@ def evaluate(
         ValueError: for an unknown setting, or when there is nothing to score or no such data.
         FileNotFoundError: for an unknown model.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> import espalike
         >>> scores = espalike.evaluate(baselines=["mmff94"], out=tempfile.mkdtemp())  # doctest: +ELLIPSIS
@@ -181,7 +181,7 @@ def parametrize(
         ValueError: for a molecule that cannot be read or parametrized, listing all of them (the files of the others
             are written); for a format that cannot express the force field, before anything is computed.
 
-    Example:
+    Examples:
         >>> import espalike
         >>> system = espalike.parametrize("CC(=O)O")
         >>> [bound.term.name for bound in system.terms]

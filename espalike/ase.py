@@ -29,7 +29,7 @@ class Calculator(ase_calculator.Calculator):
     Raises:
         NotInstalled, ValueError, FileNotFoundError, ModelFileError: see `espalike.potential.potential`.
 
-    Example:
+    Examples:
         >>> import ase
         >>> import espalike
         >>> from espalike.chem import embed

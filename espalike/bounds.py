@@ -16,7 +16,7 @@ def check_number(name: str, value: Any, least: float) -> None:
     Raises:
         ValueError: naming the setting, what was expected and what was given.
 
-    Example:
+    Examples:
         >>> check_number("data.batch_size", 16, 1)
         >>> check_number("data.batch_size", 0, 1)
         Traceback (most recent call last):

@@ -18,7 +18,7 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
         path: the file to write; its folder must exist.
         sync: whether the content must be on the disk before the file is renamed (survives a power cut).
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "notes.txt"
         >>> with replacing(path) as temporary:

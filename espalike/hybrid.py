@@ -56,7 +56,7 @@ def multiple_time_step(
         ValueError: when the outer step is no multiple of the inner one, or the system is not one molecule.
         NotInstalled: see `espalike.potential.potential`.
 
-    Example:
+    Examples:
         >>> import espalike
         >>> ethanol = espalike.Molecule.from_smiles("CCO", "ethanol")
         >>> mm = espalike.load("espalike-small").parametrize(ethanol)

@@ -75,7 +75,7 @@ class ForceFieldModel(nn.Module):
         levels: levels of theory in training; the first is the target, the others may shift equilibrium geometry.
         readout: where the heads' hidden layers are, `lean` (on atoms) or `deep` (also on tuples).
 
-    Example:
+    Examples:
         >>> model = load("espalike-small")
         >>> model
         ForceFieldModel of 602771 weights

@@ -37,7 +37,7 @@ def compose(job: str, overrides: Sequence[str] = (), config_dir: str | os.PathLi
     Raises:
         ValueError: for an override that cannot be read, or an unknown setting or choice, listing the known ones.
 
-    Example:
+    Examples:
         >>> compose("train", ["experiment=quickstart", "trainer.max_epochs=5"])["trainer"]["max_epochs"]
         5
         >>> compose("train", ["model=tinny"])
@@ -155,7 +155,7 @@ def override(key: str, value: Any) -> str:
     Raises:
         ValueError: for a value that is not a number, text, path, truth value, None, list or mapping.
 
-    Example:
+    Examples:
         >>> override("data.stores", ["store/mine", "sample"])
         'data.stores=["store/mine","sample"]'
     """
@@ -274,7 +274,7 @@ def quoted(argument: str) -> str | None:
 
     None if there is none, as for a mapping.
 
-    Example:
+    Examples:
         >>> quoted("input=CC(=O)O")
         '\\'input="CC(=O)O"\\''
     """

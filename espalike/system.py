@@ -51,7 +51,7 @@ class MMSystem(Moves):
         mol: molecule of each atom, shape `(N,)`.
         molecules: the graphs, in order, where known (exporters need them for names and bonds).
 
-    Example:
+    Examples:
         >>> import espalike
         >>> espalike.load("espalike-small").parametrize(espalike.Molecule.from_smiles("CCO", "ethanol"))
         MMSystem of ethanol, 9 atoms

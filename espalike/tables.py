@@ -12,7 +12,7 @@ Rows = Sequence[Mapping[str, object]]
 def text_table(rows: Rows) -> str:
     """Rows as text, columns aligned, under their heads.
 
-    Example:
+    Examples:
         >>> print(text_table([{"term": "HarmonicBond", "tuples": 8}, {"term": "Coulomb", "tuples": 36}]))
         term          tuples
         HarmonicBond  8

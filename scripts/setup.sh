@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts. Makes the virtual environment .venv if there is none, installs the project with all its
+# Sourced by the other scripts. Makes the virtual environment .venv if there is none, installs the project with its
 # extras if pyproject.toml has changed since the last time, and activates the environment. Needs Python 3.11 or newer and
 # pip, nothing else. Variables that change this:
 #   PYTHON            the interpreter
 #   ESPALIKE_VENV     the folder of the environment
 #   ESPALIKE_PACKAGE  what is installed: '-e .' (the default, editable), the path of a wheel, or nothing if empty
+#   ESPALIKE_EXTRAS   the extras of pyproject.toml that are installed with it: all (the default), or none if empty
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -19,13 +20,19 @@ if [ ! -x "$venv/bin/python" ]; then
 fi
 . "$venv/bin/activate"
 
+extras=${ESPALIKE_EXTRAS-all}
 stamp="$venv/.espalike-$(sha256sum pyproject.toml | cut -c1-16)"
-if [ -n "$package" ] && [ ! -e "$stamp" ]; then
-  echo "installing (several minutes the first time)"
+if [ -n "$package" ] && [ ! -e "$stamp-all" ] && [ ! -e "$stamp-$extras" ]; then
+  echo "installing espalike${extras:+ with the extras $extras} (several minutes the first time); packages as pip finds them:"
+  install() { # pip, with a line for each package
+    python -m pip install --disable-pip-version-check "$@" |
+      sed -un -e 's/^Collecting \([^ ]*\).*/  \1/p' -e 's/^Installing collected packages.*/  unpacking them/p'
+  }
   # torch first and exactly the version asked for: a range pulls gigabytes that a CPU machine does not need
-  python -m pip install --quiet --disable-pip-version-check "$(grep -oE 'torch==[0-9.]+' pyproject.toml | head -1)"
+  install "$(grep -oE 'torch==[0-9.]+' pyproject.toml | head -1)"
   # shellcheck disable=SC2086 # '-e .' is two words
-  python -m pip install --quiet --disable-pip-version-check $package'[all]'
+  install $package"${extras:+[$extras]}"
   rm -f "$venv"/.espalike-*
-  touch "$stamp"
+  touch "$stamp-$extras"
+  du -sh "$venv" | sed 's/\(.*\)\t\(.*\)/installed: \1 in \2/'
 fi

@@ -1,4 +1,7 @@
-"""Code blocks of README.md and docs/*.md run as pasted, each file from top to bottom in one folder."""
+"""Code blocks of README.md and docs/*.md run as pasted, each file from top to bottom in one folder; the site is built.
+
+A `text` block right after a block that runs holds what it prints, if `<!-- printed -->` is above it.
+"""
 
 import os
 import re
@@ -10,8 +13,13 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+BLOCK = re.compile(
+    r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$"
+    r"(?:\n\n<!-- printed -->\n```text\n(?P<printed>.*?)^```$)?",
+    re.M | re.S,
+)
 SHELL = {"bash", "sh"}
+MARK = "-- end of a block --"
 
 
 def blocks(path):
@@ -21,6 +29,16 @@ def blocks(path):
 
 def runnable(path, *languages):
     return [text for language, text, reason in blocks(path) if language in languages and not reason]
+
+
+def printed(path, *languages):
+    """What the blocks that run print, as the page says; None where it does not."""
+    matches = [match for match in BLOCK.finditer(path.read_text()) if match["language"] in languages]
+    return [match["printed"] for match in matches if not match["reason"]]
+
+
+def lines(text):
+    return [line.rstrip() for line in text.strip().splitlines()]
 
 
 def environment():
@@ -38,15 +56,22 @@ def folder(tmp_path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_block_is_read(path):
     text = path.read_text()
-    assert text.count("\n```") == 2 * len(blocks(path))
+    assert text.count("\n```") == 2 * (len(blocks(path)) + text.count("\n<!-- printed -->\n"))
     assert all(language for language, _, _ in blocks(path)), "a block has no language: bash, python, yaml, text, …"
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if runnable(path, "python")], ids=lambda path: path.stem)
+def with_blocks(*languages):
+    """Files with such blocks that run; those of many of them are slow."""
+    files = [(path, len(runnable(path, *languages))) for path in FILES]
+    return [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if n > 5 else []) for path, n in files if n]
+
+
+@pytest.mark.parametrize("path", with_blocks("python"))
 def test_python_blocks_run(path, folder):
-    for text in runnable(path, "python"):
+    for text, output in zip(runnable(path, "python"), printed(path, "python"), strict=True):
         done = subprocess.run([sys.executable, "-"], input=text, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, f"{text}\n{done.stderr}"
+        assert output is None or lines(done.stdout) == lines(output), text
 
 
 def commands(text):
@@ -66,8 +91,36 @@ def test_commands_exist(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in FILES if runnable(path, *SHELL)], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", with_blocks(*SHELL))
 def test_shell_blocks_run(path, folder):
-    script = "\n".join(["set -e", *runnable(path, *SHELL)])
+    texts = runnable(path, *SHELL)
+    script = f"\necho '{MARK}'\n".join(["set -e", *texts])
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    outputs = done.stdout.split(f"{MARK}\n")[1:]
+    for text, output, expected in zip(texts, outputs, printed(path, *SHELL), strict=True):
+        assert expected is None or lines(output) == lines(expected), text
+
+
+def test_the_site_builds_strictly(tmp_path):
+    """Every page is in the navigation, every link leads somewhere, and nothing is loaded from other servers."""
+    for name in ("material", "mkdocstrings", "mkdocs_jupyter"):
+        pytest.importorskip(name, reason="pip install 'espalike[docs]'")
+    # -P: the installed espalike, not the folder
+    command = [sys.executable, "-P", "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    variables = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not included in the" not in done.stdout + done.stderr, (
+        "a page of docs/ is not in the navigation of mkdocs.yml"
+    )
+    pages = {
+        str(page.relative_to(tmp_path / "site")): page.read_text() for page in (tmp_path / "site").rglob("index.html")
+    }
+    assert {"index.html", "questions/index.html", "notebooks/01_first_force_field/index.html"} <= set(pages)
+    assert "usage: espalike train [key=value ...]" in pages["commands/index.html"]
+    assert "½ k (r − r₀)²" in pages["terms/index.html"]
+    assert "espalike.parametrize" in pages["python/index.html"]
+    for name, page in pages.items():
+        assert "!-- prints" not in page, name
+        assert not re.findall(r"<(?:script|img|link)[^>]*(?:src|href)=\"https?://[^>]*>", page), name

@@ -34,7 +34,7 @@ def cover(
     Returns:
         The chosen candidates, in the order in which they were chosen.
 
-    Example:
+    Examples:
         >>> cover([np.array([0]), np.array([0, 1]), np.array([2])], needed=1)
         [1, 2]
     """

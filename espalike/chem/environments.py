@@ -74,7 +74,7 @@ def surroundings(mol: Chem.Mol) -> dict[int, tuple[str, ...]]:
     The first is the atom with its neighbours, as `environments` writes them, and the rings of these; the others are the
     atom with each element and charge at a distance of two bonds. Hydrogens belong to the atom they are bonded to.
 
-    Example:
+    Examples:
         >>> surroundings(Chem.MolFromSmiles("CCO"))[0]
         ('[CX4H3+0^3R0](-;!@[C+0^3R0])', '[CX4H3+0^3R0]~*~[#8+0]')
     """

@@ -39,7 +39,7 @@ class Molecule:
         atom_names: unique names of the atoms from the input; empty if it has none.
         residue: name of the residue in the input; empty if it has none.
 
-    Example:
+    Examples:
         >>> ligand = Molecule.from_smiles("CC(=O)[O-]", "acetate")
         >>> ligand
         Molecule 'acetate': C2H3O2, 7 atoms, 6 bonds, charge -1

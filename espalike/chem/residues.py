@@ -80,7 +80,7 @@ def template(name: str) -> dict[tuple[str, str], int] | None:
 def standard_name(name: str) -> str | None:
     """Name of the standard residue that a name means; None if there is none.
 
-    Example:
+    Examples:
         >>> [standard_name(name) for name in ("HID", "NALA", "DA5", "LIG")]
         ['HIS', 'ALA', 'DA', None]
     """

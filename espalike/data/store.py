@@ -76,7 +76,7 @@ class Store:
         mapped: its files, in which every array of `table` lies.
         table: all rows, as stored.
 
-    Example:
+    Examples:
         >>> store = Store.open("sample")
         >>> store
         Store 'sample': 169 molecules, 2625 conformers, B3LYP-D3BJ/DZVP, hash 204a7bfce470

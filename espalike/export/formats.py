@@ -251,7 +251,7 @@ def write(
             (`ExportError`) when the format cannot express a term, naming the term and the formats that can, or the
             system is not fit for export.
 
-    Example:
+    Examples:
         >>> import espalike
         >>> system = espalike.load("espalike-small").parametrize(espalike.Molecule.from_smiles("CCO"))
         >>> espalike.export.write(system, "ethanol.prmtop")  # doctest: +SKIP
