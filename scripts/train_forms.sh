@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 names=("$@")
 if [ ${#names[@]} -eq 0 ]; then
     names=(class1 class2 class1_ub morse dexp class2-all class2-torsion_bond class2-torsion_angle class2-angle_angle
-        class2-bond_angle class2-bond_bond class2_dexp max)
+        class2-bond_angle class2-bond_bond class2_no14 class2_dexp max)
 fi
 
 bond_bond="bond_bond bond_bond_13"

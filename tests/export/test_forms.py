@@ -266,7 +266,8 @@ def test_small_and_odd_molecules(name, smiles, tmp_path):
 
 FORMATS_OF = {
     "class1": ("offxml", "gromacs", "amber", "lammps"), "class1_ub": ("gromacs", "amber", "lammps"),
-    "morse": ("gromacs", "lammps"), "class2": ("lammps",), "dexp": (), "class2_dexp": (), "max": (),
+    "morse": ("gromacs", "lammps"), "class2": ("lammps",), "class2_no14": ("lammps",), "dexp": (), "class2_dexp": (),
+    "max": (),
 }  # fmt: skip
 """Formats beside system and ffxml of each force field of `configs/forcefield`."""
 

@@ -28,7 +28,7 @@ MOLECULES = (
     "[Na+]",
     "CC(C)(F)Cl",
 )
-COUPLED = ("class2", "class2_dexp", "max")
+COUPLED = ("class2", "class2_dexp", "class2_no14", "max")
 
 
 def batch():
