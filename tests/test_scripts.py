@@ -99,35 +99,6 @@ def test_the_limit_of_the_temperature_scales_with_the_statistical_error():
     assert script.equilibration(100, 1.0) == 10.0
 
 
-def stability(*arguments):
-    command = [sys.executable, str(ROOT / "scripts/stability.py"), "espalike-small", "--molecules", "2", "--ps", "1"]
-    options = ["--nve-ps", "5", "--platform", "Reference", *map(str, arguments)]
-    return subprocess.run([*command, *options], capture_output=True, text=True)
-
-
-def test_stability_runs_each_run_once(tmp_path):
-    done = stability("--temperatures", 300, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "4 of 4 runs stable" in done.stdout
-    text = (tmp_path / "runs.jsonl").read_text()
-    rows = [json.loads(line) for line in text.splitlines()]
-    assert [(row["molecule"], row["leg"]) for row in rows] == [
-        (name, leg) for name in ("N-methylacetamide", "acetamidine") for leg in (300.0, "NVE")
-    ]
-    assert all(1.0 < row["longest"] < 1.3 for row in rows)
-    assert all(abs(row["drift"]) < 0.2 for row in rows if row["leg"] == "NVE")
-    again = stability("--temperatures", 300, "--out", tmp_path)
-    assert (again.returncode, again.stdout) == (0, done.stdout)
-    assert (tmp_path / "runs.jsonl").read_text() == text
-
-
-def test_stability_says_when_a_run_explodes(tmp_path):
-    done = stability("--temperatures", 300, "--step", 6, "--out", tmp_path)  # longer than half a C-H vibration
-    assert done.returncode == 1
-    assert "2 of 4 runs stable" in done.stdout
-    assert "failed: espalike-small, acetamidine, 300.0:" in done.stdout
-
-
 @pytest.mark.parametrize("name", ["scripts/setup.sh", "scripts/test.sh", "scripts/quickstart.sh", ".ci/run"])
 def test_shell_parses(name):
     assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0

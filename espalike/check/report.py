@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 from pathlib import Path
+from statistics import median
 
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
@@ -17,21 +18,30 @@ from espalike.check.run import CHECKS, COST, PARAMETRIZED, Finding, Outcome
 from espalike.chem.molecule import Molecule, to_rdkit
 from espalike.page import page, picture, table
 
-HEADER = ("check", "what must hold", "passed", "failed", "not applicable")
+HEADER = ("check", "what must hold", "passed", "failed", "not applicable", "median", "largest")
 _WHAT = {PARAMETRIZED: "The molecule gets parameters.", COST: "The time of a parametrization grows with the atoms."}
 _CARDS = 60
 
 
-def rows(outcome: Outcome) -> list[tuple[str, str, int, int, int]]:
-    """A row per check, under `HEADER`."""
+def rows(outcome: Outcome) -> list[tuple[str, str, int, int, int, str, str]]:
+    """A row per check, under `HEADER`; the last two columns are about the size of what the check measured."""
     counts = Counter((finding.check, finding.status) for finding in outcome.findings)
     result = []
     for name in (PARAMETRIZED, *CHECKS, COST):
         what = _WHAT.get(name) or (CHECKS[name].__doc__ or "").partition("\n")[0]
         passed, failed, other = (counts[name, status] for status in ("passed", "failed", "not applicable"))
         if passed + failed + other:
-            result.append((name, what, passed, failed, other))
+            result.append((name, what, passed, failed, other, *_sizes(outcome, name)))
     return result
+
+
+def _sizes(outcome: Outcome, check: str) -> tuple[str, str]:
+    """Median and largest size of the values of a check, the latter with its molecule."""
+    sizes = [(abs(one.value), one.molecule) for one in outcome.findings if one.check == check and one.value is not None]
+    if not sizes:
+        return "", ""
+    largest, molecule = max(sizes)
+    return f"{median(size for size, _ in sizes):.3g}", f"{largest:.3g} {molecule}"
 
 
 def write(outcome: Outcome, source: str, out: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from espalike.chem.molecule import Molecule
 from espalike.workers import pool
 
 PARAMETRIZED = "parametrized"
-CHECKS: Mapping[str, Callable[[Case], None]] = {
+CHECKS: Mapping[str, Callable[[Case], float | None]] = {
     "charges": parameters.charges,
     "symmetry": parameters.symmetry,
     "renumbering": parameters.renumbering,
@@ -39,7 +39,7 @@ CHECKS: Mapping[str, Callable[[Case], None]] = {
     "300 K": dynamics.stable_300,
     "500 K": dynamics.stable_500,
 }
-"""The checks of a molecule that has parameters, by the name in the report, in this order."""
+"""The checks of a molecule that has parameters, by the name in the report, in this order; some give a value."""
 COST = "linear cost"
 _LENGTHS, _LARGEST_RATIO = (20, 80), 8.0
 """Residues of the two peptides whose parametrization is timed; quadratic cost would give a ratio of 16."""
@@ -57,6 +57,7 @@ class Finding:
         message: what is wrong, or why the check does not apply.
         atoms: to mark in a drawing, counted from 0.
         seconds: of the processor.
+        value: what the check measured, where it gives a value and did not fail; its docstring says what, in which unit.
     """
 
     check: str
@@ -66,6 +67,7 @@ class Finding:
     message: str = ""
     atoms: tuple[int, ...] = ()
     seconds: float = 0.0
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -185,14 +187,15 @@ def findings_of(settings: Settings, molecule: Molecule) -> list[Finding]:
     return [first, *(_finding(name, function, case) for name, function in CHECKS.items())]
 
 
-def _finding(name: str, function: Callable[[Case], None], case: Case) -> Finding:
+def _finding(name: str, function: Callable[[Case], float | None], case: Case) -> Finding:
     from openmm import OpenMMException
 
     start = time.process_time()
     status, message = "passed", ""
     atoms: tuple[int, ...] = ()
+    value = None
     try:
-        function(case)
+        value = function(case)
     except Fault as fault:
         status, message, atoms = "failed", str(fault), fault.atoms
     except NotApplicable as reason:
@@ -200,7 +203,7 @@ def _finding(name: str, function: Callable[[Case], None], case: Case) -> Finding
     except (OpenMMException, ChemistryError) as error:  # "Particle coordinate is NaN", for instance
         status, message = "failed", str(error)
     seconds = round(time.process_time() - start, 3)
-    return Finding(name, case.molecule.name, case.molecule.smiles, status, message, atoms, seconds)
+    return Finding(name, case.molecule.name, case.molecule.smiles, status, message, atoms, seconds, value)
 
 
 @lru_cache(maxsize=2)

@@ -35,8 +35,8 @@ def stereochemistry(case: Case) -> None:
             raise Fault(f"minimisation turns {label} into {after.get(atoms, 'no configuration')}", atoms)
 
 
-def aromatic_rings(case: Case) -> None:
-    """Aromatic rings are planar."""
+def aromatic_rings(case: Case) -> float:
+    """Aromatic rings are planar. Value: largest distance of an atom from the plane [Å]."""
     mol = to_rdkit(case.molecule)
     aromatic = [
         ring for ring in mol.GetRingInfo().AtomRings() if all(mol.GetAtomWithIdx(i).GetIsAromatic() for i in ring)
@@ -44,20 +44,22 @@ def aromatic_rings(case: Case) -> None:
     rings = [ring for ring in aromatic if _off_plane(case.start[list(ring)]) < _RING]
     if not rings:
         raise NotApplicable("no planar aromatic ring")
-    for ring in rings:
-        if (off := _off_plane(case.relaxed[list(ring)])) > _RING:
-            raise Fault(f"an atom of an aromatic ring is {off:.2f} Å off its plane", ring)
+    off = [_off_plane(case.relaxed[list(ring)]) for ring in rings]
+    if (largest := max(off)) > _RING:
+        raise Fault(f"an atom of an aromatic ring is {largest:.2f} Å off its plane", rings[int(np.argmax(off))])
+    return largest
 
 
-def amides(case: Case) -> None:
-    """Amides are planar."""
+def amides(case: Case) -> float:
+    """Amides are planar. Value: largest twist [degree]."""
     matches = to_rdkit(case.molecule).GetSubstructMatches(_AMIDE)
     flat = [match for match in matches if _twist(case.molecule, case.start, match) < _TWIST]
     if not flat:
         raise NotApplicable("no planar amide")
-    for match in flat:
-        if (twist := _twist(case.molecule, case.relaxed, match)) > _TWIST:
-            raise Fault(f"an amide is twisted by {twist:.0f}°", match)
+    twists = [_twist(case.molecule, case.relaxed, match) for match in flat]
+    if (largest := max(twists)) > _TWIST:
+        raise Fault(f"an amide is twisted by {largest:.0f}°", flat[int(np.argmax(twists))])
+    return largest
 
 
 def tetrahedral(case: Case) -> None:

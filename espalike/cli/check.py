@@ -28,6 +28,9 @@ chloroform. Each takes 5 to 20 minutes of a processor per force field (100 ps of
 remaining time is shown. A stopped run continues from its last block, a fifteenth of the way. A deviation from
 experiment fails when it is larger than that of OpenFF 2.3.0 by more than 3 % (density) or 10 % (heat).
 
+The table's median and largest are of the drift of the energy [kcal/mol/ns per atom], the longest bond relative to the
+minimum (300 K, 500 K), the highest barrier [kcal/mol], atoms off the plane of their ring [Å], and twists [degree].
+
 DIR/report.html shows the molecules that failed; DIR/findings.json holds every finding;
 DIR/liquids.html and DIR/liquids.json are those of --liquids.
 exit status: 0 nothing failed, 1 some checks failed or inputs could not be read, 2 nothing could be done"""

@@ -10,7 +10,8 @@ import espalike
 from espalike.check import dynamics, parameters, structure
 from espalike.check.case import Case, Fault, NotApplicable
 from espalike.check.fields import Field, field_of
-from espalike.check.run import CHECKS, Settings, check, findings_of, linear_cost, molecules_of
+from espalike.check.report import rows
+from espalike.check.run import CHECKS, Finding, Outcome, Settings, check, findings_of, linear_cost, molecules_of
 from espalike.chem import embed, from_smiles
 from espalike.cli.main import main
 from espalike.qm.sampling.torsions import measured
@@ -148,6 +149,28 @@ def test_each_check_finds_its_fault(case, function, molecule, change, message):
 
 def test_every_check_has_a_fault_that_it_finds():
     assert {function for function, *_ in FAULTS} | {parameters.ranges} == set(CHECKS.values())
+
+
+def test_values_of_checks(case):
+    """What a check measures; a ring and an amide with a known distortion, and a torsion with a known barrier."""
+    assert 1.0 < dynamics.stable_300(case(BUTANE)) < dynamics.stable_500(case(BUTANE)) < 1.3
+    assert abs(dynamics.energy_kept(case(BUTANE))) < 0.2
+    assert parameters.barriers(case(BUTANE, torsion((0, 1, 2, 3), 1, 20.0))) == pytest.approx(40.0, abs=6.0)
+    bent = case(TOLUENE)
+    bent.__dict__["relaxed"] = np.array(bent.start)
+    bent.relaxed[1] += 0.06 * np.cross(bent.start[1] - bent.start[2], bent.start[1] - bent.start[3]) / 2.0
+    flat = structure.aromatic_rings(case(TOLUENE))
+    assert 0.0 <= flat < 0.01 < structure.aromatic_rings(bent) < 0.1
+    assert 0.0 <= structure.amides(case(PARACETAMOL)) < 10.0
+
+
+def test_sizes_in_the_table():
+    findings = [
+        Finding("energy kept", name, "C", "passed", value=drift)
+        for name, drift in (("a", 0.01), ("b", -0.15), ("c", 0.02))
+    ]
+    (row,) = rows(Outcome([*findings, Finding("energy kept", "d", "C", "failed")]))
+    assert row[2:] == (3, 1, 0, "0.02", "0.15 b")
 
 
 def test_ranges(model):
