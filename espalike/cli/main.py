@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from types import ModuleType
 
 from espalike import settings
+from espalike.cli.output import amount
 from espalike.extras import missing
 
 JOBS = {
@@ -34,7 +35,14 @@ COMMANDS = {
     "bespoke": "fit a force field to one molecule, or to a few, by labels of a teacher",
     "models": "the models that come with the program: functional form, domain, size, test figures",
     "info": "the content of a model file or a store: configuration, units, provenance, hashes",
+    "completion": "a script by which bash or zsh complete commands, options and settings",
 }
+GENERAL = {
+    "--quiet": "print errors only, and no progress",
+    "--verbose": "also log messages of libraries, and at the end time and memory",
+    "--debug": "show the traceback of an error",
+}
+"""Options of every command."""
 ALIASES = {"evaluate": {"model": "models"}}
 """Settings by another name than in the YAML: `model` is also a config group, where hydra would look it up."""
 
@@ -56,16 +64,16 @@ settings:
   --multirun           one run for each combination of comma-separated values, in OUT/0, OUT/1, ...; OUT/sweep.csv
                        ranks the runs. hydra/launcher=joblib or submitit_slurm runs several at the same time;
                        hydra/sweeper=optuna chooses values from earlier results: pip install 'espalike[sweep]'
-  --debug              show the traceback of an error
 
+general options: --quiet, --verbose, --debug; see `espalike --help`
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit status: 0 all done, 1 some inputs failed, 2 nothing could be done."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [a for a in arguments if a != "--debug"]
+    debug, quiet, verbose = ("--debug" in arguments, "--quiet" in arguments, "--verbose" in arguments)
+    arguments = [a for a in arguments if a not in GENERAL]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(_overview())
         return 0 if arguments else 2
@@ -78,8 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in JOBS and name not in COMMANDS:
         print(f"error: {_unknown(name)}", file=sys.stderr)
         return 2
+    if name == "train" and quiet:
+        rest.append("trainer.enable_progress_bar=false")
+    quiet = quiet and not {"-h", "--help", "--cfg", "-c", "--info", "-i"} & set(rest)
     try:
-        return _run_job(name, rest, debug) if name in JOBS else _run_command(name, rest, debug)
+        with amount(name, quiet, verbose):
+            return _run_job(name, rest, debug) if name in JOBS else _run_command(name, rest, debug)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -95,7 +107,8 @@ def _overview() -> str:
     lines = ["usage: espalike COMMAND ...", "", "force fields at molecular-mechanics speed, learned from QM", ""]
     lines += ["jobs (settings as key=value):", *(f"  {name:{width}}  {text}" for name, text in JOBS.items()), ""]
     lines += ["commands:", *(f"  {name:{width}}  {text}" for name, text in COMMANDS.items()), ""]
-    lines += ["`espalike COMMAND --help` explains one, with an example; --debug shows tracebacks; -V, --version"]
+    lines += ["options of every command:", *(f"  {name:{width}}  {text}" for name, text in GENERAL.items()), ""]
+    lines += ["`espalike COMMAND --help` explains one, with an example; -V, --version"]
     return "\n".join(lines)
 
 

@@ -273,7 +273,10 @@ def _threads(number: int | None) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence Lightning's remarks about the machine and about choices that are made on purpose."""
+    """Silence Lightning's remarks on the machine and on choices made on purpose, unless `--verbose` asks for them."""
+    if logging.getLogger().isEnabledFor(logging.INFO):
+        yield
+        return
     names = ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.callbacks", "lightning_fabric")
     levels = {name: logging.getLogger(name).level for name in names}
     with warnings.catch_warnings():

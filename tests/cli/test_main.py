@@ -243,3 +243,54 @@ def test_settings_as_they_are_have_the_types_that_classes_declare():
     assert len(paths) > 80
     for path in paths:
         settings._check_types(f"{path.name}: ", yaml.safe_load(path.read_text()))
+
+
+def test_quiet_prints_errors_only(job, monkeypatch, capsys):
+    run = sys.modules["espalike.cli.train"].run
+    monkeypatch.setattr(sys.modules["espalike.cli.train"], "run", lambda cfg: print("wrote a file") or run(cfg))
+    trainer = "+trainer.enable_progress_bar=true"  # the stand-in has no such setting; the last one holds
+    assert job("out=a", trainer) == 0
+    assert "wrote a file" in capsys.readouterr().out
+    assert job("out=a", trainer, "--quiet") == 0
+    assert capsys.readouterr() == ("", "")
+    assert job("out=a", trainer, "--quiet", "fail=value") == 2
+    assert capsys.readouterr() == ("", "error: the store has no molecules\n")
+
+
+def test_quiet_hides_no_answer(job, capsys):
+    assert cli.main(["models", "--quiet"]) == 0
+    assert cli.main(["train", "--help", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "functional form" in out
+    assert "example: espalike train out=here" in out
+
+
+def test_quiet_draws_no_progress(monkeypatch):
+    from rich.console import Console
+
+    from espalike.cli.output import amount
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    assert Console(stderr=True).is_terminal
+    with amount("train", quiet=True):
+        assert not Console(stderr=True).is_terminal
+    assert Console(stderr=True).is_terminal
+
+
+def test_verbose_logs_and_measures(job, monkeypatch, capsys):
+    import logging
+
+    def run(cfg):
+        logging.getLogger("a.library").info("a message")
+        return 0
+
+    monkeypatch.setattr(sys.modules["espalike.cli.train"], "run", run)
+    assert job("out=a") == 0
+    assert capsys.readouterr().err == ""
+    assert job("out=a", "--verbose") == 0
+    error = capsys.readouterr().err
+    assert "a.library: a message" in error
+    assert "espalike train: " in error
+    assert " s of the processor, at most " in error
+    logging.getLogger("a.library").info("a message")
+    assert capsys.readouterr().err == ""
