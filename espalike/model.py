@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -362,6 +363,9 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
         FileNotFoundError, ModelFileError, UntrustedTarget: see `find`, `describe` and `espalike.nn.build`.
     """
     path = find(name)
+    if str(name) in modelfile.SUPERSEDED:
+        successor = modelfile.SUPERSEDED[str(name)]
+        warnings.warn(f"{name} will leave with the next version; {successor} succeeds it", FutureWarning, stacklevel=2)
     header, tensors = modelfile.read(path)
     first = _first_member(path, header["config"], header["members"], tensors)
     members = [first, *(from_config(header["config"]) for _ in range(header["members"] - 1))]

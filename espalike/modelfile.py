@@ -25,6 +25,8 @@ VERSION = 3
 """Version of the layout that is written. A change that an older reader would misread raises it."""
 DEFAULT = "espalike-small"
 """Name of the shipped model that is used by default."""
+SUPERSEDED = {"espalike-small": "espalike-1", "espalike-class2": "espalike-2"}
+"""Shipped models that will leave with the next version, and their successors."""
 UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "radian"}
 INPUT_LAYER = "encoder.enter.weight"
 """End of the name of a network's first weights, shape `(width, F)`: one column for each atom feature."""

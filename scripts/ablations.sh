@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=runs/ablations
-teacher=runs/teacher/shapes,runs/teacher/scans,runs/teacher/thermal
+teacher=runs/teacher/shapes,runs/teacher/conformers,runs/teacher/scans,runs/teacher/thermal
 declare -A settings=(
     [all]=""
     [charge-0.5]="objective.charge=0.5"
@@ -16,7 +16,7 @@ declare -A settings=(
     [no-complexes]="data.stores=[runs/td,runs/opt,$teacher,sample]"
     [no-teacher]="data.stores=[runs/td,runs/opt,runs/complexes,sample]"
     [own-labels]="data.stores=[$teacher,sample] ~objective.sources.torsiondrives"
-    [no-scans]="data.stores=[runs/td,runs/opt,runs/complexes,runs/teacher/shapes,runs/teacher/thermal,sample]"
+    [no-scans]="data.stores=[runs/td,runs/opt,runs/complexes,${teacher/,runs\/teacher\/scans/},sample]"
     [share-0.25]="data.share=0.25"
     [share-0.5]="data.share=0.5"
     [six-cosines]="forcefield.term.periodic_proper.smallest=0 objective.sparse=0"

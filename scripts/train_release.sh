@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the released models, `espalike-1` (class I) and `espalike-2` (class II): bash scripts/train_release.sh DATA, where
-# DATA holds openff_torsiondrives_forces.h5, openff_opt_geometries.h5, nci_atlas_dimers.h5, and for the test
-# hutchison_conformers.h5 and pepconf.h5. Each stage prints its time. A stage that has finished is not repeated, and one
+# DATA holds openff_torsiondrives_forces.h5, openff_opt_geometries.h5, nci_atlas_dimers.h5, hutchison_conformers.h5 and
+# pepconf.h5 (of these two the training molecules are taken, never the energies). Each stage prints its time. A stage that has finished is not repeated, and one
 # that was stopped goes on: run the same command again.
 #
 # Without DATA, bash scripts/train_release.sh own trains on own labels alone: the teacher's and the embedded set.
@@ -35,21 +35,29 @@ else
     stage minima espalike ingest "reader.path=$data/openff_opt_geometries.h5" reader.source=minima \
         reader.zero_forces=true out=runs/opt reference=openff
     stage complexes espalike ingest reader=complexes "reader.path=$data/nci_atlas_dimers.h5" out=runs/complexes
+    stage hutchison espalike ingest reader=hutchison "reader.path=$data/hutchison_conformers.h5" out=runs/hutchison
+    stage pepconf espalike ingest "reader.path=$data/pepconf.h5" reader.source=pepconf out=runs/pepconf
     stage labels bash scripts/label_teacher.sh "$data" runs/teacher workers=2
+    # the list leaves out what these two sets have; of their training molecules the teacher labels other conformers
+    stage conformers espalike label calculator=aimnet2 calculator@sampler.calculator=espalike \
+        'input=[runs/hutchison,runs/pepconf]' 'split=[train]' out=runs/teacher/conformers disagreement=10 reference=openff \
+        source=aimnet2-conformers licence=CC0-1.0 chunk=64 sampler=shapes sampler.frames=12 sampler.pool=16 \
+        sampler.minimise=80 workers=2
 fi
 
-# First one long training, then four short ones from its end, with other batches: their mean is better than each, and
-# their spread says where parameters are uncertain (G. Huang et al., ICLR 2017).
-members=(ensemble=4 optimizer.lr=5e-4 trainer.check_val_every_n_epoch=2)
-stage base-1 train base-1 "${settings[@]}"
-stage espalike-1 train espalike-1 "start=$out/base-1/model.espalike" trainer.max_epochs=8 "${members[@]}" "${settings[@]}"
-stage base-2 train base-2 start=espalike-class2 forcefield=class2 trainer.max_epochs=36 "${settings[@]}"
-stage espalike-2 train espalike-2 "start=$out/base-2/model.espalike" forcefield=class2 trainer.max_epochs=6 \
+# First one long training, then four short ones from its end, each with other batches and the conformers beside them:
+# their mean is better than each, and their spread says where parameters are uncertain (G. Huang et al., ICLR 2017).
+first=("${settings[@]}" forcefield.term.periodic_proper.smallest=0.05 objective.sparse=0.02)
+[ "$data" = own ] || first+=(
+    'data.stores=[runs/td,runs/opt,runs/complexes,runs/teacher/shapes,runs/teacher/scans,runs/teacher/thermal,sample]')
+members=(ensemble=4 trainer.max_epochs=10 trainer.check_val_every_n_epoch=5)
+stage base-1 train base-1 "${first[@]}"
+stage espalike-1 train espalike-1 "start=$out/base-1/model.espalike" "${members[@]}" "${settings[@]}"
+stage base-2 train base-2 start=espalike-class2 forcefield=class2 trainer.max_epochs=36 "${first[@]}"
+stage espalike-2 train espalike-2 "start=$out/base-2/model.espalike" forcefield=class2 \
     "${members[@]}" "${settings[@]}"
 [ "$data" = own ] && exit
 
-stage hutchison espalike ingest reader=hutchison "reader.path=$data/hutchison_conformers.h5" out=runs/hutchison
-stage pepconf espalike ingest "reader.path=$data/pepconf.h5" reader.source=pepconf out=runs/pepconf
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
 baselines='baselines=[openff-2.2.1,openff-2.3.0,mmff94,gfn2-xtb,aimnet2]'
 for set in runs/td runs/hutchison runs/pepconf sample; do

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print what each shipped model is, and the test errors of all."""
-    from espalike.modelfile import DEFAULT, shipped
+    from espalike.modelfile import DEFAULT, SUPERSEDED, shipped
 
     contents = {name: of_model(path) for name, path in shipped().items()}
     if args.json:
@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
         print("no models come with this installation; train one with `espalike train`")
     for name, content in contents.items():
         title = f"{name} (default)" if name == DEFAULT else name
+        title += f" (superseded by {SUPERSEDED[name]})" if name in SUPERSEDED else ""
         print_table(title, ("", ""), list(summary(content).items()))
     rows = [(name, *row[1:]) for name, content in contents.items() for row in errors(content) if row[0] == "test"]
     print_table("test errors", ("model", *ERRORS[1:]), rows)
