@@ -13,7 +13,7 @@ from espalike.chem import embed, from_smiles
 from espalike.chem.molecule import Molecule
 from espalike.potential import ForceFieldCalculator, potential
 from espalike.qm.base import Calculator
-from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.mmff import RDKitCalculator
 
 PEPTIDES = {n: from_smiles("CC(=O)" + "N[C@@H](C)C(=O)" * n + "NC", f"alanine peptide {n}") for n in (1, 4, 9)}
 """Peptides of 22, 52 and 102 atoms, by number of residues."""
@@ -119,6 +119,6 @@ def _median(call: Callable[[], object], rounds: int) -> float:
 
 def _kind(calculator: Calculator) -> str:
     module = type(calculator).__module__.rpartition(".")[2]
-    if isinstance(calculator, ForceFieldCalculator | MMFFCalculator) or module in ("models", "openmm_xml"):
+    if isinstance(calculator, ForceFieldCalculator | RDKitCalculator) or module in ("models", "openmm_xml"):
         return FORCE_FIELD
     return {"xtb": SEMI_EMPIRICAL, "aimnet2": ML, "ani": ML}.get(module, QM)

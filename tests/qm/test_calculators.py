@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from espalike.chem import embed, from_rdkit, from_smiles, to_rdkit
 from espalike.qm.base import CalculatorError, gives, labelled
-from espalike.qm.mmff import MMFFCalculator
+from espalike.qm.mmff import MMFFCalculator, UFFCalculator
 from espalike.qm.pyscf import PySCFCalculator
 from espalike.qm.xtb import XTBCalculator
 from espalike.units import BOHR
@@ -36,10 +36,11 @@ def slope(calculator, molecule, xyz, direction, step):
         (XTBCalculator("GFN1-xTB", accuracy=0.01), "CS(=O)(=O)[O-]", 1e-3, 2e-3),
         (MMFFCalculator(), "CC(=O)NC", 1e-5, 1e-5),
         (MMFFCalculator("MMFF94s"), "c1ccncc1", 1e-5, 1e-5),
+        (UFFCalculator(), "CS(=O)(=O)NC", 1e-5, 1e-4),
         (PySCFCalculator(grid=4, scf_grid=4, conv_tol=1e-10), "O", 2e-3, 0.02),
         (PySCFCalculator(), "[O-]O", 5e-3, 0.1),
     ],
-    ids=["gfn2", "gfn1", "mmff94", "mmff94s", "dft-fine", "dft"],
+    ids=["gfn2", "gfn1", "mmff94", "mmff94s", "uff", "dft-fine", "dft"],
 )
 def test_forces_are_the_negative_slope_of_the_energy(calculator, smiles, step, tolerance):
     molecule, xyz = perturbed(smiles)
