@@ -12,6 +12,7 @@ EXTRAS = {
     "torsiondrive": "qm",
     "torchani": "ani",
     "openmmml": "ml",
+    "garnetff": "garnet",
     "qcportal": "fractal",
     "openff": "openff",
     "dgl": "dgl",

@@ -40,7 +40,7 @@ Rows = tuple[np.ndarray, np.ndarray]
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Third-party warnings of the OpenFF packages and of the graph library below NAGL, which no user can act on."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -48,10 +48,10 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _packages() -> Iterator[None]:
+def packages() -> Iterator[None]:
     """Imports of the OpenFF packages: without their warnings, and with the extra to install if they are missing."""
     os.environ.setdefault("DGLBACKEND", "pytorch")  # or the graph library below NAGL writes a file into the home folder
-    with _quiet():
+    with quiet():
         try:
             yield
         except ImportError as error:
@@ -73,7 +73,7 @@ def installed_file(name: str) -> str:
     """
     if name.endswith(".offxml"):
         return name
-    with _packages():
+    with packages():
         from openff.toolkit import get_available_force_fields
     installed = set(get_available_force_fields())
     version = name.removeprefix("openff-")
@@ -86,11 +86,11 @@ def installed_file(name: str) -> str:
 
 def _load(force_field: str, nagl: str | None) -> tuple[Any, Any, str, Any]:
     """The toolkit's `Molecule` class, the force field, the NAGL model's name and the NAGL model."""
-    with _packages():
+    with packages():
         from openff.nagl import GNNModel
         from openff.nagl_models import validate_nagl_model_path
         from openff.toolkit import ForceField, Molecule
-    with _quiet():
+    with quiet():
         field = ForceField(force_field)
         named = "NAGLCharges" in field.registered_parameter_handlers
         nagl = nagl or (field["NAGLCharges"].model_file if named else CHARGE_MODEL)
@@ -151,7 +151,7 @@ class OpenFFAssigner:
         Raises:
             AssignerError: naming the molecule and what the force field or charge model does not cover.
         """
-        with _quiet():
+        with quiet():
             offmol, topology = self._openff(molecule)
             return self._nagl(molecule, offmol), self._lj(molecule, topology)
 
@@ -163,7 +163,7 @@ class OpenFFAssigner:
         """
         parts = []
         for molecule in molecules:
-            with _quiet():
+            with quiet():
                 offmol, topology = self._openff(molecule)
                 rows = self._bonded(molecule, offmol, topology)
                 lj = self._lj(molecule, topology)

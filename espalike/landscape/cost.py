@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from espalike.chem.molecule import Molecule
 from espalike.potential import ForceFieldCalculator, potential
 from espalike.qm.base import Calculator
 from espalike.qm.mmff import RDKitCalculator
+from espalike.qm.openmm_xml import SystemCalculator
+
+if TYPE_CHECKING:
+    import openmm
 
 PEPTIDES = {n: from_smiles("CC(=O)" + "N[C@@H](C)C(=O)" * n + "NC", f"alanine peptide {n}") for n in (1, 4, 9)}
 """Peptides of 22, 52 and 102 atoms, by number of residues."""
@@ -77,19 +82,21 @@ def _parametrization(method: str, molecule: Molecule) -> Callable[[], object]:
 def _call(calculator: Calculator, molecule: Molecule) -> Callable[[], object]:
     xyz = embed(molecule, 1)[0]
     if isinstance(calculator, ForceFieldCalculator):
-        return _step(calculator, xyz)
+        return _step(calculator.system, xyz)
+    if isinstance(calculator, SystemCalculator):
+        return _step(calculator.system(molecule), xyz)
     rng = np.random.default_rng(0)
     # other coordinates each time: some programs start from the last result
     return lambda: calculator(molecule, xyz + rng.normal(0.0, 0.01, xyz.shape))
 
 
-def _step(calculator: ForceFieldCalculator, xyz: np.ndarray) -> Callable[[], object]:
+def _step(system: openmm.System, xyz: np.ndarray) -> Callable[[], object]:
     """A step of OpenMM on one thread of its CPU platform."""
     import openmm
 
     integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005)
     platform = openmm.Platform.getPlatformByName("CPU")
-    context = openmm.Context(calculator.system, integrator, platform, {"Threads": "1"})
+    context = openmm.Context(system, integrator, platform, {"Threads": "1"})
     context.setPositions(xyz / 10)
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, 200)
     context.setVelocitiesToTemperature(300.0, 1)
@@ -119,6 +126,6 @@ def _median(call: Callable[[], object], rounds: int) -> float:
 
 def _kind(calculator: Calculator) -> str:
     module = type(calculator).__module__.rpartition(".")[2]
-    if isinstance(calculator, ForceFieldCalculator | RDKitCalculator) or module in ("models", "openmm_xml"):
+    if isinstance(calculator, ForceFieldCalculator | RDKitCalculator | SystemCalculator) or module == "models":
         return FORCE_FIELD
     return {"xtb": SEMI_EMPIRICAL, "aimnet2": ML, "ani": ML}.get(module, QM)

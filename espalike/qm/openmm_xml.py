@@ -21,7 +21,50 @@ _MASS = 0.5
 """Largest deviation of a system's total mass from the molecule's [dalton]; hydrogen repartitioning keeps it."""
 
 
-class OpenMMXMLCalculator:
+class SystemCalculator:
+    """Energy and forces of an `openmm.System` on the Reference platform, in double precision.
+
+    Args:
+        level: name of the force field.
+        program: what computes, with versions.
+    """
+
+    def __init__(self, level: str, program: str):
+        self.level, self.program = level, program
+        self._last: tuple[Molecule, openmm.Context] | None = None
+
+    def system(self, molecule: Molecule) -> openmm.System:
+        """The system of a molecule alone, particles in its atom order.
+
+        Raises:
+            CalculatorError: when there is none.
+        """
+        raise NotImplementedError
+
+    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+        """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
+        xyz = checked(molecule, xyz)
+        if self._last is None or self._last[0] is not molecule:
+            self._last = (molecule, self._context(molecule))
+        context = self._last[1]
+        context.setPositions(xyz / factor("nm"))
+        state = context.getState(energy=True, forces=True)
+        energy = state.getPotentialEnergy()._value * factor("kJ/mol")
+        return finite(molecule, self.level, energy, state.getForces(asNumpy=True)._value * factor("kJ/mol/nm"))
+
+    def _context(self, molecule: Molecule) -> openmm.Context:
+        import openmm
+
+        system = self.system(molecule)
+        _check_plain(molecule, system, self.level)
+        platform = openmm.Platform.getPlatformByName("Reference")
+        try:
+            return openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+        except openmm.OpenMMException as error:
+            raise CalculatorError("failed", f"{molecule.name}: {self.level}: {error}") from error
+
+
+class OpenMMXMLCalculator(SystemCalculator):
     """Energy and forces of OpenMM's Reference platform, in double precision, without cut-off or constraints.
 
     Args:
@@ -44,9 +87,9 @@ class OpenMMXMLCalculator:
                 f"{', '.join(map(str, paths))}: expected one serialized openmm.System or ForceField files, "
                 f"found {', '.join(sorted(roots)) or 'nothing'}"
             )
-        self.level = "OpenMM:" + "+".join(path.stem for path in paths)
         hashes = [f"{path.name} sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}" for path in paths]
-        self.program = f"openmm {openmm.__version__}, {', '.join(hashes)}"
+        level = "OpenMM:" + "+".join(path.stem for path in paths)
+        super().__init__(level, f"openmm {openmm.__version__}, {', '.join(hashes)}")
         self._system = self._force_field = None
         if not scripts:
             for path in paths:
@@ -59,33 +102,13 @@ class OpenMMXMLCalculator:
         except Exception as error:  # OpenMM has errors of many kinds for a damaged file
             what = f"{type(error).__name__}: {error}"
             raise ValueError(f"{', '.join(map(str, paths))}: OpenMM cannot read it ({what})") from error
-        self._last: tuple[Molecule, openmm.Context] | None = None
 
-    def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
-        """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
-        xyz = checked(molecule, xyz)
-        if self._last is None or self._last[0] is not molecule:
-            self._last = (molecule, self._context(molecule))
-        context = self._last[1]
-        context.setPositions(xyz / factor("nm"))
-        state = context.getState(energy=True, forces=True)
-        energy = state.getPotentialEnergy()._value * factor("kJ/mol")
-        return finite(molecule, self.level, energy, state.getForces(asNumpy=True)._value * factor("kJ/mol/nm"))
-
-    def _context(self, molecule: Molecule) -> openmm.Context:
-        import openmm
-
-        system = self._system
-        if system is None:
-            system = self._parametrized(molecule)
-        else:
-            _check_same(molecule, system, self.level)
-        _check_plain(molecule, system, self.level)
-        platform = openmm.Platform.getPlatformByName("Reference")
-        try:
-            return openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
-        except openmm.OpenMMException as error:
-            raise CalculatorError("failed", f"{molecule.name}: {self.level}: {error}") from error
+    def system(self, molecule: Molecule) -> openmm.System:
+        """See `SystemCalculator.system`."""
+        if self._system is None:
+            return self._parametrized(molecule)
+        _check_same(molecule, self._system, self.level)
+        return self._system
 
     def _parametrized(self, molecule: Molecule) -> openmm.System:
         import openmm
