@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from espalike import modelfile
 from espalike.batch import Batch, batch_of
 from espalike.bounds import check_number
+from espalike.chem.charges import fit_to_formal as fit_to_formal
 from espalike.chem.molecule import Molecule
 from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
@@ -37,8 +38,6 @@ from espalike.tables import aligned, html_table
 from espalike.terms.base import Term
 from espalike.tuples import Kind
 
-_LARGEST_CHARGE_ERROR = 0.01
-"""Largest difference of given charges from the formal charge that counts as rounding [e]."""
 _LAYERS_PER_TENSOR = 10
 """More modules of a network than this per tensor of its file belong to a damaged configuration."""
 
@@ -241,7 +240,9 @@ class ForceFieldModel(nn.Module):
 class Ensemble(ForceFieldModel):
     """Several models of one force field; its parameters are the mean of theirs, so it is a force field, too.
 
-    It is not meant to be trained.
+    Equilibrium values are weighted by their force constants (`Param.weight`), other parameters are plain means. The
+    energy of harmonic terms and of torsions is therefore the mean of the members' energies, up to a constant. Of other
+    forms, such as quartic bonds and pair terms, it is close to that mean. It is not meant to be trained.
 
     Args:
         members: two or more models with the same configuration; the first's provenance is the ensemble's.
@@ -268,13 +269,17 @@ class Ensemble(ForceFieldModel):
 
     def forward(self, batch: Batch) -> MMSystem:
         """Mean parameters of every molecule in the batch."""
-        system = _over_members([member(batch) for member in self.members], lambda values: values.mean(0))
-        return system.without_small()
+        systems = [member(batch) for member in self.members]
+        values = [[bound.values for bound in same] for same in zip(*(system.terms for system in systems), strict=True)]
+        means = [_mean(term, torch.stack(each)) for term, each in zip(self.terms, values, strict=True)]
+        return _with_values(systems[0], self.members[0].heads.stacked(means, batch)).without_small()
 
     @torch.no_grad()
     def deviation(self, batch: Batch) -> MMSystem:
         """Standard deviation of the members' parameters, unbiased, in place of the parameters."""
-        return _over_members([member(batch) for member in self.members], _deviation)
+        systems = [member(batch) for member in self.members]
+        same = zip(*(system.terms for system in systems), strict=True)
+        return _with_values(systems[0], [_deviation(torch.stack([bound.values for bound in each])) for each in same])
 
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
@@ -287,13 +292,20 @@ def _deviation(values: Tensor) -> Tensor:
     return ((values - values.mean(0)).square().sum(0) / (len(values) - 1)).sqrt()
 
 
-def _over_members(systems: Sequence[MMSystem], reduce: Callable[[Tensor], Tensor]) -> MMSystem:
-    """One system from several with the same terms and tuples; `reduce` acts on parameters stacked in the first axis."""
-    terms = tuple(
-        Bound(same[0].term, same[0].tuples, reduce(torch.stack([bound.values for bound in same])))
-        for same in zip(*(system.terms for system in systems), strict=True)
-    )
-    return MMSystem(terms, systems[0].numbers, systems[0].mol)
+def _mean(term: Term, values: Tensor) -> list[Tensor]:
+    """Columns of the mean parameters of a term, from those of the members, shape `(members, T, P)`."""
+    columns = dict(zip((param.name for param in term.params), values.unbind(-1), strict=True))
+    means = []
+    for param in term.params:
+        weight = columns[param.weight] if param.weight else torch.ones_like(columns[param.name])
+        means.append((weight * columns[param.name]).sum(0) / weight.sum(0))
+    return means
+
+
+def _with_values(system: MMSystem, values: Sequence[Tensor]) -> MMSystem:
+    """The system with other parameters."""
+    terms = (replace(bound, values=each) for bound, each in zip(system.terms, values, strict=True))
+    return replace(system, terms=tuple(terms))
 
 
 def _with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:
@@ -315,33 +327,7 @@ def _with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequen
         if charges is not None:
             values[start : start + molecule.n_atoms, 0] = torch.from_numpy(fit_to_formal(molecule, charges))
         start += molecule.n_atoms
-    bound = Bound(system.terms[position].term, system.terms[position].tuples, values)
-    return MMSystem((*system.terms[:position], bound, *system.terms[position + 1 :]), system.numbers, system.mol)
-
-
-def fit_to_formal(molecule: Molecule, charges: np.ndarray) -> np.ndarray:
-    """Charges [e] whose sum is the formal charge; a rounding error is spread evenly.
-
-    Raises:
-        ValueError: when the count is wrong, a value is not finite, all are zero, or the sum is off by more than 0.01 e.
-    """
-    charges = np.asarray(charges, dtype=np.float64)
-    if charges.shape != (molecule.n_atoms,):
-        raise ValueError(f"{molecule.name}: expected {molecule.n_atoms} charges, one per atom; got {charges.size}")
-    if not np.isfinite(charges).all():
-        raise ValueError(f"{molecule.name}: charges hold values that are not finite numbers")
-    if not charges.any() and len(set(molecule.numbers.tolist())) > 1:
-        raise ValueError(
-            f"{molecule.name}: all given charges are zero, which no molecule of several elements has; give its partial "
-            "charges, or leave them to the model"
-        )
-    error = charges.sum() - molecule.net_charge
-    if abs(error) > _LARGEST_CHARGE_ERROR:
-        raise ValueError(
-            f"{molecule.name}: charges sum to {charges.sum():+.4f} e, but the molecule's formal charge is "
-            f"{molecule.net_charge:+d}; give charges of this molecule in this protonation state"
-        )
-    return charges - error / molecule.n_atoms
+    return _with_values(system, [values if n == position else b.values for n, b in enumerate(system.terms)])
 
 
 def from_config(config: dict[str, Any]) -> ForceFieldModel:

@@ -31,7 +31,8 @@ A folder that holds a finished run is refused; overwrite=true replaces the run, 
   start=MODEL, freeze=[...]      train from a model, parts of it unchanged; see experiment=finetune, experiment=bespoke
   convert=true                   with start: the model's network, but forcefield= and its terms as the settings say
   objective.half_weight_at=E     geometries E kcal/mol above the lowest of their entry count half, higher ones less
-  ensemble=N                     train N models with different seeds and write one model file of them all
+  ensemble=N                     train N models with different seeds and write one model file of them all; from a start
+                                 model that is an ensemble, each of its models is trained (member=1: only the first)
   save_every=N, resume=true|auto write a checkpoint every N steps; continue from it (auto: if there is one)
 
 Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, schedule, data, trainer,

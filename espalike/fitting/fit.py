@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from espalike import files, settings
 from espalike.data.store import Store
-from espalike.model import find, load
-from espalike.training.ensemble import assembled
+from espalike.model import find
 from espalike.training.resume import was_interrupted
 from espalike.training.run import CHECKPOINT, MODEL, train
 
@@ -40,21 +40,6 @@ def fit(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: 
 
 
 def _fitted(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str]) -> Path:
-    model = load(start)
-    if len(model.members) == 1:
-        return _fit_one(start, stores, out, epochs, overrides)
-    paths = []
-    for number, member in enumerate(model.members, start=1):
-        folder = out / f"member-{number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        member.provenance = model.provenance
-        member.save(folder / "start.espalike")
-        paths.append(_fit_one(str(folder / "start.espalike"), stores, folder, epochs, overrides))
-    assembled(paths, {"seed": 0}).save(out / MODEL)
-    return out / MODEL
-
-
-def _fit_one(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str]) -> Path:
     chosen = {
         "start": start,
         "data.stores": [str(store.path) for store in stores],
@@ -72,9 +57,9 @@ def _fit_one(start: str, stores: Sequence[Store], out: Path, epochs: int, overri
             return out / MODEL
         composed["resume"] = "auto"
     else:
-        composed["overwrite"] = True
-        out.mkdir(parents=True, exist_ok=True)
-        (out / CHECKPOINT).unlink(missing_ok=True)
+        if out.exists():
+            shutil.rmtree(out)
+        out.mkdir(parents=True)
         files.write(out / _MARK, mark)
     try:
         return train(composed, say=_silent).model

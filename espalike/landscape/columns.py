@@ -94,7 +94,7 @@ def profiles(scores: Scores) -> dict[str, dict[str, float]]:
 
 
 def geometries(
-    records: Sequence[Record], methods: Sequence[str], count: int, tick: Callable[[], None]
+    records: Sequence[Record], methods: Mapping[str, str], count: int, tick: Callable[[], None]
 ) -> dict[str, dict[str, float]]:
     """Medians, over molecules, of how far minimisation leads away from a relaxed QM geometry, by method.
 
@@ -103,7 +103,7 @@ def geometries(
 
     Args:
         records: entries; the first relaxed geometry of each of `count` molecules is taken.
-        methods: see `espalike.potential.potential`.
+        methods: by name, what `espalike.potential.potential` takes.
         count: number of molecules.
         tick: called after each minimisation.
     """
@@ -112,11 +112,11 @@ def geometries(
         if record.kind == "relaxed" and record.molecule.n_atoms > 3:
             chosen.setdefault(record.key or record.molecule.smiles, record)
     result = {}
-    for method in methods:
+    for method, source in methods.items():
         rows = []
         for record in list(chosen.values())[:count]:
             try:
-                rows.append(_moved(record.molecule, np.asarray(record.conformers.xyz[0], np.float64), method))
+                rows.append(_moved(record.molecule, np.asarray(record.conformers.xyz[0], np.float64), source))
             except (CalculatorError, ValueError):
                 continue
             finally:

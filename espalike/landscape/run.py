@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,27 +65,29 @@ def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
         check_number(name, settings[name], least)
     methods = [str(method) for method in settings["methods"]]
     baselines = [name for name in methods if name in names() or name.startswith("openff") or name.endswith(".offxml")]
-    out = Path(settings["out"])
+    models, out = [name for name in methods if name not in baselines], Path(settings["out"])
     evaluation = evaluate(
         {
             **{key: settings[key] for key in ("data", "resamples", "seed", "worst")},
             "reader": settings.get("reader"),
-            "models": [name for name in methods if name not in baselines],
+            "models": models,
             "baselines": baselines,
             "terms": False,
             "out": str(out / "scores"),
         },
         say,
     )
-    costs = _costs([name for name in methods if name in evaluation.scores.methods], settings, say)
+    files = dict(zip(evaluation.models, models, strict=True))  # by their names in the tables
+    sources = {name: files.get(name, name) for name in evaluation.scores.methods}
+    costs = _costs(sources, settings, say)
     points = _points(evaluation, costs, settings)
     result = Landscape(evaluation, costs, points, out)
-    _write(result, settings)
+    _write(result, sources, settings)
     say(f"wrote {out}/report.html, table.csv, landscape.json, plane.png, plane.svg")
     return result
 
 
-def _costs(methods: Sequence[str], settings: Mapping[str, Any], say: Say) -> dict[str, Cost]:
+def _costs(sources: Mapping[str, str], settings: Mapping[str, Any], say: Say) -> dict[str, Cost]:
     import torch
 
     threads = torch.get_num_threads()
@@ -93,9 +95,9 @@ def _costs(methods: Sequence[str], settings: Mapping[str, Any], say: Say) -> dic
     costs = {}
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
-            for method in progress.track(methods, description="cost"):
+            for method in progress.track(sources, description="cost"):
                 try:
-                    costs[method] = cost(method, settings["rounds"])
+                    costs[method] = cost(sources[method], settings["rounds"])
                 except CalculatorError as error:
                     say(f"no cost of {method}: {error}")
             if settings["labels"]:
@@ -127,7 +129,7 @@ def _middle(of: Cost) -> float:
     return of.ms.get(PEPTIDES[4].n_atoms, next(iter(of.ms.values())))
 
 
-def _write(result: Landscape, settings: Mapping[str, Any]) -> None:
+def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str, Any]) -> None:
     evaluation, out = result.evaluation, result.out
     scores = evaluation.scores
     title = f"{len(scores.covered(*scores.methods))} entries of {settings['data']['path']}"
@@ -145,7 +147,7 @@ def _write(result: Landscape, settings: Mapping[str, Any]) -> None:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("geometries", total=settings["geometries"] * len(scores.methods))
         tick = lambda: progress.advance(task)  # noqa: E731
-        moved = columns.geometries(scores.records, scores.methods, settings["geometries"], tick)
+        moved = columns.geometries(scores.records, sources, settings["geometries"], tick)
     data = {
         "settings": dict(settings),
         "rows": lines,

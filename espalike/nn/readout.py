@@ -90,49 +90,53 @@ class Readout(nn.ModuleList):
                 learned[number] = head(h, batch.tuples[head.kind].idx, orbits, level)
             else:
                 learned[number] = head(h, batch, orbits)
-        rows: dict[tuple[object, ...], Tensor] = {}
-        return [self._values(t, batch, learned, rows) for t in range(len(self.terms))]
+        columns = [
+            [self._column(t, c, batch, learned) for c in range(len(term.params))] for t, term in enumerate(self.terms)
+        ]
+        return self.stacked(columns, batch)
 
-    def _values(
-        self, t: int, batch: Batch, learned: dict[int, Tensor], rows: dict[tuple[object, ...], Tensor]
-    ) -> Tensor:
-        term = self.terms[t]
-        idx = batch.tuples[term.param_kind].idx
-        columns = []
-        for c, param in enumerate(term.params):
-            if (t, c) in self._place:
-                head, column = self._place[t, c]
-                columns.append(learned[head][:, column])
-            elif param.link == "charge":
-                columns.append(learned[self._charge[t]][:, 0])
-            elif param.universal:
-                columns.append(self._universal(term, param).expand(len(idx)))
-            else:
-                columns.append(self._borrowed(param, term, batch, learned, rows))
-        widest = reduce(torch.promote_types, (column.dtype for column in columns))
-        return torch.stack([column.to(widest) for column in columns], dim=-1)
+    def _column(self, t: int, c: int, batch: Batch, learned: dict[int, Tensor]) -> Tensor | None:
+        """A column of a term's parameters; None if it is borrowed from another term."""
+        term, param = self.terms[t], self.terms[t].params[c]
+        if (t, c) in self._place:
+            head, column = self._place[t, c]
+            return learned[head][:, column]
+        if param.link == "charge":
+            return learned[self._charge[t]][:, 0]
+        if param.universal:
+            return self._universal(term, param).expand(len(batch.tuples[term.param_kind].idx))
+        return None
+
+    def stacked(self, columns: Sequence[Sequence[Tensor | None]], batch: Batch) -> list[Tensor]:
+        """Values of each term, shape `(T, P)`, from its columns, with borrowed ones from the terms that have them.
+
+        Args:
+            columns: the columns of each term, each `(T,)`; those of borrowed parameters are not read.
+            batch: the molecules.
+        """
+        rows: dict[tuple[object, ...], Tensor] = {}  # of bonds and angles in other tuples
+
+        def column(term: Term, borrow: Borrow | None, learned: Tensor | None) -> Tensor:
+            lender = None if borrow is None else self._lender(borrow)
+            if borrow is None or lender is None:
+                assert learned is not None
+                return learned
+            if (key := (term.param_kind, borrow.kind, borrow.atoms)) not in rows:
+                tuples = batch.tuples[term.param_kind].idx[:, borrow.atoms]
+                rows[key] = _sorted_rows(tuples, batch.tuples[borrow.kind].idx, len(batch.numbers))
+            lent = columns[lender[0]][lender[1]]
+            assert lent is not None
+            return lent[rows[key]]
+
+        values = []
+        for term, of_term in zip(self.terms, columns, strict=True):
+            every = [column(term, p.borrows, learned) for p, learned in zip(term.params, of_term, strict=True)]
+            widest = reduce(torch.promote_types, (each.dtype for each in every))
+            values.append(torch.stack([each.to(widest) for each in every], dim=-1))
+        return values
 
     def _universal(self, term: Term, param: Param) -> Tensor:
         raw = self.get_parameter(f"{term.name}_{param.name}")
         if callable(param.mean):
             raise TypeError(f"{term.name}.{param.name} is universal: its mean is a number, not a prior by element")
         return find(param.link)(raw, torch.full_like(raw, param.mean), param.std)
-
-    def _borrowed(
-        self,
-        param: Param,
-        term: Term,
-        batch: Batch,
-        learned: dict[int, Tensor],
-        rows: dict[tuple[object, ...], Tensor],
-    ) -> Tensor:
-        borrow = param.borrows
-        assert borrow is not None
-        lender = self._lender(borrow)
-        assert lender is not None
-        head, column = self._place[lender]
-        key = (term.param_kind, borrow.kind, borrow.atoms)
-        if key not in rows:
-            tuples = batch.tuples[term.param_kind].idx[:, borrow.atoms]
-            rows[key] = _sorted_rows(tuples, batch.tuples[borrow.kind].idx, len(batch.numbers))
-        return learned[head][rows[key], column]

@@ -41,9 +41,13 @@ class EnsembleCalculator(Ensemble):
         hashes = (hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in paths)
         files = ", ".join(f"{path.name} sha256 {digest}" for path, digest in zip(paths, hashes, strict=True))
         self.program = f"espalike {version('espalike')}, {files}"
-        self._models = [member.double() for path in paths for member in load(path).members]
+        self._models = [model.double() for path in paths for model in self._loaded(path)]
         self.properties = frozenset({"disagreement"} if len(self._models) > 1 else ())
         self._last: tuple[Molecule, list[MMSystem]] | None = None
+
+    def _loaded(self, path: Path) -> Sequence[ForceFieldModel]:
+        """The models in a file that count."""
+        return load(path).members
 
     def members(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Energies and forces of each model; see `Ensemble.members`.
@@ -63,7 +67,7 @@ class EnsembleCalculator(Ensemble):
 
 
 class ModelCalculator(EnsembleCalculator):
-    """Energy and forces of one model; see `EnsembleCalculator`.
+    """Energy and forces of the force field that a model gives, also of one that is an ensemble, without disagreement.
 
     Args:
         model: a shipped name or the path of a model file.
@@ -71,6 +75,9 @@ class ModelCalculator(EnsembleCalculator):
 
     def __init__(self, model: str | Path = "espalike-small"):
         super().__init__([model])
+
+    def _loaded(self, path: Path) -> Sequence[ForceFieldModel]:
+        return (load(path),)
 
 
 def _name(path: Path) -> str:

@@ -9,7 +9,9 @@ from espalike.terms.primitives import CosineHarmonic, Harmonic, Polynomial, Prim
 from espalike.tuples import Kind
 
 K = Param("k", "kcal/mol", mean=110.0, std=0.3, link="positive")
-THETA0 = Param("theta0", "radian", mean=priors.bond_angle, std=0.1, link="range(0.6,3.141592653589793)", shifts=True)
+THETA0 = Param(
+    "theta0", "radian", mean=priors.bond_angle, std=0.1, link="range(0.6,3.141592653589793)", shifts=True, weight="k"
+)
 
 
 class _Angle(Term):
@@ -81,7 +83,7 @@ class UreyBradley(Term):
     symmetry = REVERSAL_3
     params = (
         Param("k", "kcal/mol/angstrom**2", mean=20.0, std=0.4, link="positive"),
-        Param("r0", "angstrom", mean=priors.distance_13, std=0.05, link="positive", shifts=True),
+        Param("r0", "angstrom", mean=priors.distance_13, std=0.05, link="positive", shifts=True, weight="k"),
     )
 
     def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:

@@ -57,6 +57,8 @@ class Param:
         borrows: the parameter whose value it takes if the force field has that term; otherwise it is learned.
         universal: one learned value for the whole force field instead of one per tuple.
         smallest: a learned value that is nearer to zero counts as zero, except in training [unit].
+        weight: name of the parameter of the term that weights this one in the mean over an ensemble; empty: plain mean.
+            With an equilibrium value weighted by its force constant, the mean of harmonics is one harmonic, exactly.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Param:
     borrows: Borrow | None = None
     universal: bool = False
     smallest: float = 0.0
+    weight: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,9 @@ class Term(ABC):
             cls.param_kind = cls.kind
         if not is_group(cls.symmetry, len(cls.params)):
             raise TypeError(f"{cls.__name__}.symmetry is not a group on {len(cls.params)} parameter columns")
+        names = [param.name for param in cls.params]
+        if unknown := [p.name for p in cls.params if p.weight not in ("", *names)]:
+            raise TypeError(f"{cls.__name__}: weights of {', '.join(unknown)} are not among its parameters")
         if cls.energy is Term.energy:
             raise TypeError(f"{cls.__name__} states neither `primitives` nor `energy`")
 

@@ -10,7 +10,7 @@ from espalike.terms.primitives import Harmonic, Morse, Polynomial, Primitive
 from espalike.tuples import Kind
 
 K = Param("k", "kcal/mol/angstrom**2", mean=700.0, std=0.3, link="positive")
-R0 = Param("r0", "angstrom", mean=priors.bond_length, std=0.05, link="positive", shifts=True)
+R0 = Param("r0", "angstrom", mean=priors.bond_length, std=0.05, link="positive", shifts=True, weight="k")
 
 
 class _Bond(Term):

@@ -1,8 +1,8 @@
-"""Ensembles: models trained with different seeds, written as one model file with its own figures."""
+"""Ensembles: models trained one after the other, written as one model file with its own figures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,38 @@ import torch
 from torch.utils.data import DataLoader
 
 from espalike.batch import LabelledBatch
-from espalike.model import Ensemble, load
+from espalike.bounds import check_number
+from espalike.model import Ensemble, describe, find, load
 from espalike.training.lightning import TrainingModule
+
+
+def with_members(settings: Mapping[str, Any], say: Callable[[str], object]) -> dict[str, Any]:
+    """The settings with the number of models to train; from an ensemble, each member is trained further.
+
+    Args:
+        settings: the settings of a run.
+        say: takes a note where the number follows from `start`.
+
+    Raises:
+        ValueError: when `ensemble` or `member` do not fit the model that training starts from.
+    """
+    for name in ("ensemble", "member"):
+        check_number(name, settings.get(name), 1)
+    start, number, member = settings["start"], settings["ensemble"], settings.get("member")
+    count = describe(find(start))["members"] if start else 1
+    if member is not None and (member > count or count == 1 or number not in (None, 1)):
+        raise ValueError(
+            f"member={member}: expected the number of a model of an ensemble, without ensemble=; start={start} holds "
+            f"{count} model{'s' * (count > 1)}"
+        )
+    if count > 1 and member is None and number not in (None, count):
+        raise ValueError(
+            f"ensemble={number}, but start={start} is an ensemble of {count} models. Leave ensemble out to train each "
+            f"of them further, or train one of them: member=1 (to {count})"
+        )
+    if count > 1 and member is None:
+        say(f"{start} is an ensemble: each of its {count} models is trained further")
+    return {**settings, "ensemble": 1 if member else number or count}
 
 
 def assembled(files: Sequence[Path], training: dict[str, Any]) -> Ensemble:

@@ -119,6 +119,8 @@ def _model(
     if settings["objective"].get("pull") and not settings["start"]:
         raise ValueError("objective.pull pulls towards the model that training starts from; give start=MODEL")
     start = load(settings["start"]) if settings["start"] else None
+    if start is not None and (member := settings.get("member")):
+        start = start.members[member - 1]
     if start is None:
         terms = list(settings["forcefield"]["term"].values())
         model = from_config({"terms": terms, "conv": settings["conv"], "levels": levels, **settings["model"]})
@@ -139,7 +141,8 @@ def _model(
         note = f", which was trained on {known} of the validation molecules" if known else ""
         add_history(model, start, settings["start"])
         new = ", ".join(provenance.notes["start"]["untrained"])
-        say(f"from {settings['start']}{note}" + (f"; it has no weights for {new}" if new else ""))
+        of = f"model {member} of " if member else ""
+        say(f"from {of}{settings['start']}{note}" + (f"; it has no weights for {new}" if new else ""))
     freeze(model, settings["freeze"])
     return model
 

@@ -21,11 +21,11 @@ from torch import distributed
 
 from espalike import files
 from espalike.bounds import check_number
-from espalike.model import ForceFieldModel, describe, load
+from espalike.model import ForceFieldModel, describe, find, load
 from espalike.training import launch
 from espalike.training.callbacks import Average, History, Hyperparameters, SaveBestModel
 from espalike.training.diagnosis import Diagnosis, StopOnFault
-from espalike.training.ensemble import assembled, validate
+from espalike.training.ensemble import assembled, validate, with_members
 from espalike.training.memory import keep_freed_memory
 from espalike.training.prepare import Say, prepare
 from espalike.training.report import WriteReport
@@ -111,12 +111,13 @@ def train(settings: Mapping[str, Any], chosen: Sequence[str] = (), say: Say = pr
             finished run, something that training computes is not finite, or no validation took place.
         InterruptedError: when training is stopped (SIGTERM); the message says how to continue.
     """
-    for name, least in (("seed", 0), ("ensemble", 1), ("threads", 1)):
+    for name, least in (("seed", 0), ("threads", 1)):
         check_number(name, settings[name], least)
     if settings["start"]:
         settings = with_force_field_of(settings["start"], dict(settings), chosen)
     if getattr(rank_zero_only, "rank", 0) != 0:
         say = _silent
+    settings = with_members(settings, say)
     refuse_finished(settings)
     with _threads(settings["threads"]), _quiet():
         return _train_ensemble(settings, say) if settings["ensemble"] > 1 else _train_one(settings, say)
@@ -211,8 +212,10 @@ def _train_ensemble(settings: Mapping[str, Any], say: Say) -> TrainedRun:
         {**settings, "ensemble": 1, "seed": settings["seed"] + n, "out": str(out / f"member-{n + 1}")}
         for n in range(number)
     ]
-    for member in members:
+    several = settings["start"] and describe(find(settings["start"]))["members"] > 1
+    for n, member in enumerate(members, start=1):
         member["resume"] = "auto" if settings["resume"] else False
+        member["member"] = n if several else None
         refuse_finished(member)
     for n, member in enumerate(members, start=1):
         say(f"member {n} of {number}")
@@ -222,7 +225,7 @@ def _train_ensemble(settings: Mapping[str, Any], say: Say) -> TrainedRun:
     if getattr(rank_zero_only, "rank", 0) != 0:
         return TrainedRun.of(Path(members[0]["out"]) / MODEL)
     files.write(out / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
-    module, _, validation = prepare(settings, _silent)
+    module, _, validation = prepare({**settings, "fold": False, "freeze": []}, _silent)
     ensemble = assembled([Path(member["out"]) / MODEL for member in members], dict(settings))
     validate(ensemble, module, validation)
     ensemble.save(out / MODEL)

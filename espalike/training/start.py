@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from espalike.model import ChemicalDomain, ForceFieldModel, Provenance, find, from_config, load
+from espalike.model import ChemicalDomain, Ensemble, ForceFieldModel, Provenance, find, from_config, load
 from espalike.nn.build import resolve
 from espalike.nn.heads import TermHead
 
@@ -101,10 +101,12 @@ def copied(
     parameters that `start` lacks, where the model has other terms.
 
     Args:
-        start: the model that gives the weights.
+        start: the model that gives the weights; of an ensemble, each member does for one of an ensemble.
         levels: levels of theory, the target first.
         terms: settings of the new model's terms; None: those of `start`.
     """
+    if isinstance(start, Ensemble):
+        return Ensemble([copied(member, levels, terms) for member in start.members])
     config = {**_provenance(start).config, "levels": list(levels)}
     model = from_config(config if terms is None else {**config, "terms": list(terms)})
     weights, before = model.state_dict(), start.state_dict()
@@ -137,6 +139,7 @@ def _same_head(head: nn.Module, start: ForceFieldModel) -> int | None:
 
 def untrained(model: ForceFieldModel, start: ForceFieldModel) -> list[str]:
     """Terms of a model with weights of `start` whose heads `start` lacks."""
+    model, start = model.members[0], start.members[0]
     heads = zip(model.heads.names, model.heads, strict=True)
     return [term for names, head in heads if _same_head(head, start) is None for term in names.split("+")]
 
@@ -157,6 +160,8 @@ def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
             nothing is left to train.
     """
     names = [names] if isinstance(names, str) else names
+    if not names:
+        return
     frozen = {term.name for term in model.terms if {term.name, term.kind.value} & set(names)}
     parts = {ENCODER, *(term.name for term in model.terms), *(term.kind.value for term in model.terms)}
     unknown = [name for name in names if name not in parts]

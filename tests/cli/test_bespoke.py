@@ -154,7 +154,7 @@ def test_an_ensemble_is_trained_in_one_command(ensemble, store):
     members = [load(ensemble / f"member-{number}" / "model.espalike") for number in (1, 2)]
     molecule = from_smiles("CCN")
     ours, *theirs = (m.parametrize(molecule).bound("HarmonicBond").values for m in (model, *members))
-    torch.testing.assert_close(ours, (theirs[0] + theirs[1]) / 2)
+    torch.testing.assert_close(ours[:, 0], (theirs[0] + theirs[1])[:, 0] / 2)
     assert not torch.equal(*theirs)
     figures = model.provenance.figures
     spread = (theirs[0] - theirs[1]).abs()[:, 0] / 2**0.5
@@ -193,3 +193,37 @@ def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
     path = ensemble / "before.espalike"
     path.write_bytes(other)
     assert all(torch.equal(v, load(path).state_dict()[name]) for name, v in ours.state_dict().items())
+
+
+def test_each_model_of_an_ensemble_is_trained_from_its_counterpart(ensemble, store, tmp_path, capfd):
+    start, out = ensemble / "model.espalike", tmp_path / "run"
+    settings = ["experiment=finetune", f"start={start}", f"data.stores=[{store}]", f"out={out}", "data.level=MMFF94"]
+    assert train(*settings, "trainer.max_epochs=1", "optimizer.lr=1e-9", "objective.pull=1e9") == 0
+    printed = capfd.readouterr().out
+    assert f"{start} is an ensemble: each of its 2 models is trained further" in printed
+    assert f"from model 2 of {start}" in printed
+    before, after = load(start), load(out / "model.espalike")
+    for old, new in zip(before.members, after.members, strict=True):
+        for name, weights in new.state_dict().items():
+            torch.testing.assert_close(weights, old.state_dict()[name], rtol=0, atol=1e-7)
+    assert after.provenance.notes["start"]["model"] == str(start)
+    # the pull of the ensemble is from the ensemble, not from one of its models
+    assert after.provenance.figures["validation"]["val/loss"] < 1e4
+
+
+def test_one_model_of_an_ensemble_is_trained_if_it_is_chosen(ensemble, general, store, tmp_path, capfd):
+    start, out = ensemble / "model.espalike", tmp_path / "run"
+    settings = ["experiment=finetune", f"start={start}", f"data.stores=[{store}]", f"out={out}", "data.level=MMFF94"]
+    assert train(*settings, "member=2", "trainer.max_epochs=1", "optimizer.lr=1e-9") == 0
+    weights = load(start).members[1].state_dict()
+    for name, ours in load(out / "model.espalike").state_dict().items():
+        torch.testing.assert_close(ours, weights[name], rtol=0, atol=1e-7)
+    capfd.readouterr()
+    for choice, message in (
+        ("ensemble=3", f"ensemble=3, but start={start} is an ensemble of 2 models. Leave ensemble out to train each"),
+        ("ensemble=1", "or train one of them: member=1 (to 2)"),
+        ("member=3", "member=3: expected the number of a model of an ensemble"),
+        (f"start={general} member=1", f"start={general} holds 1 model"),
+    ):
+        assert train(*settings, "overwrite=true", *choice.split()) == 2
+        assert message in capfd.readouterr().err

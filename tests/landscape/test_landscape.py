@@ -137,7 +137,9 @@ def test_minimised_geometries_are_compared():
     xyz = minimised(MMFFCalculator(), molecule, embed(molecule, 1)[0], 500)[None]
     entry = record("CC(=O)N", "acetamide", xyz, "relaxed")
     ticks = []
-    moved = columns.geometries([entry], ["mmff94", "espalike-small"], 5, lambda: ticks.append(1))
+    moved = columns.geometries(
+        [entry], {name: name for name in ("mmff94", "espalike-small")}, 5, lambda: ticks.append(1)
+    )
     assert len(ticks) == 2
     assert moved["mmff94"]["RMSD"] < 0.02
     assert moved["mmff94"]["bonds"] < 1e-3
