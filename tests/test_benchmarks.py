@@ -145,3 +145,29 @@ def test_parametrize(tmp_path, monkeypatch, capsys):
     assert row["atoms"] == 306
     assert 0 < row["cpu_s"] < 60
     assert "system" in printed
+
+
+def test_gpu_check(tmp_path, monkeypatch, capsys):
+    """The small version, on the CPU; a difference from the CPU is reported."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gpu_check
+
+    few = {"molecules": 2, "conformers": (3,), "width": 8, "labels": 1, "copy": 2**20, "rounds": 1}
+    monkeypatch.setattr(gpu_check, "SIZES", {"cpu": few})
+    monkeypatch.setattr(gpu_check, "FORCE_FIELDS", ("class1",))
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--json", str(tmp_path / "gpu.json"), "--device", "cpu"])
+    assert gpu_check.main() == 0
+    assert "conformers/s" in capsys.readouterr().out
+    rows = json.loads((tmp_path / "gpu.json").read_text())["rows"]
+    assert {row["check"] for row in rows} == {"bandwidth", "cpu against CPU", "labels", "training step"}
+    errors = {row["case"]: row["results"] for row in rows if row["check"] == "cpu against CPU"}
+    assert set(errors["class1, float64"].values()) == {0.0}
+    assert 0.0 < errors["class1, float32"]["error of gradients"] < errors["class1, bf16-mixed"]["error of gradients"]
+    assert all(row["results"]["conformers/s"] > 0 for row in rows if row["check"] == "training step")
+    monkeypatch.setattr(gpu_check, "LIMITS", {"float64": 1e-9, "float32": 1e-12})
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--minutes", "9", "--device", "cpu"])
+    assert gpu_check.main() == 1
+    assert "DIFFERS" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--minutes", "0", "--device", "cpu"])
+    assert gpu_check.main() == 0
+    assert "0 minutes are over" in capsys.readouterr().out

