@@ -52,6 +52,16 @@ def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
     return surroundings(to_rdkit(molecule, isotopes=False))
 
 
+@lru_cache(maxsize=1)
+def _skeleton(molecule: Molecule) -> tuple[Chem.Mol, dict[int, int]]:
+    """The molecule of RDKit without hydrogens that are plain, and the place of each atom in it."""
+    mol = to_rdkit(molecule, isotopes=False)
+    for atom in atoms_of(mol):
+        atom.SetIntProp("_number", atom.GetIdx())
+    mol = Chem.RemoveHs(mol, sanitize=False)
+    return mol, {atom.GetIntProp("_number"): atom.GetIdx() for atom in atoms_of(mol)}
+
+
 def _places(molecule: Molecule, atoms: Sequence[int]) -> list[str]:
     """Atoms for messages: number, and surroundings to a radius of two bonds as SMILES, the atom first.
 
@@ -61,11 +71,7 @@ def _places(molecule: Molecule, atoms: Sequence[int]) -> list[str]:
         return []
     if molecule.n_atoms > _LARGE:
         return [f"atom {atom + 1} ({_surroundings(molecule)[atom][0]})" for atom in atoms]
-    mol = to_rdkit(molecule, isotopes=False)
-    for each in atoms_of(mol):
-        each.SetIntProp("_number", each.GetIdx())
-    mol = Chem.RemoveHs(mol, sanitize=False)
-    index = {each.GetIntProp("_number"): each.GetIdx() for each in atoms_of(mol)}
+    mol, index = _skeleton(molecule)
     texts = []
     for atom in atoms:
         near = {index[atom]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,6 +22,8 @@ PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 _WATER = {"HOH", "WAT", "H2O", "DOD", "TIP", "TIP3", "TP3", "TIP4", "TP4", "SOL", "SPC"}
 _PARTS_OF_MOLECULES = {1, 5, 6, 7, 14, 15, 16}
 """Elements whose single atoms are no ions, but have lost their bonds."""
+_NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
+"""Number of a residue, and its insertion code."""
 _SHOWN = 5
 """Number of faults that a message lists."""
 
@@ -140,9 +143,12 @@ def _atom(structure: Structure, graph: Graph, n: int) -> Chem.Atom:
     atom.SetIsotope(source.isotope)
     atom.SetFormalCharge(graph.charges[n])
     atom.SetNoImplicit(True)
-    digits = "".join(letter for letter in source.residue.number if letter.isdigit()) or "0"
-    info = Chem.AtomPDBResidueInfo(source.name, residueName=source.residue.name, residueNumber=int(digits))
-    info.SetChainId(f"{source.residue.part}{source.residue.chain}")
+    number, code = _NUMBER.fullmatch(source.residue.number).groups()  # type: ignore[union-attr] # matches everything
+    info = Chem.AtomPDBResidueInfo(source.name, residueName=source.residue.name, residueNumber=int(number or 0))
+    info.SetInsertionCode(code)
+    info.SetChainId(source.residue.chain)
+    info.SetSegmentNumber(source.residue.part)
+    info.SetIsHeteroAtom(graph.standard[n] is None)
     atom.SetMonomerInfo(info)
     return atom
 

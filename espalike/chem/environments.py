@@ -16,9 +16,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from rdkit import Chem
+
+from espalike.chem.sanitize import atoms_of
 
 KINDS = ("atom", "bond", "angle", "torsion")
 """Kinds of environments."""
@@ -45,24 +49,19 @@ def environments(mol: Chem.Mol) -> dict[str, Counter[str]]:
 
     The result does not depend on the order of atoms. It depends on the resonance form that is drawn.
     """
-    graph = _Graph(Chem.RemoveHs(mol) if mol.HasSubstructMatch(_HYDROGEN) else mol)
-    bonds = [(i, j) for i in graph.atoms for j in graph.near[i] if i < j]
+    graph = _Graph(mol)
+    near = graph.near
+    bonds = [(i, j) for i in near for j in near[i] if i < j]
     return {
-        "atom": Counter(graph.star(i) for i in graph.atoms),
-        "bond": Counter(graph.chain((i, j), graph.full) for i, j in bonds),
-        "angle": Counter(
-            graph.chain((i, j, k), graph.full)
-            for j in graph.atoms
-            for i in graph.near[j]
-            for k in graph.near[j]
-            if i < k
-        ),
+        "atom": Counter(graph.star(i) for i in near),
+        "bond": Counter(graph.chain((i, j), "full") for i, j in bonds),
+        "angle": Counter(graph.chain((i, j, k), "full") for j in near for i in near[j] for k in near[j] if i < k),
         "torsion": Counter(
-            graph.chain((i, j, k, m), graph.middle)
+            graph.chain((i, j, k, m), "middle")
             for j, k in bonds
-            if not (graph.linear[j] or graph.linear[k])
-            for i in graph.near[j]
-            for m in graph.near[k]
+            if not (graph.text[j].linear or graph.text[k].linear)
+            for i in near[j]
+            for m in near[k]
             if i != k and m != j and i != m
         ),
     }
@@ -78,71 +77,103 @@ def surroundings(mol: Chem.Mol) -> dict[int, tuple[str, ...]]:
         >>> surroundings(Chem.MolFromSmiles("CCO"))[0]
         ('[CX4H3+0^3R0](-;!@[C+0^3R0])', '[CX4H3+0^3R0]~*~[#8+0]')
     """
-    for i in range(mol.GetNumAtoms()):
-        mol.GetAtomWithIdx(i).SetIntProp(_PLACE, i)
-    heavy = Chem.RemoveHs(mol) if mol.HasSubstructMatch(_HYDROGEN) else mol
-    graph = _Graph(heavy)
-    atoms = [heavy.GetAtomWithIdx(i) for i in graph.atoms]
-    elements = [f"[#{atom.GetAtomicNum()}{atom.GetFormalCharge():+d}]" for atom in atoms]
+    graph = _Graph(mol)
     found = {}
-    for i in graph.atoms:
-        ends = sorted(f"({graph.bond[i, j]}{graph.end[j][:-1]}{graph.ring[j]}])" for j in graph.near[i])
-        beyond = {elements[k] for j in graph.near[i] for k in graph.near[j] if k != i and k not in graph.near[i]}
-        distant = sorted(f"{graph.full[i]}~*~{element}" for element in beyond)
-        found[atoms[i].GetIntProp(_PLACE)] = (graph.full[i] + "".join(ends), *distant)
+    for i, near in graph.near.items():
+        full = graph.text[i].full
+        ends = sorted(f"({graph.bond[i, j]}{graph.text[j].ended})" for j in near)
+        beyond = {graph.text[k].element for j in near for k in graph.near[j] if k != i and k not in near}
+        found[i] = (full + "".join(ends), *(f"{full}~*~{element}" for element in sorted(beyond)))
     return found
 
 
-_PLACE = "_espalike_place"
-_HYDROGEN = Chem.MolFromSmarts("[#1]")
+class _Text(NamedTuple):
+    """Description of an atom.
+
+    Attributes:
+        element: element and charge.
+        end, middle, full: from the shortest to the longest.
+        ended: `end` with the smallest ring.
+        linear: whether it has two neighbours in line with it.
+    """
+
+    element: str
+    end: str
+    middle: str
+    full: str
+    ended: str
+    linear: bool
+
+
+@lru_cache(maxsize=4096)
+def _described(
+    number: int,
+    aromatic: bool,
+    charge: int,
+    hybridisation: Chem.HybridizationType,
+    size: int,
+    degree: int,
+    hydrogens: int,
+) -> _Text:
+    """The texts of an atom whose smallest ring has that size, 0 for none."""
+    symbol = Chem.GetPeriodicTable().GetElementSymbol(number) if number > 1 else "#1"
+    symbol = symbol.lower() if aromatic else symbol
+    state = f"{charge:+d}{_HYBRIDISATION.get(hybridisation, '')}"
+    ring = "R0" if not size else f"r{size}" if size <= _LARGEST_RING else f"r{{{_LARGEST_RING + 1}-}}"
+    return _Text(
+        element=f"[#{number}{charge:+d}]",
+        end=f"[{symbol}{state}]",
+        middle=f"[{symbol}X{degree}{state}{ring}]",
+        full=f"[{symbol}X{degree}H{hydrogens}{state}{ring}]",
+        ended=f"[{symbol}{state}{ring}]",
+        linear=hybridisation == Chem.HybridizationType.SP,
+    )
 
 
 class _Graph:
-    """A molecule's heavy atoms, each with its texts.
+    """The atoms of a molecule without the hydrogens that are bonded to another element.
 
     Attributes:
         near: neighbours of each atom.
-        end, middle, full: description of each atom, from the shortest to the longest.
-        ring: smallest ring of each atom.
-        linear: whether an atom has two neighbours in line with it.
+        text: description of each atom.
         bond: text of each bond, by its two atoms in either order.
     """
 
     def __init__(self, mol: Chem.Mol):
-        rings = mol.GetRingInfo()
-        self.atoms = range(mol.GetNumAtoms())
-        self.near: list[list[int]] = [[] for _ in self.atoms]
-        self.end, self.middle, self.full, self.linear, self.ring = [], [], [], [], []
-        for i in self.atoms:
-            atom = mol.GetAtomWithIdx(i)
-            symbol = atom.GetSymbol() if atom.GetAtomicNum() > 1 else "#1"
-            symbol = symbol.lower() if atom.GetIsAromatic() else symbol
-            state = f"{atom.GetFormalCharge():+d}{_HYBRIDISATION.get(atom.GetHybridization(), '')}"
-            size = rings.MinAtomRingSize(i)
-            ring = "R0" if not size else f"r{size}" if size <= _LARGEST_RING else f"r{{{_LARGEST_RING + 1}-}}"
-            self.ring.append(ring)
-            self.end.append(f"[{symbol}{state}]")
-            self.middle.append(f"[{symbol}X{atom.GetTotalDegree()}{state}{ring}]")
-            self.full.append(
-                f"[{symbol}X{atom.GetTotalDegree()}H{atom.GetTotalNumHs(includeNeighbors=True)}{state}{ring}]"
+        rings, atoms = mol.GetRingInfo(), atoms_of(mol)
+        bonds = [mol.GetBondWithIdx(n) for n in range(mol.GetNumBonds())]
+        ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in bonds]
+        hydrogen = [atom.GetAtomicNum() == 1 for atom in atoms]
+        owned = {a for pair in ends for a, b in (pair, pair[::-1]) if hydrogen[a] and not hydrogen[b]}
+        self.near: dict[int, list[int]] = {i: [] for i in range(len(atoms)) if i not in owned}
+        self.text = {
+            i: _described(
+                atoms[i].GetAtomicNum(),
+                atoms[i].GetIsAromatic(),
+                atoms[i].GetFormalCharge(),
+                atoms[i].GetHybridization(),
+                rings.MinAtomRingSize(i),
+                atoms[i].GetTotalDegree(),
+                atoms[i].GetTotalNumHs(includeNeighbors=True),
             )
-            self.linear.append(atom.GetHybridization() == Chem.HybridizationType.SP)
+            for i in self.near
+        }
         self.bond: dict[tuple[int, int], str] = {}
-        for bond in map(mol.GetBondWithIdx, range(mol.GetNumBonds())):
-            i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-            text = _BONDS.get(bond.GetBondType(), "~") + (";@" if rings.NumBondRings(bond.GetIdx()) else ";!@")
-            self.bond[i, j] = self.bond[j, i] = text
-            self.near[i].append(j)
-            self.near[j].append(i)
+        for n, (bond, (i, j)) in enumerate(zip(bonds, ends, strict=True)):
+            if i in self.near and j in self.near:
+                text = _BONDS.get(bond.GetBondType(), "~") + (";@" if rings.NumBondRings(n) else ";!@")
+                self.bond[i, j] = self.bond[j, i] = text
+                self.near[i].append(j)
+                self.near[j].append(i)
 
     def star(self, i: int) -> str:
         """An atom with its neighbours."""
-        return self.full[i] + "".join(sorted(f"({self.bond[i, j]}{self.end[j]})" for j in self.near[i]))
+        return self.text[i].full + "".join(sorted(f"({self.bond[i, j]}{self.text[j].end})" for j in self.near[i]))
 
-    def chain(self, atoms: Sequence[int], inner: Sequence[str]) -> str:
-        """Bonded atoms in a row: `inner` describes those inside, and both atoms of a bond."""
+    def chain(self, atoms: Sequence[int], inner: str) -> str:
+        """Bonded atoms in a row; `inner` names the texts of those inside, and of both atoms of a bond."""
         last = len(atoms) - 1
-        texts = [inner[a] if last == 1 or 0 < n < last else self.end[a] for n, a in enumerate(atoms)]
+        texts = [getattr(self.text[a], inner if last == 1 or 0 < n < last else "end") for n, a in enumerate(atoms)]
         bonds = [self.bond[a, b] for a, b in pairwise(atoms)]
         forward = texts[0] + "".join(b + t for b, t in zip(bonds, texts[1:], strict=True))
         backward = texts[-1] + "".join(b + t for b, t in zip(bonds[::-1], texts[-2::-1], strict=True))

@@ -18,7 +18,7 @@ from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import ends_of, formula
-from espalike.chem.names import RESIDUE, names_of, unique
+from espalike.chem.names import RESIDUE, Label, names_of, unique
 from espalike.tables import html_table
 
 _ISOTOPE = re.compile(r"\[(\d+)[^\]]*:(\d+)\]")
@@ -38,6 +38,7 @@ class Molecule:
         orders: Kekulé bond orders (1, 2, 3), shape `(B,)`, int64.
         atom_names: unique names of the atoms from the input; empty if it has none.
         residue: name of the residue in the input; empty if it has none.
+        labels: residue and name of each atom in an input of several residues; else empty.
 
     Examples:
         >>> ligand = Molecule.from_smiles("CC(=O)[O-]", "acetate")
@@ -55,6 +56,7 @@ class Molecule:
     orders: np.ndarray
     atom_names: tuple[str, ...] = ()
     residue: str = ""
+    labels: tuple[Label, ...] = ()
 
     @property
     def n_atoms(self) -> int:
@@ -162,7 +164,7 @@ def graph_of(mol: Chem.Mol, name: str) -> Molecule:
     listed = sorted((*pair, int(bond.GetBondTypeAsDouble())) for pair, bond in zip(ends, bonds, strict=True))
     rows = np.array(listed, dtype=np.int64).reshape(-1, 3)
     atoms = rd.atoms_of(mol)
-    atom_names, residue = names_of(mol)
+    atom_names, residue, labels = names_of(mol)
     for number, atom in enumerate(atoms, start=1):
         atom.SetAtomMapNum(number)
     rd.restore_isotopes(mol)
@@ -175,6 +177,7 @@ def graph_of(mol: Chem.Mol, name: str) -> Molecule:
         orders=rows[:, 2].copy(),
         atom_names=atom_names,
         residue=residue,
+        labels=labels,
     )
 
 

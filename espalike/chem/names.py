@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rdkit import Chem
 
@@ -15,23 +16,50 @@ RESIDUE = re.compile(r"[A-Za-z0-9]{1,4}")
 """Residue names that every format has room for."""
 
 
-def names_of(mol: Chem.Mol) -> tuple[tuple[str, ...], str]:
-    """Names of the atoms and the residue of RDKit's molecule.
+class Label(NamedTuple):
+    """What a PDB or mmCIF of several residues says of an atom.
+
+    Attributes:
+        chain: letter of its chain.
+        number: number of its residue.
+        insertion: insertion code of its residue.
+        residue: name of its residue.
+        name: its name, unique in the residue.
+        hetero: whether its residue is not a standard one.
+    """
+
+    chain: str
+    number: int
+    insertion: str
+    residue: str
+    name: str
+    hetero: bool
+
+
+def names_of(mol: Chem.Mol) -> tuple[tuple[str, ...], str, tuple[Label, ...]]:
+    """Names of the atoms and residues of RDKit's molecule.
 
     Returns:
         Unique names, one per atom: those of the input that occur once there, the others made from the elements; none
-        if the input has no usable ones. The name of the residue; empty if there is none or more than one.
+        if the input has no usable ones. The name of the residue; empty if there is none or more than one. Labels of
+        the atoms if there are several residues, else none.
     """
-    found, residues = [], set()
+    found, residues, labels = [], set(), list[Label]()
     atoms = [mol.GetAtomWithIdx(i) for i in range(mol.GetNumAtoms())]
     for atom in atoms:
         info = atom.GetPDBResidueInfo()
         name = next((atom.GetProp(key) for key in ALIASES if atom.HasProp(key)), "") if info is None else info.GetName()
         found.append(name.strip())
         if info is not None:
-            residues.add((info.GetChainId(), info.GetResidueNumber(), info.GetResidueName().strip()))
-    residue = residues.pop()[2] if len(residues) == 1 else ""
-    return unique(found, [atom.GetSymbol() for atom in atoms]), residue if RESIDUE.fullmatch(residue) else ""
+            chain, number, code = info.GetChainId().strip(), info.GetResidueNumber(), info.GetInsertionCode().strip()
+            label = Label(chain, number, code, info.GetResidueName().strip(), found[-1], info.GetIsHeteroAtom())
+            residues.add((info.GetSegmentNumber(), *label[:4]))
+            labels.append(label)
+    names = unique(found, [atom.GetSymbol() for atom in atoms])
+    if len(residues) > 1:
+        return names, "", tuple(labels) if len(labels) == len(atoms) else ()
+    residue = residues.pop()[4] if residues else ""
+    return names, residue if RESIDUE.fullmatch(residue) else "", ()
 
 
 def unique(names: Sequence[str], symbols: Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,8 @@ import numpy as np
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.nonbonded import Nonbonded, pair_keys
-from espalike.export.parts import Single, atom_names, one_line, residue_name
+from espalike.export.parts import Single
+from espalike.export.text import atom_names, one_line, residue_name
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.topology import Topology

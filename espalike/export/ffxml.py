@@ -28,8 +28,9 @@ from espalike.export.border import Border
 from espalike.export.engine import Cell, Engine, Place, has_expression
 from espalike.export.nonbonded import pair_keys
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
-from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single, atom_names, rows_text, symbols
+from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single
 from espalike.export.recipes import Recipe, bonded, cells
+from espalike.export.text import atom_names, rows_text, symbols
 from espalike.geometry import Distance
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Harmonic
@@ -82,8 +83,8 @@ def _tag(tag: str, lines: Sequence[str], attributes: str = "") -> str:
     return f"  <{tag}{attributes}>\n    " + "\n    ".join(lines) + f"\n  </{tag}>\n"
 
 
-def _lines(row: str, rows: Sequence[Sequence[object]]) -> list[str]:
-    return rows_text(row, rows).splitlines()
+def _lines(row: str, *columns: np.ndarray | Sequence[object]) -> list[str]:
+    return rows_text(row, *columns).splitlines()
 
 
 def _template(single: Single, types: list[str], pairs: FilePairs, border: Border | None) -> list[str]:
@@ -94,14 +95,18 @@ def _template(single: Single, types: list[str], pairs: FilePairs, border: Border
     molecule, names = single.molecule, atom_names(single.molecule)
     masses = molecule.masses(lambda number: Element.getByAtomicNumber(number).mass.value_in_unit(unit.dalton))
     groups = [pairs.vdw["class"]] * len(types) if pairs.vdw else types  # says which atoms have this van der Waals form
-    atoms = list(zip(types, groups, symbols(molecule), masses, names, strict=True))
-    atoms = [atoms[n] for n in single.canonical.tolist()]
-    kinds = _lines('<Type name="%s" class="%s" element="%s" mass="%r" />', [atom[:4] for atom in atoms])
-    residue = _lines('  <Atom name="%s" type="%s" />', [(name, kind) for kind, *_, name in atoms])
-    place = np.argsort(single.canonical)[molecule.bonds]
-    ends = molecule.bonds[np.lexsort(np.sort(place, axis=1).T[::-1])].tolist()
-    residue += _lines('  <Bond atomName1="%s" atomName2="%s" />', [(names[i], names[j]) for i, j in ends])
-    outer = [(names[end],) for end in border.ends] if border else []
+    order = single.canonical
+    types, groups, elements, named = (
+        np.array(column, dtype=object)[order] for column in (types, groups, symbols(molecule), names)
+    )
+    kinds = _lines(
+        '<Type name="%s" class="%s" element="%s" mass="%r" />', types, groups, elements, np.array(masses)[order]
+    )
+    residue = _lines('  <Atom name="%s" type="%s" />', named, types)
+    place = np.argsort(order)[molecule.bonds]
+    ends = molecule.bonds[np.lexsort(np.sort(place, axis=1).T[::-1])]
+    residue += _lines('  <Bond atomName1="%s" atomName2="%s" />', *np.array(names, dtype=object)[ends].T)
+    outer = [names[end] for end in border.ends] if border else []
     residue += _lines('  <ExternalBond atomName="%s" />', outer)
     head = f'<Residue name="{single.name}">'
     return [_tag("AtomTypes", kinds), _tag("Residues", [head, *residue, "</Residue>"])]
@@ -176,12 +181,11 @@ def _harmonic(parts: list[Part], types: list[str]) -> str:
     tag, row, zero, unit_k, unit_0 = _HARMONIC[parts[0].place]
     harmonic = parts[0].primitive
     if len(parts) == 1 and isinstance(harmonic, Harmonic):
-        values = parts[0].rows(harmonic.q0 * unit_0, harmonic.k * unit_k)
+        values = parts[0].columns(harmonic.q0 * unit_0, harmonic.k * unit_k)
     else:
-        values = parts[0].rows(minimum(parts) * unit_0, 0.0)
-    named = np.array(types, dtype=object)[parts[0].idx].tolist()
-    rows = [(*atoms, *numbers) for atoms, numbers in zip(named, values, strict=True)]
-    return _tag(tag, _lines(f'<{row} {_typed(parts[0].idx.shape[1])} {zero}="%r" k="%r" />', rows))
+        values = parts[0].columns(minimum(parts) * unit_0, 0.0)
+    named = np.array(types, dtype=object)[parts[0].idx].T
+    return _tag(tag, _lines(f'<{row} {_typed(len(named))} {zero}="%r" k="%r" />', *named, *values))
 
 
 def minimum(parts: list[Part]) -> torch.Tensor:
@@ -217,9 +221,7 @@ def _torsions(parts: list[Part], types: list[str]) -> list[str]:
     edges = np.searchsorted(where[order], np.arange(len(places) + 1))
     number = np.arange(1, len(order) + 1) - edges[where[order]]  # of a wave in its row
     columns = [number, np.concatenate(n)[order], number, np.concatenate(phase)[order], number, np.concatenate(k)[order]]
-    waves_text = _lines(
-        'periodicity%d="%d" phase%d="%r" k%d="%r"', list(zip(*(c.tolist() for c in columns), strict=True))
-    )
+    waves_text = _lines('periodicity%d="%d" phase%d="%r" k%d="%r"', *columns)
     lines = []
     for (tag, atoms), (low, high) in zip(places, itertools.pairwise(edges.tolist()), strict=True):
         if high > low:
@@ -229,10 +231,9 @@ def _torsions(parts: list[Part], types: list[str]) -> list[str]:
 
 
 def _nonbonded(pairs: FilePairs, types: list[str]) -> list[str]:
-    if not pairs.particles:
+    if not len(pairs.particles):
         return []
-    rows = [(kind, *values) for kind, values in zip(types, pairs.particles, strict=True)]
-    atoms = _lines('<Atom type="%s" charge="%r" sigma="%r" epsilon="%r" />', rows)
+    atoms = _lines('<Atom type="%s" charge="%r" sigma="%r" epsilon="%r" />', types, *pairs.particles.T)
     return [_tag("NonbondedForce", atoms, "".join(f' {name}="{value!r}"' for name, value in pairs.scales.items()))]
 
 

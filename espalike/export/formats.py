@@ -28,7 +28,7 @@ class Format:
     Attributes:
         endings: endings of its files.
         module: module with the table `ENGINE` and `texts(single, **options) -> dict[str, str]`, ending to text. Where a
-            text names a sibling file, it holds `parts.STEM`, and `parts.NAME` for the molecule's name; `write` replaces
+            text names a sibling file, it holds `text.STEM`, and `text.NAME` for the molecule's name; `write` replaces
             both.
         option: name of the one argument of `write` that only this format has, if any.
         coordinates: whether its files hold coordinates.
@@ -114,7 +114,7 @@ def to_topology(molecule: Molecule, residue: str | None = None) -> openmm.app.To
     """
     import openmm.app
 
-    from espalike.export.parts import atom_names, residue_name
+    from espalike.export.text import atom_names, residue_name
 
     topology = openmm.app.Topology()
     home = topology.addResidue(residue or residue_name(molecule), topology.addChain())
@@ -258,7 +258,7 @@ def write(
         PosixPath('ethanol.prmtop')
     """
     from espalike.chem import safe_names
-    from espalike.export.parts import NAME, STEM
+    from espalike.export.text import NAME, STEM
     from espalike.files import replacing
 
     format = format_of(path, format)

@@ -30,21 +30,8 @@ import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
-from espalike.export.parts import (
-    BOND_K,
-    DEGREE,
-    ENERGY,
-    LENGTH,
-    NAME,
-    STEM,
-    ExportError,
-    Single,
-    aligned,
-    atom_names,
-    one_line,
-    residue_name,
-    rows_text,
-)
+from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single
+from espalike.export.text import NAME, STEM, aligned, atom_names, one_line, residue_name, rows_text
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Coupling, Fourier
@@ -184,13 +171,13 @@ def _sections(single: Single) -> dict[str, str]:
             atoms, waves = part.dihedrals
             sections[section] += _rows(atoms, function, waves.phase * DEGREE, waves.k * ENERGY, waves.n)
             continue
-        values = np.array(part.rows(*columns(part.primitive)))
+        values = part.columns(*columns(part.primitive))
         if not np.isfinite(values).all():
             raise ExportError(
                 f"{single.molecule.name}: {part.term.name} has a cubic part without a quadratic one; format 'gromacs' "
                 "cannot express that; format 'system' can"
             )
-        sections[section] += _rows(part.idx, function, *values.T)
+        sections[section] += _rows(part.idx, function, *values)
         if section == "bonds":
             stretched |= {tuple(sorted(atoms)) for atoms in part.atoms}
     # a bond without energy is still a bond: exclusions follow from it
@@ -202,8 +189,7 @@ def _sections(single: Single) -> dict[str, str]:
 def _rows(atoms: np.ndarray, function: int, *columns: np.ndarray) -> str:
     """Lines of atoms counted from 1, GROMACS's function number, and parameters in GROMACS's units."""
     row = " ".join(["%4d"] * atoms.shape[1] + [str(function)] + ["%r"] * len(columns))
-    numbers = (column.tolist() for column in (*(atoms + 1).T, *columns))
-    return rows_text(row, list(zip(*numbers, strict=True)))
+    return rows_text(row, *(atoms + 1).T, *columns)
 
 
 def _top(head: list[str], single: Single) -> str:
@@ -272,6 +258,6 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     lines = [one_line(molecule.name), f"{molecule.n_atoms:5d}"]
     head = f"{1:5d}{residue_name(molecule):<5s}"
     numbers = [n % 100000 for n in range(1, len(xyz) + 1)]
-    places = zip(atom_names(molecule, _WIDTH), numbers, *(xyz * LENGTH).T.tolist(), strict=True)
-    lines.append(rows_text(f"{head}%5s%5d%12.7f%12.7f%12.7f", list(places)).rstrip())
+    row = f"{head}%5s%5d%12.7f%12.7f%12.7f"
+    lines.append(rows_text(row, atom_names(molecule, _WIDTH), numbers, *(xyz * LENGTH).T).rstrip())
     return "\n".join([*lines, f"{size:10.5f}{size:10.5f}{size:10.5f}", ""])

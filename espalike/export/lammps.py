@@ -12,7 +12,8 @@ from collections.abc import Iterable
 
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
 from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded
-from espalike.export.parts import STEM, Single
+from espalike.export.parts import Single
+from espalike.export.text import STEM
 from espalike.terms.base import Term
 from espalike.terms.primitives import Charges, Primitive, TwelveSix
 from espalike.units import COULOMB

@@ -6,89 +6,21 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from espalike import export
-from espalike.chem import ChemistryError, Entry, SafeNames, embed, read_molecules
+from espalike.chem import ChemistryError, Entry, SafeNames, read_molecules
 from espalike.chem.molecule import Molecule
-from espalike.chem.names import RESIDUE
-from espalike.export import structure
 from espalike.export.charges import Charges as Charges
 from espalike.export.charges import charge_source as charge_source
 from espalike.export.charges import molecule_of
-from espalike.files import write
+from espalike.export.output import Output as Output
+from espalike.export.output import Result as Result
+from espalike.export.output import charges_of, not_written, reason_of, write_files
 from espalike.model import Ensemble, ForceFieldModel
 from espalike.system import MMSystem
-
-
-@dataclass
-class Result:
-    """The result for one molecule; a row of the report.
-
-    Attributes:
-        name: base name of its files.
-        input: where it came from.
-        status: `ok`, `partial` (some of its files could not be written) or `failed`.
-        reason: why it failed, or what could not be written and why.
-        warnings: remarks on the input, its charges and the model's domain.
-        atoms: number of atoms.
-        formal_charge: formal charge [e].
-        summed_charge: sum of the partial charges [e] as written.
-        charges: where the partial charges come from.
-        terms: number of terms of each functional form.
-        domain: `inside`, `outside` or `unknown`: whether such chemistry was in training.
-        spread: for an ensemble, the standard deviation of each parameter over its members (root mean square, largest).
-        files: files written.
-        seconds: time it took.
-    """
-
-    name: str
-    input: str
-    status: str = "failed"
-    reason: str | None = None
-    warnings: list[str] = field(default_factory=list)
-    atoms: int | None = None
-    formal_charge: int | None = None
-    summed_charge: float | None = None
-    charges: str | None = None
-    terms: dict[str, int] = field(default_factory=dict)
-    domain: str | None = None
-    spread: dict[str, dict[str, dict[str, float]]] | None = None
-    files: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Output:
-    """The files to write for each molecule.
-
-    Attributes:
-        folder: where files are written; it must exist if there are formats.
-        formats: file formats; may be empty.
-        mixed: for `ffxml`: how atoms of a van der Waals form other than Lennard-Jones interact with those of other
-            force fields.
-        torsions: for `system`: how cosine series become OpenMM forces.
-        residue: name of the residue in the files; None: the input's, or `LIG`.
-    """
-
-    folder: Path = Path()
-    formats: tuple[str, ...] = ()
-    mixed: str | None = None
-    torsions: str = "native"
-    residue: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.residue is not None and not RESIDUE.fullmatch(self.residue):
-            raise ValueError(f"residue {self.residue!r}: expected one to four letters and digits")
-
-    def options(self, format: export.Format) -> dict[str, Any]:
-        """The arguments of `export.write` that only this format has."""
-        options = {"mixed": self.mixed, "torsions": self.torsions}
-        return {name: value for name, value in options.items() if name == format.option}
 
 
 @dataclass(frozen=True)
@@ -215,12 +147,12 @@ class Parametrizer:
             system, error = None, None
             try:
                 system = self._finished(entry, result, one, one if isinstance(one, Exception) else next(made))
-                failures = _write(system, entry, result, self.model_name, self.output)
+                failures = write_files(system, entry, result, self.model_name, self.output)
                 result.status, error = ("partial", next(iter(failures.values()))) if failures else ("ok", None)
-                result.reason = _not_written(failures)
+                result.reason = not_written(failures)
             except Exception as caught:  # a molecule that fails does not stop the others
                 error, system = caught, None
-                result.reason = _text(error)
+                result.reason = reason_of(error)
             result.seconds = round(time.perf_counter() - start, 4)
             yield Done(result, system, error)
 
@@ -293,7 +225,7 @@ class Parametrizer:
             raise parameters
         system, result.spread = parameters
         result.terms = {bound.term.name: len(bound.tuples) for bound in system.terms}
-        values = _charges(system)
+        values = charges_of(system)
         result.summed_charge = None if values is None else float(values.sum())
         return system
 
@@ -322,83 +254,12 @@ def _in_residue(entry: Entry, residue: str | None) -> Entry:
     """The entry with another name of its residue, if one is given."""
     if residue is None or entry.molecule is None:
         return entry
-    return dataclasses.replace(entry, molecule=dataclasses.replace(entry.molecule, residue=residue))
-
-
-def _text(error: Exception) -> str:
-    return str(error) if isinstance(error, ValueError | ImportError) else f"{type(error).__name__}: {error}"
-
-
-def _not_written(failures: dict[str, Exception]) -> str | None:
-    """What could not be written, by reason; None if all was."""
-    reasons: dict[str, list[str]] = {}
-    for what, error in failures.items():
-        reasons.setdefault(_text(error), []).append(what)
-    return "; ".join(f"{', '.join(names)} not written: {reason}" for reason, names in reasons.items()) or None
+    return dataclasses.replace(entry, molecule=dataclasses.replace(entry.molecule, residue=residue, labels=()))
 
 
 def units_of(model: ForceFieldModel) -> dict[str, dict[str, str]]:
     """Units of the parameters of each term."""
     return {term.name: {param.name: param.unit for param in term.params} for term in model.terms}
-
-
-def _write(system: MMSystem, entry: Entry, result: Result, model_name: str, output: Output) -> dict[str, Exception]:
-    """Write the files of one molecule; without coordinates in the input, all have those of the same conformer.
-
-    Returns:
-        What could not be written, and the errors.
-
-    Raises:
-        Exception: if no format could be written.
-    """
-    if not output.formats:
-        return {}
-    molecule, xyz, failures = system.molecules[0], entry.xyz, dict[str, Exception]()
-    try:
-        xyz = embed(molecule)[0] if xyz is None else xyz
-    except ChemistryError as error:
-        needing = [name for name in output.formats if export.FORMATS[name].coordinates]
-        failures = dict.fromkeys([*needing, "sdf, pdb"], error)
-    info = {"Model": Path(model_name).name, "Charges": str(result.charges), "Domain": str(result.domain)}
-    if "offxml" in output.formats and system.molecules[0].isotopes.any():
-        result.warnings.append("format offxml holds no masses: OpenFF gives isotopes the masses of their elements")
-    for name in [name for name in output.formats if name not in failures]:
-        known = export.FORMATS[name]
-        path = output.folder / f"{result.name}{known.endings[0]}"
-        try:
-            export.write(system, path, name, info=info, xyz=xyz, **output.options(known))
-            result.files += [str(file) for file in known.paths(path)]
-        except Exception as error:  # the other formats are written
-            failures[name] = error
-    if not result.files:
-        raise next(iter(failures.values()))
-    if xyz is not None:
-        _write_structure(system, xyz, result, output, failures)
-    return failures
-
-
-def _write_structure(
-    system: MMSystem, xyz: np.ndarray, result: Result, output: Output, failures: dict[str, Exception]
-) -> None:
-    """Write the SDF and the PDB beside the other files; a file of the user by that name is kept."""
-    for ending, text in structure.texts(system.molecules[0], xyz, _charges(system)).items():
-        path = output.folder / f"{result.name}{ending}"
-        try:
-            if structure.is_foreign(path):
-                result.warnings.append(f"{path} is kept: it is not a file that espalike wrote")
-                continue
-            write(path, text)
-            result.files.append(str(path))
-        except Exception as error:  # the other files stay
-            failures[ending[1:]] = error
-
-
-def _charges(system: MMSystem) -> np.ndarray | None:
-    """Partial charges [e] of a system; None for a force field without them."""
-    for bound in system.terms:
-        if bound.term.params[0].link == "charge":
-            return bound.values[:, 0].detach().numpy()
-    return None
 
 
 def _spread(deviation: MMSystem) -> Spread:

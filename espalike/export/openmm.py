@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from espalike.export.engine import Cell, Engine, has_expression
 from espalike.export.nonbonded import Nonbonded
 from espalike.export.pairs import exceptions, pair14, pair_force, particles, split, up_to_14
-from espalike.export.parts import Single, rows_text
-from espalike.export.recipes import TORSIONS, Recipe, bonded, cells
+from espalike.export.parts import Single
+from espalike.export.recipes import TORSIONS, Native, bonded, cells, natives
+from espalike.export.text import rows_text
 from espalike.system import Bound
 
 if TYPE_CHECKING:
@@ -56,9 +57,14 @@ def _check(torsions: str) -> None:
 
 def _masses(single: Single) -> list[float]:
     """Masses of the atoms [dalton], natural ones as OpenMM has them."""
+    return single.molecule.masses(_natural)
+
+
+@cache
+def _natural(number: int) -> float:
     from openmm.app.element import Element
 
-    return single.molecule.masses(lambda number: Element.getByAtomicNumber(number).mass._value)
+    return Element.getByAtomicNumber(number).mass._value
 
 
 def texts(single: Single, torsions: str = "native") -> dict[str, str]:
@@ -70,9 +76,9 @@ def texts(single: Single, torsions: str = "native") -> dict[str, str]:
     import openmm
 
     _check(torsions)
-    made = bonded(single.parts, torsions=torsions)
-    if made and all(recipe["force"] in _ROWS for _, recipe in made) and not split(single.system.terms)[2]:
-        xml = _native_text(single, made)
+    forces = natives(single.parts) if torsions == "native" else None
+    if forces and not split(single.pair_terms)[2]:
+        xml = _native_text(single, forces)
     else:
         xml = openmm.XmlSerializer.serialize(to_system(single, torsions=torsions)).rstrip()
     return {".system.xml": "\n".join([xml, "<!--", *(f"  {line}" for line in single.xml_comment), "-->", ""])}
@@ -89,30 +95,32 @@ _ROWS = {
 """Tags of OpenMM's native forces and of their rows: atoms, then values as in `recipes.NATIVE`."""
 
 
-def _native_text(single: Single, made: list[tuple[int, Recipe]]) -> str:
+def _native_text(single: Single, forces: Sequence[Native]) -> str:
     """A system of native forces alone, serialized."""
-    native = [(group, bound) for group, bound in enumerate(single.system.terms) if bound in single.pair_terms]
-    name = "+".join(bound.term.name for _, bound in native)
-    text = _frame(tuple((g, r["force"], r["name"]) for g, r in made), (native[0][0], name) if native else None)
-    text = _filled(text, "Particles", '<Particle mass="%r"/>', list(zip(_masses(single), strict=True)))
-    for _, recipe in made:
-        tag, row = _ROWS[recipe["force"]]
-        text = _filled(text, tag, row, [(*atoms, *values) for atoms, values in recipe["rows"]])
-    if native:
+    pairs = [(group, bound.term.name) for group, bound in enumerate(single.system.terms) if bound in single.pair_terms]
+    name = (pairs[0][0], "+".join(name for _, name in pairs)) if pairs else None
+    text = _frame(tuple((force.number, force.force, force.name) for force in forces), name)
+    rows = [("Particles", rows_text('<Particle mass="%r"/>', _masses(single)))]
+    for force in forces:
+        tag, row = _ROWS[force.force]
+        rows.append((tag, rows_text(row, *force.atoms.T, *force.columns)))
+    if pairs:
         lj, coulomb, _ = split(single.pair_terms)
-        near = exceptions(single.pair_terms, single.molecule.n_atoms)
-        atoms = particles(Nonbonded(lj, coulomb, single.molecule.n_atoms))
-        text = _filled(text, "Particles", '<Particle q="%r" sig="%r" eps="%r"/>', atoms)
-        rows = [(*pair, *values) for pair, values in near.rows()]
-        text = _filled(text, "Exceptions", '<Exception p1="%d" p2="%d" q="%r" sig="%r" eps="%r"/>', rows)
-    return text
+        nonbonded = Nonbonded(lj, coulomb, single.molecule.n_atoms)
+        near = exceptions(nonbonded, up_to_14(single.pair_terms, single.molecule.n_atoms))
+        atoms = rows_text('<Particle q="%r" sig="%r" eps="%r"/>', *particles(nonbonded).T)
+        row = '<Exception p1="%d" p2="%d" q="%r" sig="%r" eps="%r"/>'
+        rows += [("Particles", atoms), ("Exceptions", rows_text(row, *near.pairs.T, *near.values.T))]
+    return _filled(text, rows)
 
 
-def _filled(text: str, tag: str, row: str, rows: Sequence[Sequence[float]]) -> str:
-    """The text with rows in the first empty tag of that name."""
-    if not rows:
-        return text
-    return text.replace(f"<{tag}/>", f"<{tag}>\n{rows_text(row, rows)}</{tag}>", 1)
+def _filled(text: str, rows: Sequence[tuple[str, str]]) -> str:
+    """The text with rows in its empty tags, which come in the order of the text."""
+    parts = []
+    for tag, content in rows:
+        before, empty, text = text.partition(f"<{tag}/>")
+        parts += [before, f"<{tag}>\n{content}</{tag}>" if content else empty]
+    return "".join([*parts, text])
 
 
 @cache
@@ -152,8 +160,9 @@ def _nonbonded_force(pairs: list[Bound], n_atoms: int) -> openmm.NonbondedForce:
     lj, coulomb, _ = split(pairs)
     force = openmm.NonbondedForce()
     force.setNonbondedMethod(openmm.NonbondedForce.NoCutoff)
-    for charge, sigma, epsilon in particles(Nonbonded(lj, coulomb, n_atoms)):
+    nonbonded = Nonbonded(lj, coulomb, n_atoms)
+    for charge, sigma, epsilon in particles(nonbonded).tolist():
         force.addParticle(charge, sigma, epsilon)
-    for (i, j), values in exceptions(pairs, n_atoms).rows():
+    for (i, j), values in exceptions(nonbonded, up_to_14(pairs, n_atoms)).rows():
         force.addException(i, j, *values)
     return force

@@ -99,10 +99,9 @@ def _energy(bound: Bound, scale: str = "") -> str:
     return in_kj(primitive.expression, [combining, *universal, f"{q}=r/{LENGTH!r}"], scale)
 
 
-def particles(pairs: Nonbonded) -> list[tuple[float, float, float]]:
-    """Charge [e], sigma [nm] and epsilon [kJ/mol] of each atom."""
-    wells = zip(pairs.charges.tolist(), pairs.wells.tolist(), strict=True)
-    return [(q, sigma * LENGTH, epsilon * ENERGY) for q, (sigma, epsilon) in wells]
+def particles(pairs: Nonbonded) -> np.ndarray:
+    """Charge [e], sigma [nm] and epsilon [kJ/mol] of each atom, shape `(A, 3)`."""
+    return np.column_stack([pairs.charges, pairs.wells * [LENGTH, ENERGY]])
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,11 +121,17 @@ class Exceptions:
         return list(zip(self.pairs.tolist(), self.values.tolist(), strict=True))
 
 
-def exceptions(terms: Sequence[Bound], n_atoms: int) -> Exceptions:
-    """The exceptions of `NonbondedForce`."""
-    lj, coulomb, _ = split(terms)
-    near, pairs = up_to_14(terms, n_atoms), Nonbonded(lj, coulomb, n_atoms)
-    scale_lj, scale_q = (0.0 if b is None else pair_scales(b, near, n_atoms) for b in (lj, coulomb))
+def exceptions(pairs: Nonbonded, near: np.ndarray) -> Exceptions:
+    """The exceptions of `NonbondedForce`.
+
+    Args:
+        pairs: charges and wells.
+        near: the pairs, see `up_to_14`.
+    """
+    scale_lj, scale_q = (
+        0.0 if bound is None else pair_scales(bound, near, pairs.n_atoms)
+        for bound in (pairs.van_der_waals, pairs.coulomb)
+    )
     sigma, epsilon = pairs.pairs(near).T
     qq = pairs.charges[near[:, 0]] * pairs.charges[near[:, 1]] * scale_q
     return Exceptions(near, np.stack([qq, sigma * LENGTH, epsilon * ENERGY * scale_lj], axis=1))
@@ -143,12 +148,12 @@ def up_to_14(terms: Sequence[Bound], n_atoms: int) -> np.ndarray:
     return np.stack(np.divmod(keys, max(n_atoms, 1)), axis=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FilePairs:
     """The pair terms of one molecule as a force-field file holds them.
 
     Attributes:
-        particles: charge [e], sigma [nm], epsilon [kJ/mol] of each atom, for the tag; empty without pair terms.
+        particles: charge [e], sigma [nm], epsilon [kJ/mol] of each atom, `(A, 3)`; empty without pair terms.
         scales: attributes of the tag.
         exceptions: pairs up to 1-4 that the tag's 1-4 factors would get wrong; for the script.
         vdw: the van der Waals form if `NonbondedForce` does not have it; for the script.
@@ -156,7 +161,7 @@ class FilePairs:
         facts: what the file states about mixed pairs.
     """
 
-    particles: list[tuple[float, float, float]] = field(default_factory=list)
+    particles: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     scales: dict[str, float] = field(default_factory=lambda: dict(_SCALES))
     exceptions: list[tuple[list[int], list[float]]] = field(default_factory=list)
     vdw: dict[str, Any] | None = None
@@ -200,12 +205,13 @@ def file_pairs(single: Single, mixed: str | None) -> FilePairs:
 
 def _scaled(single: Single, n_atoms: int) -> list[tuple[list[int], list[float]]]:
     """Exceptions that are three bonds apart."""
-    every = exceptions(single.pair_terms, n_atoms)
+    lj, coulomb, _ = split(single.pair_terms)
+    every = exceptions(Nonbonded(lj, coulomb, n_atoms), up_to_14(single.pair_terms, n_atoms))
     is14 = np.isin(pair_keys(every.pairs, n_atoms), pair_keys(single.topology.pairs14, n_atoms))
     return Exceptions(every.pairs[is14], every.values[is14]).rows()
 
 
-def _with_wells(form: Bound, coulomb: Bound | None, n_atoms: int) -> list[tuple[float, float, float]]:
+def _with_wells(form: Bound, coulomb: Bound | None, n_atoms: int) -> np.ndarray:
     """Particles whose Lennard-Jones well is the form's: for pairs with other force fields."""
     names = [p.name for p in form.term.params]
     if not {"sigma", "epsilon"} <= set(names):

@@ -16,9 +16,10 @@ import torch
 
 from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
-from espalike.chem.names import fitted, made
+from espalike.chem.names import made
 from espalike.export.engine import Place, coordinates_of, place_of, shapes
 from espalike.export.nonbonded import Nonbonded, near_pairs
+from espalike.export.text import printable, symbols
 from espalike.geometry import Coordinate
 from espalike.model import fit_to_formal
 from espalike.system import Bound, MMSystem
@@ -37,13 +38,8 @@ ENERGY = convert(1.0, "kcal/mol", "kJ/mol")
 BOND_K = convert(1.0, "kcal/mol/angstrom**2", "kJ/mol/nm**2")
 DEGREE = convert(1.0, "radian", "degree")
 """Factors from internal units to those of the engines."""
-STEM = "@STEM@"
-"""Stands for the stem of the written files in the texts of a format of several files."""
-NAME = "@NAME@"
-"""Stands for the same stem as one word, which names the molecule inside the files."""
 _LONGEST = 1000
 _DIGITS = 8
-_UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 Atoms = tuple[int, ...]
 Series = list[tuple[int, float, float]]
 """(periodicity n, phase δ [rad], k [kcal/mol]) of each k (1 + cos(nφ − δ)) of one dihedral."""
@@ -76,7 +72,7 @@ def select(system: MMSystem, index: int | None = None) -> MMSystem:
     if not 0 <= index < len(graphs):
         raise ExportError(f"no molecule {index}: the system holds {len(graphs)} molecules, counted from 0")
     one = system.split()[index] if len(graphs) > 1 else system
-    (molecule,), terms = one.molecules, []
+    (molecule,), terms, on_cpu = one.molecules, [], one.numbers.device.type == "cpu"
     for bound in one.terms:
         values = bound.values.detach().cpu().double()
         if not torch.isfinite(values).all():
@@ -85,7 +81,7 @@ def select(system: MMSystem, index: int | None = None) -> MMSystem:
             if param.link == "charge":
                 values = values.clone()
                 values[:, column] = torch.from_numpy(fit_to_formal(molecule, values[:, column].numpy()))
-        terms.append(Bound(bound.term, bound.tuples.to("cpu"), values))
+        terms.append(Bound(bound.term, bound.tuples if on_cpu else bound.tuples.to("cpu"), values))
     return MMSystem(tuple(terms), one.numbers.cpu(), one.mol.cpu(), (molecule,))
 
 
@@ -139,11 +135,15 @@ class Part:
         """The tuples, T of them."""
         return list(zip(*self.idx.T.tolist(), strict=True))
 
-    def rows(self, *columns: Value) -> list[tuple[float, ...]]:
-        """Columns of numbers, each `(T,)` or one number, as rows."""
+    def columns(self, *values: Value) -> list[np.ndarray]:
+        """Values, each `(T,)` or one number, as columns of shape `(T,)`."""
         size = len(self.idx)
-        lists = [c.expand(size).tolist() if isinstance(c, torch.Tensor) else [float(c)] * size for c in columns]
-        return list(zip(*lists, strict=True)) if lists else [()] * size
+        return [v.expand(size).numpy() if isinstance(v, torch.Tensor) else np.full(size, float(v)) for v in values]
+
+    def rows(self, *values: Value) -> list[tuple[float, ...]]:
+        """The same as rows of numbers."""
+        lists = [column.tolist() for column in self.columns(*values)]
+        return list(zip(*lists, strict=True)) if lists else [()] * len(self.idx)
 
     @cached_property
     def waves(self) -> Waves:
@@ -157,7 +157,7 @@ class Part:
         if primitive.constant is not None:
             half = primitive.constant / (2 * len(primitive.q))
             n, phases, k = [*n, 1, 1], [*phases, 0.0, math.pi], [*k, half, half]
-        height, phase = (np.array(self.rows(*columns)).reshape(len(self.idx), len(n)) for columns in (k, phases))
+        height, phase = (np.stack(self.columns(*values), axis=1) for values in (k, phases))
         row, wave = np.nonzero(height)
         return Waves(row, np.array(n, dtype=np.int64)[wave], phase[row, wave], height[row, wave])
 
@@ -317,7 +317,7 @@ class Single:
         """The bonded primitives, in the order of the terms."""
         return bonded_parts(self.system.terms)
 
-    @property
+    @cached_property
     def pair_terms(self) -> list[Bound]:
         """The pair terms."""
         return [bound for bound in self.system.terms if isinstance(bound.term, PairTerm)]
@@ -376,47 +376,3 @@ def bonded_parts(terms: Sequence[Bound]) -> tuple[Part, ...]:
                 coordinates = coordinates_of(bound.term, primitive)
                 parts.append(Part(number, bound, place_of(bound.term, primitive), coordinates, primitive))
     return tuple(parts)
-
-
-def symbols(molecule: Molecule) -> list[str]:
-    """Element symbols."""
-    from rdkit.Chem import GetPeriodicTable
-
-    return [GetPeriodicTable().GetElementSymbol(number) for number in molecule.numbers.tolist()]
-
-
-def atom_names(molecule: Molecule, width: int | None = None) -> tuple[str, ...]:
-    """Names unique in the molecule: the input's, or element symbol and a count, in atom order (C1, H1, H2, …).
-
-    Args:
-        molecule: the molecule.
-        width: longest name that a format has room for; None: any.
-    """
-    names = molecule.atom_names or made(symbols(molecule))
-    return names if width is None else fitted(names, symbols(molecule), width)
-
-
-def residue_name(molecule: Molecule) -> str:
-    """Name of the residue: the input's, or `LIG`."""
-    return molecule.residue or "LIG"
-
-
-def printable(text: str) -> str:
-    """The text in one line, without characters that XML does not allow: control characters and halves of pairs."""
-    return " ".join(_UNPRINTABLE.sub(" ", text).split())
-
-
-def one_line(text: str) -> str:
-    """A title: one line of at most 200 characters that does not begin like a directive and holds no comment."""
-    return printable(text.translate({ord(c): " " for c in ';"\\&'})).lstrip("[#*%@!$ ")[:200].strip() or "molecule"
-
-
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text as aligned lines."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [" " + "  ".join(f"{text:>{w}}" for text, w in zip(row, widths, strict=True)) for row in rows]
-
-
-def rows_text(row: str, rows: Sequence[Sequence[object]]) -> str:
-    """A line for each row: all are formatted at once by a template such as `<Bond p1="%d" d="%r"/>`."""
-    return f"{row}\n" * len(rows) % tuple(itertools.chain.from_iterable(rows))

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from espalike.export.cartesian import Cartesian
@@ -27,22 +29,61 @@ TORSIONS = ("native", "custom")
 """How cosine series become forces: rows of a `PeriodicTorsionForce`, or polynomials in cos φ of a custom force."""
 
 
-def _torsion_rows(part: Part) -> list[Row]:
-    atoms, waves = part.dihedrals
-    values = zip(waves.n.tolist(), waves.phase.tolist(), (waves.k * ENERGY).tolist(), strict=True)
+@dataclass(frozen=True, eq=False)
+class Native:
+    """Parts that are one native force of OpenMM, as arrays.
+
+    Attributes:
+        force: its class.
+        name: names of the terms.
+        number: number of the (first) term.
+        atoms: atoms of the rows, shape `(R, k)`.
+        columns: values of the rows in OpenMM's units, each `(R,)`.
+    """
+
+    force: str
+    name: str
+    number: int
+    atoms: np.ndarray
+    columns: tuple[np.ndarray, ...]
+
+    @staticmethod
+    def of(parts: Sequence[Part]) -> Native:
+        """The force of parts that are the same native force."""
+        force, of_part = NATIVE[_key(parts[0])]
+        atoms, columns = zip(*(of_part(part, part.primitive) for part in parts), strict=True)
+        joined = tuple(np.concatenate(column) for column in zip(*columns, strict=True))
+        return Native(force, _joined(parts), parts[0].number, np.concatenate(atoms), joined)
+
+    def recipe(self) -> Recipe:
+        """The force as plain data."""
+        return _recipe(self.force, self.name, "", (), _rows(self.atoms, self.columns))
+
+
+def _rows(atoms: np.ndarray, columns: Sequence[np.ndarray]) -> list[Row]:
+    values = zip(*(column.tolist() for column in columns), strict=True) if columns else [()] * len(atoms)
     return list(zip(atoms.tolist(), values, strict=True))
 
 
-def _plain_rows(part: Part, *columns: Value) -> list[Row]:
-    return list(zip(part.idx[:, part.coordinates[0].atoms].tolist(), part.rows(*columns), strict=True))
+Arrays = tuple[np.ndarray, Sequence[np.ndarray]]
+"""Atoms of rows, and columns of values."""
 
 
-NATIVE: dict[tuple[type, type[Primitive]], tuple[str, Callable[[Part, Any], list]]] = {
-    (Distance, Harmonic): ("HarmonicBondForce", lambda part, p: _plain_rows(part, p.q0 * LENGTH, p.k * BOND_K)),
-    (Angle, Harmonic): ("HarmonicAngleForce", lambda part, p: _plain_rows(part, p.q0, p.k * ENERGY)),
-    (Dihedral, Fourier): ("PeriodicTorsionForce", lambda part, p: _torsion_rows(part)),
+def _torsions(part: Part) -> Arrays:
+    atoms, waves = part.dihedrals
+    return atoms, (waves.n, waves.phase, waves.k * ENERGY)
+
+
+def _plain(part: Part, *values: Value) -> Arrays:
+    return part.idx[:, part.coordinates[0].atoms], part.columns(*values)
+
+
+NATIVE: dict[tuple[type, type[Primitive]], tuple[str, Callable[[Part, Any], Arrays]]] = {
+    (Distance, Harmonic): ("HarmonicBondForce", lambda part, p: _plain(part, p.q0 * LENGTH, p.k * BOND_K)),
+    (Angle, Harmonic): ("HarmonicAngleForce", lambda part, p: _plain(part, p.q0, p.k * ENERGY)),
+    (Dihedral, Fourier): ("PeriodicTorsionForce", lambda part, p: _torsions(part)),
 }
-"""OpenMM's native forces: class, and rows of atoms and values; by the type of coordinate and the primitive."""
+"""OpenMM's native forces: class, and rows; by the type of coordinate and the primitive."""
 _ONE_COORDINATE = {
     Distance: ("CustomBondForce", "r", f"/{LENGTH!r}"),
     Angle: ("CustomAngleForce", "theta", ""),
@@ -71,21 +112,27 @@ def cells(native: str, custom: str) -> dict[tuple[Place, type[Primitive]], Cell]
     return table
 
 
+def _key(part: Part) -> tuple[type, type[Primitive]]:
+    return type(part.coordinates[0]), type(part.primitive)
+
+
 def native_force(part: Part) -> str | None:
     """OpenMM's native force for a part, or None."""
     if len({type(c) for c in part.coordinates}) != 1:
         return None
-    force, _ = NATIVE.get((type(part.coordinates[0]), type(part.primitive)), (None, None))
+    force, _ = NATIVE.get(_key(part), (None, None))
     return force
 
 
-def native(parts: Sequence[Part]) -> Recipe:
-    """Parts that are the same native force as one force."""
-    rows: list = []
+def natives(parts: Sequence[Part]) -> list[Native] | None:
+    """Parts as OpenMM's native forces, in the order of the terms; None if one of them needs another force."""
+    shared: dict[str, list[Part]] = {}
     for part in parts:
-        force, rows_of = NATIVE[type(part.coordinates[0]), type(part.primitive)]
-        rows += rows_of(part, part.primitive)
-    return _recipe(force, _joined(parts), "", (), rows)
+        force = native_force(part)
+        if force is None:
+            return None
+        shared.setdefault(force, []).append(part)
+    return [Native.of(same) for same in shared.values()]
 
 
 def custom(part: Part) -> Recipe:
@@ -101,7 +148,7 @@ def custom(part: Part) -> Recipe:
     fixed = [f"{name}={value!r}" for name, value in columns.items() if name not in names]
     alias = [f"{q}={variable}{factor}"] if q != variable or factor else []
     energy = in_kj(part.primitive.expression, [*fixed, *alias])
-    rows = _plain_rows(part, *(columns[name] for name in names))
+    rows = _rows(*_plain(part, *(columns[name] for name in names)))
     return _recipe(force, part.term.name, energy, tuple(names), rows, len(coordinate.atoms))
 
 
@@ -164,7 +211,7 @@ def cosine_series(part: Part) -> Recipe:
     polynomial = names[-1]
     for name in reversed(names[:-1]):
         polynomial = f"{name}+u*({polynomial})"
-    rows = [row for row in _plain_rows(part, *powers.unbind(-1)) if any(row[1])]
+    rows = [row for row in _rows(*_plain(part, *powers.unbind(-1))) if any(row[1])]
     return _recipe("CustomTorsionForce", part.term.name, f"{ENERGY!r}*({polynomial}); u=cos(theta)", names, rows, 4)
 
 
@@ -179,20 +226,20 @@ def bonded(parts: Sequence[Part], by_term: bool = False, torsions: str = "native
         torsions: one of `TORSIONS`.
     """
     single: list[tuple[int, Recipe]] = []
-    natives: dict[Any, list[Part]] = {}
+    shared: dict[Any, list[Part]] = {}
     compounds: dict[Any, list[Part]] = {}
     for part in parts:
         term = part.number if by_term else None
         if torsions == "custom" and isinstance(part.primitive, Fourier) and part.primitive.is_even:
             single.append((part.number, cosine_series(part)))
         elif (force := native_force(part)) is not None:
-            natives.setdefault((force, term), []).append(part)
+            shared.setdefault((force, term), []).append(part)
         elif len(part.coordinates) > 1:
             compounds.setdefault((part.term.kind, part.bound.tuples.idx.numpy().tobytes(), term), []).append(part)
         else:
             single.append((part.number, custom(part)))
-    made = [(shared[0].number, native(shared)) for shared in natives.values()]
-    made += [(shared[0].number, compound(shared)) for shared in compounds.values()]
+    made = [(same[0].number, Native.of(same).recipe()) for same in shared.values()]
+    made += [(same[0].number, compound(same)) for same in compounds.values()]
     return sorted([*made, *single], key=lambda item: item[0])
 
 

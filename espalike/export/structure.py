@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule, to_rdkit
-from espalike.chem.sanitize import atoms_of
-from espalike.export.parts import atom_names, one_line, residue_name, symbols
+from espalike.chem.names import Label
+from espalike.export.text import atom_names, one_line, residue_name, rows_text, symbols
 
 ENDINGS = (".sdf", ".pdb")
 """Endings of the files."""
 _PROGRAM = "espalike"
 _WRAPPED = re.compile(r"(\S.{,189})(?: |$)")
 """Lines of at most 190 characters, broken at spaces."""
+_LARGEST = 99_999
+"""Serial numbers have five digits."""
 _REMARK = f"REMARK     the molecule as {_PROGRAM} parametrized it"
 
 
-def texts(molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None = None) -> dict[str, str]:
+def texts(
+    molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None = None, whole: bool = False
+) -> dict[str, str]:
     """The two files, by ending.
 
     Args:
         molecule: the molecule.
         xyz: coordinates [Å] `(A, 3)`.
         charges: partial charges [e] `(A,)`, as `atom.dprop.PartialCharge` in the SDF; None: left out.
+        whole: whether a molecule of several residues is one residue in the PDB.
     """
     from rdkit import Chem
 
     mol = to_rdkit(molecule, xyz)
-    mol.SetProp("_Name", one_line(molecule.name)[:80])
+    title = one_line(molecule.name)
+    mol.SetProp("_Name", title[:80])
     lines = Chem.MolToMolBlock(mol).split("\n")
     lines[1] = f"  {_PROGRAM:8}          3D"  # no clock: equal input, equal file
     fields = {"atom.prop.AtomName": atom_names(molecule)}
@@ -39,19 +46,45 @@ def texts(molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None = None
     for name, values in fields.items():
         lines[-1:] = [f">  <{name}>", *_WRAPPED.findall(" ".join(values)), "", ""]
     lines[-1:] = ["$$$$", ""]
-    return {".sdf": "\n".join(lines), ".pdb": _pdb(mol, molecule)}
+    labels = molecule.labels if molecule.labels and not whole else _one_residue(molecule)
+    return {".sdf": "\n".join(lines), ".pdb": _pdb(molecule, xyz, labels, title)}
 
 
-def _pdb(mol, molecule: Molecule) -> str:
-    from rdkit import Chem
+def _one_residue(molecule: Molecule) -> list[Label]:
+    residue = residue_name(molecule)
+    return [Label("", 1, "", residue, name, True) for name in atom_names(molecule, 4)]
 
-    mol.SetProp("_Name", mol.GetProp("_Name")[:70])
-    for atom, name, symbol in zip(atoms_of(mol), atom_names(molecule, 4), symbols(molecule), strict=True):
-        column = name if len(name) == 4 or len(symbol) == 2 else f" {name}"
-        info = Chem.AtomPDBResidueInfo(f"{column:4}", residueName=residue_name(molecule), residueNumber=1)
-        info.SetIsHeteroAtom(True)
-        atom.SetMonomerInfo(info)
-    return f"{_REMARK}\n{Chem.MolToPDBBlock(mol)}"
+
+def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label], title: str) -> str:
+    """Atoms, and bonds with their Kekulé orders; the format has room for serial numbers up to 99,999."""
+    charges = [f"{abs(q)}{'+' if q > 0 else '-'}" if q else "" for q in molecule.charges.tolist()]
+    named = [
+        (
+            "HETATM" if label.hetero else "ATOM",
+            number % 100000,
+            label.name[:4] if len(label.name) > 3 or len(symbol) == 2 else f" {label.name}",
+            label.residue[:3],
+            label.chain if len(label.chain) == 1 else "",
+            label.number % 10000 if label.number > 0 else label.number,
+            label.insertion[:1],
+        )
+        for number, (label, symbol) in enumerate(zip(labels, symbols(molecule), strict=True), 1)
+    ]
+    row = "%-6s%5d %-4s %3s %1s%4d%1s   %8.3f%8.3f%8.3f  1.00  0.00          %2s%-2s"
+    upper = [symbol.upper() for symbol in symbols(molecule)]
+    atoms = rows_text(row, *zip(*named, strict=True), *np.asarray(xyz).T, upper, charges)
+    return f"{_REMARK}\nCOMPND    {title[:70]}\n{atoms}{_bonds(molecule)}END\n"
+
+
+def _bonds(molecule: Molecule) -> str:
+    """A record for each atom and up to four of those after it that it is bonded to, once per order of the bond."""
+    if molecule.n_atoms > _LARGEST:
+        return ""
+    near: dict[int, list[int]] = {}
+    for (i, j), order in zip((molecule.bonds + 1).tolist(), molecule.orders.tolist(), strict=True):
+        near.setdefault(i, []).extend([j] * order)
+    rows = [(i, *ends[n : n + 4]) for i, ends in sorted(near.items()) for n in range(0, len(ends), 4)]
+    return "".join("CONECT" + "%5d" * len(ends) % ends + "\n" for ends in rows)
 
 
 def is_foreign(path: Path) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from espalike import files
 from espalike.chem.molecule import Molecule
 from espalike.chem.picture import numbered
-from espalike.export.parts import symbols
+from espalike.export.text import symbols
 from espalike.fitting.check import Moved, Profile, Score, moved
 from espalike.fitting.result import Fitted
 from espalike.model import ForceFieldModel

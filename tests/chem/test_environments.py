@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
@@ -38,6 +38,7 @@ def test_every_atom_bond_angle_and_torsion_is_counted(smiles):
     }
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DRUGLIKE), st.randoms(use_true_random=False), st.booleans())
 def test_neither_the_order_of_atoms_nor_explicit_hydrogens_matter(smiles, draw: random.Random, explicit):
     mol = Chem.MolFromSmiles(smiles)
@@ -77,6 +78,21 @@ def test_what_tells_environments_apart(first, second):
     one, other = (environments(Chem.MolFromSmiles(smiles)) for smiles in (first, second))
     assert one["atom"] != other["atom"]
     assert one["bond"] != other["bond"]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "plain"), [("[H]/N=C(/C)N", "N=C(C)N"), ("C/C=N/[H]", "CC=N"), ("[H]/N=N/C", "N=NC")]
+)
+def test_a_hydrogen_that_defines_stereo_is_no_neighbour(drawn, plain):
+    """RDKit's `RemoveHs` keeps it."""
+    with_stereo, without = (Chem.AddHs(Chem.MolFromSmiles(smiles)) for smiles in (drawn, plain))
+    assert Chem.MolToSmiles(with_stereo) != Chem.MolToSmiles(without)
+    assert environments(with_stereo) == environments(without)
+    assert sorted(surroundings(with_stereo).values()) == sorted(surroundings(without).values())
+
+
+def test_hydrogen_molecules_have_surroundings():
+    assert surroundings(Chem.AddHs(Chem.MolFromSmiles("[H][H]")))[1] == ("[#1X1H1+0R0](-;!@[#1+0R0])",)
 
 
 @pytest.mark.parametrize("smiles", DRUGLIKE + SMALL)

@@ -1,6 +1,7 @@
 """PDB and mmCIF: standard residues without a SMILES, CONECT records, missing columns, what the file does not hold."""
 
 import io
+import json
 import xml.etree.ElementTree as ET
 from collections import Counter
 from pathlib import Path
@@ -15,6 +16,7 @@ from rdkit.Chem import rdDistGeom
 from espalike import chem
 from espalike.chem import residues, structures
 from espalike.chem.molecule import Molecule
+from espalike.cli.main import main
 
 STORED = Path(__file__).parent / "stored"
 WATER_AND_IONS = """\
@@ -55,6 +57,44 @@ def read(tmp_path: Path, text: str, smiles: str | None = None, suffix: str = "pd
 def only(entries: list[chem.Entry]) -> Molecule:
     assert [entry.error for entry in entries] == [None]
     return entries[0].molecule
+
+
+def parametrized(tmp_path: Path, text: str, *options: str) -> tuple[str, list[str]]:
+    """NAME.pdb of a PDB, and the notes in the report."""
+    (tmp_path / "in.pdb").write_text(text)
+    command = ["parametrize", str(tmp_path / "in.pdb"), "--out", str(tmp_path), "--report", str(tmp_path / "r.json")]
+    assert main([*command, *options]) == 0
+    row = json.loads((tmp_path / "r.json").read_text())["inputs"][0]
+    return (tmp_path / f"{row['name']}.pdb").read_text(), row["warnings"]
+
+
+def test_residues_of_a_protein_are_kept_in_its_pdb(tmp_path):
+    """Names, numbers, insertion codes and chain; such a file is read as it was, without a SMILES."""
+    text = (STORED / "protein.pdb").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("ATOM")]
+    rows = [line[:21] + ("B  52A" if int(line[22:26]) == 2 else "B" + line[22:27]) + line[27:] for line in rows]
+    written, notes = parametrized(tmp_path, "\n".join([*rows, "END", ""]))
+    atoms = [line for line in written.splitlines() if line.startswith(("ATOM", "HETATM"))]
+    assert [line[:54] for line in atoms] == [line[:54] for line in rows]
+    assert not any("one residue" in note for note in notes)
+    before, after = only(read(tmp_path, "\n".join(rows))), only(read(tmp_path, written))
+    assert after.smiles == before.smiles
+    assert after.labels == before.labels
+    topology = app.PDBFile(io.StringIO(written)).topology
+    assert topology.getNumResidues() == len({line[21:27] for line in rows})
+    assert topology.getNumBonds() == len(before.bonds)
+
+
+@pytest.mark.parametrize(("options", "noted"), [(("--format", "ffxml"), True), (("--residue", "PEP"), False)])
+def test_a_protein_is_one_residue_where_that_is_asked_for(tmp_path, options, noted):
+    """The template of an ffxml is one residue, and finds it in NAME.pdb."""
+    written, notes = parametrized(tmp_path, lines(helm("PEPTIDE1{[ac].A.[am]}$$$$")), *options)
+    topology = app.PDBFile(io.StringIO(written)).topology
+    assert [residue.name for residue in topology.residues()] == ["LIG" if noted else "PEP"]
+    assert any("has one residue, as the template in" in note for note in notes) == noted
+    if noted:
+        (xml,) = tmp_path.glob("*.xml")
+        assert app.ForceField(str(xml)).createSystem(topology).getNumParticles() == topology.getNumAtoms()
 
 
 def canonical(mol: Chem.Mol | Molecule) -> str:

@@ -11,7 +11,8 @@ from openmm import app
 
 from espalike import chem, export
 from espalike.energy import energy
-from espalike.export.parts import ExportError, atom_names
+from espalike.export.parts import ExportError
+from espalike.export.text import atom_names
 from espalike.geometry import Distance
 from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm, Param

@@ -14,7 +14,7 @@ from espalike.export import texts, to_openmm, to_topology
 from espalike.export.ffxml import minimum
 from espalike.export.ffxml_script import espalike_extend
 from espalike.export.parts import bonded_parts, select
-from espalike.export.recipes import custom, native, native_force
+from espalike.export.recipes import Native, custom, native_force
 from espalike.geometry import Angle, Distance
 from espalike.model import ForceFieldModel
 from espalike.terms.base import PairTerm
@@ -123,7 +123,7 @@ def test_native_forces_equal_the_expression(term):
     parts = [part for part in bonded_parts(select(system).terms) if native_force(part)]
     for part in parts:
         actual = []
-        for recipe in (native([part]), custom(part)):
+        for recipe in (Native.of([part]).recipe(), custom(part)):
             built = openmm.System()
             for _ in range(len(system.numbers)):
                 built.addParticle(1.0)

@@ -1,0 +1,162 @@
+"""What is written of each molecule: files in the formats that are asked for, its structure, a row of the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from espalike import export
+from espalike.chem import ChemistryError, Entry, embed
+from espalike.chem.names import RESIDUE
+from espalike.export import structure
+from espalike.files import write
+from espalike.system import MMSystem
+
+
+@dataclass
+class Result:
+    """The result for one molecule; a row of the report.
+
+    Attributes:
+        name: base name of its files.
+        input: where it came from.
+        status: `ok`, `partial` (some of its files could not be written) or `failed`.
+        reason: why it failed, or what could not be written and why.
+        warnings: remarks on the input, its charges and the model's domain.
+        atoms: number of atoms.
+        formal_charge: formal charge [e].
+        summed_charge: sum of the partial charges [e] as written.
+        charges: where the partial charges come from.
+        terms: number of terms of each functional form.
+        domain: `inside`, `outside` or `unknown`: whether such chemistry was in training.
+        spread: for an ensemble, the standard deviation of each parameter over its members (root mean square, largest).
+        files: files written.
+        seconds: time it took.
+    """
+
+    name: str
+    input: str
+    status: str = "failed"
+    reason: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    atoms: int | None = None
+    formal_charge: int | None = None
+    summed_charge: float | None = None
+    charges: str | None = None
+    terms: dict[str, int] = field(default_factory=dict)
+    domain: str | None = None
+    spread: dict[str, dict[str, dict[str, float]]] | None = None
+    files: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Output:
+    """The files to write for each molecule.
+
+    Attributes:
+        folder: where files are written; it must exist if there are formats.
+        formats: file formats; may be empty.
+        mixed: for `ffxml`: how atoms of a van der Waals form other than Lennard-Jones interact with those of other
+            force fields.
+        torsions: for `system`: how cosine series become OpenMM forces.
+        residue: name of the residue in the files; None: the input's, or `LIG`.
+    """
+
+    folder: Path = Path()
+    formats: tuple[str, ...] = ()
+    mixed: str | None = None
+    torsions: str = "native"
+    residue: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.residue is not None and not RESIDUE.fullmatch(self.residue):
+            raise ValueError(f"residue {self.residue!r}: expected one to four letters and digits")
+
+    def options(self, format: export.Format) -> dict[str, Any]:
+        """The arguments of `export.write` that only this format has."""
+        options = {"mixed": self.mixed, "torsions": self.torsions}
+        return {name: value for name, value in options.items() if name == format.option}
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed; the message alone where it is written for the user."""
+    return str(error) if isinstance(error, ValueError | ImportError) else f"{type(error).__name__}: {error}"
+
+
+def not_written(failures: dict[str, Exception]) -> str | None:
+    """What could not be written, by reason; None if all was."""
+    reasons: dict[str, list[str]] = {}
+    for what, error in failures.items():
+        reasons.setdefault(reason_of(error), []).append(what)
+    return "; ".join(f"{', '.join(names)} not written: {reason}" for reason, names in reasons.items()) or None
+
+
+def write_files(
+    system: MMSystem, entry: Entry, result: Result, model_name: str, output: Output
+) -> dict[str, Exception]:
+    """Write the files of one molecule; without coordinates in the input, all have those of the same conformer.
+
+    Returns:
+        What could not be written, and the errors.
+
+    Raises:
+        Exception: if no format could be written.
+    """
+    if not output.formats:
+        return {}
+    molecule, xyz, failures = system.molecules[0], entry.xyz, dict[str, Exception]()
+    try:
+        xyz = embed(molecule)[0] if xyz is None else xyz
+    except ChemistryError as error:
+        needing = [name for name in output.formats if export.FORMATS[name].coordinates]
+        failures = dict.fromkeys([*needing, "sdf, pdb"], error)
+    info = {"Model": Path(model_name).name, "Charges": str(result.charges), "Domain": str(result.domain)}
+    if "offxml" in output.formats and system.molecules[0].isotopes.any():
+        result.warnings.append("format offxml holds no masses: OpenFF gives isotopes the masses of their elements")
+    for name in [name for name in output.formats if name not in failures]:
+        known = export.FORMATS[name]
+        path = output.folder / f"{result.name}{known.endings[0]}"
+        try:
+            export.write(system, path, name, info=info, xyz=xyz, **output.options(known))
+            result.files += [str(file) for file in known.paths(path)]
+        except Exception as error:  # the other formats are written
+            failures[name] = error
+    if not result.files:
+        raise next(iter(failures.values()))
+    if xyz is not None:
+        _structure(system, xyz, result, output, failures)
+    return failures
+
+
+def _structure(
+    system: MMSystem, xyz: np.ndarray, result: Result, output: Output, failures: dict[str, Exception]
+) -> None:
+    """Write the SDF and the PDB beside the other files; a file of the user by that name is kept."""
+    molecule, whole = system.molecules[0], "ffxml" in output.formats
+    if molecule.labels and whole:
+        result.warnings.append(
+            f"{result.name}.pdb has one residue, as the template in {result.name}.xml; without ffxml it has those of "
+            "the input"
+        )
+    for ending, text in structure.texts(molecule, xyz, charges_of(system), whole).items():
+        path = output.folder / f"{result.name}{ending}"
+        try:
+            if structure.is_foreign(path):
+                result.warnings.append(f"{path} is kept: it is not a file that espalike wrote")
+                continue
+            write(path, text)
+            result.files.append(str(path))
+        except Exception as error:  # the other files stay
+            failures[ending[1:]] = error
+
+
+def charges_of(system: MMSystem) -> np.ndarray | None:
+    """Partial charges [e] of a system; None for a force field without them."""
+    for bound in system.terms:
+        if bound.term.params[0].link == "charge":
+            return bound.values[:, 0].detach().numpy()
+    return None

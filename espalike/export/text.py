@@ -1,0 +1,62 @@
+"""Names of atoms and residues, titles, and rows of numbers as text."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from rdkit.Chem import GetPeriodicTable
+
+from espalike.chem.molecule import Molecule
+from espalike.chem.names import fitted, made
+
+STEM = "@STEM@"
+"""Stands for the stem of the written files in the texts of a format of several files."""
+NAME = "@NAME@"
+"""Stands for the same stem as one word, which names the molecule inside the files."""
+_UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def symbols(molecule: Molecule) -> list[str]:
+    """Element symbols."""
+    return [GetPeriodicTable().GetElementSymbol(number) for number in molecule.numbers.tolist()]
+
+
+def atom_names(molecule: Molecule, width: int | None = None) -> tuple[str, ...]:
+    """Names unique in the molecule: the input's, or element symbol and a count, in atom order (C1, H1, H2, …).
+
+    Args:
+        molecule: the molecule.
+        width: longest name that a format has room for; None: any.
+    """
+    names = molecule.atom_names or made(symbols(molecule))
+    return names if width is None else fitted(names, symbols(molecule), width)
+
+
+def residue_name(molecule: Molecule) -> str:
+    """Name of the residue: the input's, or `LIG`."""
+    return molecule.residue or "LIG"
+
+
+def printable(text: str) -> str:
+    """The text in one line, without characters that XML does not allow: control characters and halves of pairs."""
+    return " ".join(_UNPRINTABLE.sub(" ", text).split())
+
+
+def one_line(text: str) -> str:
+    """A title: one line of at most 200 characters that does not begin like a directive and holds no comment."""
+    return printable(text.translate({ord(c): " " for c in ';"\\&'})).lstrip("[#*%@!$ ")[:200].strip() or "molecule"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text as aligned lines."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [" " + "  ".join(f"{text:>{w}}" for text, w in zip(row, widths, strict=True)) for row in rows]
+
+
+def rows_text(row: str, *columns: np.ndarray | Sequence[object]) -> str:
+    """A line for each row of columns: all are formatted at once by a template such as `<Bond p1="%d" d="%r"/>`."""
+    lists = [column.tolist() if isinstance(column, np.ndarray) else column for column in columns]
+    return f"{row}\n" * len(lists[0]) % tuple(itertools.chain.from_iterable(zip(*lists, strict=True)))
