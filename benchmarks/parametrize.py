@@ -43,11 +43,11 @@ def write_sdf(path: Path, count: int) -> None:
             writer.write(chem.to_rdkit(molecule, chem.embed(molecule)[0]))
 
 
-def run(entries, made: model.ForceFieldModel, out: Path, format: str) -> list[ligands.Result]:
-    """Parametrize and write molecules as the command does."""
+def run(entries, made: model.ForceFieldModel, folder: str, format: str) -> list[ligands.Result]:
+    """Parametrize and write molecules as the command does, to a new folder: file systems may flush replaced files."""
     charges = ligands.charge_source("model", made, 1)
-    work = ligands.parametrize(entries, made, model.DEFAULT, charges, ligands.Output(out, (format,)))
-    results = [done.result for done in work]
+    output = ligands.Output(Path(tempfile.mkdtemp(dir=folder)), (format,))
+    results = [done.result for done in ligands.parametrize(entries, made, model.DEFAULT, charges, output)]
     for result in results:
         if result.status != "ok":
             raise SystemExit(f"{result.name}: {result.reason}")
@@ -91,9 +91,9 @@ def batches(formats: list[str], count: int, rounds: int, with_openff: bool) -> d
     """Milliseconds per molecule of each format, and of OpenFF."""
     made, few = model.load().double(), min(count, 4)
     with tempfile.TemporaryDirectory() as folder:
-        out, sdf = Path(folder), Path(folder) / "molecules.sdf"
+        sdf = Path(folder) / "molecules.sdf"
         write_sdf(sdf, count)
-        jobs = {name: (count, lambda name=name: run(ligands.read([sdf]), made, out, name)) for name in formats}
+        jobs = {name: (count, lambda name=name: run(ligands.read([sdf]), made, folder, name)) for name in formats}
         if with_openff and (reference := openff_job(few)) is not None:
             jobs[REFERENCE] = (few, reference)
         for _, job in jobs.values():
@@ -145,11 +145,11 @@ def protein(atoms: int, format: str) -> dict[str, float]:
     """Seconds and memory of one chain; for a process of its own. Its coordinates are random."""
     made, mol = model.load().double(), chain(atoms)
     with tempfile.TemporaryDirectory() as folder:
-        run([("", chem.Entry("water", chem.from_smiles("O"), xyz=np.eye(3)))], made, Path(folder), format)
+        run([("", chem.Entry("water", chem.from_smiles("O"), xyz=np.eye(3)))], made, folder, format)
         read_cpu, _ = timed(lambda: chem.from_rdkit(mol, "chain"))
         molecule = chem.from_rdkit(mol, "chain")
         xyz = np.random.default_rng(0).uniform(0.0, 99.0, (molecule.n_atoms, 3))
-        cpu, clock = timed(lambda: run([("", chem.Entry("chain", molecule, xyz=xyz))], made, Path(folder), format))
+        cpu, clock = timed(lambda: run([("", chem.Entry("chain", molecule, xyz=xyz))], made, folder, format))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"atoms": molecule.n_atoms, "read_s": read_cpu, "cpu_s": cpu, "clock_s": clock, "peak_mb": peak}
 

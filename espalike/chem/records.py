@@ -256,16 +256,15 @@ def _split_mol2(lines: Iterable[str]) -> Iterator[str]:
     record: list[str] = []
     for line in lines:
         if line.startswith("@<TRIPOS>MOLECULE"):
-            yield from _with_atoms(record)
+            yield from _with_sections(record)
             record = []
         record.append(line)
-    yield from _with_atoms(record)
+    yield from _with_sections(record)
 
 
-def _with_atoms(record: list[str]) -> list[str]:
-    """The text of a MOL2 record; none for comments before the first."""
-    begins = ("@<TRIPOS>MOLECULE", "@<TRIPOS>ATOM")
-    return ["".join(record)] if any(line.startswith(begins) for line in record) else []
+def _with_sections(record: list[str]) -> list[str]:
+    """The text of a MOL2 record, however damaged its first line is; none for comments before the first."""
+    return ["".join(record)] if any("TRIPOS>" in line for line in record) else []
 
 
 def _mol2_title(text: str) -> str:

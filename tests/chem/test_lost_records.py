@@ -52,6 +52,7 @@ def test_a_coordinate_of_a_v3000_record_that_is_not_a_number(tmp_path, word):
         (lambda text: text + " 6 5 6 1\n", "BOND has 6 lines, the record's head says 5"),
         (lambda text: text + text.replace("MOLECULE", "MOLECULX"), "2 tables ATOM"),
         (lambda text: text.replace("MOLECULE", "MOLECULX", 1), "x.mol2, record 1"),
+        (lambda text: text.replace("@<TRIPOS>", "<TRIPOS>", 1).replace("@<TRIPOS>", " @<TRIPOS>"), "x.mol2, record 1"),
     ],
 )
 def test_a_mol2_that_holds_more_than_is_read(tmp_path, change, message):

@@ -148,7 +148,7 @@ def test_nothing_is_computed_when_no_format_can_express_the_form(call, tmp_path,
 
 def test_one_conformer_serves_all_formats(call, monkeypatch):
     embed, seen = chem.embed, []
-    for module in ("ligands", "parts"):
+    for module in ("output", "parts"):
         loaded = importlib.import_module(f"espalike.export.{module}")
         monkeypatch.setattr(loaded, "embed", lambda m, *a: seen.append(m.name) or embed(m, *a), raising=False)
     monkeypatch.setattr(chem, "embed", lambda m, *a: seen.append(m.name) or embed(m, *a))

@@ -85,7 +85,7 @@ def test_a_stopped_run_goes_on(name, library, model_file, tmp_path, monkeypatch,
     made, report = files_of(tmp_path / "out"), tmp_path / lines
 
     computed = []
-    monkeypatch.setattr(ligands, "_write", stopped(ligands._write, computed, after=7))
+    monkeypatch.setattr(ligands, "write_files", stopped(ligands.write_files, computed, after=7))
     with pytest.raises(KeyboardInterrupt):
         ligands_main(model_file, arguments)
     assert len(computed) == 7
@@ -95,7 +95,7 @@ def test_a_stopped_run_goes_on(name, library, model_file, tmp_path, monkeypatch,
     (tmp_path / "out" / "mol4.system.xml").unlink()  # what is lost is made again
 
     computed.clear()
-    monkeypatch.setattr(ligands, "_write", stopped(ligands._write.__wrapped__, computed, after=100))
+    monkeypatch.setattr(ligands, "write_files", stopped(ligands.write_files.__wrapped__, computed, after=100))
     capsys.readouterr()
     assert run(model_file, *arguments) == 1
     assert f"{lines}: 4 inputs were finished by a run that was stopped; it is continued" in capsys.readouterr().out
