@@ -165,7 +165,7 @@ def _split(tuples: Tuples, starts: list[int], sizes: list[int]) -> list[Tuples]:
     """The tuples of each molecule, whose atoms start at `starts`."""
 
     def parts(idx: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        edges = torch.tensor([*starts, starts[-1] + sizes[-1]])
+        edges = torch.tensor([*starts, starts[-1] + sizes[-1]], device=idx.device)
         return idx.split(torch.searchsorted(idx[:, 0].contiguous(), edges).diff().tolist())
 
     if isinstance(tuples, Pairs):

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
 from espalike.chem.complexes import is_complex
+from espalike.chem.graphs import RADII
 from espalike.chem.molecule import Molecule
 from espalike.topology import components
 
@@ -37,15 +37,6 @@ _BLOCK = 2_000_000
 """Number of distances that are held in memory at a time."""
 
 
-@lru_cache(maxsize=1)
-def _table() -> np.ndarray:
-    """Covalent radii [Å] by atomic number."""
-    from rdkit.Chem import GetPeriodicTable
-
-    periodic = GetPeriodicTable()
-    return np.array([0.0, *(periodic.GetRcovalent(z) for z in range(1, 100))])
-
-
 @dataclass(frozen=True, eq=False)
 class _Pairs:
     """Pairs of a molecule's atoms, each once.
@@ -68,7 +59,7 @@ class _Pairs:
     @staticmethod
     def of(molecule: Molecule, xyz: np.ndarray | None = None) -> _Pairs:
         """All pairs; or, with geometries `(K, A, 3)`, bonds and the pairs that may be too near in one of them."""
-        radii = _table()[molecule.numbers]
+        radii = RADII[molecule.numbers]
         bonds = np.zeros((molecule.n_atoms, molecule.n_atoms), dtype=np.float32)
         bonds[molecule.bonds[:, 0], molecule.bonds[:, 1]] = bonds[molecule.bonds[:, 1], molecule.bonds[:, 0]] = 1.0
         bonded, near = bonds > 0, bonds @ bonds > 0  # one bond apart, two bonds apart

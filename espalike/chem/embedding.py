@@ -8,6 +8,7 @@ from rdkit.Chem import rdDistGeom
 from rdkit.Chem import rdForceFieldHelpers as force_fields
 
 from espalike.chem.errors import ChemistryError
+from espalike.chem.graphs import RADII, numbers_of
 from espalike.chem.molecule import Molecule, to_rdkit
 
 _PLAIN = {"useRandomCoords": True, "useExpTorsionAnglePrefs": False, "useBasicKnowledge": False}
@@ -59,8 +60,7 @@ def _corrected(mol: Chem.Mol, ids: list[int], bonds: np.ndarray) -> list[int]:
         force_fields.MMFFOptimizeMoleculeConfs(mol, maxIters=2000)
     elif force_fields.UFFHasAllMoleculeParams(mol):
         force_fields.UFFOptimizeMoleculeConfs(mol, maxIters=2000)
-    table = Chem.GetPeriodicTable()
-    radius = np.array([table.GetRcovalent(atom.GetAtomicNum()) for atom in mol.GetAtoms()])
+    radius = RADII[numbers_of(mol)]
     sums, low = radius[:, None] + radius, np.full((len(radius), len(radius)), _SHORTEST)
     np.fill_diagonal(low, 0.0)
     good = []

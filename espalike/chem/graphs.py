@@ -8,6 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 from rdkit import Chem
 
+RADII = np.array([0.0, *(Chem.GetPeriodicTable().GetRcovalent(z) for z in range(1, 104))])
+"""Covalent radii [Å] by atomic number, RDKit's table: Cordero et al., Dalton Trans. 2008, 2832."""
+
 
 def numbers_of(mol: Chem.Mol) -> np.ndarray:
     """Atomic numbers, shape `(A,)`."""

@@ -18,7 +18,7 @@ from rdkit import Chem, rdBase
 from espalike.chem import assembled, mol2
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
-from espalike.chem.graphs import ends_of, numbers_of
+from espalike.chem.graphs import RADII, ends_of, numbers_of
 from espalike.chem.names import ALIASES
 
 _CHARGE_TAG = "atom.dprop.PartialCharge"
@@ -306,8 +306,7 @@ def _checked(
 
 def _bond_fault(mol: Chem.Mol, xyz: np.ndarray) -> str:
     """Which bond is of no possible length, or empty."""
-    table = Chem.GetPeriodicTable()
-    radius = np.array([table.GetRcovalent(int(z)) for z in numbers_of(mol)])
+    radius = RADII[numbers_of(mol)]
     i, j = np.array(ends_of(mol), dtype=np.int64).reshape(-1, 2).T
     length, usual = np.linalg.norm(xyz[i] - xyz[j], axis=1), radius[i] + radius[j]
     odd = np.flatnonzero(~((_SHORTEST * usual < length) & (length < _LONGEST * usual)))

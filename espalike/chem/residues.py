@@ -17,6 +17,7 @@ import numpy as np
 from rdkit import Chem
 from scipy.spatial import cKDTree
 
+from espalike.chem.graphs import RADII
 from espalike.chem.structures import Residue, Structure, positions
 
 _CODES = {
@@ -183,9 +184,8 @@ class Graph:
 
     def _pairs(self, atoms: Sequence[int]) -> list[tuple[int, int]]:
         """Pairs of atoms at the distance of a bond, those of the usual length first."""
-        table = Chem.GetPeriodicTable()
         atoms = [n for n in atoms if self.numbers[n] in _BONDED]
-        radius = np.array([table.GetRcovalent(self.numbers[n]) for n in atoms])
+        radius = RADII[np.array([self.numbers[n] for n in atoms], dtype=np.int64)]
         xyz = self._xyz[atoms]
         i, j = cKDTree(xyz).query_pairs(2.0 * REACH * radius.max(initial=0.0), output_type="ndarray").T
         ratio = np.maximum(np.linalg.norm(xyz[i] - xyz[j], axis=1), 0.01) / (radius[i] + radius[j])

@@ -151,9 +151,13 @@ def _signed(atoms: np.ndarray, carries: np.ndarray, improper: bool) -> np.ndarra
 
 def _between(graph: Topology, i: int, j: int) -> tuple[int, int]:
     """The two atoms on a path of three bonds."""
-    first, last = (set(graph.target[graph.starts[a] : graph.starts[a + 1]].tolist()) for a in (i, j))
-    bonds = graph.bonds.tolist()
-    return next((a, b) for a, b in bonds + [bond[::-1] for bond in bonds] if a in first and b in last)
+
+    def near(atom: int) -> list[int]:
+        return graph.target[graph.starts[atom] : graph.starts[atom + 1]].tolist()
+
+    last = near(j)
+    paths = [(a, b) for a in near(i) for b in near(a) if b in last]
+    return min(paths, key=lambda path: (path[0] > path[1], sorted(path)))
 
 
 def _atoms(single: Single) -> list[Section]:

@@ -58,6 +58,7 @@ def read(sources: Iterable[str | os.PathLike | Molecule], smiles: str | None = N
 
 Named = tuple[str, str, Entry]
 """Base name of the files of a molecule, where it came from, and the molecule."""
+Graph = tuple[bytes, ...]
 Spread = dict[str, dict[str, dict[str, float]]]
 Parameters = tuple[MMSystem, Spread | None]
 """Parameters of a molecule, and for an ensemble their spread."""
@@ -131,7 +132,7 @@ class Parametrizer:
         strict: bool = False,
     ):
         self.model, self.model_name, self.charges, self.output, self.strict = model, model_name, charges, output, strict
-        self._known: dict[bytes, Parameters] = {}
+        self._known: dict[Graph, Parameters] = {}
 
     def __call__(self, chunk: Sequence[Named]) -> Iterator[Done]:
         """The results of molecules, in order."""
@@ -244,10 +245,9 @@ class Parametrizer:
             raise ValueError(f"{molecule.name}: outside the model's domain: {'; '.join(remarks)}")
 
 
-def _graph(molecule: Molecule) -> bytes:
+def _graph(molecule: Molecule) -> Graph:
     """What the parameters of a molecule depend on."""
-    parts = (molecule.numbers, molecule.charges, molecule.bonds, molecule.orders)
-    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
+    return tuple(part.tobytes() for part in (molecule.numbers, molecule.charges, molecule.bonds, molecule.orders))
 
 
 def _in_residue(entry: Entry, residue: str | None) -> Entry:

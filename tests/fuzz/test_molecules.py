@@ -1,5 +1,6 @@
 """Files of molecules: each record is an error that names it, or the molecule that the text says; none is lost."""
 
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -8,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from openmm import app
 from rdkit import Chem
+from rdkit.Chem import rdDistGeom
 
 from espalike import chem
 from espalike.cli.main import main
@@ -49,12 +52,24 @@ def smi() -> str:
     return "# three molecules\n" + "".join(f"{smiles} name {n}\n" for n, smiles in enumerate(SMILES))
 
 
+def cif() -> str:
+    """A capped glycine."""
+    mol = Chem.MolFromHELM("PEPTIDE1{[ac].G.[am]}$$$$")
+    Chem.SanitizeMol(mol)
+    mol = Chem.AddHs(mol, addResidueInfo=True)
+    assert rdDistGeom.EmbedMolecule(mol, randomSeed=1) == 0
+    pdb, file = app.PDBFile(io.StringIO(Chem.MolToPDBBlock(mol))), io.StringIO()
+    app.PDBxFile.writeFile(pdb.topology, pdb.positions, file)
+    return file.getvalue()
+
+
 DOORS = {
     "sdf": ("x.sdf", sdf),
     "v3000": ("x.sdf", v3000),
     "mol": ("x.mol", lambda: sdf().split("$$$$")[0]),
     "mol2": ("x.mol2", lambda: MOL2 + MOL2.replace("methanol", "other")),
     "pdb": ("x.pdb", lambda: structure.texts(*molecules()[0])[".pdb"]),
+    "cif": ("x.cif", cif),
     "smi": ("x.smi", smi),
 }
 """Names of files, and their content."""
@@ -87,7 +102,9 @@ def records(name: str, text: str) -> list[str]:
 
 def _plainly(name: str, record: str) -> dict | None:
     try:
-        return {"sdf": _v2000, "mol": _v2000, "v3000": _v3000, "mol2": _mol2, "pdb": _pdb, "smi": _smi}[name](record)
+        return {"sdf": _v2000, "mol": _v2000, "v3000": _v3000, "mol2": _mol2, "pdb": _pdb, "cif": _cif, "smi": _smi}[
+            name
+        ](record)
     except (ValueError, IndexError, KeyError, TypeError, StopIteration):
         return None
 
@@ -165,6 +182,13 @@ def _pdb(record: str) -> dict:
     }
 
 
+def _cif(record: str) -> dict:
+    lines = record.split("\n")
+    names = [line.strip().removeprefix("_atom_site.") for line in lines if line.startswith("_atom_site.")]
+    rows = [dict(zip(names, line.split(), strict=True)) for line in lines if line.startswith(("ATOM ", "HETATM "))]
+    return {"xyz": positions([[row[f"Cartn_{axis}"] for axis in "xyz"] for row in rows])}
+
+
 def _smi(record: str) -> dict:
     return {"smiles": record.split()[0]}
 
@@ -209,7 +233,7 @@ def test_every_record_is_read_or_named(contents, tmp_path, name, examples):
             return
         text = changed.decode("utf-8", "replace")
         expected = facts(name, text)
-        if name == "pdb" and len(entries) > 1:  # what a lost atom leaves
+        if name in ("pdb", "cif") and len(entries) > 1:  # what a lost atom leaves
             assert all(file in entry.error for entry in entries)
             return
         assert len(entries) == len(expected), text
