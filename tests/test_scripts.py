@@ -99,7 +99,9 @@ def test_the_limit_of_the_temperature_scales_with_the_statistical_error():
     assert script.equilibration(100, 1.0) == 10.0
 
 
-@pytest.mark.parametrize("name", ["scripts/setup.sh", "scripts/test.sh", "scripts/quickstart.sh", "scripts/gpu_check.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["scripts/setup.sh", "scripts/test.sh", "scripts/quickstart.sh", "scripts/gpu_check.sh", ".ci/run"]
+)
 def test_shell_parses(name):
     assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
 
