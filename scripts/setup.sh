@@ -23,10 +23,10 @@ fi
 extras=${ESPALIKE_EXTRAS-all}
 stamp="$venv/.espalike-$(sha256sum pyproject.toml | cut -c1-16)"
 if [ -n "$package" ] && [ ! -e "$stamp-all" ] && [ ! -e "$stamp-$extras" ]; then
-  echo "installing espalike${extras:+ with the extras $extras} (several minutes the first time); packages as pip finds them:"
-  install() { # pip, with a line for each package
+  echo "installing espalike${extras:+ with the extras $extras} (several minutes the first time):"
+  install() { # with a line for each package
     python -m pip install --disable-pip-version-check "$@" |
-      sed -un -e 's/^Collecting \([^ ]*\).*/  \1/p' -e 's/^Installing collected packages.*/  unpacking them/p'
+      { grep --line-buffered -oE '^(Collecting [^ ]+|Installing collected packages)' || true; }
   }
   # torch first and exactly the version asked for: a range pulls gigabytes that a CPU machine does not need
   install "$(grep -oE 'torch==[0-9.]+' pyproject.toml | head -1)"
@@ -34,5 +34,5 @@ if [ -n "$package" ] && [ ! -e "$stamp-all" ] && [ ! -e "$stamp-$extras" ]; then
   install $package"${extras:+[$extras]}"
   rm -f "$venv"/.espalike-*
   touch "$stamp-$extras"
-  du -sh "$venv" | sed 's/\(.*\)\t\(.*\)/installed: \1 in \2/'
+  echo "installed: $(du -sh "$venv" | cut -f 1) in $venv"
 fi
