@@ -281,7 +281,7 @@ def test_level_and_several_files(store):
     ("settings", "message"),
     [
         (["baselines=[]"], "nothing to score"),
-        (["baselines=[uff]"], "no baseline 'uff'"),
+        (["baselines=[charmm]"], "no baseline 'charmm'"),
         (["baselines=[zero]", "data.split=holdout"], "no entries with split 'holdout'"),
         (["baselines=[zero]", "data.path=nowhere"], "no such file or store"),
         (["baselines=[zero]", "data.path=nowhere.h5"], "no such file"),
