@@ -13,7 +13,7 @@ from espalike import files
 from espalike.check.liquids import ALLOWED, PRESSURE, REFERENCE, TEMPERATURE, Protocol, Result, verdict
 from espalike.page import page, table
 
-QUANTITIES = {"density": ("density [g/mL]", 3), "heat": ("heat of vaporisation [kcal/mol]", 2)}
+QUANTITIES = {"density": ("density [g/mL]", 3), "heat": ("vaporisation [kcal/mol]", 2)}
 """Title and decimals of the two properties."""
 
 

@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
 def _molecules(args: argparse.Namespace) -> int:
     """Every check on every molecule."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
     from rich.table import Table
 
@@ -95,7 +96,7 @@ def _molecules(args: argparse.Namespace) -> int:
     outcome = Outcome([*findings, *([cost] if cost else [])], unread)
     shown = Table(report.HEADER[0], *report.HEADER[2:], title=f"check of {args.model}, {len(molecules)} molecules")
     for row in report.rows(outcome):
-        shown.add_row(row[0], *map(str, row[2:]), style="red" if row[3] else None)
+        shown.add_row(row[0], *(escape(str(cell)) for cell in row[2:]), style="red" if row[3] else None)
     console.print(shown)
     for finding in outcome.failed[:_SHOWN]:
         console.print(
@@ -114,6 +115,7 @@ def _molecules(args: argparse.Namespace) -> int:
 def _liquids(args: argparse.Namespace) -> int:
     """Density and heat of vaporisation of liquids."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
     from rich.table import Table
 
@@ -131,9 +133,11 @@ def _liquids(args: argparse.Namespace) -> int:
         results = liquids.measure(sources, chosen, protocol, out, args.jobs, lambda: progress.advance(task))
     own, references = results[: len(chosen)], results[len(chosen) :]
     rows = liquids_report.rows(own, references)
-    shown = Table(*liquids_report.header(args.model), title=f"{args.box} molecules, {args.picoseconds:g} ps")
+    shown = Table(
+        *map(escape, liquids_report.header(args.model)), title=f"{args.box} molecules, {args.picoseconds:g} ps"
+    )
     for row in rows:
-        shown.add_row(*row, style="red" if row[-1] == "failed" else None)
+        shown.add_row(*map(escape, row), style="red" if row[-1] == "failed" else None)
     console.print(shown)
     for result in results:
         if result.message:

@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 import pytest
 
+import espalike
 from espalike.check import liquids, liquids_report
 from espalike.check.fields import field_of
 from espalike.check.liquids import LIQUIDS, Protocol, Result, measure, verdict
@@ -71,6 +72,17 @@ def test_molecules_far_apart_have_the_energy_of_single_ones(box):
     together = context.getState(energy=True).getPotentialEnergy()._value / 4.184 / 64
     alone = liquids.Engine(field.system(molecule)).energy(one * 10)
     assert together == pytest.approx(alone, abs=0.02)
+
+
+def test_a_force_field_in_xml_makes_the_same_box(tmp_path, box, packed):
+    molecule, file = from_smiles(CHLOROFORM.smiles, "chloroform"), tmp_path / "chloroform.xml"
+    espalike.export.write(espalike.load("espalike-small").double().parametrize(molecule), file, format="ffxml")
+    energies = []
+    for system in (box, liquids._systems(str(file), CHLOROFORM, 64)[0]):
+        context = liquids._context(system, openmm.VerletIntegrator(0.001), packed["edge"])
+        context.setPositions(packed["positions"])
+        energies.append(context.getState(energy=True).getPotentialEnergy()._value)
+    assert energies[1] == pytest.approx(energies[0], rel=1e-5)
 
 
 def test_the_energy_of_a_gas_molecule_is_that_of_half_a_kt_per_vibration(run):
@@ -149,10 +161,11 @@ def test_the_command(tmp_path, capsys):
     assert [row["field"] for row in rows] == ["espalike-small", "openff-2.3.0"]
     assert status == int("failed" in printed)
     assert "64 molecules, 0.1 ps" in printed
+    assert "[g/mL]" in printed
     if CHROMIUM:
         document, console = in_browser(tmp_path / "liquids.html")
         assert console == []
-        assert "heat of vaporisation [kcal/mol]" in document
+        assert "vaporisation [kcal/mol]" in document
     assert main(["check", "espalike-small", "mercury", "--liquids", "--out", str(tmp_path)]) == 2
     assert "unknown liquids mercury; known: ethanol," in capsys.readouterr().err
 
@@ -182,3 +195,13 @@ def test_a_box_has_the_energy_that_the_openff_toolkit_gives_it():
         context.setPositions(packed["positions"])
         energies.append(context.getState(energy=True).getPotentialEnergy()._value / 4.184 / 64)
     assert energies[0] == pytest.approx(energies[1], abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_short_run_of_a_smaller_box_agrees_with_a_longer_one(tmp_path):
+    """OpenFF 2.3.0's chloroform as docs/check.md has it, from 125 molecules and 50 ps."""
+    pytest.importorskip("openff.toolkit", reason="needs the extra openff")
+    (result,) = measure([liquids.REFERENCE], [CHLOROFORM], Protocol(64, 20.0), tmp_path)
+    assert result.density[0] == pytest.approx(1.54, abs=0.04)
+    assert result.heat[0] == pytest.approx(6.1, abs=0.3)
+    assert 0 < result.density[1] < 0.02
