@@ -80,6 +80,7 @@ class StoreDataset:
         counts: conformers of each entry, shape `(E,)`.
         atoms: atoms of each entry, shape `(E,)`.
         complexes: which entries are complexes, shape `(E,)`, bool.
+        referenced: which entries have reference charges, shape `(E,)`, bool.
         level: index of each entry's level of theory, shape `(E,)`; that of a complex is 0, the target.
         source: index of each entry's source, shape `(E,)`.
         scan: which entries are a torsion drive, shape `(E,)`, bool.
@@ -121,6 +122,7 @@ class StoreDataset:
         _, self._first, self.molecules = np.unique(
             self._of_each(np.split(codes, bounds)), return_index=True, return_inverse=True
         )
+        self.referenced = self._known("ref_charge")
         self.scan = self._known("dihedral")
         self.kind = np.where(self.scan, KINDS.index("scan"), self._kinds())
         self._read = _MAPPED  # reading the text columns has mapped pages everywhere in the files

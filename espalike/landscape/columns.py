@@ -109,7 +109,7 @@ def geometries(
     """
     chosen: dict[str, Record] = {}
     for record in records:
-        if record.kind == "relaxed" and record.molecule.n_atoms > 3:
+        if _is_minimum(record) and record.molecule.n_atoms > 3:
             chosen.setdefault(record.key or record.molecule.smiles, record)
     result = {}
     for method, source in methods.items():
@@ -125,6 +125,12 @@ def geometries(
             medians = np.median([row for row in rows if row], axis=0)
             result[method] = {"molecules": len(rows), **dict(zip(("RMSD", "bonds", "angles"), medians, strict=True))}
     return result
+
+
+def _is_minimum(record: Record) -> bool:
+    """Whether an entry's geometries are relaxed: its kind says so, or all of its forces are zero."""
+    forces = record.conformers.forces
+    return record.kind == "relaxed" or (not record.kind and forces is not None and not np.any(forces))
 
 
 def _moved(molecule: Molecule, xyz: np.ndarray, method: str) -> tuple[float, float, float]:

@@ -75,7 +75,12 @@ def validate(ensemble: Ensemble, module: TrainingModule, batches: DataLoader) ->
     assert ensemble.provenance is not None
     module.model = ensemble
     trainer = pl.Trainer(
-        logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, devices=1
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        devices=1,
+        inference_mode=False,  # some forces are computed by autograd
     )
     (metrics,) = trainer.validate(module, batches, verbose=False)
     ensemble.to("cpu")

@@ -183,8 +183,8 @@ def esp_loss(charges: Tensor, batch: LabelledBatch, factors: Tensor, scale: floa
 
 def lennard_jones(system: MMSystem) -> Bound | None:
     """The Lennard-Jones term; None when the force field has none."""
-    names = ("sigma", "epsilon")
-    return next((b for b in system.terms if tuple(p.name for p in b.term.params) == names), None)
+    names = ["sigma", "epsilon"]  # and perhaps a learned 1-4 factor
+    return next((b for b in system.terms if [p.name for p in b.term.params if p.name != "scale14"] == names), None)
 
 
 def lj_loss(values: Tensor, batch: LabelledBatch, sigma_scale: float, depth_scale: float) -> Tensor:

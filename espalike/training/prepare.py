@@ -54,6 +54,12 @@ def prepare(
                 say(f"warning: store {store.name}, {verdict['where']}: {verdict['message']}")
     model = _model(settings, levels, stores, train, val, say)
     module = _module(settings, model, train)
+    bare = int((train.complexes & ~train.referenced).sum())
+    if bare and module.objective.interaction:
+        say(
+            f"note: {bare} complexes have no reference charges. Interaction energies alone do not determine charges: "
+            "those of molecules that occur in no other entry can become absurd. Ingest complexes with reference=openff"
+        )
     say(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
         f"conformers) from {', '.join(train.sources)}; "

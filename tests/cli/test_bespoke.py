@@ -179,6 +179,12 @@ def test_validation_figures_are_those_of_the_mean(ensemble, store):
     assert result == pytest.approx(expected, rel=1e-3)
 
 
+def test_an_ensemble_whose_forces_need_autograd(store, tmp_path):
+    settings = [*SMALL, "forcefield=class2", "ensemble=2", "trainer.max_epochs=1"]
+    assert train(f"data.stores=[{store}]", f"out={tmp_path}", *settings) == 0
+    assert load(tmp_path / "model.espalike").provenance.figures["validation"]["val/made/forces_rmse"] > 0.0
+
+
 def test_a_stopped_ensemble_goes_on(ensemble, store, capfd):
     """Finished members are kept; missing ones are trained."""
     import shutil

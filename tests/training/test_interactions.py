@@ -196,8 +196,10 @@ def test_the_weight_follows_the_data(tmp_path):
     settings = OmegaConf.to_container(composed, resolve=True)
     for name, weight in (("plain", 0.0), ("both", 1.0)):
         settings["data"]["stores"] = [str(tmp_path / name)]
-        module, *_ = prepare(settings, lambda message: None)
+        notes: list[str] = []
+        module, *_ = prepare(settings, notes.append)
         assert module.objective.interaction == weight
+        assert sum("1 complexes have no reference charges" in note for note in notes) == weight
     result = train({**settings, "out": str(tmp_path / "run")}, say=lambda message: None)
     assert set(result.errors) == {"made-up"}
     assert set(result.interaction) == {"dimers"}
