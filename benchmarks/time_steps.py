@@ -1,6 +1,6 @@
 """Multiple time steps: how far the outer step of an ML potential can be when a force field carries the fast forces.
 
-python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-small,espalike-class2] [--molecules 5]
+python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-1,espalike-2] [--molecules 5]
                                 [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--picoseconds 20] [--json FILE]
 
 For each molecule, Langevin dynamics at 300 K on the potential alone (`--reference` fs per step), then with a force
@@ -153,7 +153,7 @@ def measure(name: str, smiles: str, args: argparse.Namespace, tick) -> dict[str,
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="aimnet2")
-    parser.add_argument("--models", default="espalike-small,espalike-class2", type=lambda text: text.split(","))
+    parser.add_argument("--models", default="espalike-1,espalike-2", type=lambda text: text.split(","))
     parser.add_argument("--molecules", default=len(MOLECULES), type=int)
     parser.add_argument("--outer", default="2,4,6,8", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--inner", default=0.5, type=float)

@@ -148,7 +148,7 @@ def parametrize(
 
 def parametrize(
     molecules: Source | Sequence[Source],
-    model: str | os.PathLike | ForceFieldModel = "espalike-small",
+    model: str | os.PathLike | ForceFieldModel = "espalike-1",
     charges: str | os.PathLike = "model",
     *,
     smiles: str | None = None,

@@ -34,7 +34,7 @@ class Calculator(ase_calculator.Calculator):
         >>> import espalike
         >>> from espalike.chem import embed
         >>> ethanol = espalike.Molecule.from_smiles("CCO", "ethanol")
-        >>> atoms = ase.Atoms(ethanol.numbers, embed(ethanol, 1)[0], calculator=Calculator("espalike-small", ethanol))
+        >>> atoms = ase.Atoms(ethanol.numbers, embed(ethanol, 1)[0], calculator=Calculator("espalike-1", ethanol))
         >>> atoms.get_forces().shape
         (9, 3)
     """

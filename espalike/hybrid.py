@@ -59,7 +59,7 @@ def multiple_time_step(
     Examples:
         >>> import espalike
         >>> ethanol = espalike.Molecule.from_smiles("CCO", "ethanol")
-        >>> mm = espalike.load("espalike-small").parametrize(ethanol)
+        >>> mm = espalike.load("espalike-1").parametrize(ethanol)
         >>> both, integrator = multiple_time_step(mm, "mmff94", outer=4.0, inner=1.0)
         >>> both.getNumForces(), integrator.getStepSize()
         (5, 0.004 ps)

@@ -76,13 +76,14 @@ class ForceFieldModel(nn.Module):
         readout: where the heads' hidden layers are, `lean` (on atoms) or `deep` (also on tuples).
 
     Examples:
-        >>> model = load("espalike-small")
+        >>> model = load("espalike-1")
         >>> model
-        ForceFieldModel of 602771 weights
+        Ensemble of 2476624 weights
         terms       HarmonicBond, HarmonicAngle, PeriodicProper, PeriodicImproper, LennardJones, Coulomb
         network     SAGE, 4 layers, width 128
+        members     4
         elements    H B C N O F Na Si P S Cl K Br I
-        net charge  -2 to +1
+        net charge  -2 to +2
         >>> water = model.parametrize(Molecule.from_smiles("O", "water"))
         >>> float(water.bound("Coulomb").values.sum().round(decimals=9).abs())  # [e]
         0.0

@@ -23,7 +23,7 @@ from espalike.files import replacing
 
 VERSION = 3
 """Version of the layout that is written. A change that an older reader would misread raises it."""
-DEFAULT = "espalike-small"
+DEFAULT = "espalike-1"
 """Name of the shipped model that is used by default."""
 SUPERSEDED = {"espalike-small": "espalike-1", "espalike-class2": "espalike-2"}
 """Shipped models that will leave with the next version, and their successors."""

@@ -29,7 +29,7 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
     """What computes energies and forces of a molecule.
 
     Args:
-        source: the name of a calculator (`aimnet2`, `gfn2-xtb`, …), of a model (`espalike-small`, or a path) or of a
+        source: the name of a calculator (`aimnet2`, `gfn2-xtb`, …), of a model (`espalike-1`, or a path) or of a
             force field of OpenFF (`openff-2.2.1`, or an .offxml file); a loaded model; the parameters of this
             molecule; or a calculator, which is returned as it is.
         molecule: the graph.

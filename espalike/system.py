@@ -53,15 +53,15 @@ class MMSystem(Moves):
 
     Examples:
         >>> import espalike
-        >>> espalike.load("espalike-small").parametrize(espalike.Molecule.from_smiles("CCO", "ethanol"))
+        >>> espalike.load("espalike-1").parametrize(espalike.Molecule.from_smiles("CCO", "ethanol"))
         MMSystem of ethanol, 9 atoms
         term              tuples  parameters
         HarmonicBond      8       k [kcal/mol/angstrom**2], r0 [angstrom]
         HarmonicAngle     13      k [kcal/mol], theta0 [radian]
         PeriodicProper    12      k1, k2, k3, k4, k5, k6 [kcal/mol]
         PeriodicImproper  0       k2 [kcal/mol]
-        LennardJones      15      sigma [angstrom], epsilon [kcal/mol]
-        Coulomb           15      q [e]
+        LennardJones      15      sigma [angstrom], epsilon [kcal/mol], scale14 [1]
+        Coulomb           15      q [e], scale14 [1]
     """
 
     terms: tuple[Bound, ...]

@@ -10,7 +10,7 @@ mkdir -p "$out"
 [ -e "$out/cover.smi" ] || bash scripts/cover_molecules.sh "$data" "$out/cover.smi"
 
 label() { # NAME SETTING...; status 1: some molecules failed; the store counts them
-    espalike label calculator=aimnet2 calculator@sampler.calculator=espalike "input=$out/cover.smi" "out=$out/$1" \
+    espalike label calculator=aimnet2 calculator@sampler.calculator=espalike sampler.calculator.model=espalike-small "input=$out/cover.smi" "out=$out/$1" \
         disagreement=10 reference=openff "source=aimnet2-$1" licence=CC0-1.0 chunk=64 "${@:2}" || [ $? -eq 1 ]
     echo "$(date +%T) finished $out/$1"
 }

@@ -34,28 +34,33 @@ else
         reader.source=torsiondrives out=runs/td reference=openff
     stage minima espalike ingest "reader.path=$data/openff_opt_geometries.h5" reader.source=minima \
         reader.zero_forces=true out=runs/opt reference=openff
-    stage complexes espalike ingest reader=complexes "reader.path=$data/nci_atlas_dimers.h5" out=runs/complexes
+    stage complexes espalike ingest reader=complexes "reader.path=$data/nci_atlas_dimers.h5" reference=openff \
+        out=runs/complexes
     stage hutchison espalike ingest reader=hutchison "reader.path=$data/hutchison_conformers.h5" out=runs/hutchison
     stage pepconf espalike ingest "reader.path=$data/pepconf.h5" reader.source=pepconf out=runs/pepconf
     stage labels bash scripts/label_teacher.sh "$data" runs/teacher workers=2
     # the list leaves out what these two sets have; of their training molecules the teacher labels other conformers
     stage conformers espalike label calculator=aimnet2 calculator@sampler.calculator=espalike \
+        sampler.calculator.model=espalike-small \
         'input=[runs/hutchison,runs/pepconf]' 'split=[train]' out=runs/teacher/conformers disagreement=10 reference=openff \
         source=aimnet2-conformers licence=CC0-1.0 chunk=64 sampler=shapes sampler.frames=12 sampler.pool=16 \
         sampler.minimise=80 workers=2
 fi
 
 # First one long training, then four short ones from its end, each with other batches and the conformers beside them:
-# their mean is better than each, and their spread says where parameters are uncertain (G. Huang et al., ICLR 2017).
+# their mean is better than each, and their spread says where parameters are uncertain (G. Huang et al., ICLR 2017). Then
+# each goes on for a few epochs at a lower rate.
 first=("${settings[@]}" forcefield.term.periodic_proper.smallest=0.05 objective.sparse=0.02)
 [ "$data" = own ] || first+=(
     'data.stores=[runs/td,runs/opt,runs/complexes,runs/teacher/shapes,runs/teacher/scans,runs/teacher/thermal,sample]')
 members=(ensemble=4 trainer.max_epochs=10 trainer.check_val_every_n_epoch=5)
+last=(optimizer.lr=1e-3 trainer.max_epochs=4)
 stage base-1 train base-1 "${first[@]}"
-stage espalike-1 train espalike-1 "start=$out/base-1/model.espalike" "${members[@]}" "${settings[@]}"
+stage members-1 train members-1 "start=$out/base-1/model.espalike" "${members[@]}" "${settings[@]}"
+stage espalike-1 train espalike-1 "start=$out/members-1/model.espalike" "${last[@]}" "${settings[@]}"
 stage base-2 train base-2 start=espalike-class2 forcefield=class2 trainer.max_epochs=36 "${first[@]}"
-stage espalike-2 train espalike-2 "start=$out/base-2/model.espalike" forcefield=class2 \
-    "${members[@]}" "${settings[@]}"
+stage members-2 train members-2 "start=$out/base-2/model.espalike" forcefield=class2 "${members[@]}" "${settings[@]}"
+stage espalike-2 train espalike-2 "start=$out/members-2/model.espalike" forcefield=class2 "${last[@]}" "${settings[@]}"
 [ "$data" = own ] && exit
 
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"

@@ -14,6 +14,7 @@ from espalike.cli.main import main
 from espalike.data.store import Store, write_store
 from espalike.energy import energy
 from espalike.model import DEFAULT, DomainError, describe, load, shipped
+from espalike.modelfile import SUPERSEDED
 from espalike.tuples import Kind
 from tests.molecules import DRUGLIKE, SMALL
 
@@ -34,7 +35,7 @@ def in_domain(model, smiles):
 
 
 def test_five_lines_of_python(tmp_path):
-    model = espalike.load("espalike-small")
+    model = espalike.load("espalike-1")
     ligand = espalike.Molecule.from_file(Path(__file__).parents[1] / "data" / "paracetamol.sdf")
     system = model.parametrize(ligand)
     assert espalike.export.to_openmm(system).getNumParticles() == 20
@@ -46,7 +47,9 @@ def test_five_lines_of_python(tmp_path):
 def test_every_model_is_shipped_with_figures_and_a_card(name):
     assert DEFAULT in shipped()
     header = describe(shipped()[name])
-    assert header["figures"]["test"].keys() == {"torsiondrives", "thermal"}
+    superseded = {"torsiondrives", "thermal"}
+    present = {"td", "hutchison", "pepconf", "sample", "complexes"}
+    assert header["figures"]["test"].keys() == (superseded if name in SUPERSEDED else present)
     assert shipped()[name].with_suffix(".md").is_file()
     assert not set(header["split"]["train"]) & set(header["split"]["val"])
 
@@ -91,10 +94,10 @@ def test_parameters_are_sane(model, smiles):
     k, theta0 = system.bound("HarmonicAngle").values.T
     assert ((theta0 > 0.9) & (theta0 < 3.142)).all()
     assert ((k > 5) & (k < 500)).all()
-    sigma, epsilon = system.bound("LennardJones").values.T
+    sigma, epsilon = system.bound("LennardJones").values[:, :2].T
     assert ((sigma > 0.3) & (sigma < 5.5)).all()
     assert ((epsilon > 0) & (epsilon < 1.5)).all()
-    assert system.bound("Coulomb").values.abs().max() < 3.0
+    assert system.bound("Coulomb").values[:, 0].abs().max() < 3.0
     assert (system.bound("PeriodicProper").values.abs() < 30).all()
     forces = energy(system, torch.from_numpy(embed(molecule, 1, seed=0))).forces
     assert forces.abs().max() < 500
@@ -116,7 +119,9 @@ USUAL = ["CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "CC(C)Cc1ccc(cc1)C(C)C(=
 @pytest.mark.parametrize("name", shipped())
 def test_the_domain_is_that_of_chemistry_not_of_elements(name):
     domain = load(name).domain
-    assert {title for title, smiles in UNUSUAL.items() if not domain.check(from_smiles(smiles))} == set()
+    inside = {title for title, smiles in UNUSUAL.items() if not domain.check(from_smiles(smiles))}
+    # fused five-membered rings, as in C60, are among the training molecules of the present models
+    assert inside == (set() if name in SUPERSEDED else {"C60"})
     assert [smiles for smiles in USUAL if domain.check(from_smiles(smiles))] == []
 
 
@@ -125,7 +130,7 @@ def test_small_molecules_and_ions(model, smiles):
     molecule = from_smiles(smiles)
     if not in_domain(model, smiles):
         pytest.skip("an element outside the model's domain")
-    total = float(model.parametrize(molecule).bound("Coulomb").values.sum())
+    total = float(model.parametrize(molecule).bound("Coulomb").values[:, 0].sum())
     assert total == pytest.approx(molecule.net_charge, abs=1e-9)
 
 
@@ -180,18 +185,22 @@ def test_scores_are_those_of_the_readme(data, column, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("data", ["torsiondrives", "thermal"])
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        *((name, data) for name in SUPERSEDED for data in ("torsiondrives", "thermal")),
+        *((name, data) for name in SUPERSEDED.values() for data in ("td", "sample")),
+    ],
+)
 def test_scores_are_those_of_the_card(name, data, tmp_path):
     torsiondrives = SHARED / "openff_torsiondrives_forces.h5"
-    if data == "torsiondrives" and not torsiondrives.is_file():
+    if data in {"torsiondrives", "td"} and not torsiondrives.is_file():
         pytest.skip("needs the shared data")
-    path = torsiondrives if data == "torsiondrives" else thermal_frames_of_the_cards(tmp_path / "store")
-    out = tmp_path / "out"
-    assert (
-        main(["evaluate", f"model={name}", "baselines=[]", f"data.path={path}", "data.split=test", f"out={out}"]) == 0
-    )
-    (row,) = json.loads((out / "summary.json").read_text())["rows"]
+    path = thermal_frames_of_the_cards(tmp_path / "store") if data == "thermal" else torsiondrives
+    path, out = "sample" if data == "sample" else path, tmp_path / "out"
+    arguments = [f"model={name}", "baselines=openff-2.2.1", f"data.path={path}", "data.split=test", f"out={out}"]
+    assert main(["evaluate", *arguments]) == 0
+    row = json.loads((out / "summary.json").read_text())["common"][0]  # OpenFF has no silicon
     figures = describe(shipped()[name])["figures"]["test"][data]
     assert row["conformers"] == figures["conformers"]
     for metric in ("energy_rmse", "force_rmse"):

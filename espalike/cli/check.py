@@ -9,11 +9,11 @@ from pathlib import Path
 HELP = """Try a force field on many molecules: parameters, symmetry, minima, dynamics. Prints a table, writes a report.
 
 examples:
-  espalike check espalike-small 'CC(=O)Nc1ccc(O)cc1' --picoseconds 1 --out runs/check
-  espalike check espalike-small --jobs 2 --out runs/check
+  espalike check espalike-1 'CC(=O)Nc1ccc(O)cc1' --picoseconds 1 --out runs/check
+  espalike check espalike-1 --jobs 2 --out runs/check
   espalike check openff-2.2.1 --jobs 2 --out runs/check-openff
   espalike check out/ligand.xml ligand.sdf
-  espalike check espalike-small ethanol benzene --liquids --jobs 2 --out runs/check
+  espalike check espalike-1 ethanol benzene --liquids --jobs 2 --out runs/check
 
 Without INPUT, the 200 molecules that come with the program: drug-like ones, weak spots of force fields, charged and
 rare groups, strained rings. Three runs of dynamics take most of the time: some 2 s per molecule for class I, and about

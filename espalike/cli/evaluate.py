@@ -11,7 +11,7 @@ Score model files and baselines against QM energies and forces. Energies are rel
 conformers; errors are pooled over conformers and force components; 95 % intervals come from resampling molecules.
 
 example:
-  espalike evaluate model=espalike-small data.path=sample data.split=test baselines=[mmff94,gfn2-xtb] out=runs/scores
+  espalike evaluate model=espalike-1 data.path=sample data.split=test baselines=[mmff94,gfn2-xtb] out=runs/scores
 
   model=PATH|NAME|[...]   model files or shipped models
   level=LEVEL             score models at this level of theory instead of their target level: one that they were

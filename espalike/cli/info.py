@@ -15,7 +15,7 @@ configuration of a model included.
 example:
   espalike info sample
   espalike info sample --json
-  espalike info espalike-small
+  espalike info espalike-1
 
   espalike info store/td --verify             compares every row with the store's hash
 

@@ -55,7 +55,7 @@ what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampl
       +sampler@sampler.parts.scan=scan sampler.parts.scan.spacing=60
   disagreement  active learning: hot dynamics on several models, those frames on which they disagree
     espalike label calculator=gfn2-xtb input=CCO out=store/next sampler=disagreement sampler.pool=20 \\
-      calculator@sampler.calculator=ensemble 'sampler.calculator.models=[espalike-small,espalike-class2]'
+      calculator@sampler.calculator=ensemble 'sampler.calculator.models=[espalike-1,espalike-2]'
 
 where labels are computed: compute=local, worker processes here, or a QCFractal server and the machines it has
     espalike label calculator=gfn2-xtb compute=qcfractal compute.address=http://localhost:7777 input=CCO \\

@@ -253,7 +253,7 @@ def write(
 
     Examples:
         >>> import espalike
-        >>> system = espalike.load("espalike-small").parametrize(espalike.Molecule.from_smiles("CCO"))
+        >>> system = espalike.load("espalike-1").parametrize(espalike.Molecule.from_smiles("CCO"))
         >>> espalike.export.write(system, "ethanol.prmtop")  # doctest: +SKIP
         PosixPath('ethanol.prmtop')
     """

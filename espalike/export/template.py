@@ -2,7 +2,7 @@
 
 ```python
 forcefield = app.ForceField("amber14-all.xml", "amber14/tip3p.xml")
-generator = EspalikeTemplateGenerator(["ligand.sdf", "CC(=O)Nc1ccc(O)cc1"], model="espalike-small", cache="cache")
+generator = EspalikeTemplateGenerator(["ligand.sdf", "CC(=O)Nc1ccc(O)cc1"], model="espalike-1", cache="cache")
 forcefield.registerTemplateGenerator(generator.generator)
 system = forcefield.createSystem(topology, nonbondedMethod=app.PME, constraints=app.HBonds)
 ```

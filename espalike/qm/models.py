@@ -73,7 +73,7 @@ class ModelCalculator(EnsembleCalculator):
         model: a shipped name or the path of a model file.
     """
 
-    def __init__(self, model: str | Path = "espalike-small"):
+    def __init__(self, model: str | Path = "espalike-1"):
         super().__init__([model])
 
     def _loaded(self, path: Path) -> Sequence[ForceFieldModel]:
