@@ -24,7 +24,7 @@ from espalike.fitting.check import compared, own_scans, worse_torsions
 from espalike.fitting.fit import fit
 from espalike.fitting.report import write_report
 from espalike.fitting.result import Fitted
-from espalike.model import DEFAULT, DomainError, ForceFieldModel, ParameterError, find, load
+from espalike.model import DomainError, ForceFieldModel, ParameterError, find, load
 from espalike.qm.labelling import Job
 
 EPOCHS = 300
@@ -32,13 +32,16 @@ _FIRST_EPOCHS = 100
 """Epochs of the first fit, on which more geometries are sampled."""
 _NOTES_SHOWN = 3
 
+START = "espalike-small"
+"""Model that a fit starts from by default: a single network. Of an ensemble, each of the four would be fitted."""
+
 
 def bespoke(
     molecules: str | os.PathLike | Molecule | Sequence[str | os.PathLike | Molecule],
     out: str | os.PathLike = "bespoke",
     *,
     teacher: str = "aimnet2",
-    model: str | os.PathLike = DEFAULT,
+    model: str | os.PathLike = START,
     format: str | Sequence[str] = "system",
     smiles: str | None = None,
     jobs: int = 1,
