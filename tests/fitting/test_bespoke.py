@@ -77,7 +77,7 @@ def test_files_are_those_of_the_fitted_model_and_equal_atoms_stay_equal(run):
     written = {f"propanol{ending}" for ending in (".system.xml", ".top", ".gro", ".itp", ".sdf", ".pdb")}
     assert names == written | {"model.espalike", "report.json", "report.html"}
     ours = espalike.parametrize("CCCO", model=out / "model.espalike")
-    general = espalike.parametrize("CCCO")
+    general = espalike.parametrize("CCCO", "espalike-small")
     for name, changed in (
         ("HarmonicBond", True),
         ("PeriodicProper", True),
