@@ -2,7 +2,8 @@
 
 `stored_models/` holds a class I model in a file of version 1, an ensemble of two in a file of version 2, and
 `energies.json`: geometries [Å] of three molecules and the energies [kJ/mol] of their exported OpenMM systems, computed
-by the espalike version that wrote the files.
+by the espalike version that wrote the files; that of version 2 by the first one that weighted equilibrium bonds and
+angles of an ensemble by force constants.
 """
 
 import json
