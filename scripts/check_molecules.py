@@ -260,7 +260,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=10, help="slow programs read one molecule of these (default: 10)")
     parser.add_argument("--minimise", type=int, default=200, help="molecules to minimise (default: 200)")
     parser.add_argument("--spread", type=int, default=4, help="of these, one is minimised (default: 4)")
-    parser.add_argument("--model", default="espalike-small", help="a shipped model or a model file")
+    parser.add_argument("--model", default="espalike-1", help="a shipped model or a model file")
     parser.add_argument("--out", type=Path, default=Path("runs/check.jsonl"), help="where results are kept")
     return 1 if show(run(parser.parse_args())) else 0
 

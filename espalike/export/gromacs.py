@@ -38,10 +38,8 @@ from espalike.terms.fourier import Coupling, Fourier
 from espalike.terms.primitives import Charges, CosineHarmonic, Harmonic, Morse, Polynomial, Primitive, TwelveSix
 
 FUDGE_QQ = Coulomb.usual14
-"""1-4 factor of charges in `[ defaults ]` of the `.top`, the Amber force fields'."""
+"""1-4 factor of charges of the Amber force fields."""
 
-_OWN_DEFAULTS = "FUDGE_QQ_OF_AMBER"
-"""Macro of the `.top`: its `[ defaults ]` have `FUDGE_QQ` in full digits."""
 _RULE = {"lorentz-berthelot": 2, "geometric": 3}
 """GROMACS's numbers of combining rules of sigma and epsilon."""
 _FORCE_FIELDS = {"_FF_AMBER": 2, "_FF_CHARMM": 2, "_FF_OPLS": 3}
@@ -192,6 +190,18 @@ def _rows(atoms: np.ndarray, function: int, *columns: np.ndarray) -> str:
     return rows_text(row, *(atoms + 1).T, *columns)
 
 
+def _factor(scale: float) -> float:
+    """The 1-4 factor of charges in `[ defaults ]` of the `.top`; near Amber's, it is Amber's in full digits."""
+    return FUDGE_QQ if math.isclose(scale, FUDGE_QQ, rel_tol=1e-9) else float(scale)
+
+
+def _macro(factor: float) -> str:
+    """The macro of a `.top` whose `[ defaults ]` have this factor: files of several force fields may meet in one."""
+    if factor == FUDGE_QQ:
+        return "FUDGE_QQ_OF_AMBER"
+    return "FUDGE_QQ_" + "".join(c if c.isalnum() else "_" for c in repr(factor))
+
+
 def _top(head: list[str], single: Single) -> str:
     rule = _RULE.get(single.nonbonded.rule or "", 2)
     lines = [
@@ -199,9 +209,10 @@ def _top(head: list[str], single: Single) -> str:
         "",
         "; macros that the .itp looks for; remove them where other [ defaults ] take the place of these",
     ]
-    lines += [f"#define COMB_RULE_{rule}", f"#define {_OWN_DEFAULTS}", ""]
+    factor = _factor(single.nonbonded.scale_charge)
+    lines += [f"#define COMB_RULE_{rule}", f"#define {_macro(factor)}", ""]
     lines += ["[ defaults ]", "; nbfunc  comb-rule  gen-pairs  fudgeLJ  fudgeQQ"]
-    lines += [f"  1       {rule}          no         0.5      {FUDGE_QQ!r}", "", "; types, then the molecule"]
+    lines += [f"  1       {rule}          no         0.5      {factor!r}", "", "; types, then the molecule"]
     lines += [f'#include "{STEM}.itp"', ""]
     return "\n".join([*lines, "[ system ]", one_line(single.molecule.name), "", "[ molecules ]", f"{NAME}  1", ""])
 
@@ -247,9 +258,8 @@ def _pairs(single: Single) -> list[str]:
     lj = (sigma * LENGTH, epsilon * pairs.scale_lj * ENERGY)
     scale = np.full(len(atoms), pairs.scale_charge)
     full = _rows(atoms, 2, scale, *pairs.charges[atoms].T, *lj).rstrip()
-    if not math.isclose(pairs.scale_charge, FUDGE_QQ, rel_tol=1e-9):
-        return ["", "[ pairs ]", full]
-    return ["", "[ pairs ]", f"#ifdef {_OWN_DEFAULTS}", _rows(atoms, 1, *lj).rstrip(), "#else", full, "#endif"]
+    macro = _macro(_factor(pairs.scale_charge))
+    return ["", "[ pairs ]", f"#ifdef {macro}", _rows(atoms, 1, *lj).rstrip(), "#else", full, "#endif"]
 
 
 def _gro(molecule: Molecule, xyz: np.ndarray) -> str:

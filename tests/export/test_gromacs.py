@@ -168,9 +168,35 @@ def test_pairs_of_function_one_stand_only_below_the_defaults_of_the_top():
         return [row.split()[2] if row[0] != "#" else row for row in rows]
 
     terms = (HarmonicBond(), HarmonicAngle(), LennardJones())
-    either = ["#ifdef FUDGE_QQ_OF_AMBER", "1", "1", "1", "#else", "2", "2", "2", "#endif"]
-    assert functions(random_system("CO", *terms, Coulomb())) == either
-    assert functions(random_system("CO", *terms, Coulomb(scale14=0.5))) == ["2", "2", "2"]
+    either = ["1", "1", "1", "#else", "2", "2", "2", "#endif"]
+    assert functions(random_system("CO", *terms, Coulomb())) == ["#ifdef FUDGE_QQ_OF_AMBER", *either]
+    half = random_system("CO", *terms, Coulomb(scale14=0.5))
+    assert functions(half) == ["#ifdef FUDGE_QQ_0_5", *either]  # below Amber's factor it keeps its own
+    top = export.texts(half, "gromacs", xyz=geometry("CO")[1])[".top"]
+    assert "#define FUDGE_QQ_0_5\n" in top
+    assert "#define FUDGE_QQ_OF_AMBER" not in top
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # OpenMM leaves the files open
+@pytest.mark.parametrize("scale14", [0.5, "learned"])
+def test_another_reader_finds_the_same_energy_with_other_factors(scale14, tmp_path):
+    _, xyz = geometry(ACETAMIDE)
+    terms = (HarmonicBond(), HarmonicAngle(), LennardJones(scale14=scale14), Coulomb(scale14=scale14))
+    system = random_system(ACETAMIDE, *terms)
+    path = export.write(system, tmp_path / "m.top", xyz=xyz)
+    built = app.GromacsTopFile(str(path)).createSystem(nonbondedMethod=app.NoCutoff)
+    assert math.isclose(evaluate(built, xyz)[0], sum(by_term(system, xyz).values()), abs_tol=1e-5)
+
+
+@needs("gmx")
+@pytest.mark.parametrize("scale14", [0.5, "learned"])
+def test_gromacs_itself_finds_it_with_other_factors(scale14, tmp_path):
+    _, xyz = geometry(ACETAMIDE)
+    terms = (HarmonicBond(), HarmonicAngle(), LennardJones(scale14=scale14), Coulomb(scale14=scale14))
+    system = random_system(ACETAMIDE, *terms)
+    export.write(system, tmp_path / "m.top", xyz=xyz)
+    actual = gromacs_point("gmx", tmp_path, half_box(tmp_path))["total"]
+    assert math.isclose(actual, sum(by_term(system, xyz).values()), abs_tol=PROGRAMS["gmx"].tolerance)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # OpenMM leaves the files open
