@@ -350,8 +350,7 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
         FileNotFoundError, ModelFileError, UntrustedTarget: see `find`, `describe` and `espalike.nn.build`.
     """
     path = find(name)
-    if str(name) in modelfile.SUPERSEDED:
-        successor = modelfile.SUPERSEDED[str(name)]
+    if successor := modelfile.SUPERSEDED.get(str(name)):
         warnings.warn(f"{name} will leave with the next version; {successor} succeeds it", FutureWarning, stacklevel=2)
     header, tensors = modelfile.read(path)
     first = _first_member(path, header["config"], header["members"], tensors)

@@ -102,7 +102,7 @@ def _refuse_code(path: Path) -> None:
     try:
         root = ET.parse(path).getroot()
     except ET.ParseError as error:
-        raise ValueError(f"{path} is no XML: {error}") from error
+        raise ValueError(f"{path} is not XML: {error}") from error
     if root.tag != "ForceField":
         raise ValueError(f"{path}: expected OpenMM's ForceField XML, found <{root.tag}>")
     for node in root.iter():

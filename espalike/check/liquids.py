@@ -56,7 +56,7 @@ _DENSITY = 1.66053906660
 
 @dataclass(frozen=True)
 class Liquid:
-    """A pure liquid, and what was measured of it at 298.15 K and 1 bar.
+    """A pure liquid, and its measured properties at 298.15 K and 1 bar.
 
     Attributes:
         name: in tables and on the command line.
@@ -86,8 +86,9 @@ LIQUIDS = {
         ("chloroform", "ClC(Cl)Cl", 1.4797, 31.28),
     )
 }
-"""Densities: J. A. Riddick, W. B. Bunger, T. K. Sakano, Organic Solvents, 4th ed., Wiley 1986. Heats of vaporisation
-[kJ/mol]: V. Majer, V. Svoboda, Enthalpies of Vaporization of Organic Compounds, Blackwell 1985."""
+"""Common handbook values (densities as in Riddick, Bunger and Sakano, Organic Solvents, 1986; heats [kJ/mol] as in
+Majer and Svoboda, Enthalpies of Vaporization, 1985), entered without these books at hand. Look a value up before a
+decision depends on it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Result:
 
     Attributes:
         field: name of the force field.
-        liquid: what was measured.
+        liquid: the liquid, with its measured properties.
         density: with its standard error [g/mL].
         heat: of vaporisation, with its standard error [kcal/mol].
         message: why there are no values.

@@ -35,7 +35,7 @@ def amount(name: str, quiet: bool = False, verbose: bool = False) -> Iterator[No
 
 @contextmanager
 def _no_progress() -> Iterator[None]:
-    """Let rich believe that there is no terminal: it then draws no progress."""
+    """Tell rich that the output is not a terminal, so that it draws no progress."""
     before = os.environ.get("TTY_COMPATIBLE")
     os.environ["TTY_COMPATIBLE"] = "0"
     try:

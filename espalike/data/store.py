@@ -26,16 +26,7 @@ from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
 from espalike.data.reading import check_file, open_shard, read_manifest
 from espalike.data.schema import SCHEMA, Record, RecordError, check, content_hash, row_digest
-from espalike.data.shards import (
-    MANIFEST,
-    SHARD,
-    ShardWriter,
-    StoreError,
-    commit,
-    data_files,
-    shard_path,
-    summarise,
-)
+from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
 from espalike.tables import html_table
 
 __all__ = ["EMBEDDED", "MANIFEST", "Store", "StoreError", "embedded", "open_stores", "write_store"]
