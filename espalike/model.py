@@ -83,9 +83,9 @@ class ForceFieldModel(nn.Module):
         network     SAGE, 4 layers, width 128
         members     4
         elements    H B C N O F Na Si P S Cl K Br I
-        net charge  -2 to +2
+        net charge  -2 to +4
         >>> water = model.parametrize(Molecule.from_smiles("O", "water"))
-        >>> float(water.bound("Coulomb").values.sum().round(decimals=9).abs())  # [e]
+        >>> float(water.bound("Coulomb").values[:, 0].sum().round(decimals=9).abs())  # [e]
         0.0
     """
 

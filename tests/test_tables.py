@@ -28,5 +28,8 @@ def test_notebooks_show_tables():
     assert title.text == "MMSystem of <script>, 8 atoms"
     assert [row[0].text for row in table[1:]] == [bound.term.name for bound in parametrized.terms]
     _, table = ElementTree.fromstring(f"<div>{loaded._repr_html_()}</div>")
+    assert [cell.text for cell in table[0]] == ["terms", "network", "members", "elements", "net charge"]
+    one, other = loaded.members[:2]
+    _, table = ElementTree.fromstring(f"<div>{one._repr_html_()}</div>")
     assert [cell.text for cell in table[0]] == ["terms", "network", "elements", "net charge"]
-    assert repr(model.Ensemble([loaded, model.load()])).splitlines()[3] == "members     2"
+    assert repr(model.Ensemble([one, other])).splitlines()[3] == "members     2"
