@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from espalike import modelfile
 from espalike.batch import Batch, batch_of
 from espalike.bounds import check_number
-from espalike.chem.charges import fit_to_formal as fit_to_formal
 from espalike.chem.molecule import Molecule
 from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
@@ -30,10 +29,11 @@ from espalike.modelfile import find as find
 from espalike.modelfile import shipped as shipped
 from espalike.nn.build import UntrustedTarget, bounded, build
 from espalike.nn.encoder import Encoder
+from espalike.nn.orbits import Orbits
 from espalike.nn.readout import Readout
 from espalike.ranges import ParameterError as ParameterError
 from espalike.ranges import check_ranges
-from espalike.system import Bound, MMSystem
+from espalike.system import Bound, MMSystem, with_charges
 from espalike.tables import aligned, html_table
 from espalike.terms.base import Term
 from espalike.tuples import Kind
@@ -142,9 +142,9 @@ class ForceFieldModel(nn.Module):
         """The same as a table, for notebooks."""
         return f"<p>{self._title()}</p>{html_table([self._row()])}"
 
-    def forward(self, batch: Batch) -> MMSystem:
-        """Parameters of every molecule in the batch, at the molecule's level of theory."""
-        orbits = self.encoder.orbits(batch)
+    def forward(self, batch: Batch, orbits: Orbits | None = None) -> MMSystem:
+        """Parameters of every molecule at its level of theory; `orbits` are `Encoder.orbits`, where they are known."""
+        orbits = self.encoder.orbits(batch) if orbits is None else orbits
         h = self.encoder(batch.x, orbits)
         values = self.heads(h, batch, orbits)
         bound = (Bound(term, batch.tuples[term.kind], value) for term, value in zip(self.terms, values, strict=True))
@@ -174,13 +174,14 @@ class ForceFieldModel(nn.Module):
         """
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
         given = [charges] if isinstance(molecules, Molecule) else list(charges or [None] * len(several))
-        if self.provenance is not None and self.provenance.domain.elements:
-            for molecule in several:
-                self.provenance.domain.require(molecule)
-        system = _with_charges(self.in_float64()(self._batch(several, self.level_index(level))), several, given)
-        system = MMSystem(system.terms, system.numbers, system.mol, tuple(several))
-        check_ranges(system)
-        return system
+        self._require(several)
+        return _finished(self.in_float64()(self._batch(several, self.level_index(level))), several, given)
+
+    def _require(self, molecules: Sequence[Molecule]) -> None:
+        """Refuse molecules that the model can have no parameters for, see `ChemicalDomain.require`."""
+        if self.domain.elements:
+            for molecule in molecules:
+                self.domain.require(molecule)
 
     def level_index(self, level: str | None) -> int:
         """Index of one of `levels`; 0, the target's, for None.
@@ -268,24 +269,43 @@ class Ensemble(ForceFieldModel):
         """The models over which parameters are averaged."""
         return tuple(self.models)  # type: ignore[arg-type]
 
-    def forward(self, batch: Batch) -> MMSystem:
+    def forward(self, batch: Batch, orbits: Orbits | None = None) -> MMSystem:
         """Mean parameters of every molecule in the batch."""
-        systems = [member(batch) for member in self.members]
-        values = [[bound.values for bound in same] for same in zip(*(system.terms for system in systems), strict=True)]
-        means = [_mean(term, torch.stack(each)) for term, each in zip(self.terms, values, strict=True)]
-        return _with_values(systems[0], self.members[0].heads.stacked(means, batch)).without_small()
+        return self._mean(batch, *self._members(batch, orbits))
+
+    def _members(self, batch: Batch, orbits: Orbits | None = None) -> tuple[MMSystem, list[Tensor]]:
+        """The first member's system, and for each term the parameters of all, `(members, T, P)`."""
+        orbits = self.members[0].encoder.orbits(batch) if orbits is None else orbits
+        systems = [member(batch, orbits) for member in self.members]
+        same = zip(*(system.terms for system in systems), strict=True)
+        return systems[0], [torch.stack([bound.values for bound in each]) for each in same]
+
+    def _mean(self, batch: Batch, first: MMSystem, values: Sequence[Tensor]) -> MMSystem:
+        """Mean parameters, from the result of `_members`."""
+        means = [_mean(term, each) for term, each in zip(self.terms, values, strict=True)]
+        return first.with_values(self.members[0].heads.stacked(means, batch)).without_small()
 
     @torch.no_grad()
     def deviation(self, batch: Batch) -> MMSystem:
         """Standard deviation of the members' parameters, unbiased, in place of the parameters."""
-        systems = [member(batch) for member in self.members]
-        same = zip(*(system.terms for system in systems), strict=True)
-        return _with_values(systems[0], [_deviation(torch.stack([bound.values for bound in each])) for each in same])
+        first, values = self._members(batch)
+        return first.with_values([_deviation(each) for each in values])
 
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
         several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
         return self.in_float64().deviation(self._batch(several))
+
+    @torch.no_grad()
+    def parametrize_with_spread(
+        self, molecules: Sequence[Molecule], charges: Sequence[np.ndarray | None]
+    ) -> tuple[MMSystem, MMSystem]:
+        """The results of `parametrize` and `spread`, for which each member runs once."""
+        self._require(molecules)
+        batch = self._batch(molecules)
+        first, values = self.in_float64()._members(batch)
+        mean = _finished(self._mean(batch, first, values), molecules, charges)
+        return mean, first.with_values([_deviation(each) for each in values])
 
 
 def _deviation(values: Tensor) -> Tensor:
@@ -303,32 +323,11 @@ def _mean(term: Term, values: Tensor) -> list[Tensor]:
     return means
 
 
-def _with_values(system: MMSystem, values: Sequence[Tensor]) -> MMSystem:
-    """The system with other parameters."""
-    terms = (replace(bound, values=each) for bound, each in zip(system.terms, values, strict=True))
-    return replace(system, terms=tuple(terms))
-
-
-def _with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:
-    """The system with given charges in place of the model's."""
-    position = next((i for i, b in enumerate(system.terms) if b.term.params[0].link == "charge"), None)
-    if position is not None and getattr(system.terms[position].term, "charges", None) == "input":
-        without = [m.name for m, charges in zip(molecules, given, strict=True) if charges is None]
-        if without:
-            raise ValueError(
-                f"{', '.join(without)}: this force field has no charges; give them: charges= in Python, "
-                "--charges FILE or --charges am1bcc on the command line"
-            )
-    if all(charges is None for charges in given):
-        return system
-    if position is None:
-        raise ValueError("charges were given, but the model's force field has no charge term")
-    values, start = system.terms[position].values.clone(), 0
-    for molecule, charges in zip(molecules, given, strict=True):
-        if charges is not None:
-            values[start : start + molecule.n_atoms, 0] = torch.from_numpy(fit_to_formal(molecule, charges))
-        start += molecule.n_atoms
-    return _with_values(system, [values if n == position else b.values for n, b in enumerate(system.terms)])
+def _finished(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:
+    """The system with its molecules and given charges; its parameters are within their ranges."""
+    system = replace(with_charges(system, molecules, given), molecules=tuple(molecules))
+    check_ranges(system)
+    return system
 
 
 def from_config(config: dict[str, Any]) -> ForceFieldModel:

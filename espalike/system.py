@@ -5,12 +5,15 @@ Shape letters: `N` atoms of all molecules, `M` molecules, `K` conformers, `T` tu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import accumulate, groupby
+from typing import Any
 
 import torch
 
+from espalike.chem.charges import fit_to_formal
 from espalike.chem.molecule import Molecule
 from espalike.chem.sanitize import shorten
 from espalike.tables import html_table, text_table
@@ -105,6 +108,11 @@ class MMSystem(Moves):
                 return bound
         raise KeyError(f"no term {name!r} in this system; it has {', '.join(b.term.name for b in self.terms)}")
 
+    def with_values(self, values: Sequence[torch.Tensor]) -> MMSystem:
+        """The same with other parameters, one array `(T, P)` for each term."""
+        terms = (replace(bound, values=each) for bound, each in zip(self.terms, values, strict=True))
+        return replace(self, terms=tuple(terms))
+
     def without_small(self) -> MMSystem:
         """The same with zero in place of values that are nearer to zero than their `Param.smallest`."""
         terms = []
@@ -175,6 +183,37 @@ def _split(tuples: Tuples, starts: list[int], sizes: list[int]) -> list[Tuples]:
     is14 = [None] * len(sizes) if tuples.is14 is None else tuples.is14.split(counts)
     zipped = zip(tuples.idx.split(counts), is14, starts, strict=True)
     return [Tuples(idx - start, idx.new_zeros(len(idx)), flags) for idx, flags, start in zipped]
+
+
+def with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:
+    """The system with given charges [e] in place of the model's.
+
+    Args:
+        system: the parametrized molecules.
+        molecules: the same molecules.
+        given: charges of each, `(A,)`, or None for the model's.
+
+    Raises:
+        ValueError: when charges do not fit their molecule, or a force field that needs them gets none, or has none.
+    """
+    position = next((i for i, b in enumerate(system.terms) if b.term.params[0].link == "charge"), None)
+    if position is not None and getattr(system.terms[position].term, "charges", None) == "input":
+        without = [m.name for m, charges in zip(molecules, given, strict=True) if charges is None]
+        if without:
+            raise ValueError(
+                f"{', '.join(without)}: this force field has no charges; give them: charges= in Python, "
+                "--charges FILE or --charges am1bcc on the command line"
+            )
+    if all(charges is None for charges in given):
+        return system
+    if position is None:
+        raise ValueError("charges were given, but the model's force field has no charge term")
+    values, start = system.terms[position].values.clone(), 0
+    for molecule, charges in zip(molecules, given, strict=True):
+        if charges is not None:
+            values[start : start + molecule.n_atoms, 0] = torch.from_numpy(fit_to_formal(molecule, charges))
+        start += molecule.n_atoms
+    return system.with_values([values if n == position else b.values for n, b in enumerate(system.terms)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -64,6 +64,21 @@ def test_parameters_are_the_mean_of_the_members_and_the_spread_their_deviation(e
     assert float(mean.bound("Coulomb").values.sum()) == pytest.approx(-1.0, abs=1e-12)
 
 
+def test_mean_and_spread_take_one_pass_of_each_member(ensemble):
+    molecules = [from_smiles(MOLECULE), from_smiles("CCO")]
+    passes = []
+    hooks = [member.register_forward_hook(lambda *_: passes.append(1)) for member in ensemble.in_float64().members]
+    mean, spread = ensemble.parametrize_with_spread(molecules, [None, np.linspace(-0.4, 0.4, 9)])
+    for hook in hooks:
+        hook.remove()
+    assert len(passes) == 3
+    wanted = ensemble.parametrize(molecules, [None, np.linspace(-0.4, 0.4, 9)]), ensemble.spread(molecules)
+    assert mean.molecules == tuple(molecules)
+    for made, expected in zip((mean, spread), wanted, strict=True):
+        for one, other in zip(made.terms, expected.terms, strict=True):
+            torch.testing.assert_close(one.values, other.values, rtol=0, atol=1e-12)
+
+
 def term(name):
     return {"_target_": f"espalike.terms.{name}"}
 

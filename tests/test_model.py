@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from espalike.chem import from_smiles
+from espalike.chem.charges import fit_to_formal
 from espalike.energy import energy
 from espalike.features import FEATURES
 from espalike.model import (
@@ -18,7 +19,6 @@ from espalike.model import (
     ModelFileError,
     describe,
     environments,
-    fit_to_formal,
     from_config,
     load,
 )

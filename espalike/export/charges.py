@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from espalike.chem import Entry, read_charges
+from espalike.chem.charges import fit_to_formal
 from espalike.chem.molecule import Molecule
-from espalike.model import ForceFieldModel, fit_to_formal
+from espalike.model import ForceFieldModel
 
 CHARGE_SOURCES = ("model", "input", "am1bcc")
 

@@ -192,11 +192,10 @@ class Parametrizer:
     ) -> list[Parameters | Exception]:
         """Parameters by one pass of the network; one pass per molecule where that fails for any of them."""
         try:
-            systems = self.model.parametrize(molecules, given).split()
             if not isinstance(self.model, Ensemble):
-                return [(system, None) for system in systems]
-            spreads = map(_spread, self.model.spread(molecules).split())
-            return list(zip(systems, spreads, strict=True))
+                return [(system, None) for system in self.model.parametrize(molecules, given).split()]
+            mean, deviation = self.model.parametrize_with_spread(molecules, given)
+            return list(zip(mean.split(), map(_spread, deviation.split()), strict=True))
         except Exception as error:
             if len(molecules) == 1:
                 return [error]

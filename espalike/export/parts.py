@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from espalike.chem.charges import fit_to_formal
 from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
 from espalike.chem.names import made
@@ -21,7 +22,6 @@ from espalike.export.engine import Place, coordinates_of, place_of, shapes
 from espalike.export.nonbonded import Nonbonded, near_pairs
 from espalike.export.text import printable, symbols
 from espalike.geometry import Coordinate
-from espalike.model import fit_to_formal
 from espalike.system import Bound, MMSystem
 from espalike.terms.base import PairTerm
 from espalike.terms.fourier import Fourier

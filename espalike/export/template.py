@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espalike import chem
+from espalike.chem.charges import fit_to_formal
 from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
 from espalike.export import ffxml, template_cache
@@ -41,7 +42,7 @@ from espalike.export.formats import refusal
 from espalike.export.matching import explanation, is_isomorphic, part_of, skeleton_of
 from espalike.export.pairs import MIXED
 from espalike.export.parts import Single, select
-from espalike.model import DEFAULT, ForceFieldModel, fit_to_formal, load
+from espalike.model import DEFAULT, ForceFieldModel, load
 
 if TYPE_CHECKING:
     import openmm.app

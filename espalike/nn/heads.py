@@ -15,6 +15,8 @@ from espalike.tuples import Kind
 
 READOUTS = ("lean", "deep")
 """Where a head's hidden layers are: on atoms only, or also on tuples."""
+_BLOCK = 512
+"""Tuples whose hidden layers are computed at a time, so that they stay in the processor's cache."""
 
 
 def position_classes(orders: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -98,8 +100,10 @@ class SymmetricHead(nn.Module):
         """Raw values, shape `(T, n_out)`."""
         atom = self.atom(h).view(len(h) * self.size, self.hidden)
         read = torch.cat([idx[:, op.atoms] for op in self.ops]) * self.size
-        gathered = GatherSum.apply(atom, read + torch.tensor(self.position, device=idx.device))
-        raw = self.tuple(gathered).unflatten(0, (len(self.ops), len(idx))).to(h.dtype)  # from bfloat16 under autocast
+        read = read + torch.tensor(self.position, device=idx.device)
+        blocks = [read] if torch.is_grad_enabled() or h.is_cuda else read.split(_BLOCK)
+        raw = torch.cat([self.tuple(GatherSum.apply(atom, block)) for block in blocks])
+        raw = raw.unflatten(0, (len(self.ops), len(idx))).to(h.dtype)  # from bfloat16 under autocast
         if not any(_moves(op) for op in self.ops):
             return raw.mean(0)
         return torch.stack([_moved(values, op) for values, op in zip(raw, self.ops, strict=True)]).mean(0)

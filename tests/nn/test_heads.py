@@ -46,6 +46,17 @@ def test_head_moves_columns_and_signs_with_the_operation(readout):
     torch.testing.assert_close(backward, forward[:, [1, 0, 2]] * torch.tensor([1.0, 1.0, -1.0], dtype=F64))
 
 
+@pytest.mark.parametrize("readout", READOUTS)
+def test_blocks_of_tuples_have_the_values_of_all_at_once(readout):
+    torch.manual_seed(0)
+    head = SymmetricHead(4, 3, 8, 8, REVERSAL_4, readout).double()
+    h, idx = torch.randn(50, 8, dtype=F64), torch.randint(0, 50, (1000, 4))
+    whole = head(h, idx)
+    with torch.no_grad():
+        torch.testing.assert_close(head(h, idx), whole, rtol=1e-13, atol=1e-13)
+        assert head(h, idx[:0]).shape == (0, 3)
+
+
 def test_untrained_values_are_near_the_means():
     torch.manual_seed(0)
     head = TermHead([HarmonicBond()], [[0, 1]], 16, 16).double()
