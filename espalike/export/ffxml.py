@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape, quoteattr
 
@@ -27,6 +26,7 @@ from espalike.chem.molecule import Molecule
 from espalike.export.border import Border
 from espalike.export.engine import Cell, Engine, Place, has_expression
 from espalike.export.nonbonded import pair_keys
+from espalike.export.openmm import natural_mass
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
 from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single
 from espalike.export.recipes import Recipe, bonded, cells
@@ -89,11 +89,8 @@ def _lines(row: str, *columns: np.ndarray | Sequence[object]) -> list[str]:
 
 def _template(single: Single, types: list[str], pairs: FilePairs, border: Border | None) -> list[str]:
     """Types, and the residue. Its atoms are in canonical order, by which OpenMM finds equal templates equal."""
-    from openmm import unit
-    from openmm.app.element import Element
-
     molecule, names = single.molecule, atom_names(single.molecule)
-    masses = molecule.masses(lambda number: Element.getByAtomicNumber(number).mass.value_in_unit(unit.dalton))
+    masses = molecule.masses(natural_mass)
     groups = [pairs.vdw["class"]] * len(types) if pairs.vdw else types  # says which atoms have this van der Waals form
     order = single.canonical
     types, groups, elements, named = (
@@ -270,4 +267,4 @@ def _recipes(forces: Iterable[Recipe]) -> list[str]:
 
 def _row(row: tuple[list[int], list[float]]) -> str:
     atoms, values = row
-    return f"({json.dumps(list(atoms))}, {list(values)!r})"
+    return f"({list(atoms)!r}, {list(values)!r})"

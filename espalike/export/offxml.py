@@ -121,6 +121,9 @@ def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms,
         if atoms in done:
             continue
         members = sorted({_key(kind, image) for image in patterns.images(atoms)})
+        if len(members) == 1:
+            yield patterns.smirks(atoms), members, expected.tolist()
+            continue
         rows = np.array([values[member] for member in members])
         differing = np.flatnonzero((np.abs(rows - expected) > TOLERANCE * (1.0 + np.abs(expected))).any(axis=1))
         if len(differing):

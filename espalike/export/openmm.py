@@ -57,11 +57,12 @@ def _check(torsions: str) -> None:
 
 def _masses(single: Single) -> list[float]:
     """Masses of the atoms [dalton], natural ones as OpenMM has them."""
-    return single.molecule.masses(_natural)
+    return single.molecule.masses(natural_mass)
 
 
 @cache
-def _natural(number: int) -> float:
+def natural_mass(number: int) -> float:
+    """Mass of an element [dalton], as OpenMM has it."""
     from openmm.app.element import Element
 
     return Element.getByAtomicNumber(number).mass._value

@@ -259,7 +259,8 @@ class Single:
             else:
                 tuples = np.sort(place[bound.tuples.idx.numpy()], axis=1)
                 digest.update(_sorted(np.column_stack([tuples, np.sort(values, axis=1)])))
-        labels = made([symbols(molecule)[atom] for atom in order])
+        elements = symbols(molecule)
+        labels = made([elements[atom] for atom in order])
         return [f"E{digest.hexdigest()[:16]}-{labels[rank]}" for rank in place.tolist()]
 
     @cached_property

@@ -93,11 +93,24 @@ class WholeMolecule:
             leaves = shown.get(atom, ())
             return "".join(f"(~[{self._plain[leaf]}{tags.get(leaf, '')}]{beside(leaf)})" for leaf in leaves)
 
-        between, numbers, rings = self._text[0::3], self._text[1::3], self._text[2::3]
-        parts = [between[0]]
-        for atom, ring, text in zip(map(int, numbers), rings, between[1:], strict=True):
-            parts.append(f"[{self._symbols[atom]}{tags.get(atom, '')}]{ring}{beside(atom)}{text}")
+        parts = self._untagged.copy()
+        for atom in self._inside & (tags.keys() | shown.keys()):
+            at, ring = self._place[atom]
+            parts[at] = f"[{self._symbols[atom]}{tags.get(atom, '')}]{ring}{beside(atom)}"
         return "".join(parts)
+
+    @cached_property
+    def _place(self) -> dict[int, tuple[int, str]]:
+        """Place of each atom of the skeleton in `_untagged`, and its ring closures."""
+        return {int(atom): (n, self._text[n + 1]) for n, atom in enumerate(self._text) if n % 3 == 1}
+
+    @cached_property
+    def _untagged(self) -> list[str]:
+        """The pattern without tags, in parts as those of `_text`."""
+        parts = self._text.copy()
+        for atom, (at, ring) in self._place.items():
+            parts[at : at + 2] = [f"[{self._symbols[atom]}]{ring}", ""]
+        return parts
 
     @cached_property
     def _symmetries(self) -> list[dict[int, int]]:

@@ -52,8 +52,8 @@ def one_line(text: str) -> str:
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of text as aligned lines."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [" " + "  ".join(f"{text:>{w}}" for text, w in zip(row, widths, strict=True)) for row in rows]
+    row = " " + "  ".join(f"%{max(map(len, column))}s" for column in zip(*rows, strict=True))
+    return [row % tuple(texts) for texts in rows]
 
 
 def rows_text(row: str, *columns: np.ndarray | Sequence[object]) -> str:
