@@ -1,7 +1,8 @@
 """Multiple time steps: how far the outer step of an ML potential can be when a force field carries the fast forces.
 
 python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-1,espalike-2] [--molecules 5]
-                                [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--picoseconds 20] [--json FILE]
+                                [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--friction 1] [--picoseconds 20]
+                                [--json FILE]
 
 For each molecule, Langevin dynamics at 300 K on the potential alone (`--reference` fs per step), then with a force
 field as the inner force at each outer step. Reported per run: calls of the potential per ps; speed-up over the
@@ -39,18 +40,18 @@ MOLECULES = {
     "paracetamol": "CC(=O)Nc1ccc(O)cc1",
     "methanesulfonamide": "CNS(C)(=O)=O",
 }
-TEMPERATURE, FRICTION, EQUILIBRATION = 300.0, 1.0, 0.2
-"""K, 1/ps, and the share of a run that is left out at its start."""
+TEMPERATURE, EQUILIBRATION = 300.0, 0.2
+"""K, and the share of a run that is left out at its start."""
 COLUMNS = ("calls/ps", "speed-up", "bonds [mÅ]", "angles [°]", "energy [kcal/mol]", "torsions", "T [K]")
 
 
-def plain(calculator, molecule, step: float) -> tuple[openmm.System, openmm.Integrator]:
+def plain(calculator, molecule, step: float, friction: float) -> tuple[openmm.System, openmm.Integrator]:
     """The potential alone, with the same integrator: one inner step per outer step."""
     system = openmm.System()
     for mass in molecule.masses():
         system.addParticle(mass)
     system.addForce(force_of(calculator, molecule))
-    return system, openmm.MTSLangevinIntegrator(TEMPERATURE, FRICTION, step * 1e-3, [(0, 1)])
+    return system, openmm.MTSLangevinIntegrator(TEMPERATURE, friction, step * 1e-3, [(0, 1)])
 
 
 def run(system, integrator, xyz, step: float, picoseconds: float, seed: int, tick) -> dict[str, Any]:
@@ -126,28 +127,35 @@ def compare(system, result: dict[str, Any], reference: dict[str, Any], calls: fl
     return dict(zip(COLUMNS, map(float, values), strict=True))
 
 
-def measure(name: str, smiles: str, args: argparse.Namespace, tick) -> dict[str, dict[str, float]]:
-    """All rows of a molecule; a run that explodes is None."""
+def measure(name: str, smiles: str, args: argparse.Namespace, rows: dict[str, Any], tick, save) -> None:
+    """Adds all rows of a molecule, saved after each run; a run that explodes is None."""
     molecule = espalike.Molecule.from_smiles(smiles, name)
     calculator = potential(args.potential, molecule)
-    parameters = {model: espalike.load(model).parametrize(molecule) for model in args.models}
+    parameters = {_label(model): espalike.load(model).parametrize(molecule) for model in args.models}
     first = next(iter(parameters.values()))
     xyz = embed(molecule, 1)[0]
 
     def reference(seed: int) -> dict[str, Any]:
-        return run(*plain(calculator, molecule, args.reference), xyz, args.reference, args.picoseconds, seed, tick)
+        both = plain(calculator, molecule, args.reference, args.friction)
+        return run(*both, xyz, args.reference, args.picoseconds, seed, tick)
 
     base = reference(1)
-    rows: dict[str, Any] = {"reference again": compare(first, reference(2), base, 1000 / args.reference)}
+    rows["reference again"] = compare(first, reference(2), base, 1000 / args.reference)
+    save()
     for model, system in parameters.items():
         for outer in args.outer:
-            both = multiple_time_step(system, calculator, outer=outer, inner=args.inner)
+            both = multiple_time_step(system, calculator, outer=outer, inner=args.inner, friction=args.friction)
             try:
                 result = run(*both, xyz, outer, args.picoseconds, 3, tick)
                 rows[f"{model}, {outer:g} fs"] = compare(first, result, base, 1000 / outer)
             except openmm.OpenMMException:  # coordinates that are not finite
                 rows[f"{model}, {outer:g} fs"] = None
-    return rows
+            save()
+
+
+def _label(model: str) -> str:
+    """A file that is just called `model.espalike` has the name of its folder."""
+    return Path(model).parent.name if Path(model).stem == "model" else Path(model).stem
 
 
 def arguments() -> argparse.Namespace:
@@ -158,6 +166,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--outer", default="2,4,6,8", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--inner", default=0.5, type=float)
     parser.add_argument("--reference", default=0.5, type=float)
+    parser.add_argument("--friction", default=1.0, type=float)
     parser.add_argument("--picoseconds", default=20.0, type=float)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
@@ -171,18 +180,21 @@ def main() -> int:
     console = Console(width=120)
     chosen = dict(list(MOLECULES.items())[: args.molecules])
     total = len(chosen) * args.picoseconds * (2 + len(args.models) * len(args.outer))
-    results = {}
+    results: dict[str, Any] = {name: {} for name in chosen}
+
+    def save() -> None:
+        if args.json:
+            about = {key: value for key, value in vars(args).items() if key != "json"}
+            write(args.json, json.dumps({"settings": about, "molecules": results}, indent=1))
+
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("ps", total=total)
         for name, smiles in chosen.items():
-            rows = measure(name, smiles, args, lambda ps: progress.advance(task, ps))
-            results[name] = rows
+            measure(name, smiles, args, results[name], lambda ps: progress.advance(task, ps), save)
             table = Table("inner force, outer step", *COLUMNS, title=f"{name} on {args.potential}")
-            for label, row in rows.items():
+            for label, row in results[name].items():
                 table.add_row(label, *(["unstable"] if row is None else [f"{row[column]:.3g}" for column in COLUMNS]))
             console.print(table)
-    if args.json:
-        write(args.json, json.dumps({"potential": args.potential, "molecules": results}, indent=1))
     return 0
 
 

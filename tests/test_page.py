@@ -1,5 +1,6 @@
 """Reports in a real browser: no error in its console, pictures are there, tables sort, also in dark mode."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -30,7 +31,22 @@ def in_browser(path, *options):
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium; scripts/install_engines.sh installs it")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium; scripts/install_engines.sh installs it")
+
+
+def opened(path, *options):
+    """A report's document after it was opened and its first table sorted: no message, and every picture is there."""
+    copy = path.with_name(f"{path.stem}-opened.html")
+    copy.write_text(path.read_text(encoding="utf-8").replace("</body>", ASK + "</body>"), encoding="utf-8")
+    document, console = in_browser(copy, *options)
+    copy.unlink()
+    assert console == []
+    _, _, pictures, images, _ = json.loads(re.search(r'data-found="([^"]*)"', document)[1].replace("&quot;", '"'))
+    assert pictures == images
+    return document, images
+
+
+@needs_browser
 @pytest.mark.parametrize("dark", [False, True])
 def test_tables_sort_and_pictures_are_there(tmp_path, dark):
     square = "<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><rect width='9' height='9'/></svg>"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from espalike.system import MMSystem
 
+_CALCULATORS = ("gaff2", "garnet")
+"""Calculators that make systems of a molecule."""
+
 
 @dataclass(frozen=True)
 class Field:
@@ -43,11 +46,11 @@ def field_of(source: str) -> Field:
 
     Args:
         source: a shipped model or a model file; `openff-2.2.1` or another of OpenFF's, or an .offxml file; or .xml
-            files of OpenMM's `ForceField`, joined by `+` (`amber14-all.xml+mine.xml`).
+            files of OpenMM's `ForceField`, joined by `+` (`amber14-all.xml+mine.xml`); or `gaff2` or `garnet`.
 
     Raises:
-        FileNotFoundError, ModelFileError: see `espalike.load`.
-        ImportError: when OpenFF's packages are missing.
+        FileNotFoundError, ModelFileError: see `espalike.load`; or when AmberTools is missing.
+        ImportError: when OpenFF's packages or Garnet's are missing.
         ValueError: for an XML file that is no `ForceField`, or holds code that espalike did not write.
     """
     if source.endswith(".xml"):
@@ -58,6 +61,8 @@ def field_of(source: str) -> Field:
         file = installed_file(source)
         assigner = OpenFFAssigner(file)
         return _assigned(source, str(file), lambda molecule: assigner([molecule]))
+    if source in _CALCULATORS:
+        return _calculated(source)
     from espalike.model import find, load
 
     model = load(source).double()
@@ -74,6 +79,27 @@ def _assigned(name: str, identity: str, parameters: Callable[[Molecule], MMSyste
         return app.ForceField(*map(io.StringIO, texts(parameters(molecule), "ffxml").values()))
 
     return Field(name, identity, parameters, lambda molecule: to_openmm(parameters(molecule)), forcefield)
+
+
+def _calculated(source: str) -> Field:
+    """A force field of a calculator that makes systems."""
+    from espalike.evaluation.baselines import calculator
+    from espalike.qm.base import CalculatorError
+    from espalike.qm.openmm_xml import SystemCalculator
+
+    made = calculator(source, {})
+    assert isinstance(made, SystemCalculator)
+
+    def system(molecule: Molecule) -> openmm.System:
+        try:
+            return made.system(molecule)
+        except CalculatorError as error:
+            raise ValueError(str(error)) from error
+
+    def forcefield(molecule: Molecule) -> openmm.app.ForceField:
+        raise ValueError(f"{source} cannot be checked with liquids: it makes systems of single molecules")
+
+    return Field(source, made.program, None, system, forcefield)
 
 
 def _xml(source: str) -> Field:

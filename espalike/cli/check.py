@@ -20,7 +20,7 @@ rare groups, strained rings. Three runs of dynamics take most of the time: some 
 six times that for class II. Findings are kept in DIR/findings.jsonl; the same command, given again, continues there.
 
 MODEL is a shipped model or a model file; a force field of OpenFF (openff-2.2.1, or an .offxml file); or OpenMM's
-ForceField XML, several joined by + (amber14-all.xml+ligand.xml).
+ForceField XML, several joined by + (amber14-all.xml+ligand.xml); or gaff2 or garnet.
 
 --liquids: density and heat of vaporisation of ten pure liquids, or of those named, beside experiment and OpenFF 2.3.0:
 ethanol, acetone, ethyl-acetate, dimethylformamide, acetonitrile, diethyl-ether, benzene, pyridine, cyclohexane,

@@ -13,14 +13,16 @@ example:
   espalike landscape 'methods=[espalike-1,mmff94]' geometries=2 resamples=200 out=runs/landscape
   espalike landscape data.path=td.h5 'methods=[espalike-1,mine.espalike,openff-2.3.0,gfn2-xtb,aimnet2]'
 
-  methods=[...]           models (names or files), OpenFF force fields (openff-VERSION), calculators of `espalike
-                          label`. What is not installed is skipped, with what installs it
+  methods=[...]           models (names or files), OpenFF force fields (openff-VERSION: 2.3.0, 3.0.0-alpha0), calculators
+                          of `espalike label`: gaff2, garnet, uff, mmff94s, gfn1-xtb, ani1x, ... What is not installed
+                          is skipped, with what installs it
   labels=pyscf            the calculator that made the labels: the right end of the plane. One energy of a molecule of
                           22 atoms is timed, which takes a minute with DFT
   data.path=PATH|[...]    stores, HDF5 files, or `sample`: the embedded set; data.split=test, data.level=LEVEL
   reader=NAME             layout of other files
   metric=force_rmse       on the plane; or energy_rmse
-  geometries=20           molecules that are minimised with every method; 0 leaves this out
+  geometries=20           molecules that are minimised with every method; 0 leaves this out. conformers=4 of each
+  water=[5000,50000]      atoms of boxes of water (PME) in which a step of a force field is timed; [] leaves this out
   out=DIR                 gets report.html, table.csv, landscape.json, plane.png, plane.svg
 
 Cost is processor time per energy and forces on one thread, for peptides of 22, 52 and 102 atoms: of a force field, a

@@ -18,6 +18,11 @@ from espalike.qm.base import Calculator, CalculatorError
 Entry = str | Mapping[str, Any]
 """A baseline as users type it: `ani1x`, `openff-2.2.1`, or a mapping such as `{calculator: ani1x, weights: FOLDER}`."""
 
+_NOT_OFFERED = {
+    "so3lr": "its weights are a pickled Python object, which could run any code; espalike unpickles nothing"
+}
+"""Methods that people ask for, and why they are skipped."""
+
 
 class NotInstalled(Exception):
     """A baseline whose program, package or weights are not installed; the message says what to install."""
@@ -27,6 +32,11 @@ def names() -> list[str]:
     """Names of all baselines but OpenFF's: `zero` and those of `configs/calculator`."""
     folder = files("espalike.configs") / "calculator"
     return ["zero", *sorted(path.name.removesuffix(".yaml") for path in folder.iterdir())]
+
+
+def is_baseline(name: str) -> bool:
+    """Whether a method's name is a baseline's; other names are those of models."""
+    return name in names() or name in _NOT_OFFERED or name.startswith("openff") or name.endswith(".offxml")
 
 
 def label_of(entry: Entry) -> str:
@@ -53,6 +63,8 @@ def baseline(entry: Entry) -> Predictor:
     settings = {"calculator": entry} if isinstance(entry, str) else dict(entry)
     name, label = settings.pop("calculator", None), label_of(entry)
     settings.pop("label", None)
+    if name in _NOT_OFFERED:
+        raise NotInstalled(f"{label}: {_NOT_OFFERED[name]}")
     try:
         if name is not None and (name.startswith("openff") or name.endswith(".offxml")):
             return _openff(name, settings)

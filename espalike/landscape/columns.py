@@ -1,23 +1,16 @@
-"""More columns of the landscape: torsion profiles, minimised geometries, functional groups."""
+"""More columns of the landscape: torsion profiles, functional groups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from rdkit import Chem
-from rdkit.Chem import rdMolAlign
 
-from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule, to_rdkit
-from espalike.data.schema import Record
 from espalike.evaluation.metrics import pooled
 from espalike.evaluation.table import Scores, entry_sums
-from espalike.potential import potential
-from espalike.qm.base import CalculatorError
-from espalike.qm.sampling.minimise import minimised
 from espalike.qm.sampling.torsions import measured
-from espalike.topology import enumerate_tuples
 
 GROUPS = {
     "hydrocarbon": "",
@@ -91,63 +84,6 @@ def profiles(scores: Scores) -> dict[str, dict[str, float]]:
             "minimum off by": float(np.mean(places)),
         }
     return result
-
-
-def geometries(
-    records: Sequence[Record], methods: Mapping[str, str], count: int, tick: Callable[[], None]
-) -> dict[str, dict[str, float]]:
-    """Medians, over molecules, of how far minimisation leads away from a relaxed QM geometry, by method.
-
-    Heavy-atom RMSD [Å], mean absolute change of bonds [Å] and of angles [degree]. Molecules that a method cannot
-    minimise are left out for that method.
-
-    Args:
-        records: entries; the first relaxed geometry of each of `count` molecules is taken.
-        methods: by name, what `espalike.potential.potential` takes.
-        count: number of molecules.
-        tick: called after each minimisation.
-    """
-    chosen: dict[str, Record] = {}
-    for record in records:
-        if _is_minimum(record) and record.molecule.n_atoms > 3:
-            chosen.setdefault(record.key or record.molecule.smiles, record)
-    result = {}
-    for method, source in methods.items():
-        rows = []
-        for record in list(chosen.values())[:count]:
-            try:
-                rows.append(_moved(record.molecule, np.asarray(record.conformers.xyz[0], np.float64), source))
-            except (CalculatorError, ValueError):
-                continue
-            finally:
-                tick()
-        if rows:
-            medians = np.median([row for row in rows if row], axis=0)
-            result[method] = {"molecules": len(rows), **dict(zip(("RMSD", "bonds", "angles"), medians, strict=True))}
-    return result
-
-
-def _is_minimum(record: Record) -> bool:
-    """Whether an entry's geometries are relaxed: its kind says so, or all of its forces are zero."""
-    forces = record.conformers.forces
-    return record.kind == "relaxed" or (not record.kind and forces is not None and not np.any(forces))
-
-
-def _moved(molecule: Molecule, xyz: np.ndarray, method: str) -> tuple[float, float, float]:
-    found = minimised(potential(method, molecule), molecule, xyz, 500)
-    if not intact(molecule, found):
-        raise CalculatorError("bonds broken", f"{molecule.name}: {method}: minimisation breaks or forms a bond")
-    before, after = to_rdkit(molecule, xyz), to_rdkit(molecule, found)
-    heavy = [(i, i) for i, number in enumerate(molecule.numbers.tolist()) if number > 1]
-    rmsd = rdMolAlign.AlignMol(after, before, atomMap=heavy) if len(heavy) > 1 else 0.0
-    i, j = molecule.bonds.T
-    lengths = [np.linalg.norm(points[i] - points[j], axis=1) for points in (xyz, found)]
-    a, b, c = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges).angles.T
-    angles = []
-    for points in (xyz, found):
-        u, v = points[a] - points[b], points[c] - points[b]
-        angles.append(np.degrees(np.arctan2(np.linalg.norm(np.cross(u, v), axis=1), (u * v).sum(1))))
-    return rmsd, float(np.abs(lengths[1] - lengths[0]).mean()), float(np.abs(angles[1] - angles[0]).mean())
 
 
 def rows_of(columns: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espalike.chem import embed, from_smiles
+from espalike.chem import embed
 from espalike.chem.molecule import Molecule
+from espalike.landscape import boxes
 from espalike.potential import ForceFieldCalculator, potential
 from espalike.qm.base import Calculator
 from espalike.qm.mmff import RDKitCalculator
@@ -20,9 +22,9 @@ from espalike.qm.openmm_xml import SystemCalculator
 if TYPE_CHECKING:
     import openmm
 
-PEPTIDES = {n: from_smiles("CC(=O)" + "N[C@@H](C)C(=O)" * n + "NC", f"alanine peptide {n}") for n in (1, 4, 9)}
+PEPTIDES = {n: boxes.peptide(n) for n in (1, 4, 9)}
 """Peptides of 22, 52 and 102 atoms, by number of residues."""
-MIDDLE = 52
+MIDDLE = PEPTIDES[4].n_atoms
 """Number of atoms at which methods are compared on the plane."""
 FORCE_FIELD, SEMI_EMPIRICAL, ML, QM = "force field", "semi-empirical", "ML potential", "QM"
 _SHORTEST = 0.05
@@ -37,41 +39,58 @@ class Cost:
         kind: `force field`, `semi-empirical`, `ML potential` or `QM`.
         ms: milliseconds per energy and forces, by number of atoms; a force field's as a step of OpenMM.
         parametrize: milliseconds for the parameters of `MIDDLE` atoms, without loading; None for other methods.
+        water: milliseconds per step of the molecule of `MIDDLE` atoms in water, by number of atoms in all; of force
+            fields whose nonbonded forces OpenMM has.
     """
 
     kind: str
     ms: Mapping[int, float]
     parametrize: float | None = None
+    water: Mapping[int, float] = field(default_factory=dict)
 
 
-def cost(method: str, rounds: int, sizes: tuple[int, ...] = (1, 4, 9)) -> Cost:
+def cost(method: str, rounds: int, sizes: tuple[int, ...] = (1, 4, 9), water: tuple[int, ...] = ()) -> Cost:
     """Measure a method.
 
     Args:
         method: see `espalike.potential.potential`.
         rounds: number of timings, of which the median counts.
         sizes: residues of the peptides, see `PEPTIDES`.
+        water: numbers of atoms of boxes of water with the peptide of `MIDDLE` atoms.
 
     Raises:
         NotInstalled, ValueError, FileNotFoundError: see `espalike.potential.potential`.
         CalculatorError: when the method cannot compute a peptide.
     """
-    ms, kind, parametrize = {}, FORCE_FIELD, None
+    ms, in_water, kind, parametrize = {}, {}, FORCE_FIELD, None
     for n in sizes:
         molecule = PEPTIDES[n]
         calculator = potential(method, molecule)
         kind = _kind(calculator)
         ms[molecule.n_atoms] = 1e3 * _median(_call(calculator, molecule), rounds)
-        if isinstance(calculator, ForceFieldCalculator) and molecule.n_atoms == MIDDLE:
-            parametrize = 1e3 * _median(_parametrization(method, molecule), rounds)
-    return Cost(kind, ms, parametrize)
+        if isinstance(calculator, ForceFieldCalculator | SystemCalculator) and molecule.n_atoms == MIDDLE:
+            parametrize = 1e3 * _median(_parametrization(method, calculator, molecule), rounds)
+            for atoms in water:
+                box = boxes.box(atoms)
+                system = boxes.within(_system(calculator, molecule), box)
+                if system is not None:
+                    in_water[len(box.xyz)] = 1e3 * _median(_step(system, box.relaxed(system), 20), rounds)
+    return Cost(kind, ms, parametrize, in_water)
 
 
-def _parametrization(method: str, molecule: Molecule) -> Callable[[], object]:
+def _system(calculator: ForceFieldCalculator | SystemCalculator, molecule: Molecule) -> openmm.System:
+    return calculator.system if isinstance(calculator, ForceFieldCalculator) else calculator.system(molecule)
+
+
+def _parametrization(
+    method: str, calculator: ForceFieldCalculator | SystemCalculator, molecule: Molecule
+) -> Callable[[], object]:
     """Assigns parameters; the model or force field is loaded before."""
     from espalike.model import load
     from espalike.potential import openff
 
+    if isinstance(calculator, SystemCalculator):
+        return lambda: calculator.system(molecule)
     if method.startswith("openff") or method.endswith(".offxml"):
         assigner = openff(method)
         return lambda: assigner([molecule])
@@ -81,24 +100,24 @@ def _parametrization(method: str, molecule: Molecule) -> Callable[[], object]:
 
 def _call(calculator: Calculator, molecule: Molecule) -> Callable[[], object]:
     xyz = embed(molecule, 1)[0]
-    if isinstance(calculator, ForceFieldCalculator):
-        return _step(calculator.system, xyz)
-    if isinstance(calculator, SystemCalculator):
-        return _step(calculator.system(molecule), xyz)
+    if isinstance(calculator, ForceFieldCalculator | SystemCalculator):
+        return _step(_system(calculator, molecule), xyz)
     rng = np.random.default_rng(0)
     # other coordinates each time: some programs start from the last result
     return lambda: calculator(molecule, xyz + rng.normal(0.0, 0.01, xyz.shape))
 
 
-def _step(system: openmm.System, xyz: np.ndarray) -> Callable[[], object]:
-    """A step of OpenMM on one thread of its CPU platform."""
+def _step(system: openmm.System, xyz: np.ndarray, minimise: int = 200) -> Callable[[], object]:
+    """A step of OpenMM on one thread of its CPU platform, after some steps of minimisation."""
     import openmm
 
     integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005)
     platform = openmm.Platform.getPlatformByName("CPU")
     context = openmm.Context(system, integrator, platform, {"Threads": "1"})
     context.setPositions(xyz / 10)
-    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 200)
+    if minimise:
+        openmm.LocalEnergyMinimizer.minimize(context, 10.0, minimise)
+    context.applyConstraints(1e-5)
     context.setVelocitiesToTemperature(300.0, 1)
 
     def step(context: openmm.Context = context) -> None:  # the context lives as long as the function
@@ -108,20 +127,26 @@ def _step(system: openmm.System, xyz: np.ndarray) -> Callable[[], object]:
 
 
 def _median(call: Callable[[], object], rounds: int) -> float:
-    """Seconds of the processor per call."""
+    """Seconds of the processor per call, those of programs that it starts included."""
     call()
     seconds: list[float] = []
     calls = 1
     while len(seconds) < rounds:
-        start = time.process_time()
+        start = _spent()
         for _ in range(calls):
             call()
-        spent = time.process_time() - start
+        spent = _spent() - start
         if spent < _SHORTEST and not seconds:
             calls *= 4
             continue
         seconds.append(spent / calls)
     return statistics.median(seconds)
+
+
+def _spent() -> float:
+    """Seconds of the processor of this process and of the programs that it has started."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def _kind(calculator: Calculator) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from rich.progress import Progress
 
 from espalike.bounds import check_number
 from espalike.chem.picture import drawing
+from espalike.data.schema import Record
 from espalike.evaluation import show
-from espalike.evaluation.baselines import NotInstalled, names
+from espalike.evaluation.baselines import NotInstalled, is_baseline
 from espalike.evaluation.interactions import DISTANCES
 from espalike.evaluation.metrics import METRICS
 from espalike.evaluation.run import Evaluation, evaluate
 from espalike.evaluation.table import flat, write_csv
 from espalike.files import write
-from espalike.landscape import columns, plane
-from espalike.landscape.cost import PEPTIDES, QM, Cost, cost
+from espalike.landscape import columns, electrostatics, geometries, plane
+from espalike.landscape.cost import MIDDLE, PEPTIDES, QM, Cost, cost
 from espalike.landscape.plane import AXES, Point
 from espalike.page import page, picture, plot, table
 from espalike.qm.base import CalculatorError
@@ -61,10 +62,12 @@ def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
     """
     if settings["metric"] not in AXES:
         raise ValueError(f"metric={settings['metric']}: expected {' or '.join(AXES)}")
-    for name, least in (("rounds", 1), ("geometries", 0)):
+    for name, least in (("rounds", 1), ("geometries", 0), ("conformers", 1)):
         check_number(name, settings[name], least)
+    for atoms in settings["water"]:
+        check_number("water", atoms, 1000)
     methods = [str(method) for method in settings["methods"]]
-    baselines = [name for name in methods if name in names() or name.startswith("openff") or name.endswith(".offxml")]
+    baselines = [name for name in methods if is_baseline(name)]
     models, out = [name for name in methods if name not in baselines], Path(settings["out"])
     evaluation = evaluate(
         {
@@ -92,12 +95,13 @@ def _costs(sources: Mapping[str, str], settings: Mapping[str, Any], say: Say) ->
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    costs = {}
+    costs: dict[str, Cost] = {}
+    water = tuple(settings["water"])
     try:
         with Progress(console=Console(stderr=True), transient=True) as progress:
             for method in progress.track(sources, description="cost"):
                 try:
-                    costs[method] = cost(sources[method], settings["rounds"])
+                    costs[method] = cost(sources[method], settings["rounds"], water=water)
                 except CalculatorError as error:
                     say(f"no cost of {method}: {error}")
             if settings["labels"]:
@@ -140,14 +144,12 @@ def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str,
         of = result.costs.get(row.method)
         ms = {f"ms_{atoms}": round(value, 5) for atoms, value in of.ms.items()} if of else {}
         every = {f"ms_{peptide.n_atoms}": None for peptide in PEPTIDES.values()}
-        lines.append({**flat(row), "kind": of.kind if of else None, **every, **ms})
+        wet = {f"water_ms_{size}": _near(of, size) for size in settings["water"]}
+        lines.append({**flat(row), "kind": of.kind if of else None, **every, **ms, **wet})
     write_csv(lines, out / "table.csv")
     groups = columns.by_group(scores, METRICS.index(settings["metric"]))
     profiles = columns.profiles(scores)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("geometries", total=settings["geometries"] * len(scores.methods))
-        tick = lambda: progress.advance(task)  # noqa: E731
-        moved = columns.geometries(scores.records, sources, settings["geometries"], tick)
+    moved, electric = _computed(scores.records, sources, settings)
     data = {
         "settings": dict(settings),
         "rows": lines,
@@ -155,6 +157,7 @@ def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str,
         "groups": groups,
         "profiles": profiles,
         "geometries": moved,
+        "electrostatics": electric,
         "skipped": dict(evaluation.skipped),
     }
     write(out / "landscape.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
@@ -162,36 +165,60 @@ def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str,
         f"<p>{len(scores.records)} entries of {settings['data']['path']}, split {settings['data']['split']}. "
         f"Errors are on the entries that all methods cover; {show.UNITS}.</p>",
         plot(figure, "error against cost"),
-        "<h2>Errors and cost</h2>",
+        "<h2>Errors</h2>",
         _errors(result),
+        *_costs_table(result.costs, settings["water"]),
         *(f"<p>skipped {reason}</p>" for reason in evaluation.skipped.values()),
         *_section(f"{AXES[settings['metric']]} by functional group", groups),
         *_section("Torsion profiles [kcal/mol, degree]", profiles),
-        *_section("Minimised from QM geometries: medians over molecules [Å, Å, degree]", moved),
+        *_section("Minimised from QM geometries: RMSD, bonds [Å], angles, torsions [degree], ddE [kcal/mol]", moved),
+        *_section("Dipole moments [debye] and electrostatic potentials [kcal/mol/e], RMSE", electric),
         *_interactions(evaluation),
         *_worst(evaluation),
     ]
     write(out / "report.html", page("The landscape: accuracy against cost", parts))
 
 
+def _computed(
+    records: Sequence[Record], sources: Mapping[str, str], settings: Mapping[str, Any]
+) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """Columns for which methods compute more than energies and forces of the entries."""
+    count, most = settings["geometries"], settings["conformers"]
+    total = geometries.number(records, count) + electrostatics.number(records)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("geometries, dipole moments", total=total * len(sources))
+        tick = lambda: progress.advance(task)  # noqa: E731
+        moved = geometries.geometries(records, sources, count, tick, most)
+        return moved, electrostatics.electrostatics(records, sources, tick)
+
+
+def _near(of: Cost | None, atoms: int) -> float | None:
+    """Cost of a step in the box of water that was made for this number of atoms."""
+    found = {size: ms for size, ms in of.water.items() if abs(size - atoms) < 0.2 * atoms} if of else {}
+    return round(next(iter(found.values())), 4) if found else None
+
+
 def _errors(result: Landscape) -> str:
+    rows = []
+    for row in result.evaluation.common:
+        errors = [f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (row.energy_rmse, row.force_rmse)]
+        rows.append([row.method, row.source, row.molecules, row.conformers, *errors])
+    return table(["method", "source", "molecules", "geometries", "energy RMSE", "force RMSE"], rows)
+
+
+def _costs_table(costs: Mapping[str, Cost], water: Sequence[int]) -> list[str]:
     sizes = [peptide.n_atoms for peptide in PEPTIDES.values()]
     header = [
         "method",
-        "source",
-        "energy RMSE",
-        "force RMSE",
         *(f"ms, {n} atoms" for n in sizes),
-        "parametrization [ms]",
+        *(f"step in water, {n} atoms [ms]" for n in water),
+        f"parameters, {MIDDLE} atoms [ms]",
     ]
     rows = []
-    for row in result.evaluation.common:
-        of = result.costs.get(row.method)
-        cells = [f"{of.ms[n]:.3g}" if of and n in of.ms else "–" for n in sizes]
-        setup = f"{of.parametrize:.3g}" if of and of.parametrize else "–"
-        errors = [f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (row.energy_rmse, row.force_rmse)]
-        rows.append([row.method, row.source, *errors, *cells, setup])
-    return table(header, rows)
+    for method, of in costs.items():
+        values = [*(of.ms.get(n) for n in sizes), *(_near(of, n) for n in water), of.parametrize]
+        rows.append([method, *("–" if value is None else f"{value:.3g}" for value in values)])
+    return ["<h2>Cost</h2>", table(header, rows)]
 
 
 def _section(title: str, values: Mapping[str, Mapping[str, float]]) -> list[str]:

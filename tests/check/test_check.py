@@ -15,7 +15,7 @@ from espalike.check.run import CHECKS, Finding, Outcome, Settings, check, findin
 from espalike.chem import embed, from_smiles
 from espalike.cli.main import main
 from espalike.qm.sampling.torsions import measured
-from tests.test_page import CHROMIUM, in_browser
+from tests.test_page import CHROMIUM, opened
 
 PARACETAMOL = from_smiles("CC(=O)Nc1ccc(O)cc1", "paracetamol")
 LACTATE = from_smiles("C[C@H](O)C(=O)[O-]", "lactate")
@@ -250,9 +250,23 @@ def test_the_command(tmp_path, capsys):
     assert {one["status"] for one in found} <= {"passed", "not applicable"}
     assert len(found) == 2 * (1 + len(CHECKS)) + 1
     if CHROMIUM:
-        document, console = in_browser(out / "report.html")
-        assert console == []
+        document, _ = opened(out / "report.html")
         assert "2 molecules; 0 faults" in document
+
+
+def test_gaff2_is_checked(tmp_path):
+    """A force field that makes systems of molecules, and has no parameters of boron."""
+    pytest.importorskip("openff.toolkit", reason="needs the extra openff")
+    try:
+        field = field_of("gaff2")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    assert field.parameters is None
+    assert field.system(PARACETAMOL).getNumParticles() == PARACETAMOL.n_atoms
+    with pytest.raises(ValueError, match="methylboronic"):
+        field.system(from_smiles("CB(O)O", "methylboronic acid"))
+    with pytest.raises(ValueError, match="gaff2 cannot be checked with liquids"):
+        field.forcefield(PARACETAMOL)
 
 
 def test_a_force_field_that_fails(tmp_path, capsys):

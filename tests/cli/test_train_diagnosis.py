@@ -22,6 +22,7 @@ from espalike.training.report import _histograms
 from tests.batches import whole
 from tests.cli.test_train import TRAIN, VAL, record, rows_with
 from tests.cli.test_train import train as train_on
+from tests.test_page import needs_browser, opened
 
 MANIFEST = {"licence": "CC0", "origin": "test", "command": "test"}
 
@@ -216,6 +217,11 @@ def test_the_report_stands_alone(trained):
         assert expected_text in page.text
     (last,) = (row for row in rows_with(trained, "val/loss") if row["epoch"] == "2")
     assert f"{float(last['val/made-MMFF94/energy_rmse']):.3f}" in page.text
+
+
+@needs_browser
+def test_the_report_opens_in_a_browser(trained):
+    assert opened(trained / "report.html")[1] == 6
 
 
 def test_nothing_is_diagnosed_when_it_is_switched_off(store, tmp_path):

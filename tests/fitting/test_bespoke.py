@@ -18,6 +18,7 @@ from espalike.energy import energy
 from espalike.fitting.check import Profile, worse_torsions
 from espalike.model import Ensemble, find, load
 from espalike.qm.mmff import MMFFCalculator
+from tests.test_page import needs_browser, opened
 
 MOLECULES = "CCCO propanol\nCB(O)O acid\n"  # MMFF94 has no boron
 
@@ -107,6 +108,13 @@ def test_the_page_has_everything_in_one_file(run):
         errors = np.subtract(profile["after"], profile["teacher"])
         assert np.sqrt(np.mean(errors**2)) == pytest.approx(profile["rmse_after"], abs=1e-3)
     assert molecule["moved"][0]["spreads"] >= molecule["moved"][-1]["spreads"] > 0
+
+
+@needs_browser
+def test_the_page_opens_in_a_browser(run):
+    document, images = opened(run[0] / "out" / "report.html")
+    assert images > 0
+    assert "torsion scans" in document
 
 
 def test_the_same_command_again_labels_and_fits_nothing(run, monkeypatch):

@@ -8,18 +8,24 @@ import numpy as np
 import pytest
 from rdkit.Chem import rdMolTransforms
 
+import espalike
 from espalike.chem import embed, from_smiles, to_rdkit
-from espalike.chem.conformers import Conformers
+from espalike.chem.conformers import Conformers, EspGrid
 from espalike.cli.main import main
 from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.evaluation.table import Result, Scores
-from espalike.landscape import columns
+from espalike.landscape import boxes, columns
 from espalike.landscape.cost import FORCE_FIELD, ML, QM, SEMI_EMPIRICAL, cost
+from espalike.landscape.electrostatics import charges_of, electrostatics
+from espalike.landscape.geometries import geometries
 from espalike.landscape.plane import Point, draw, front
 from espalike.qm.base import batched
 from espalike.qm.mmff import MMFFCalculator
-from tests.test_page import CHROMIUM, in_browser
+from espalike.qm.sampling.minimise import minimised
+from espalike.units import COULOMB
+from tests.export.cases import field_model
+from tests.test_page import CHROMIUM, opened
 
 MANIFEST = {"licence": "CC0", "origin": "tests", "command": "pytest"}
 
@@ -46,13 +52,25 @@ def scan(smiles, atoms):
     return np.array(geometries)
 
 
+def minima():
+    """Butane's trans and gauche minima of MMFF94."""
+    molecule, geometries = from_smiles("CCCC"), scan("CCCC", (0, 1, 2, 3))
+    return np.array([minimised(MMFFCalculator(), molecule, geometries[place], 500) for place in (11, 7)])
+
+
+def with_dipole(entry):
+    """With dipole moments of the charges of MMFF94."""
+    charges = charges_of(MMFFCalculator(), entry.molecule)
+    return replace(entry, conformers=replace(entry.conformers, dipole=charges @ entry.conformers.xyz))
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("landscape") / "store"
     records = [
         record("CCO", "ethanol", shaken("CCO", 4), "thermal"),
-        record("CC(=O)N", "acetamide", shaken("CC(=O)N", 4), "thermal"),
-        record("CCO", "ethanol-relaxed", shaken("CCO", 1), "relaxed"),
+        with_dipole(record("CC(=O)N", "acetamide", shaken("CC(=O)N", 4), "thermal")),
+        record("CCCC", "butane-relaxed", minima(), "relaxed"),
         record("CCCC", "butane-scan", scan("CCCC", (0, 1, 2, 3)), "scan", np.array([0, 1, 2, 3])),
     ]
     write_store(path, records, manifest=MANIFEST)
@@ -62,12 +80,13 @@ def store(tmp_path_factory):
 def test_the_command(store, tmp_path, capsys):
     out = tmp_path / "out"
     methods = "methods=[espalike-small,mmff94,espalike-none]"
-    settings = ["geometries=1", "resamples=20", "rounds=1", f"data.path={store}", f"out={out}"]
+    settings = ["geometries=1", "resamples=20", "rounds=1", "water=[]", f"data.path={store}", f"out={out}"]
     assert main(["landscape", methods, *settings]) == 2
     assert "espalike-none" in capsys.readouterr().err
-    assert main(["landscape", "methods=[espalike-small,mmff94]", "labels=gfn2-xtb", *settings]) == 0
+    assert main(["landscape", "methods=[espalike-small,mmff94,so3lr]", "labels=gfn2-xtb", *settings]) == 0
     printed = capsys.readouterr().out
     assert "cost at 52 atoms" in printed
+    assert "skipped so3lr: its weights are a pickled Python object" in printed
     with open(out / "table.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert float(rows["mmff94"]["force_rmse"]) == pytest.approx(0.0, abs=1e-3)
@@ -75,6 +94,11 @@ def test_the_command(store, tmp_path, capsys):
     assert all(float(row[f"ms_{n}"]) > 0 for row in rows.values() for n in (22, 52, 102))
     data = json.loads((out / "landscape.json").read_text())
     assert data["geometries"]["mmff94"]["molecules"] == 1
+    assert data["geometries"]["mmff94"]["geometries"] == 2
+    assert data["geometries"]["mmff94"]["ddE"] == pytest.approx(0.0, abs=1e-3)
+    assert data["geometries"]["espalike-small"]["ddE"] > 0
+    assert data["electrostatics"]["mmff94"] == pytest.approx({"molecules": 1, "dipole": 0.0}, abs=1e-6)
+    assert data["electrostatics"]["espalike-small"]["dipole"] > 0.01
     assert data["groups"]["amide, urea"].keys() == {"espalike-small", "mmff94"}
     assert data["profiles"]["mmff94"]["energy RMSE"] == pytest.approx(0.0, abs=1e-3)
     assert data["profiles"]["espalike-small"]["energy RMSE"] > 0.05
@@ -84,7 +108,10 @@ def test_the_command(store, tmp_path, capsys):
     assert "gfn2-xtb (the labels)" in (out / "plane.svg").read_text() or "gfn2-xtb" in printed
     assert page.count("Largest errors of") == 2
     if CHROMIUM:
-        assert in_browser(out / "report.html")[1] == []
+        document, images = opened(out / "report.html")
+        assert images > 2  # the plane, molecules
+        for heading in ("Cost", "Torsion profiles", "Minimised from QM geometries", "Dipole moments"):
+            assert f"<h2>{heading}" in document
 
 
 def test_a_metric_that_does_not_exist(capsys):
@@ -131,17 +158,13 @@ def test_profiles_of_a_shifted_curve():
 
 def test_minimised_geometries_are_compared():
     """Minimisation with the method that made the geometry moves nothing; another method moves bonds."""
-    from espalike.qm.sampling.minimise import minimised
-
     molecule = from_smiles("CC(=O)N", "acetamide")
     xyz = minimised(MMFFCalculator(), molecule, embed(molecule, 1)[0], 500)[None]
     entry = record("CC(=O)N", "acetamide", xyz, "relaxed")
     ticks = []
-    moved = columns.geometries(
-        [entry], {name: name for name in ("mmff94", "espalike-small")}, 5, lambda: ticks.append(1)
-    )
+    moved = geometries([entry], {name: name for name in ("mmff94", "espalike-small")}, 5, lambda: ticks.append(1))
     assert len(ticks) == 2
-    assert moved["mmff94"]["RMSD"] < 0.02
+    assert moved["mmff94"]["rmsd"] < 0.02
     assert moved["mmff94"]["bonds"] < 1e-3
     assert moved["mmff94"]["angles"] < 0.3
     assert moved["espalike-small"]["bonds"] > 2e-3
@@ -166,3 +189,70 @@ def test_minimised_geometries_are_compared():
 )
 def test_functional_groups(smiles, groups):
     assert columns._groups(from_smiles(smiles)) == groups
+
+
+def test_energies_of_minima_are_relative_to_the_lowest():
+    """ddE of two minima whose reference energies are 2 kcal/mol further apart than the method's."""
+    entry = record("CCCC", "butane", minima(), "relaxed")
+    energies = entry.conformers.energy + np.array([0.0, 2.0])
+    entry = replace(entry, conformers=replace(entry.conformers, energy=energies[::-1], xyz=entry.conformers.xyz[::-1]))
+    found = geometries([entry], {"mmff94": "mmff94"}, 1)["mmff94"]
+    assert found["ddE"] == pytest.approx(2.0, abs=0.01)
+    assert (found["molecules"], found["geometries"]) == (1, 2)
+    assert np.isnan(geometries([entry], {"mmff94": "mmff94"}, 1, conformers=1)["mmff94"]["ddE"])
+
+
+def test_torsions_that_turn():
+    """Butane's gauche minimum of a calculator that only knows trans: the torsion turns, and TFD says so."""
+    from espalike.landscape.geometries import _moved
+
+    class Trans:
+        level = "trans"
+
+        def __call__(self, molecule, xyz):
+            return 0.5 * float(((xyz - target) ** 2).sum()) * 50, -50 * (xyz - target)
+
+    molecule = from_smiles("CCCC", "butane")
+    geometry = scan("CCCC", (0, 1, 2, 3))
+    target = geometry[-1]
+    moved = _moved(molecule, geometry[5], Trans())  # from 0 to 180 degrees
+    assert moved.torsions == pytest.approx(180.0, abs=1.0)
+    assert moved.tfd == pytest.approx(1.0, abs=0.01)
+    assert np.isnan(_moved(from_smiles("C", "methane"), embed(from_smiles("C"), 1)[0], MMFFCalculator()).tfd)
+
+
+def test_dipole_moments_and_potentials_of_charges():
+    """The potential of MMFF94's own charges has no error; that of none has an error of its own size."""
+    entry = with_dipole(record("CC(=O)N", "acetamide", shaken("CC(=O)N", 2), "thermal"))
+    xyz, charges = entry.conformers.xyz[0], charges_of(MMFFCalculator(), entry.molecule)
+    points = xyz.mean(0) + 6.0 * np.random.default_rng(0).normal(size=(40, 3))
+    points = points[np.linalg.norm(points[:, None] - xyz, axis=2).min(1) > 2.0]
+    values = COULOMB * (charges / np.linalg.norm(points[:, None] - xyz, axis=2)).sum(1)
+    grid = EspGrid(points, values, np.array([len(points), 0]))
+    entry = replace(entry, conformers=replace(entry.conformers, esp=grid))
+    methods = {name: name for name in ("mmff94", "espalike-small", "gfn2-xtb", "uff")}
+    found = electrostatics([entry], methods)
+    assert found.keys() == {"mmff94", "espalike-small", "gfn2-xtb"}
+    assert found["mmff94"] == pytest.approx({"molecules": 1, "dipole": 0, "ESP": 0, "ESP, relative": 0}, abs=1e-6)
+    assert 0.01 < found["espalike-small"]["ESP, relative"] < 1.0
+    assert found["gfn2-xtb"].keys() == {"molecules", "dipole"}
+    assert found["gfn2-xtb"]["dipole"] < 2.0
+
+
+def test_steps_in_water():
+    """Energies of the system in water are those of the peptide and water far apart, where no pair interacts."""
+    import openmm
+
+    of = boxes.box(1000)
+    assert 700 < len(of.xyz) < 1100
+    molecule = boxes.peptide(4)
+    system = espalike.export.to_openmm(espalike.load("espalike-small").parametrize(molecule))
+    made = boxes.within(system, of)
+    assert made.getNumConstraints() == len(of.xyz) - of.solute
+    (pairs,) = [force for force in made.getForces() if isinstance(force, openmm.NonbondedForce)]
+    assert sum(pairs.getParticleParameters(i)[0]._value for i in range(len(of.xyz))) == pytest.approx(0, abs=1e-6)
+    assert boxes.within(espalike.export.to_openmm(field_model("dexp").parametrize(molecule)), of) is None
+    measured = cost("espalike-small", 1, sizes=(4,), water=(1000,))
+    (atoms,) = measured.water
+    assert atoms == len(of.xyz)
+    assert measured.water[atoms] > measured.ms[52]
