@@ -11,11 +11,12 @@ Print a script that completes commands, options and settings when you press the 
 
   espalike completion bash > ~/.local/share/bash-completion/completions/espalike
   espalike completion zsh >> ~/.zshrc
+  espalike completion fish > ~/.config/fish/completions/espalike.fish
 
 A new shell reads it. Print it again after an update.
 """
 
-SCRIPT = """\
+BASH = """\
 _espalike() {{
   local line="${{COMP_LINE:0:COMP_POINT}}" words
   local current="${{line##* }}"
@@ -24,17 +25,53 @@ _espalike() {{
   esac
   [ "$COMP_CWORD" -le 1 ] && words="{commands}"
   COMPREPLY=($(compgen -W "$words" -- "$current"))
-  # bash breaks words at =, and wants what is behind it; zsh wants all of it
-  [ -z "$ZSH_VERSION" ] && case "$current" in *=*) COMPREPLY=("${{COMPREPLY[@]#*=}}") ;; esac
+  # bash breaks words at =, and expects what is behind it
+  case "$current" in *=*) COMPREPLY=("${{COMPREPLY[@]#*=}}") ;; esac
   return 0
 }}
 complete -o bashdefault -o default -o nospace -F _espalike espalike
 """
 
+ZSH = """\
+_espalike() {{
+  local choices
+  case "${{words[2]}}" in
+{cases}
+  esac
+  (( CURRENT == 2 )) && choices="{commands}"
+  compadd -S '' -- ${{(M)=choices:#*=}} # names of settings, whose value follows
+  compadd -- ${{=choices:#*=}}
+  compset -P '*='
+  _files
+}}
+(( $+functions[compdef] )) || {{ autoload -Uz compinit && compinit }}
+compdef _espalike espalike
+"""
+
+FISH = """\
+function __espalike
+  set -l typed (commandline -opc)
+  switch "$typed[2]"
+    case ""
+      set words "{commands}"
+{cases}
+  end
+  string split " " -- $words
+end
+complete -c espalike -a "(__espalike)"
+"""
+
+SHELLS = {
+    "bash": (BASH, '    {name}) words="{words}" ;;'),
+    "zsh": (ZSH, '    {name}) choices="{words}" ;;'),
+    "fish": (FISH, '    case {name}\n      set words "{words}"'),
+}
+"""The script of each shell, and its line for the words of a command."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The shell."""
-    parser.add_argument("shell", choices=("bash", "zsh"), help="the shell that reads the script")
+    parser.add_argument("shell", choices=tuple(SHELLS), help="the shell that reads the script")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,10 +79,9 @@ def run(args: argparse.Namespace) -> int:
     from espalike.cli.main import COMMANDS, GENERAL, JOBS
 
     words = {name: _settings(name) for name in JOBS} | {name: _options(name) for name in COMMANDS}
-    cases = [f'    {name}) words="{" ".join([*found, *GENERAL, "--help"])}" ;;' for name, found in words.items()]
-    if args.shell == "zsh":
-        print("autoload -U +X bashcompinit && bashcompinit")
-    print(SCRIPT.format(cases="\n".join(cases), commands=" ".join([*words, "--help", "--version"])), end="")
+    script, line = SHELLS[args.shell]
+    cases = [line.format(name=name, words=" ".join([*found, *GENERAL, "--help"])) for name, found in words.items()]
+    print(script.format(cases="\n".join(cases), commands=" ".join([*words, "--help", "--version"])), end="")
     return 0
 
 

@@ -35,7 +35,7 @@ COMMANDS = {
     "bespoke": "fit a force field to one molecule, or to a few, by labels of a teacher",
     "models": "the models that come with the program: functional form, domain, size, test figures",
     "info": "the content of a model file or a store: configuration, units, provenance, hashes",
-    "completion": "a script by which bash or zsh complete commands, options and settings",
+    "completion": "a script by which bash, zsh or fish complete commands, options and settings",
 }
 GENERAL = {
     "--quiet": "print errors only, and no progress",
