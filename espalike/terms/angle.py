@@ -22,7 +22,10 @@ class _Angle(Term):
 
 
 class HarmonicAngle(_Angle):
-    """½ k (θ − θ₀)²."""
+    """½ k (θ − θ₀)².
+
+    As in Amber (W. D. Cornell et al., J. Am. Chem. Soc. 117 (1995) 5179), which leaves out the ½.
+    """
 
     params = (K, THETA0)
 
@@ -36,6 +39,7 @@ class QuarticAngle(_Angle):
     """½ k d² (1 + c d + 7/12 c² d²), d = θ − θ₀: class II's quartic angle, with one minimum whatever c.
 
     The quartic coefficient is tied to the cubic one in the same way as in `QuarticBond`; c may have either sign.
+    Quartic angles: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
     """
 
     params = (K, THETA0, Param("c", "1/radian", mean=0.0, std=0.3, link="range(-2,2)"))
@@ -47,7 +51,10 @@ class QuarticAngle(_Angle):
 
 
 class CosineAngle(_Angle):
-    """½ k (cos θ − cos θ₀)², the angle of GROMOS-96: smooth at a straight angle."""
+    """½ k (cos θ − cos θ₀)², smooth at a straight angle.
+
+    The angle of GROMOS (W. R. P. Scott et al., J. Phys. Chem. A 103 (1999) 3596).
+    """
 
     params = (K, THETA0)
 
@@ -60,7 +67,7 @@ class CosineAngle(_Angle):
 class LinearMixtureAngle(_Angle):
     """½ k₁ (θ − c₁)² + ½ k₂ (θ − c₂)² with fixed centres: a harmonic angle that is linear in its parameters.
 
-    Source: see `LinearMixtureBond`.
+    As `LinearMixtureBond` (Y. Wang et al., Chem. Sci. 13 (2022) 12016).
     """
 
     centres = priors.ANGLE_CENTRES
@@ -75,7 +82,7 @@ class LinearMixtureAngle(_Angle):
 
 
 class UreyBradley(Term):
-    """½ k (r₁₃ − r₀)² between the outer atoms of an angle."""
+    """½ k (r₁₃ − r₀)² between the outer atoms of an angle (H. C. Urey, C. A. Bradley, Phys. Rev. 38 (1931) 1969)."""
 
     kind = Kind.ANGLE
     coordinates = (Distance(0, 2),)

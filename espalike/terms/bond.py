@@ -21,7 +21,10 @@ class _Bond(Term):
 
 
 class HarmonicBond(_Bond):
-    """½ k (r − r₀)²."""
+    """½ k (r − r₀)².
+
+    As in Amber (W. D. Cornell et al., J. Am. Chem. Soc. 117 (1995) 5179), which leaves out the ½.
+    """
 
     params = (K, R0)
 

@@ -13,6 +13,8 @@ CHARGES = ("equilibration", "increments", "input")
 class Coulomb(PairTerm):
     """qᵢ qⱼ / (4 π ε₀ r); 1-4 pairs scaled by `scale14`.
 
+    1/(4 π ε₀) is CODATA 2018's (E. Tiesinga et al., Rev. Mod. Phys. 93 (2021) 025010).
+
     Args:
         scale14: factor on pairs three bonds apart (Amber's 1/1.2), or `"learned"`.
         charges: where a model takes the charges from, one of `CHARGES`; see `espalike.nn.charges`.

@@ -34,7 +34,10 @@ def _theta0(name: str, *atoms: int) -> Param:
 
 
 class BondBond(Term):
-    """k (rₐ − rₐ₀)(r_b − r_b₀) of two bonds that share an atom."""
+    """k (rₐ − rₐ₀)(r_b − r_b₀) of two bonds that share an atom.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.ANGLE
     coordinates = (Distance(0, 1), Distance(1, 2))
@@ -49,7 +52,10 @@ class BondBond(Term):
 
 
 class BondAngle(Term):
-    """(kₐ (rₐ − rₐ₀) + k_b (r_b − r_b₀)) (θ − θ₀): an angle with its two bonds."""
+    """(kₐ (rₐ − rₐ₀) + k_b (r_b − r_b₀)) (θ − θ₀): an angle with its two bonds.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.ANGLE
     coordinates = (Distance(0, 1), Distance(1, 2), Angle(0, 1, 2))
@@ -70,7 +76,10 @@ class BondAngle(Term):
 
 
 class AngleAngle(Term):
-    """k (θₐ − θₐ₀)(θ_b − θ_b₀) of two angles with the same centre that share a bond."""
+    """k (θₐ − θₐ₀)(θ_b − θ_b₀) of two angles with the same centre that share a bond.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.ANGLE_PAIR
     coordinates = (Angle(0, 1, 2), Angle(2, 1, 3))
@@ -85,7 +94,10 @@ class AngleAngle(Term):
 
 
 class BondBond13(Term):
-    """k (rₐ − rₐ₀)(r_b − r_b₀) of the first and the last bond of a torsion."""
+    """k (rₐ − rₐ₀)(r_b − r_b₀) of the first and the last bond of a torsion.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.PROPER
     coordinates = (Distance(0, 1), Distance(2, 3))
@@ -100,7 +112,10 @@ class BondBond13(Term):
 
 
 class MiddleBondTorsion(Term):
-    """(r − r₀) Σₙ fₙ cos nφ, n = 1, 2, 3: a torsion with its middle bond."""
+    """(r − r₀) Σₙ fₙ cos nφ, n = 1, 2, 3: a torsion with its middle bond.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.PROPER
     coordinates = (Distance(1, 2), Dihedral(0, 1, 2, 3))
@@ -114,7 +129,10 @@ class MiddleBondTorsion(Term):
 
 
 class EndBondTorsion(Term):
-    """(rₐ − rₐ₀) Σₙ aₙ cos nφ + (r_b − r_b₀) Σₙ bₙ cos nφ, n = 1, 2, 3: a torsion with its two outer bonds."""
+    """(rₐ − rₐ₀) Σₙ aₙ cos nφ + (r_b − r_b₀) Σₙ bₙ cos nφ, n = 1, 2, 3: a torsion with its two outer bonds.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.PROPER
     coordinates = (Distance(0, 1), Distance(2, 3), Dihedral(0, 1, 2, 3))
@@ -132,7 +150,10 @@ class EndBondTorsion(Term):
 
 
 class AngleTorsion(Term):
-    """(θₐ − θₐ₀) Σₙ aₙ cos nφ + (θ_b − θ_b₀) Σₙ bₙ cos nφ, n = 1, 2, 3: a torsion with its two angles."""
+    """(θₐ − θₐ₀) Σₙ aₙ cos nφ + (θ_b − θ_b₀) Σₙ bₙ cos nφ, n = 1, 2, 3: a torsion with its two angles.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.PROPER
     coordinates = (Angle(0, 1, 2), Angle(1, 2, 3), Dihedral(0, 1, 2, 3))
@@ -150,7 +171,10 @@ class AngleTorsion(Term):
 
 
 class AngleAngleTorsion(Term):
-    """k (θₐ − θₐ₀)(θ_b − θ_b₀) cos φ."""
+    """k (θₐ − θₐ₀)(θ_b − θ_b₀) cos φ.
+
+    Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
+    """
 
     kind = Kind.PROPER
     coordinates = (Angle(0, 1, 2), Angle(1, 2, 3), Dihedral(0, 1, 2, 3))

@@ -38,7 +38,10 @@ class DoubleExponential(_DoubleExponential):
 
 
 class DoubleExponentialPerAtom(_DoubleExponential):
-    """`DoubleExponential` whose α and β belong to each atom; a pair has their means."""
+    """ε (β e^(α x) − α e^(β x)) / (α − β), x = 1 − r/r_min, α and β of each atom; a pair has their means.
+
+    `DoubleExponential` (X. Wu, B. R. Brooks, J. Chem. Theory Comput. 15 (2019) 6183) with parameters per atom.
+    """
 
     params = (SIGMA, EPSILON, *_steepness(universal=False))
     expression = _EXPRESSION

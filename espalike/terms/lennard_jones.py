@@ -7,7 +7,10 @@ from espalike.terms.van_der_waals import EPSILON, SIGMA, VanDerWaals
 
 
 class LennardJones(VanDerWaals):
-    """4 ε [(σ/r)¹² − (σ/r)⁶]; 1-4 pairs scaled by `scale14` (Amber's ½)."""
+    """4 ε [(σ/r)¹² − (σ/r)⁶]; 1-4 pairs scaled by `scale14` (Amber's ½).
+
+    J. E. Jones, Proc. R. Soc. A 106 (1924) 463.
+    """
 
     params = (SIGMA, EPSILON)
 

@@ -33,6 +33,8 @@ class _Proper(Term):
 class PeriodicProper(_Proper):
     """Σₙ kₙ (1 + cos nφ), n = 1…6, kₙ of either sign (a phase of 0 or 180° up to a constant).
 
+    As in Amber (W. D. Cornell et al., J. Am. Chem. Soc. 117 (1995) 5179).
+
     Args:
         smallest: coefficients that are nearer to zero are left out, except in training [kcal/mol].
 
@@ -53,7 +55,10 @@ class PeriodicProper(_Proper):
 
 
 class PeriodicProperPhase(_Proper):
-    """Σₙ kₙ (1 + cos(nφ − δₙ)), n = 1…6, any phase δₙ: the form of imported force fields."""
+    """Σₙ kₙ (1 + cos(nφ − δₙ)), n = 1…6, any phase δₙ: the form of imported force fields.
+
+    As in Amber (W. D. Cornell et al., J. Am. Chem. Soc. 117 (1995) 5179).
+    """
 
     params = (
         *(Param(f"k{n}", "kcal/mol", mean=0.0, std=0.5, link="free") for n in PERIODS),
@@ -69,7 +74,8 @@ class PeriodicProperPhase(_Proper):
 class PeriodicImproper(Term):
     """k/3 Σ (1 + cos(2φ − π)) over three dihedrals (centre, outer, outer, outer): SMIRNOFF's trefoil.
 
-    Every cyclic order of the outer atoms counts once, so the energy does not depend on atom numbering.
+    Every cyclic order of the outer atoms counts once, so the energy does not depend on atom numbering
+    (D. L. Mobley et al., J. Chem. Theory Comput. 14 (2018) 6076).
     """
 
     kind = Kind.IMPROPER
@@ -87,7 +93,8 @@ class PeriodicProperOdd(_Proper):
     """Σₙ kₙ (1 + cos nφ) + sₙ sin nφ, n = 1…6.
 
     The sine part changes sign in the mirror image: right for a chiral environment only. A network that does not see
-    stereochemistry gives both enantiomers the same sₙ, and hence different energies.
+    stereochemistry gives both enantiomers the same sₙ, and hence different energies. The same series as that of a
+    `PeriodicProperPhase` (W. D. Cornell et al., J. Am. Chem. Soc. 117 (1995) 5179).
     """
 
     params = (
@@ -114,7 +121,10 @@ class RyckaertBellemans(_Proper):
 
 
 class WilsonImproper(Term):
-    """½ k χ², χ the mean of the three Wilson out-of-plane angles of a trigonal centre: class II's improper."""
+    """½ k χ², χ the mean of the three Wilson out-of-plane angles of a trigonal centre.
+
+    Class II's improper (H. Sun, J. Phys. Chem. B 102 (1998) 7338).
+    """
 
     kind = Kind.IMPROPER
     coordinates = (

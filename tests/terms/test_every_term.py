@@ -1,6 +1,7 @@
 """The suite every term inherits: whatever subclass of `Term` exists is tested, with no list to edit."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -18,6 +19,14 @@ from tests.terms.common import CLASSES, F64, N_ATOMS, TERMS, plain_energy, posit
 
 def test_every_kind_of_tuple_has_a_term():
     assert {cls.kind for cls in CLASSES} == set(Kind) - {Kind.ATOM}
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_the_docstring_gives_formula_and_source(cls):
+    """docs/terms.md shows them: the first line is a formula, and a reference with its year follows."""
+    text = cls.__doc__.partition("Args:")[0]
+    assert any(symbol in text.splitlines()[0] for symbol in "rρθφχ")
+    assert re.search(r"\((?:19|20)\d\d\)", text), f"{cls.__name__}: no source"
 
 
 def in_other_units(unit):
