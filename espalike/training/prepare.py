@@ -188,7 +188,9 @@ def _training_batches(
     )
     model, folded = module.model, module.folded
     folder = data["labels_dir"] and Path(data["labels_dir"])
-    progress = partial(track, description="computing", console=Console(stderr=True), transient=True)
+    console = Console(stderr=True)
+    quiet = not console.is_terminal  # a notebook would show the bar as an output
+    progress = partial(track, description="computing", console=console, transient=True, disable=quiet)
     labels = folded_labels(train, model, folded, folder, progress) if folded else {}
     if folded:
         say(f"folded into the labels: {', '.join(folded)}")

@@ -198,10 +198,10 @@ def _finished(trainer: pl.Trainer, settings: Mapping[str, Any], say: Say) -> Tra
     if 0 < stopped == trainer.current_epoch - 1:
         say(f"stopped early after epoch {stopped}: no lower validation loss in patience={patience} validations")
     result = TrainedRun.of(out / MODEL)
-    say(result.summary)
     names = [MODEL, "metrics.csv", "config.yaml", CHECKPOINT]
     names += ["worst.csv"] * settings["diagnosis"] + ["report.html"] * settings["report"]
     say("wrote " + ", ".join(str(out / name) for name in names))
+    say(result.summary)
     return result
 
 
@@ -230,7 +230,8 @@ def _train_ensemble(settings: Mapping[str, Any], say: Say) -> TrainedRun:
     validate(ensemble, module, validation)
     ensemble.save(out / MODEL)
     result = TrainedRun.of(out / MODEL)
-    say(f"wrote {result.model} of {number} members; {result.summary}")
+    say(f"wrote {result.model} of {number} members")
+    say(result.summary)
     return result
 
 

@@ -229,7 +229,7 @@ def test_the_end_says_which_epoch_was_best_and_its_errors(store, tmp_path, capfd
     row = rows_with(tmp_path, "val/loss")[0]
     energy, forces = (float(row[f"val/made-MMFF94/{quantity}_rmse"]) for quantity in ("energy", "forces"))
     errors = f"{energy:.2f} kcal/mol and {forces:.2f} kcal/mol/Å (made-MMFF94)"
-    assert f"best epoch 0: validation errors of energies and forces {errors}\n" in printed
+    assert printed.splitlines()[-1] == f"best epoch 0: validation errors of energies and forces {errors}"
     assert train(store, tmp_path / "whole") == 0
     assert "stopped early" not in capfd.readouterr().out
 

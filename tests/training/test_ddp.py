@@ -159,7 +159,7 @@ def test_an_ensemble_in_two_processes(tmp_path, by):
     """Started by espalike, and by torchrun as on several machines."""
     done = program(tmp_path, "ensemble=2", "trainer.max_epochs=1", by=(sys.executable, *by))
     assert done.returncode == 0, done.stderr
-    assert [done.stdout.count(text) for text in ("member 1 of 2", "member 2 of 2", "of 2 members;")] == [1, 1, 1]
+    assert [done.stdout.count(text) for text in ("member 1 of 2", "member 2 of 2", " of 2 members\n")] == [1, 1, 1]
     models = [load(tmp_path / "run" / name / "model.espalike") for name in ("", "member-1", "member-2")]
     assert [len(model.members) for model in models] == [2, 1, 1]
     ours, one, two = (model.parametrize(from_smiles("CCO")).bound("HarmonicBond").values for model in models)
