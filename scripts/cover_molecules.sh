@@ -7,6 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: bash scripts/cover_molecules.sh DATA [OUT [SETTING...]]}
 out=${2:-runs/cover.smi}
+bash scripts/outside_data.sh "$data" openff_torsiondrives_forces.h5 openff_opt_geometries.h5 hutchison_conformers.h5 \
+    pepconf.h5 rmd17_2k.h5
 
 sets=$(for set in openff_torsiondrives_forces openff_opt_geometries hutchison_conformers pepconf rmd17_2k; do
     printf '%s,' "$data/$set.h5"

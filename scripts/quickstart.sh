@@ -21,12 +21,18 @@ echo "== 3 of 5: score it on molecules held out from training, beside $baseline"
 espalike evaluate model="$out/model.espalike" data.path=sample data.split=test \
   "baselines=[$baseline]" out="$out/scores"
 
-echo "== 4 of 5: parametrize a ligand"
-espalike parametrize data/paracetamol.sdf --model "$out/model.espalike" --format ffxml,system \
-  --out "$out/ligand" --report "$out/ligand/report.json"
+echo "== 4 of 5: parametrize phenol with this model, and paracetamol, which 100 small molecules do not cover, with the shipped one"
+echo 'Oc1ccccc1 phenol' >"$out/phenol.smi"
+espalike parametrize "$out/phenol.smi" --model "$out/model.espalike" --format ffxml,system \
+  --out "$out/phenol" --report "$out/phenol/report.json"
+espalike parametrize data/paracetamol.sdf --format ffxml,system \
+  --out "$out/paracetamol" --report "$out/paracetamol/report.json"
 
-echo "== 5 of 5: run it: 20 ps of Langevin dynamics in OpenMM, from the XML alone"
-python scripts/dynamics.py "$out/ligand/paracetamol.xml" data/paracetamol.sdf --trajectory "$out/ligand/dynamics.pdb"
+echo "== 5 of 5: run both: 20 ps of Langevin dynamics in OpenMM, from the XML alone"
+python scripts/dynamics.py "$out/phenol/phenol.xml" "$out/phenol/phenol.sdf" --trajectory "$out/phenol/dynamics.pdb"
+python scripts/dynamics.py "$out/paracetamol/paracetamol.xml" data/paracetamol.sdf \
+  --trajectory "$out/paracetamol/dynamics.pdb"
 
 echo "== results in $out:"
-printf '  %s\n' "$out"/model.espalike "$out"/metrics.csv "$out"/scores/{table.csv,parity.png} "$out"/ligand/*
+printf '  %s\n' "$out"/model.espalike "$out"/metrics.csv "$out"/scores/{table.csv,parity.png} \
+  "$out"/{phenol,paracetamol}/*

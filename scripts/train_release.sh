@@ -30,6 +30,8 @@ if [ "$data" = own ]; then
     stage labels bash scripts/label_teacher.sh none runs/own workers=2
     settings=('data.stores=[runs/own/shapes,runs/own/scans,runs/own/thermal,sample]' '~objective.sources.torsiondrives')
 else
+    bash scripts/outside_data.sh "$data" openff_torsiondrives_forces.h5 openff_opt_geometries.h5 nci_atlas_dimers.h5 \
+        hutchison_conformers.h5 pepconf.h5
     stage torsiondrives espalike ingest "reader.path=$data/openff_torsiondrives_forces.h5" \
         reader.source=torsiondrives out=runs/td reference=openff
     stage minima espalike ingest "reader.path=$data/openff_opt_geometries.h5" reader.source=minima \

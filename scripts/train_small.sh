@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: bash scripts/train_small.sh DATA}
+bash scripts/outside_data.sh "$data" openff_torsiondrives_forces.h5 openff_opt_geometries.h5
 
 espalike ingest reader=hdf5 reader.path="$data/openff_torsiondrives_forces.h5" reader.source=torsiondrives \
     out=runs/td reference=openff

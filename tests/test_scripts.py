@@ -99,11 +99,28 @@ def test_the_limit_of_the_temperature_scales_with_the_statistical_error():
     assert script.equilibration(100, 1.0) == 10.0
 
 
-@pytest.mark.parametrize(
-    "name", ["scripts/setup.sh", "scripts/test.sh", "scripts/quickstart.sh", "scripts/gpu_check.sh", ".ci/run"]
-)
+SHELL = [*sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("scripts/*.sh")), ".ci/run", ".ci/minimal"]
+
+
+@pytest.mark.parametrize("name", SHELL)
 def test_shell_parses(name):
     assert subprocess.run(["bash", "-n", str(ROOT / name)]).returncode == 0
+
+
+def test_outside_data_are_named_with_source_and_hash(tmp_path):
+    """A missing file stops the recipe before it starts; one with another hash is listed as such."""
+    (tmp_path / "pepconf.h5").write_text("another packing")
+    command = ["bash", str(ROOT / "scripts/outside_data.sh"), str(tmp_path), "pepconf.h5"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    source = r"pepconf.h5: present, with another SHA-256\n +https://\S+ .*\n +SHA-256 [0-9a-f]{64}\n"
+    assert re.search(source, done.stdout)
+    done = subprocess.run([*command, "nci_atlas_dimers.h5"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "nci_atlas_dimers.h5: missing" in done.stdout
+    done = subprocess.run(["bash", str(ROOT / "scripts/train_small.sh"), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "openff_torsiondrives_forces.h5: missing" in done.stdout
 
 
 def test_molecules_are_checked_and_results_kept(tmp_path):

@@ -24,7 +24,10 @@ def read_manifest(root: Path) -> dict:
     try:
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise StoreError(f"{root}: not a store, there is no {MANIFEST}; make one with `espalike ingest`") from error
+        raise StoreError(
+            f"{root}: not a store, there is no {MANIFEST}; make one with `espalike ingest` (docs/data.md says where "
+            "the data of the recipes come from)"
+        ) from error
     except (ValueError, RecursionError, NotADirectoryError) as error:  # not JSON, not UTF-8, or nested too deeply
         raise StoreError(f"{root}: not a store, {MANIFEST} cannot be read ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
