@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import redirect_stdout
 from importlib.resources import files as resources
+from itertools import groupby
 from pathlib import Path
 
 import yaml
@@ -105,6 +106,8 @@ def _terms() -> str:
         for name, settings in yaml.safe_load(path.read_text()).items():
             term = get_class(settings["_target_"])
             formula = " ".join((term.__doc__ or "").partition("Args:")[0].split()).replace("|", "\\|")
-            parameters = ", ".join(f"{p.name} [{_unit(p.unit)}]".replace(" [1]", "") for p in term.params)
+            units = groupby(term.params, key=lambda p: p.unit)  # parameters of one unit stand together
+            named = (f"{', '.join(p.name for p in group)} [{_unit(unit)}]" for unit, group in units)
+            parameters = ", ".join(named).replace(" [1]", "")
             rows.append(f"| `{name}` | {term.kind.name.lower().replace('_', ' ')} | {formula} | {parameters} |")
     return "\n".join(rows)

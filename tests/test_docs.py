@@ -3,6 +3,7 @@
 A `text` block right after a block that runs holds what it prints, if `<!-- printed -->` is above it.
 """
 
+import json
 import os
 import re
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$"
     r"(?:\n\n<!-- printed -->\n```text\n(?P<printed>.*?)^```$)?",
@@ -61,17 +62,29 @@ def test_every_block_is_read(path):
 
 
 def with_blocks(*languages):
-    """Files with such blocks that run; those of many of them are slow."""
-    files = [(path, len(runnable(path, *languages))) for path in FILES]
-    return [pytest.param(path, id=path.stem, marks=[pytest.mark.slow] if n > 5 else []) for path, n in files if n]
+    """Files with such blocks that run."""
+    return [pytest.param(path, id=path.stem) for path in FILES if runnable(path, *languages)]
+
+
+EACH = f"""
+import json, sys
+
+for text in json.load(sys.stdin):
+    exec(compile(text, "block", "exec"), {{"__name__": "__main__"}})
+    print("{MARK}")
+"""
+"""Runs blocks one after the other, each with its own names: one process, so that modules are imported once."""
 
 
 @pytest.mark.parametrize("path", with_blocks("python"))
 def test_python_blocks_run(path, folder):
-    for text, output in zip(runnable(path, "python"), printed(path, "python"), strict=True):
-        done = subprocess.run([sys.executable, "-"], input=text, cwd=folder, capture_output=True, text=True)
-        assert done.returncode == 0, f"{text}\n{done.stderr}"
-        assert output is None or lines(done.stdout) == lines(output), text
+    texts = runnable(path, "python")
+    command = [sys.executable, "-c", EACH]
+    done = subprocess.run(command, input=json.dumps(texts), cwd=folder, capture_output=True, text=True)
+    outputs = done.stdout.split(f"{MARK}\n")
+    assert done.returncode == 0, f"{texts[len(outputs) - 1]}\n{done.stderr}"
+    for text, output, expected in zip(texts, outputs, printed(path, "python"), strict=False):
+        assert expected is None or lines(output) == lines(expected), text
 
 
 def commands(text):
@@ -102,6 +115,12 @@ def test_shell_blocks_run(path, folder):
         assert expected is None or lines(output) == lines(expected), text
 
 
+def test_tables_of_the_released_models_are_those_of_their_cards():
+    command = [sys.executable, str(ROOT / "scripts" / "figures.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\nrun: python scripts/figures.py"
+
+
 def test_the_site_builds_strictly(tmp_path):
     """Every page is in the navigation, every link leads somewhere, and nothing is loaded from other servers."""
     for name in ("material", "mkdocstrings", "mkdocs_jupyter"):
@@ -117,10 +136,11 @@ def test_the_site_builds_strictly(tmp_path):
     pages = {
         str(page.relative_to(tmp_path / "site")): page.read_text() for page in (tmp_path / "site").rglob("index.html")
     }
-    assert {"index.html", "questions/index.html", "notebooks/01_first_force_field/index.html"} <= set(pages)
+    assert {"index.html", "questions/index.html", "notebooks/01_what_a_term_is/index.html"} <= set(pages)
     assert "usage: espalike train [key=value ...]" in pages["commands/index.html"]
     assert "½ k (r − r₀)²" in pages["terms/index.html"]
     assert "espalike.parametrize" in pages["python/index.html"]
+    assert "tasks/gromacs/index.html" in pages
     for name, page in pages.items():
         assert "!-- prints" not in page, name
         assert not re.findall(r"<(?:script|img|link)[^>]*(?:src|href)=\"https?://[^>]*>", page), name
