@@ -13,9 +13,9 @@ example:
   espalike landscape 'methods=[espalike-1,mmff94]' geometries=2 resamples=200 out=runs/landscape
   espalike landscape data.path=td.h5 'methods=[espalike-1,mine.espalike,openff-2.3.0,gfn2-xtb,aimnet2]'
 
-  methods=[...]           models (names or files), OpenFF force fields (openff-VERSION: 2.3.0, 3.0.0-alpha0), calculators
-                          of `espalike label`: gaff2, garnet, uff, mmff94s, gfn1-xtb, ani1x, ... What is not installed
-                          is skipped, with what installs it
+  methods=[...]           models (names or files), OpenFF force fields (openff-2.3.0, openff-3.0.0-alpha0),
+                          calculators of `espalike label`: gaff2, garnet, uff, mmff94s, gfn1-xtb, ani1x, ... What is not
+                          installed is skipped, with what installs it
   labels=pyscf            the calculator that made the labels: the right end of the plane. One energy of a molecule of
                           22 atoms is timed, which takes a minute with DFT
   data.path=PATH|[...]    stores, HDF5 files, or `sample`: the embedded set; data.split=test, data.level=LEVEL

@@ -8,9 +8,11 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.data.schema import Record
 from espalike.evaluation.metrics import pooled
 from espalike.evaluation.table import Scores, entry_sums
 from espalike.qm.sampling.torsions import measured
+from espalike.topology import enumerate_tuples
 
 GROUPS = {
     "hydrocarbon": "",
@@ -30,6 +32,9 @@ GROUPS = {
     "ion": "[+,-;!$([+]~[-]);!$([-]~[+])]",
 }
 """Functional groups by SMARTS."""
+
+_GRID, _OFF, _FEWEST = 15, 0.3, 6
+"""Spacing of the angles of torsion drives, how far they may be off [degree], and the fewest geometries."""
 
 
 def by_group(scores: Scores, metric: int) -> dict[str, dict[str, float]]:
@@ -59,21 +64,21 @@ def _groups(molecule: Molecule) -> set[str]:
 def profiles(scores: Scores) -> dict[str, dict[str, float]]:
     """Errors of torsion profiles by method: of energies and of the barrier [kcal/mol], of the minimum's place [degree].
 
-    Profiles are entries whose torsion was driven. Energies are relative to the profile's mean; the barrier is the
+    Profiles are entries whose torsion was driven: the one that the entry names, or else the one whose angles are on a
+    grid of 15°. Energies are relative to the profile's mean; the barrier is the
     highest energy minus the lowest; the place is where the energy is lowest. Errors are root mean squares of energies,
     and means of absolute errors of barriers and places.
     """
-    scans = [r for r in scores.covered(*scores.methods) if r.dihedral is not None and len(r.conformers.energy) > 2]
+    scans = [(r, atoms) for r in scores.covered(*scores.methods) if (atoms := driven(r))]
     if not scans:
         return {}
     result = {}
     for method in scores.methods:
         squares, barriers, places = [], [], []
-        for record in scans:
+        for record, atoms in scans:
             reference, found = np.asarray(record.conformers.energy), scores.results[method][record.id].energy
             squares.append((found - found.mean() - reference + reference.mean()) ** 2)
             barriers.append(abs(np.ptp(found) - np.ptp(reference)))
-            atoms = [] if record.dihedral is None else record.dihedral.tolist()
             angles = [measured(xyz, atoms) for xyz in record.conformers.xyz]
             turn = angles[int(found.argmin())] - angles[int(reference.argmin())]
             places.append(abs((turn + 180.0) % 360.0 - 180.0))
@@ -84,6 +89,23 @@ def profiles(scores: Scores) -> dict[str, dict[str, float]]:
             "minimum off by": float(np.mean(places)),
         }
     return result
+
+
+def driven(record: Record) -> list[int] | None:
+    """The torsion along which the geometries of an entry are a profile, or None."""
+    xyz = record.conformers.xyz
+    if record.dihedral is not None:
+        return record.dihedral.tolist() if len(xyz) > 2 else None
+    if record.kind not in ("", "scan") or len(xyz) < _FEWEST:
+        return None
+    molecule, found = record.molecule, {}
+    tuples = enumerate_tuples(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)
+    for atoms in tuples.propers.tolist():
+        places = np.array([measured(points, atoms) for points in xyz]) / _GRID
+        off = np.abs(places - np.rint(places)).max() * _GRID
+        if off < _OFF and len({int(place) % (360 // _GRID) for place in np.rint(places)}) >= 0.9 * len(xyz):
+            found[off] = atoms
+    return found[min(found)] if found else None
 
 
 def rows_of(columns: Mapping[str, Mapping[str, float]]) -> tuple[list[str], list[list[str]]]:

@@ -153,7 +153,15 @@ def test_profiles_of_a_shifted_curve():
     assert found_columns["barrier error"] == pytest.approx(2.0)
     assert found_columns["minimum off by"] == pytest.approx(60.0, abs=1e-6)
     assert found_columns["energy RMSE"] == pytest.approx(np.sqrt(np.mean((found - reference) ** 2)))
-    assert columns.profiles(Scores((replace(entry, dihedral=None),), scores.results, ())) == {}
+    unnamed = Scores((replace(entry, dihedral=None),), scores.results, ())
+    assert columns.profiles(unnamed) == columns.profiles(scores)  # its angles tell
+    assert columns.profiles(Scores((replace(entry, dihedral=None, kind="thermal"),), scores.results, ())) == {}
+
+
+def test_the_driven_torsion():
+    entry = record("CCCC", "butane", scan("CCCC", (0, 1, 2, 3)), "scan")
+    assert sorted(columns.driven(entry)) == [0, 1, 2, 3]
+    assert columns.driven(record("CCO", "ethanol", shaken("CCO", 8), "")) is None
 
 
 def test_minimised_geometries_are_compared():
