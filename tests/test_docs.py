@@ -6,11 +6,13 @@ A `text` block right after a block that runs holds what it prints, if `<!-- prin
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 ROOT = Path(__file__).parents[1]
 FILES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -101,6 +103,23 @@ def test_commands_exist(path):
                 assert (ROOT / script).is_file(), command
             for experiment in re.findall(r"\bexperiment=(\w+)", command):
                 assert (ROOT / "configs" / "experiment" / f"{experiment}.yaml").is_file(), command
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_settings_are_quoted_as_the_program_needs(path):
+    """Settings of every job, also in blocks that are not run, and of those that the text shows in backquotes."""
+    parse = OverridesParser.create().parse_overrides
+    jobs = [command for language, text, _ in blocks(path) if language in SHELL for command in commands(text)]
+    jobs += re.findall(r"`(espalike [^`]+|[\w.'@/+~]+=[^`]*)`", BLOCK.sub("", path.read_text()))
+    for command in jobs:
+        try:
+            words = shlex.split(command, comments=True)
+        except ValueError:  # the text of a file
+            continue
+        if (len(words) > 1 and "espalike" not in words) or "…" in command:
+            continue
+        words = words[words.index("espalike") :] if "espalike" in words else words  # settings of the shell come before
+        parse([word for word in words if re.match(r"[+~]*[\w./@]+=(?!=)", word) and "|" not in word])
 
 
 @pytest.mark.slow

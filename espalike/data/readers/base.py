@@ -142,8 +142,8 @@ class Units:
         unit = unit.replace(" ", "").replace("elementary_charge", "e").replace("^", "**")
         if not unit and not of_file:
             raise ReaderError(
-                f"{self.where}: nothing says the unit of {name!r}; give it, e.g. reader.units='coords angstrom; "
-                "energies kcal/mol; forces kcal/mol/angstrom'"
+                f"{self.where}: nothing says the unit of {name!r}; give it, e.g. 'reader.units=\"coords "
+                "angstrom; energies kcal/mol; forces kcal/mol/angstrom\"'"
             )
         if unit and unit.lower() not in KNOWN_UNITS[quantity]:
             raise RecordError("unit unknown", f"{entry}: {name} are in unit {unit!r}, which is not known")
