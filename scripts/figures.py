@@ -62,6 +62,8 @@ def tables() -> dict[str, str]:
     cards = [card((ROOT / "espalike" / "models" / f"{model}.md").read_text()) for model in MODELS]
     if cards[0] != cards[1]:
         raise ValueError("the cards of espalike-1 and espalike-2 differ: make both with the same evaluations")
+    if missing := [name for name in COLUMNS if name not in cards[0]]:
+        raise ValueError(f"the cards lack the test splits {', '.join(missing)}")
     first = "RMSE [95 % interval], energy kcal/mol / force kcal/mol/Å"
     readme = table(cards[0], ["td", "sample"], first, long)
     for name, what in (("td", "molecules"), ("sample", f"molecules: {KINDS}")):

@@ -4,6 +4,7 @@ Prints time and size of each lesson. Numbers choose lessons: 03 08. What lessons
 """
 
 import os
+import resource
 import sys
 import tempfile
 import time
@@ -36,6 +37,12 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def processor_time() -> float:
+    """Time of the processor that finished kernels and their commands took so far [s]."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main(numbers: list[str]) -> int:
     """Run the lessons of these numbers, or all; the exit status."""
     paths = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if not numbers or path.name[:2] in numbers]
@@ -43,7 +50,7 @@ def main(numbers: list[str]) -> int:
         print(f"error: no lesson has the number {', '.join(sorted(unknown))}; a number has two digits", file=sys.stderr)
         return 2
     for path in paths:
-        start = time.monotonic()
+        start, cpu = time.monotonic(), processor_time()
         try:
             notebook = executed(path, NOTEBOOKS)
         except CellExecutionError as error:
@@ -52,7 +59,11 @@ def main(numbers: list[str]) -> int:
         unfinished = path.with_suffix(".tmp")
         nbformat.write(notebook, unfinished)
         unfinished.rename(path)
-        print(f"{path.name:38}{time.monotonic() - start:6.0f} s{path.stat().st_size / 1000:8.0f} kB", flush=True)
+        print(
+            f"{path.name:38}{time.monotonic() - start:6.0f} s, {processor_time() - cpu:4.0f} s of the processor"
+            f"{path.stat().st_size / 1000:8.0f} kB",
+            flush=True,
+        )
     return 0
 
 
