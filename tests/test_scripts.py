@@ -141,3 +141,49 @@ def test_molecules_are_checked_and_results_kept(tmp_path):
     third = subprocess.run(command, capture_output=True, text=True)
     assert third.returncode == 1
     assert "failed 1: system, OpenMM: energy N, expected N kcal/mol; first zinc 1" in third.stdout
+
+
+def test_measured_tables_are_written_into_the_pages(tmp_path):
+    """Twice, so that the second run replaces what the first wrote."""
+    error = dict.fromkeys(("force_rmse", "force_rmse_low", "force_rmse_high"), 1.234)
+    row = {
+        "method": "a",
+        "source": "all",
+        "molecules": 3,
+        "conformers": 9,
+        "ms_52": 0.5,
+        "water_ms_5000": None,
+        **error,
+    }
+    row |= {"energy_rmse": 0.5, "energy_rmse_low": 0.4, "energy_rmse_high": None}
+    moved = {"a": {"rmsd": 0.25, "tfd": float("nan")}}
+    result = {"rows": [row], "costs": {"a": {"parametrize": 7.0}}, "geometries": moved, "electrostatics": {}}
+    folder, docs = tmp_path / "measured", tmp_path / "docs"
+    for path in (folder / "landscape", folder / "check" / "a", docs):
+        path.mkdir(parents=True)
+    (folder / "landscape" / "landscape.json").write_text(json.dumps(result))
+    (folder / "landscape" / "plane.png").write_bytes(b"picture")
+    findings = [
+        {"check": "charges", "molecule": "x", "status": "failed"},
+        {"check": "charges", "molecule": "y", "status": "passed"},
+        {"check": "symmetry", "molecule": "y", "status": "not applicable"},
+        {"check": "parametrized", "molecule": "z", "status": "outside"},
+    ]
+    (folder / "check" / "a" / "findings.json").write_text(json.dumps({"force_field": "a", "findings": findings}))
+    for name in ("landscape", "check"):
+        (docs / f"{name}.md").write_text(f"before\n<!-- measured: {name} -->\n<!-- end of measured -->\nafter\n")
+    command = [sys.executable, str(ROOT / "scripts" / "measured.py"), str(folder), "--docs", str(docs)]
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True)
+    page = (docs / "landscape.md").read_text()
+    assert "3 molecules, 9 geometries" in page
+    assert "| a | 0.5 [0.4, –] | 1.23 [1.23, 1.23] | 0.5 | – | 7 |" in page
+    assert "| a | 0.25 | – | – | – | – | – | – |" in page
+    assert page.count("| a |") == 2
+    assert page.endswith("<!-- end of measured -->\nafter\n")
+    page = (docs / "check.md").read_text()
+    assert "| charges | 1 of 2 |" in page
+    assert "| symmetry | – |" in page
+    assert "| outside the domain | 1 |" in page
+    assert "`a`: charges: x." in page
+    assert (docs / "plane.png").read_bytes() == b"picture"
