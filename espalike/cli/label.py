@@ -65,7 +65,8 @@ where labels are computed: compute=local, worker processes here, or a QCFractal 
   reader=NAME            layout of other QM data files (spice, sdf, ...), with its options: reader.level=...
   split=[train,val]      of a store or HDF5 input, the splits to take
   splits=FILE            CSV with columns name, split for the molecules of a .smi file;
-                         molecules without a split get one by their connectivity (80/10/10 %)
+                         molecules without a split get one by their connectivity
+  fractions={train:0.9,val:0.05,test:0.05}   shares of these splits; 80/10/10 % by default
   stop=N                 label only the first N geometries of each molecule now
   esp=N                  with electrostatic potentials for the first N geometries of each molecule (pyscf)
   disagreement=X         leave out labels on which an ensemble's members disagree on an atom by more than X kcal/mol/Å
@@ -225,9 +226,7 @@ def _records(
     """
     import numpy as np
 
-    from espalike.chem import connectivity_key
     from espalike.data.schema import Record
-    from espalike.data.split import hash_split
     from espalike.qm.labelling import conformers_of
 
     by_name: dict[str, list[Task]] = {}
@@ -245,7 +244,6 @@ def _records(
             except ValueError as error:
                 rejected["reference: not covered"] += 1
                 messages.append(str(error))
-        split = job.split or hash_split(connectivity_key(job.molecule))
         driven = same[0].sampler().driven
         dihedral = None if driven is None else np.array(driven)
         for kind, labelled in by_kind.items():
@@ -253,7 +251,7 @@ def _records(
                 f"{name}-{kind}" if kind and kind != "scan" else name,
                 job.molecule,
                 conformers_of(labelled, *origin),
-                split,
+                job.split,
                 ref_charge=charge,
                 ref_lj=lj,
                 dihedral=dihedral,

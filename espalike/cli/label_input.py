@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
 
 
 def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
-    """The molecules of all inputs, each once; broken ones are counted and reported."""
+    """The molecules of all inputs, each once and with its split; broken ones are counted and reported."""
     from omegaconf import ListConfig, OmegaConf
 
-    from espalike.chem import safe_names
+    from espalike.chem import connectivity_key, safe_names
     from espalike.data.inputs import reader_of
+    from espalike.data.split import hash_split
     from espalike.qm.labelling import Job
 
+    fractions = dict(cfg.fractions)
+    hash_split("", fractions=fractions)  # a wrong share is an error before the work
     listed = isinstance(cfg.input, ListConfig)
     inputs = list(cfg.input) if listed else [str(cfg.input)]
     chosen = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
@@ -40,7 +44,10 @@ def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
     if splits and unknown and cfg.limit is None:
         messages.append(f"{cfg.splits}: not in the input: {', '.join(sorted(unknown))}")
     names = safe_names([job.name for job in jobs])
-    return [Job(name, job.molecule, job.starts, job.split) for name, job in zip(names, jobs, strict=True)]
+    return [
+        replace(job, name=name, split=job.split or hash_split(connectivity_key(job.molecule), fractions=fractions))
+        for name, job in zip(names, jobs, strict=True)
+    ]
 
 
 def _bracket_atom(source: str) -> str:

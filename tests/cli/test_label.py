@@ -48,6 +48,19 @@ def test_one_bad_molecule_among_good_ones(tmp_path, capsys):
     np.testing.assert_allclose(methanol.conformers.forces[1], forces, atol=0.02)
 
 
+def test_shares_of_splits(tmp_path):
+    (tmp_path / "some.smi").write_text("".join(f"{'C' * n} m{n}\n" for n in range(1, 9)))
+    (tmp_path / "splits.csv").write_text("name,split\nm3,test\n")
+    given = [f"input={tmp_path}/some.smi", f"splits={tmp_path}/splits.csv", "calculator=mmff94", "sampler=etkdg"]
+    shares = {"train": 0.5, "val": 0.5, "test": 0.0}
+    assert main(["label", *given, f"out={tmp_path}/store", "sampler.frames=1", "fractions={train:0.5,val:0.5,test:0}"]) == 0
+    by_molecule = {record.id.split("-")[0]: record for record in Store.open(tmp_path / "store").records()}
+    expected = {name: hash_split(record.key, fractions=shares) for name, record in by_molecule.items()} | {"m3": "test"}
+    assert {name: record.split for name, record in by_molecule.items()} == expected
+    assert set(expected.values()) == {"train", "val", "test"}
+    assert main(["label", *given, f"out={tmp_path}/wrong", "fractions={train:0.5,val:0.2,test:0.2}"]) == 2
+
+
 def test_stored_geometries_start_the_dynamics_and_splits_are_kept(tmp_path):
     smiles = "[C:1]([O:2][H:6])([H:3])([H:4])[H:5]"
     with h5py.File(tmp_path / "in.h5", "w") as file:
