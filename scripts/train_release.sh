@@ -50,8 +50,8 @@ else
 fi
 
 # First one long training, then four short ones from its end, each with other batches and the conformers beside them:
-# their mean is better than each, and their spread says where parameters are uncertain (G. Huang et al., ICLR 2017). Then
-# each goes on for a few epochs at a lower rate.
+# their mean is better than each, and their spread says where parameters are uncertain (G. Huang et al., ICLR 2017). Each
+# goes on for a few epochs at a lower rate, and at last with other molecules.
 first=("${settings[@]}" forcefield.term.periodic_proper.smallest=0.05 objective.sparse=0.02)
 [ "$data" = own ] || first+=(
     'data.stores=[runs/td,runs/opt,runs/complexes,runs/teacher/shapes,runs/teacher/scans,runs/teacher/thermal,sample]')
@@ -59,11 +59,33 @@ members=(ensemble=4 trainer.max_epochs=10 trainer.check_val_every_n_epoch=5)
 last=(optimizer.lr=1e-3 trainer.max_epochs=4)
 stage base-1 train base-1 "${first[@]}"
 stage members-1 train members-1 "start=$out/base-1/model.espalike" "${members[@]}" "${settings[@]}"
-stage espalike-1 train espalike-1 "start=$out/members-1/model.espalike" "${last[@]}" "${settings[@]}"
+stage polish-1 train polish-1 "start=$out/members-1/model.espalike" "${last[@]}" "${settings[@]}"
 stage base-2 train base-2 start=espalike-class2 forcefield=class2 trainer.max_epochs=36 "${first[@]}"
 stage members-2 train members-2 "start=$out/base-2/model.espalike" forcefield=class2 "${members[@]}" "${settings[@]}"
-stage espalike-2 train espalike-2 "start=$out/members-2/model.espalike" forcefield=class2 "${last[@]}" "${settings[@]}"
+stage polish-2 train polish-2 "start=$out/members-2/model.espalike" forcefield=class2 "${last[@]}" "${settings[@]}"
 [ "$data" = own ] && exit
+
+# What the networks lack then is chemistry: more molecules, with few geometries of each, and other conformers of the
+# molecules of all data. The list is in random order, since its first molecules have the commonest environments.
+more() { # NAME SETTING...
+    espalike label calculator=aimnet2 calculator@sampler.calculator=espalike sampler.calculator.model=espalike-small \
+        "out=runs/teacher2/$1" disagreement=10 reference=openff "source=aimnet2-$1" licence=CC0-1.0 chunk=64 \
+        'fractions={train:0.92,val:0.04,test:0.04}' workers=2 "${@:2}" || [ $? -eq 1 ]
+}
+listed=input=runs/teacher2/shuffled.smi
+stage list-2 bash scripts/cover_molecules.sh "$data" runs/teacher2/cover.smi most=8000 limit=6000
+stage shuffle bash -c 'shuf --random-source=<(yes 7) runs/teacher2/cover.smi >runs/teacher2/shuffled.smi'
+stage conformers-2 more conformers 'input=[runs/hutchison,runs/pepconf,runs/td,runs/opt]' 'split=[train]' sampler=shapes \
+    sampler.frames=7 sampler.pool=12 sampler.minimise=80
+stage shapes-2 more shapes $listed limit=5350 sampler=shapes sampler.frames=5 sampler.pool=8 sampler.minimise=40
+stage scans-2 more scans $listed limit=870 sampler=scan sampler.spacing=30 sampler.steps=50 sampler.most=1 sampler.rounds=1
+stage thermal-2 more thermal $listed limit=980 sampler=thermal sampler.temperature=300 sampler.highest=700 \
+    sampler.starts=3 sampler.frames=3 sampler.interval=36 sampler.equilibration=60 sampler.minimise=40
+
+second=(optimizer.lr=1e-3 trainer.max_epochs=14 objective.interaction=2 +objective.sources.torsiondrives.forces=3
+    '+objective.sources.minima={forces:3}' 'data.stores=[runs/td,runs/opt,runs/complexes,runs/teacher2/shapes,runs/teacher2/conformers,runs/teacher2/scans,runs/teacher2/thermal,sample]')
+stage espalike-1 train espalike-1 "start=$out/polish-1/model.espalike" "${second[@]}"
+stage espalike-2 train espalike-2 "start=$out/polish-2/model.espalike" forcefield=class2 "${second[@]}"
 
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
 baselines='baselines=[openff-2.2.1,openff-2.3.0,mmff94,gfn2-xtb,aimnet2]'
