@@ -65,14 +65,15 @@ def run(args: argparse.Namespace) -> int:
         ValueError: see `espalike.fitting.run.bespoke`.
         FileNotFoundError: for an unknown model, or a teacher whose weights are not installed.
     """
-    from espalike.fitting.run import START, bespoke
+    from espalike.fitting.run import bespoke
+    from espalike.modelfile import DEFAULT
 
     formats = list(dict.fromkeys(part.strip() for part in args.format.split(",") if part.strip()))
     result = bespoke(
         args.inputs,
         args.out,
         teacher=args.teacher,
-        model=args.model or START,
+        model=args.model or DEFAULT,
         format=formats,
         smiles=args.smiles,
         jobs=args.jobs,

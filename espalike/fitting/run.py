@@ -24,7 +24,8 @@ from espalike.fitting.check import compared, own_scans, worse_torsions
 from espalike.fitting.fit import fit
 from espalike.fitting.report import write_report
 from espalike.fitting.result import Fitted
-from espalike.model import DomainError, ForceFieldModel, ParameterError, find, load
+from espalike.model import DEFAULT, DomainError, ForceFieldModel, ParameterError, find, load
+from espalike.modelfile import describe
 from espalike.qm.labelling import Job
 
 EPOCHS = 300
@@ -32,16 +33,13 @@ _FIRST_EPOCHS = 100
 """Epochs of the first fit, on which more geometries are sampled."""
 _NOTES_SHOWN = 3
 
-START = "espalike-small"
-"""Model that a fit starts from by default: a single network. Of an ensemble, each of the four would be fitted."""
-
 
 def bespoke(
     molecules: str | os.PathLike | Molecule | Sequence[str | os.PathLike | Molecule],
     out: str | os.PathLike = "bespoke",
     *,
     teacher: str = "aimnet2",
-    model: str | os.PathLike = START,
+    model: str | os.PathLike = DEFAULT,
     format: str | Sequence[str] = "system",
     smiles: str | None = None,
     jobs: int = 1,
@@ -162,6 +160,7 @@ def _known_to(teach: labels.Teacher, entries: Sequence[tuple[str, Entry]], run: 
 def _fit(teach: labels.Teacher, jobs: Sequence[Job], run: Fitted, epochs: int, overrides: Sequence[str]) -> Path:
     """The file of the fitted model: fitted to geometries of the start model, then also to those of the first fit."""
     work, model, stores = run.out / "work", run.start, []
+    one_member = ["member=1"] if describe(find(run.start))["members"] > 1 else []  # enough to sample on
     for number, parts in enumerate(labels.FIT, start=1):
         with run.timed("labels"):
             folder = f"round-{number}" if number == 1 else f"round-{number}-{Path(model).stem}"
@@ -170,8 +169,9 @@ def _fit(teach: labels.Teacher, jobs: Sequence[Job], run: Fitted, epochs: int, o
             if records:  # else bonds break on the first fit
                 stores.append(_stored(work / "store" / f"round-{number}", records, run))
         with run.timed("fit"):
-            length = epochs if number == len(labels.FIT) else min(epochs, _FIRST_EPOCHS)
-            model = str(fit(run.start, stores, work / f"fit-{number}", length, overrides))
+            last = number == len(labels.FIT)
+            length, one = (epochs, []) if last else (min(epochs, _FIRST_EPOCHS), one_member)
+            model = str(fit(run.start, stores, work / f"fit-{number}", length, [*one, *overrides]))
     return Path(model)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from importlib.util import find_spec
 
 import numpy as np
@@ -16,7 +17,7 @@ from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.energy import energy
 from espalike.fitting.check import Profile, worse_torsions
-from espalike.model import Ensemble, find, load
+from espalike.model import DEFAULT, Ensemble, load
 from espalike.qm.mmff import MMFFCalculator
 from tests.test_page import needs_browser, opened
 
@@ -24,16 +25,27 @@ MOLECULES = "CCCO propanol\nCB(O)O acid\n"  # MMFF94 has no boron
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """Folder, exit status and output of a fit of propanol to MMFF94."""
+def single(tmp_path_factory):
+    """A model of one network, which is fitted in a quarter of the time: the first of the default's."""
+    general = load(DEFAULT)
+    assert isinstance(general, Ensemble)
+    path = tmp_path_factory.mktemp("model") / "single.espalike"
+    general.members[0].save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(single, tmp_path_factory):
+    """Folder and exit status of a fit of propanol to MMFF94."""
     folder = tmp_path_factory.mktemp("bespoke")
+    shutil.copy(single, folder)
     (folder / "two.smi").write_text(MOLECULES)
     return folder, main(command(folder))
 
 
 def command(folder):
     settings = ["--teacher", "mmff94", "--out", str(folder / "out"), "--epochs", "40", "--format", "system,gromacs"]
-    return ["bespoke", str(folder / "two.smi"), *settings]
+    return ["bespoke", str(folder / "two.smi"), "--model", str(folder / "single.espalike"), *settings]
 
 
 def report(folder):
@@ -54,10 +66,10 @@ def test_a_fit_comes_nearer_to_the_teacher_on_geometries_that_it_did_not_see(run
     (molecule,) = content["molecules"]
     errors = {row["kind"]: row for row in molecule["held_out"]}
     assert set(errors) == {"scan", "own scan", "relaxed", "thermal"}
-    for kind, what, share in (("relaxed", "energy", 0.7), ("own scan", "forces", 0.8), ("thermal", "forces", 0.85)):
+    for kind, what, share in (("relaxed", "forces", 0.75), ("own scan", "forces", 0.75), ("thermal", "forces", 0.95)):
         assert errors[kind][what]["after"] < share * errors[kind][what]["before"], (kind, what)
     store = Store.open(folder / "out" / "work" / "store" / "held-out")  # the same with other means
-    before, after = (load(model) for model in ("espalike-small", folder / "out" / "model.espalike"))
+    before, after = (load(folder / model) for model in ("single.espalike", "out/model.espalike"))
     for record in store.records():
         if record.kind == "thermal":
             rmse = [force_error(model, record) for model in (before, after)]
@@ -78,7 +90,7 @@ def test_files_are_those_of_the_fitted_model_and_equal_atoms_stay_equal(run):
     written = {f"propanol{ending}" for ending in (".system.xml", ".top", ".gro", ".itp", ".sdf", ".pdb")}
     assert names == written | {"model.espalike", "report.json", "report.html"}
     ours = espalike.parametrize("CCCO", model=out / "model.espalike")
-    general = espalike.parametrize("CCCO", "espalike-small")
+    general = espalike.parametrize("CCCO", folder / "single.espalike")
     for name, changed in (
         ("HarmonicBond", True),
         ("PeriodicProper", True),
@@ -155,7 +167,7 @@ def test_bad_settings_are_errors_before_anything_is_computed(settings, message, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stopped_run_continues_and_labels_no_geometry_twice(tmp_path, monkeypatch):
+def test_a_stopped_run_continues_and_labels_no_geometry_twice(single, tmp_path, monkeypatch):
     """Methanol, which has no rotatable bond; the teacher is stopped in the middle of the thermal frames."""
     seen, label = [], MMFFCalculator.__call__
 
@@ -168,37 +180,38 @@ def test_a_stopped_run_continues_and_labels_no_geometry_twice(tmp_path, monkeypa
 
     monkeypatch.setattr(MMFFCalculator, "__call__", counted)
     with pytest.raises(KeyboardInterrupt):
-        espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5)
-    result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5)
+        espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5, model=single)
+    result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5, model=single)
     labelled = [xyz for xyz in seen if xyz is not None]
     assert len(labelled) == len(set(labelled)) == result.fitted + result.held_out + sum(result.left_out.values())
     assert result.profiles == []
     assert "no rotatable bond" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_fit_that_is_worse_is_not_kept(tmp_path, capsys):
+def test_a_fit_that_is_worse_is_not_kept(single, tmp_path):
     out = tmp_path / "out"
-    result = espalike.bespoke("CO", out, teacher="mmff94", epochs=4, overrides=["optimizer.lr=0.1"])
+    result = espalike.bespoke("CO", out, teacher="mmff94", epochs=4, model=single, overrides=["optimizer.lr=0.1"])
     assert result.worse
     assert not result.complete
-    assert result.model.read_bytes() == find("espalike-small").read_bytes()
+    assert result.model.read_bytes() == single.read_bytes()
     assert report(tmp_path)["kept"] == "start"
     assert "The fit was not kept" in (out / "report.html").read_text(encoding="utf-8")
-    kept, general = (espalike.parametrize("CO", model=model) for model in (out / "model.espalike", "espalike-small"))
+    kept, general = (espalike.parametrize("CO", model=model) for model in (out / "model.espalike", single))
     assert torch.equal(kept.bound("HarmonicBond").values, general.bound("HarmonicBond").values)
 
 
-@pytest.mark.slow
-def test_each_member_of_an_ensemble_is_fitted(tmp_path):
-    start = load("espalike-small")
-    start.provenance.split = {}
-    Ensemble([start, load("espalike-small")]).save(tmp_path / "two.espalike")
-    result = espalike.bespoke("CO", tmp_path / "out", teacher="mmff94", epochs=10, model=tmp_path / "two.espalike")
-    fitted = load(result.model)
-    assert len(fitted.members) == 2
+def test_each_member_of_the_default_is_fitted(tmp_path):
+    result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=8)
+    before, after = load(DEFAULT), load(result.model)
+    assert isinstance(before, Ensemble)
+    assert isinstance(after, Ensemble)
     assert not result.worse
-    one, other = (member.parametrize(espalike.Molecule.from_smiles("CO")) for member in fitted.members)
-    assert torch.equal(one.bound("HarmonicBond").values, other.bound("HarmonicBond").values)
+    molecule = espalike.Molecule.from_smiles("CO")
+    for old, new in zip(before.members, after.members, strict=True):
+        values = [member.parametrize(molecule).bound("HarmonicBond").values for member in (old, new)]
+        assert not torch.equal(*values)
+    folders = {path.name for path in (tmp_path / "work").glob("fit-*/member-*")}
+    assert folders == {f"member-{n}" for n in range(1, 5)}  # of the last fit; the first is one network
 
 
 @pytest.mark.slow
