@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from espalike.chem.molecule import Molecule
 
 if TYPE_CHECKING:
+    from espalike.chem import Entry
     from espalike.evaluation.run import Evaluation
     from espalike.export.ligands import Done
     from espalike.model import ForceFieldModel
@@ -192,27 +193,37 @@ def parametrize(
     from espalike import export
     from espalike.export import ligands
 
-    single = isinstance(molecules, str | os.PathLike | Molecule)
-    sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else list(molecules)
     formats = tuple(() if out is None else [format] if isinstance(format, str) else format)
     loaded, name = _loaded(model)
     if refused := export.refusal(loaded.terms, formats):
         raise ValueError(refused)
-    entries = list(ligands.read(sources, smiles))
-    if single and len(entries) != 1:
-        raise ValueError(
-            f"{molecules}: holds {len(entries)} molecules; give it in a list: parametrize([{molecules!r}])"
-        )
+    single, entries = _entries(molecules, smiles)
     output = ligands.Output(Path(out or "."), formats, mixed, torsions, residue)
     if formats:
         output.folder.mkdir(parents=True, exist_ok=True)
     source = ligands.charge_source(str(charges), loaded, len(entries))
     done = list(ligands.parametrize(entries, loaded, name, source, output, strict))
-    for one in done:
-        for remark in one.result.warnings:
-            warnings.warn(f"{one.result.name}: {remark}", stacklevel=2)
-    systems = _systems(done)
-    return systems[0] if single else systems
+    for remark in (f"{one.result.name}: {remark}" for one in done for remark in one.result.warnings):
+        warnings.warn(remark, stacklevel=2)
+    return _systems(done)[0] if single else _systems(done)
+
+
+def _entries(molecules: Source | Sequence[Source], smiles: str | None) -> tuple[bool, list[tuple[str, Entry]]]:
+    """Whether one molecule is asked for, and the molecules.
+
+    Raises:
+        ValueError: for a file of several molecules where one is asked for.
+    """
+    from espalike.export import ligands
+
+    single = isinstance(molecules, str | os.PathLike | Molecule)
+    sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else list(molecules)
+    entries = list(ligands.read(sources, smiles))
+    if single and len(entries) != 1:
+        raise ValueError(
+            f"{molecules}: holds {len(entries)} molecules; give it in a list: parametrize([{molecules!r}])"
+        )
+    return single, entries
 
 
 def _systems(done: Sequence[Done]) -> list[MMSystem]:

@@ -68,9 +68,7 @@ def multiple_time_step(
 
     from espalike.export import to_openmm
 
-    substeps = round(outer / inner)
-    if inner <= 0 or substeps < 1 or abs(substeps * inner - outer) > 1e-9 * outer:
-        raise ValueError(f"outer={outer}, inner={inner}: the outer time step must be a multiple of the inner one")
+    substeps = _substeps(outer, inner)
     if len(system.molecules) != 1:
         raise ValueError(f"expected the parameters of one molecule, got {len(system.molecules)}")
     molecule = system.molecules[0]
@@ -79,12 +77,18 @@ def multiple_time_step(
         force.setForceGroup(0)
     if atoms is None and both.getNumParticles() != molecule.n_atoms:
         raise ValueError(f"{molecule.name}: the system has {both.getNumParticles()} particles; name its own in `atoms`")
-    correction = Difference(potential(source, molecule), ForceFieldCalculator(system, molecule))
-    force = force_of(correction, molecule, atoms)
+    force = force_of(Difference(potential(source, molecule), ForceFieldCalculator(system, molecule)), molecule, atoms)
     force.setForceGroup(1)
     both.addForce(force)
-    integrator = openmm.MTSLangevinIntegrator(temperature, friction, outer * 1e-3, [(1, 1), (0, substeps)])
-    return both, integrator
+    return both, openmm.MTSLangevinIntegrator(temperature, friction, outer * 1e-3, [(1, 1), (0, substeps)])
+
+
+def _substeps(outer: float, inner: float) -> int:
+    """Number of inner time steps in an outer one."""
+    number = round(outer / inner) if inner > 0 else 0
+    if number < 1 or abs(number * inner - outer) > 1e-9 * outer:
+        raise ValueError(f"outer={outer}, inner={inner}: the outer time step must be a multiple of the inner one")
+    return number
 
 
 @dataclass(frozen=True)

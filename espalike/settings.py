@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
 import numbers
 import os
 import re
 import shlex
-import types
-import typing
-from collections import abc
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -19,7 +15,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espalike.setting_types import check_like, check_types
+
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     from omegaconf import DictConfig
 
 CONFIGS = "espalike.configs"
@@ -54,99 +54,66 @@ def compose(job: str, overrides: Sequence[str] = (), config_dir: str | os.PathLi
             cfg = hydra_compose(job, [*search, *overrides])
         except HydraException as error:
             raise ValueError(explain(error, job, overrides, config_dir)) from error
-    check_complete(job, cfg)
+    check_complete(job, cfg, overrides, config_dir)
     settings = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(settings, dict)
     return {str(key): value for key, value in settings.items()}
 
 
-def check_complete(job: str, cfg: DictConfig) -> None:
+def check_complete(
+    job: str, cfg: DictConfig, overrides: Sequence[str] = (), config_dir: str | os.PathLike | None = None
+) -> None:
     """Check that the job's own settings without a default are given; what a group lacks is for the job to check.
 
     Raises:
-        ValueError: listing those that are not given; or naming one that is of another type than its class takes.
+        ValueError: listing those that are not given; or naming one that is of another type than its class takes, or one
+            that an override adds with a + and that nothing reads.
     """
     from omegaconf import OmegaConf
 
+    for key in (_key(argument) for argument in overrides if argument.startswith("+")):
+        if not _is_read(job, key.partition("@")[2] or key.replace("/", "."), OmegaConf.to_container(cfg)):
+            raise ValueError(_unknown_setting(key, job, overrides, config_dir))
     out = None if OmegaConf.is_missing(cfg, "out") else cfg.get("out")
     if not isinstance(out, str | None):
         raise ValueError(f"out={out}: expected the name of a folder; a name that looks like a number is quoted twice")
-    _check_like("", OmegaConf.to_container(cfg, resolve=False), OmegaConf.to_container(_defaults(job)))
-    _check_types("", OmegaConf.to_container(cfg, resolve=False))
+    check_like("", OmegaConf.to_container(cfg, resolve=False), OmegaConf.to_container(_defaults(job)))
+    check_types("", OmegaConf.to_container(cfg, resolve=False))
     if missing := sorted(key for key in OmegaConf.missing_keys(cfg) if "." not in key):
         raise ValueError(f"{job} needs {' and '.join(f'{key}=…' for key in missing)}")
 
 
 def _defaults(job: str) -> Any:
     """The job's own YAML file, without its groups."""
+    return _yaml(files(CONFIGS).joinpath(f"{job}.yaml"))
+
+
+def _yaml(path: Traversable) -> Any:
     from omegaconf import OmegaConf
 
-    return OmegaConf.create(files(CONFIGS).joinpath(f"{job}.yaml").read_text(encoding="utf-8"))
+    return OmegaConf.create(path.read_text(encoding="utf-8"))
 
 
-def _check_like(key: str, node: Any, default: Any) -> None:
-    """Check that settings are numbers, truth values, lists and mappings where their defaults are."""
-    if isinstance(default, Mapping) and isinstance(node, Mapping) and "_target_" not in default:
-        for name in default.keys() & node.keys():
-            _check_like(f"{key}.{name}".lstrip("."), node[name], default[name])
-        return
-    if node is None or default is None or (isinstance(node, str) and ("${" in node or node == "???")):
-        return
-    for kinds, expected in (
-        (bool, "true or false"),
-        ((int, float), "a number"),
-        (list, "a list"),
-        (Mapping, "a mapping"),
-    ):
-        if isinstance(default, kinds):
-            other = kinds is list and isinstance(node, str | Mapping)  # a list of one
-            other |= kinds is bool and isinstance(node, str)  # resume=auto
-            odd = isinstance(node, bool) and kinds is not bool
-            if odd or not (other or isinstance(node, kinds)):
-                raise ValueError(f"{key}={node}: expected {expected}")
-            return
+def _is_read(job: str, key: str, settings: Any) -> bool:
+    """Whether something reads a setting that was added to a job.
 
-
-def _check_types(key: str, node: Any) -> None:
-    """Check the settings of every `_target_` below a node against the types that the class declares."""
-    if isinstance(node, Mapping):
-        hints = _hints(str(node["_target_"])) if "_target_" in node else {}
-        for name, value in node.items():
-            allowed = _accepted(hints.get(name, Any))
-            unresolved = value is None or (isinstance(value, str) and (value == "???" or "${" in value))
-            odd = isinstance(value, bool | str) and type(value) not in (allowed or ())  # a kind of number, of list
-            if allowed and not unresolved and (odd or not isinstance(value, allowed)):
-                kinds = " or ".join(sorted({_KINDS.get(kind, kind.__name__) for kind in allowed} - {"null"}))
-                raise ValueError(
-                    f"{key}{name}={value}: expected {kinds}; a text that looks like a number is quoted twice"
-                )
-            _check_types(f"{key}{name}.", value)
-
-
-_KINDS = {
-    str: "text", int: "a whole number", float: "a number", bool: "true or false", types.NoneType: "null",
-    abc.Mapping: "a mapping", abc.Sequence: "a list", list: "a list", dict: "a mapping", tuple: "a list",
-}  # fmt: skip
-
-
-def _hints(target: str) -> dict[str, Any]:
-    """Types of the arguments of a class or function; none where it cannot be imported or says none."""
-    module, _, name = target.rpartition(".")
-    try:
-        made = getattr(importlib.import_module(module), name)
-        return typing.get_type_hints(made.__init__ if isinstance(made, type) else made)  # type: ignore[misc]
-    except Exception:  # what is wrong with the class is reported where it is made
-        return {}
-
-
-def _accepted(hint: Any) -> tuple[type, ...] | None:
-    """The types of a type hint whose values a setting can have; None for any."""
-    parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    kinds = [typing.get_origin(part) or part for part in parts]
-    if any(kind not in _KINDS and kind is not Path for kind in kinds):
-        return None
-    listed = {kind: (kind, *more) for kind, more in ((float, (int,)), (Path, (str,)), (tuple, (list,)))}
-    return tuple(dict.fromkeys(each for kind in kinds for each in listed.get(kind, (kind,)) if each is not Path))
+    The job reads its own settings and those that the files of its groups have; a class takes those of its node; a
+    setting reads what it refers to. Mappings inside of groups, such as the parts of a sampler, may grow.
+    """
+    own = _defaults(job)
+    groups = [str(name) for entry in own.pop("defaults", []) if not isinstance(entry, str) for name in entry]
+    top, *inner = key.split(".")
+    if f"${{{top}" in str(settings):
+        return True
+    if top not in {"hydra", *own, *(re.split(r"[@.]", f"{name}@{name}")[1] for name in groups)}:
+        return False
+    node = settings.get(top)
+    if len(inner) != 1 or not isinstance(node, Mapping) or "_target_" in node:
+        return True
+    folder = files(CONFIGS).joinpath(top)
+    paths = [path for path in folder.iterdir() if path.name.endswith(".yaml")] if folder.is_dir() else []
+    known = {*(own.get(top) or {}), *(name for path in paths for name in _yaml(path))}
+    return inner[0] in known or not known
 
 
 def override(key: str, value: Any) -> str:
@@ -334,6 +301,7 @@ def _unknown_setting(key: str, job: str, overrides: Sequence[str], config_dir: s
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
 
     with _configs(config_dir) as search:
         groups = GlobalHydra.instance().config_loader().list_groups("")
@@ -359,7 +327,8 @@ def _unknown_setting(key: str, job: str, overrides: Sequence[str], config_dir: s
     near += difflib.get_close_matches(key, known, n=_KEYS_LISTED, cutoff=0.7)
     near += [name for name in known if parent and name.rpartition(".")[0] == parent]
     listed = list(dict.fromkeys(near))[:_KEYS_LISTED] or sorted(name for name in known if "." not in name)
-    add = f"; +{key}=VALUE adds it nevertheless" if parent in known else ""
+    free = parent in known and _is_read(job, key, OmegaConf.to_container(cfg))
+    add = f"; +{key}=VALUE adds it nevertheless" if free else ""
     return (
         f"{key}: {job} has no such setting; nearest: {', '.join(listed)} "
         f"(`espalike {job} --cfg job` prints every setting{add})"

@@ -236,6 +236,10 @@ def from_molblock(text: str, name: str) -> Record:
     mol = supplier[0] if len(supplier) else None
     if mol is None:
         raise ChemistryError(f"{name}: not a readable MOL record; expected a V2000 or V3000 connection table")
+    if not mol.GetNumAtoms():
+        raise ChemistryError(f"{name}: no atoms")
+    if "V3000" not in text:
+        _check_coordinates(text, mol, name)
     charges: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     for tag in _NAME_TAGS:
@@ -250,6 +254,31 @@ def from_molblock(text: str, name: str) -> Record:
         except ValueError:
             notes = (f"<{_CHARGE_TAG}> is ignored: expected numbers, got {rd.shorten(' '.join(tokens), 60)!r}",)
     return _checked(mol, name, charges, notes, drawn=True)
+
+
+def _check_coordinates(text: str, mol: Chem.Mol, name: str) -> None:
+    """Check the coordinates of a V2000 record: RDKit reads what is not a number as zero, and shifted columns in part.
+
+    Raises:
+        ChemistryError: where those that were read are not what the line says, in columns of ten and in words.
+    """
+    lines = text.split("\n")[4:]
+    for number, position in enumerate(mol.GetConformer().GetPositions().tolist()):
+        line = lines[number]
+        readings = [_numbers([line[:10], line[10:20], line[20:30]]), _numbers(line.split()[:3])]
+        if any(reading not in (None, position) for reading in readings) or readings == [None, None]:
+            raise ChemistryError(
+                f"{name}: coordinates of atom {number + 1} cannot be read from {rd.shorten(line, 60)!r}; expected "
+                "three numbers in columns of ten characters"
+            )
+
+
+def _numbers(words: list[str]) -> list[float] | None:
+    """Words as numbers; None where one is not."""
+    try:
+        return [float(word) for word in words]
+    except ValueError:
+        return None
 
 
 def _split_mol2(lines: Iterable[str]) -> Iterator[str]:

@@ -147,7 +147,7 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
             "reference": described,
         },
         reference=reference,
-        against=open_stores(list(cfg.against)),
+        against=open_stores(cfg.against if isinstance(cfg.against, str) else list(cfg.against or [])),
         audit=cfg.audit,
         shard=cfg.shard,
         force=cfg.force,

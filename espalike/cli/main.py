@@ -137,7 +137,7 @@ def _root(error: BaseException) -> BaseException:
     """The cause that says something, below hydra's wrappers (known by name: hydra may not be imported)."""
     where = None
     while type(error).__name__ == "InstantiationException" and error.__cause__:
-        where = re.search(r"full_key: (\S+)", str(error))
+        where = re.search(r"full_key: (\S+)", str(error)) or re.search(r"target '(?:\w+\.)*(\w+)'", str(error))
         error = error.__cause__
     if where and isinstance(error, TypeError | AttributeError):
         return ValueError(f"{where[1]}: a setting has a wrong name or type ({error}); --cfg job prints every setting")
@@ -206,7 +206,7 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
                 cfg.out = os.path.join(state.sweep.dir, state.sweep.subdir)
             print(f"run {state.job.num}: {state.job.override_dirname or 'as configured'} -> {cfg.out}")
         try:
-            settings.check_complete(name, cfg)
+            settings.check_complete(name, cfg, state.overrides.task)
             status = run(cfg)
         except Exception as error:  # reported before hydra wraps it; a failed run does not end a sweep
             status = _report(error, debug)

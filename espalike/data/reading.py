@@ -34,6 +34,8 @@ def read_manifest(root: Path) -> dict:
         given = manifest.get("format") if isinstance(manifest, dict) else None
         raise StoreError(f"{root}: store format {given!r}, this version reads {FORMAT}; ingest the data again")
     missing = {name for name, kind in _TYPES.items() if not isinstance(manifest.get(name), kind)}
+    if not isinstance(manifest.get("checksums", {}), dict):
+        missing.add("checksums")
     names = [] if "data" in missing else data_files(manifest)
     if missing or not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise StoreError(f"{root}: {MANIFEST} is damaged (no {', '.join(sorted(missing)) or 'valid file name'})")

@@ -22,7 +22,7 @@ from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.nonbonded import Nonbonded, pair_keys
 from espalike.export.parts import Single
-from espalike.export.text import atom_names, one_line, residue_name
+from espalike.export.text import atom_names, labels_of, one_line, require_room, residue_starts
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.topology import Topology
@@ -32,8 +32,8 @@ Section = tuple[str, str, Sequence]
 
 CHARGE = 18.2223
 """Factor on charges [e] in the file; its square is the Coulomb constant of Amber's programs [kcal/mol Å e⁻²]."""
-_FLOATS, _INTEGERS, _NAMES, _LINE = "5E16.8", "10I8", "20a4", "a80"
-_WIDTHS = {_FLOATS: (5, "%16.8E"), _INTEGERS: (10, "%8d"), _NAMES: (20, "%-4.4s")}
+_FLOATS, _INTEGERS, _SHORT, _NAMES, _LINE = "5E16.8", "10I8", "20I4", "20a4", "a80"
+_WIDTHS = {_FLOATS: (5, "%16.8E"), _INTEGERS: (10, "%8d"), _SHORT: (20, "%4d"), _NAMES: (20, "%-4.4s")}
 """Values in a line, and how each is written."""
 _COLUMNS = {
     "BOND": ("FORCE_CONSTANT", "EQUIL_VALUE"),
@@ -78,7 +78,7 @@ def texts(single: Single) -> dict[str, str]:
     lines = ["%VERSION  VERSION_STAMP = V0001.000  DATE = 01/01/00  00:00:00"]  # no clock: equal input, equal file
     for n, section in enumerate(head + sections):
         lines += _text(section, single.comment if n == 0 else [])
-    return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, single.coordinates)}
+    return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, molecule.name, single.coordinates)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,8 +173,10 @@ def _atoms(single: Single) -> list[Section]:
     order = np.argsort(np.concatenate([first, alone]), kind="stable")
     excluded = np.concatenate([second + 1, np.zeros_like(alone)])[order]
     counts = np.maximum(np.bincount(first, minlength=molecule.n_atoms), 1)
+    labels = labels_of(molecule, 4)
+    starts = residue_starts(labels)
     return [
-        ("ATOM_NAME", _NAMES, atom_names(molecule, 4)),
+        ("ATOM_NAME", _NAMES, [label.name for label in labels]),
         ("CHARGE", _FLOATS, (pairs.charges * CHARGE).tolist()),
         ("ATOMIC_NUMBER", _INTEGERS, molecule.numbers.tolist()),
         ("MASS", _FLOATS, molecule.masses()),
@@ -182,8 +184,9 @@ def _atoms(single: Single) -> list[Section]:
         ("NUMBER_EXCLUDED_ATOMS", _INTEGERS, counts.tolist()),
         ("EXCLUDED_ATOMS_LIST", _INTEGERS, excluded.tolist()),
         ("NONBONDED_PARM_INDEX", _INTEGERS, (high * (high + 1) // 2 + low + 1).tolist()),
-        ("RESIDUE_LABEL", _NAMES, [residue_name(molecule)]),
-        ("RESIDUE_POINTER", _INTEGERS, [1]),
+        ("RESIDUE_LABEL", _NAMES, [labels[atom].residue[:4] for atom in starts]),
+        ("RESIDUE_POINTER", _INTEGERS, [atom + 1 for atom in starts]),
+        *_numbered(molecule, starts),
         ("AMBER_ATOM_TYPE", _NAMES, atom_names(molecule, 4)),
         ("TREE_CHAIN_CLASSIFICATION", _NAMES, ["BLA"] * molecule.n_atoms),
         ("RADIUS_SET", _LINE, ["Bondi radii (bondi)"]),
@@ -191,6 +194,18 @@ def _atoms(single: Single) -> list[Section]:
         ("SCREEN", _FLOATS, [_SCREEN.get(number, 0.8) for number in molecule.numbers.tolist()]),
         ("JOIN_ARRAY", _INTEGERS, [0] * molecule.n_atoms),
         ("IROTAT", _INTEGERS, [0] * molecule.n_atoms),
+    ]
+
+
+def _numbered(molecule: Molecule, starts: list[int]) -> list[Section]:
+    """Number, chain and insertion code of the residues of an input that has several, in the sections of ParmEd."""
+    labels = [molecule.labels[atom] for atom in starts if molecule.labels]
+    if not all(-1000 < label.number < 10000 for label in labels) or not labels:  # four characters
+        return []
+    return [
+        ("RESIDUE_NUMBER", _SHORT, [label.number for label in labels]),
+        ("RESIDUE_CHAINID", _NAMES, [label.chain[:4] for label in labels]),
+        ("RESIDUE_ICODE", _NAMES, [label.insertion[:4] for label in labels]),
     ]
 
 
@@ -260,11 +275,12 @@ def _pointers(size: dict[str, int], molecule: Molecule) -> list[int]:
         rows("DIHEDRALS", 5),
     )
     n_atoms, n_kinds = molecule.n_atoms, math.isqrt(size["NONBONDED_PARM_INDEX"])
+    largest = int(np.diff([*residue_starts(labels_of(molecule, 4)), n_atoms]).max())
     return [
         *(n_atoms, n_kinds, bonds_h, bonds, angles_h, angles, dihedrals_h, dihedrals, 0, 0),
-        *(size["EXCLUDED_ATOMS_LIST"], 1, bonds, angles, dihedrals, size["BOND_FORCE_CONSTANT"]),
+        *(size["EXCLUDED_ATOMS_LIST"], size["RESIDUE_LABEL"], bonds, angles, dihedrals, size["BOND_FORCE_CONSTANT"]),
         *(size["ANGLE_FORCE_CONSTANT"], size["DIHEDRAL_FORCE_CONSTANT"], 1, 0),
-        *(0, 0, 0, 0, 0, 0, 0, 0, n_atoms, 0, 0),
+        *(0, 0, 0, 0, 0, 0, 0, 0, largest, 0, 0),
     ]
 
 
@@ -278,7 +294,8 @@ def _text(section: Section, remarks: Sequence[str]) -> list[str]:
     return [*lines, text.removesuffix("\n")]  # an empty section has an empty line
 
 
-def _inpcrd(title: str, xyz: np.ndarray) -> str:
+def _inpcrd(title: str, name: str, xyz: np.ndarray) -> str:
+    require_room(xyz, 12, 7, f"{name}: coordinates [Å] of the .inpcrd")
     numbers = [f"{x:12.7f}" for x in xyz.ravel().tolist()]
     rows = ["".join(numbers[n : n + 6]) for n in range(0, len(numbers), 6)]
     return "\n".join([title, f"{len(xyz):6d}", *rows, ""])

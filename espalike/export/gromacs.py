@@ -31,7 +31,7 @@ import numpy as np
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single
-from espalike.export.text import NAME, STEM, aligned, atom_names, one_line, residue_name, rows_text
+from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Coupling, Fourier
@@ -239,9 +239,10 @@ def _molecule(single: Single, types: _Types) -> list[str]:
     lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{NAME}  3", "", "[ atoms ]"]
     lines += ["; nr  type  resnr  residue  atom  cgnr  charge [e]  mass [u]"]
     rows, names = [], types.names
-    named = zip(types.kind.tolist(), atom_names(molecule, _WIDTH), charges, molecule.masses(), strict=True)
-    for n, (kind, atom, charge, mass) in enumerate(named, 1):
-        rows.append((str(n), names[kind], "1", residue_name(molecule), atom, str(n), repr(charge), repr(mass)))
+    named = zip(types.kind.tolist(), labels_of(molecule, _WIDTH), charges, molecule.masses(), strict=True)
+    for n, (kind, label, charge, mass) in enumerate(named, 1):
+        home = (f"{label.number}{label.insertion}", label.residue[:5], label.name)
+        rows.append((str(n), names[kind], *home, str(n), repr(charge), repr(mass)))
     lines += aligned(rows)
     for section, interactions in _sections(single).items():
         if interactions:
@@ -266,8 +267,12 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     """Coordinates with seven decimals [nm] (readers count them), in a box that holds a cut-off beyond every pair."""
     size = np.ceil(2.0 * (np.linalg.norm(np.ptp(xyz, axis=0)) * LENGTH + 1.0))
     lines = [one_line(molecule.name), f"{molecule.n_atoms:5d}"]
-    head = f"{1:5d}{residue_name(molecule):<5s}"
+    require_room(xyz * LENGTH, 12, 7, f"{molecule.name}: coordinates [nm] of the .gro")
     numbers = [n % 100000 for n in range(1, len(xyz) + 1)]
-    row = f"{head}%5s%5d%12.7f%12.7f%12.7f"
-    lines.append(rows_text(row, atom_names(molecule, _WIDTH), numbers, *(xyz * LENGTH).T).rstrip())
+    named = [
+        (label.number % 100000 if label.number > 0 else label.number, label.residue[:5], label.name)
+        for label in labels_of(molecule, _WIDTH)
+    ]
+    row = "%5d%-5s%5s%5d%12.7f%12.7f%12.7f"
+    lines.append(rows_text(row, *zip(*named, strict=True), numbers, *(xyz * LENGTH).T).rstrip())
     return "\n".join([*lines, f"{size:10.5f}{size:10.5f}{size:10.5f}", ""])

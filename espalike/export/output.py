@@ -142,13 +142,13 @@ def _structure(
             f"{result.name}.pdb has one residue, as the template in {result.name}.xml; without ffxml it has those of "
             "the input"
         )
-    for ending, text in structure.texts(molecule, xyz, charges_of(system), whole).items():
+    for ending in structure.ENDINGS:
         path = output.folder / f"{result.name}{ending}"
         try:
             if structure.is_foreign(path):
                 result.warnings.append(f"{path} is kept: it is not a file that espalike wrote")
                 continue
-            write(path, text)
+            write(path, structure.text(ending, molecule, xyz, charges_of(system), whole))
             result.files.append(str(path))
         except Exception as error:  # the other files stay
             failures[ending[1:]] = error

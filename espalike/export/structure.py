@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from espalike.chem.molecule import Molecule, to_rdkit
 from espalike.chem.names import Label
-from espalike.export.text import atom_names, one_line, residue_name, rows_text, symbols
+from espalike.export.text import atom_names, labels_of, one_line, require_room, rows_text, symbols
 
 ENDINGS = (".sdf", ".pdb")
 """Endings of the files."""
@@ -25,19 +26,37 @@ _REMARK = f"REMARK     the molecule as {_PROGRAM} parametrized it"
 def texts(
     molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None = None, whole: bool = False
 ) -> dict[str, str]:
-    """The two files, by ending.
+    """The two files, by ending; see `text`."""
+    return {ending: text(ending, molecule, xyz, charges, whole) for ending in ENDINGS}
+
+
+def text(
+    ending: str, molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None = None, whole: bool = False
+) -> str:
+    """One of the two files.
 
     Args:
+        ending: one of `ENDINGS`.
         molecule: the molecule.
         xyz: coordinates [Å] `(A, 3)`.
         charges: partial charges [e] `(A,)`, as `atom.dprop.PartialCharge` in the SDF; None: left out.
         whole: whether a molecule of several residues is one residue in the PDB.
+
+    Raises:
+        ValueError: for coordinates that do not fit the columns of the file.
     """
+    if ending == ".sdf":
+        return _sdf(molecule, xyz, charges)
+    return _pdb(molecule, xyz, labels_of(dataclasses.replace(molecule, labels=()) if whole else molecule, 4))
+
+
+def _sdf(molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None) -> str:
+    """A V2000 record, or V3000 for a large molecule."""
     from rdkit import Chem
 
+    require_room(xyz, 10, 4, f"{molecule.name}: coordinates [Å] of the SDF")
     mol = to_rdkit(molecule, xyz)
-    title = one_line(molecule.name)
-    mol.SetProp("_Name", title[:80])
+    mol.SetProp("_Name", one_line(molecule.name)[:80])
     lines = Chem.MolToMolBlock(mol).split("\n")
     lines[1] = f"  {_PROGRAM:8}          3D"  # no clock: equal input, equal file
     fields = {"atom.prop.AtomName": atom_names(molecule)}
@@ -45,24 +64,18 @@ def texts(
         fields["atom.dprop.PartialCharge"] = tuple(map(repr, charges.tolist()))
     for name, values in fields.items():
         lines[-1:] = [f">  <{name}>", *_WRAPPED.findall(" ".join(values)), "", ""]
-    lines[-1:] = ["$$$$", ""]
-    labels = molecule.labels if molecule.labels and not whole else _one_residue(molecule)
-    return {".sdf": "\n".join(lines), ".pdb": _pdb(molecule, xyz, labels, title)}
+    return "\n".join([*lines[:-1], "$$$$", ""])
 
 
-def _one_residue(molecule: Molecule) -> list[Label]:
-    residue = residue_name(molecule)
-    return [Label("", 1, "", residue, name, True) for name in atom_names(molecule, 4)]
-
-
-def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label], title: str) -> str:
+def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label]) -> str:
     """Atoms, and bonds with their Kekulé orders; the format has room for serial numbers up to 99,999."""
+    require_room(xyz, 8, 3, f"{molecule.name}: coordinates [Å] of the PDB")
     charges = [f"{abs(q)}{'+' if q > 0 else '-'}" if q else "" for q in molecule.charges.tolist()]
     named = [
         (
             "HETATM" if label.hetero else "ATOM",
             number % 100000,
-            label.name[:4] if len(label.name) > 3 or len(symbol) == 2 else f" {label.name}",
+            label.name if len(label.name) > 3 or len(symbol) == 2 else f" {label.name}",
             label.residue[:3],
             label.chain if len(label.chain) == 1 else "",
             label.number % 10000 if label.number > 0 else label.number,
@@ -73,7 +86,7 @@ def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label], title: st
     row = "%-6s%5d %-4s %3s %1s%4d%1s   %8.3f%8.3f%8.3f  1.00  0.00          %2s%-2s"
     upper = [symbol.upper() for symbol in symbols(molecule)]
     atoms = rows_text(row, *zip(*named, strict=True), *np.asarray(xyz).T, upper, charges)
-    return f"{_REMARK}\nCOMPND    {title[:70]}\n{atoms}{_bonds(molecule)}END\n"
+    return f"{_REMARK}\nCOMPND    {one_line(molecule.name)[:70]}\n{atoms}{_bonds(molecule)}END\n"
 
 
 def _bonds(molecule: Molecule) -> str:

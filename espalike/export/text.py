@@ -10,7 +10,7 @@ import numpy as np
 from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.molecule import Molecule
-from espalike.chem.names import fitted, made
+from espalike.chem.names import Label, fitted, made
 
 STEM = "@STEM@"
 """Stands for the stem of the written files in the texts of a format of several files."""
@@ -38,6 +38,47 @@ def atom_names(molecule: Molecule, width: int | None = None) -> tuple[str, ...]:
 def residue_name(molecule: Molecule) -> str:
     """Name of the residue: the input's, or `LIG`."""
     return molecule.residue or "LIG"
+
+
+def labels_of(molecule: Molecule, width: int) -> Sequence[Label]:
+    """Residue and name of each atom: those of an input of several residues, else of the one residue.
+
+    Args:
+        molecule: the molecule.
+        width: longest name of an atom that a format has room for.
+    """
+    if molecule.labels:
+        return [label._replace(name=label.name[:width]) for label in molecule.labels]
+    residue = residue_name(molecule)
+    return [Label("", 1, "", residue, name, True) for name in atom_names(molecule, width)]
+
+
+def residue_starts(labels: Sequence[Label]) -> list[int]:
+    """The first atom of each residue: residues are atoms in a row with the same chain, number and name."""
+    return [n for n, label in enumerate(labels) if not n or label[:4] != labels[n - 1][:4]]
+
+
+def require_room(values: np.ndarray, width: int, decimals: int, where: str) -> None:
+    """Refuse numbers that do not fit columns of a fixed width, where they would run into their neighbours.
+
+    Args:
+        values: the numbers.
+        width: characters of a column.
+        decimals: digits after the point.
+        where: begins the message: name of the molecule, what the numbers are, and their unit.
+
+    Raises:
+        ValueError: naming the first of them and the range.
+    """
+    nines, fraction = "9" * (width - decimals - 2), "9" * decimals
+    lowest, highest = float(f"-{nines}.{fraction}"), float(f"9{nines}.{fraction}")
+    rounded = np.round(values, decimals).ravel()
+    odd = rounded[~((rounded >= lowest) & (rounded <= highest))]
+    if len(odd):
+        raise ValueError(
+            f"{where}: {odd[0]:g} does not fit its column of {width} characters, which holds {lowest} to {highest}; "
+            "move the molecule nearer to the origin"
+        )
 
 
 def printable(text: str) -> str:

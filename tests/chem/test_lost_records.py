@@ -74,3 +74,40 @@ def test_charges_that_are_not_numbers(tmp_path, word):
     path.write_text(f"0.1\n{word}\n", encoding="utf-8-sig")
     with pytest.raises(chem.ChemistryError, match=r"q\.txt, line 2: expected plain numbers"):
         chem.read_charges(path)
+
+
+ATOM = "    1.2500   -0.5000    0.2500 C "
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "    1.2500   -0.50000   0.2500 C ",  # RDKit reads z as zero
+        "    1.2500    -0.5000    0.2500 C ",  # columns and words differ
+        "    1.2500   -0.5000           C ",
+    ],
+)
+def test_a_coordinate_of_a_v2000_record_that_is_not_plain(tmp_path, line):
+    first = sdf("CO", "one")
+    atoms = first.split("\n")
+    atoms[4] = line + atoms[4][len(ATOM) :]
+    broken, good = read(tmp_path / "x.sdf", "\n".join(atoms) + sdf("CC", "two"))
+    assert "x.sdf, record 1 (one): coordinates of atom 1 cannot be read from" in broken.error
+    assert good.error is None
+
+
+def test_coordinates_without_space_between_their_columns_are_read(tmp_path):
+    lines = sdf("O", "water").split("\n")
+    for n in (4, 5, 6):
+        x, y, z = (float(lines[n][at : at + 10]) - 1000.0 for at in (0, 10, 20))
+        lines[n] = f"{x:10.4f}{y:10.4f}{z:10.4f}{lines[n][30:]}"
+    (entry,) = read(tmp_path / "x.sdf", "\n".join(lines))
+    assert entry.error is None
+    assert (entry.xyz < -990.0).all()
+
+
+def test_a_record_without_atoms_is_refused(tmp_path):
+    empty = "none\n\n\n  0  0  0  0  0  0  0  0  0  0999 V2000\nM  END\n$$$$\n"
+    broken, good = read(tmp_path / "x.sdf", empty + sdf("CC", "two"))
+    assert "x.sdf, record 1 (none): no atoms" in broken.error
+    assert good.error is None

@@ -98,6 +98,7 @@ def forget(path, attribute):
         (lambda path, args: args.append("audit=no"), "expected error or warn or off"),
         (lambda path, args: args.append("filters.elements=[H,Cx]"), "'Cx' is not an element symbol"),
         (lambda path, args: args.append("against=[nowhere]"), "nowhere: not a store"),
+        (lambda path, args: args.append("against=nowhere"), "nowhere: not a store"),
     ],
 )
 def test_nothing_can_be_done_is_status_2_with_a_reason(source, tmp_path, capsys, change, message):
@@ -106,6 +107,10 @@ def test_nothing_can_be_done_is_status_2_with_a_reason(source, tmp_path, capsys,
     assert main(["ingest", *args]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
+
+
+def test_no_stores_to_compare_with_may_be_null(source, tmp_path):
+    assert main(["ingest", f"reader.path={source}", f"out={tmp_path / 'store'}", "against=null"]) == 1
 
 
 def test_runs_as_a_program(source, tmp_path):

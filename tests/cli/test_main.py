@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 import yaml
 
-from espalike import settings
+from espalike import setting_types, settings
 from espalike.cli import main as cli
 
 CONFIG = "defaults:\n  - _self_\n  - shape: round\nout: ???\nsteps: 1\nfail: ''\n"
@@ -153,6 +153,44 @@ def test_an_unknown_choice_is_status_2_and_lists_the_known_ones(capsys, command,
     assert f"did you mean '{known[0]}'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "added", "named"),
+    [
+        ("train", "+unknown=1", "unknown: train has no such setting"),
+        ("train", "++data.foo=1", "data.foo: train has no such setting; nearest: data."),
+        ("train", "+model.foo=1", "model.foo: train has no such setting; nearest: model"),
+        ("train", "+term@odd=coulomb", "term@odd: train has no default"),
+        ("evaluate", "+data.splt=test", "data.splt: evaluate has no such setting; nearest: data.split"),
+        ("label", "+optimizer=adam", "optimizer: label has no default"),
+        ("ingest", "+licences=x", "licences: ingest has no such setting; nearest: licence"),
+        ("molecules", "+limits=3", "limits: molecules has no such setting"),
+        ("landscape", "+geometry=3", "geometry: landscape has no such setting; nearest: geometries"),
+    ],
+)
+def test_an_added_setting_that_nothing_reads_is_refused_by_name(capsys, command, added, named):
+    assert cli.main([command, added, "out=here"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {named}")
+    assert "nevertheless" not in err
+
+
+@pytest.mark.parametrize(
+    ("job", "added"),
+    [
+        ("train", ["+objective.kinds={relaxed:{energy:3,forces:0.3}}"]),
+        ("train", ["+objective.sources.my-set.energy=0.1"]),
+        ("train", ["+objective.schedules.forces=[[0,0.1],[0.5,1]]"]),
+        ("train", ["+trainer.deterministic=true"]),
+        ("train", ["+term@forcefield.term.more=urey_bradley"]),
+        ("train", ["+mine=0.003", "optimizer.lr=${mine}"]),
+        ("train", ["++seed=3"]),
+        ("label", ["input=CO", "out=here", "sampler=mixed", "+sampler@sampler.parts.scan=scan"]),
+    ],
+)
+def test_an_added_setting_that_is_read_is_taken(job, added):
+    assert settings.compose(job, added)
+
+
 def test_the_unknown_choice_of_two_of_a_group_is_named(capsys):
     choices = ["calculator=mmff94", "calculator@sampler.calculator=mmf"]
     assert cli.main(["label", "input=CCO", "out=here", *choices]) == 2
@@ -242,7 +280,7 @@ def test_settings_as_they_are_have_the_types_that_classes_declare():
     paths = [path for path in (*folder.iterdir(), *paths) if path.name.endswith(".yaml")]
     assert len(paths) > 80
     for path in paths:
-        settings._check_types(f"{path.name}: ", yaml.safe_load(path.read_text()))
+        setting_types.check_types(f"{path.name}: ", yaml.safe_load(path.read_text()))
 
 
 def test_quiet_prints_errors_only(job, monkeypatch, capsys):

@@ -239,6 +239,16 @@ def test_a_changed_manifest_is_noticed(record_of, store_of, name, value):
     assert Store.open(store.path).manifest["licence"] == "CC0"
 
 
+def test_checksums_that_are_no_table_are_refused(record_of, store_of):
+    store = store_of(record_of("CO", 50))
+    seal(store.path)
+    path = store.path / "manifest.json"
+    manifest = {**json.loads(path.read_text()), "checksums": [1]}
+    path.write_text(json.dumps({**manifest, "checksum": manifest_checksum(manifest)}))
+    with pytest.raises(StoreError, match=r"manifest\.json is damaged \(no checksums\)"):
+        Store.open(store.path)
+
+
 def test_verify_compares_rows_and_counts(record_of, store_of):
     store = store_of(record_of("CO", 50))
     seal(store.path, conformers=49)

@@ -140,7 +140,8 @@ def _v2000(record: str) -> dict:
             charge += sum(int(word) for word in line[9:].split()[1::2])
     return {
         "symbols": [row[31:34].strip() for row in rows],
-        "xyz": positions([[row[i : i + 10] for i in (0, 10, 20)] for row in rows]),
+        "xyz": positions([[row[i : i + 10] for i in (0, 10, 20)] for row in rows])
+        or positions([row.split()[:3] for row in rows]),
         "bonds": {tuple(sorted((int(line[:3]), int(line[3:6])))) for line in links},
         "charge": charge,
         "mol blocks": blocks(record),
@@ -166,7 +167,7 @@ def _v3000(record: str) -> dict:
 
 def _mol2(record: str) -> dict:
     sections = {name.strip(): rows for name, _, rows in (p.partition("\n") for p in record.split("@<TRIPOS>")[1:])}
-    atoms, bonds = ([line.split() for line in sections[name].split("\n") if line] for name in ("ATOM", "BOND"))
+    atoms, bonds = ([line.split() for line in sections[name].split("\n") if line.strip()] for name in ("ATOM", "BOND"))
     return {
         "symbols": [row[5].split(".")[0] for row in atoms],
         "xyz": positions([row[2:5] for row in atoms]),
