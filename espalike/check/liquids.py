@@ -77,18 +77,19 @@ LIQUIDS = {
         ("ethanol", "CCO", 0.7851, 42.32),
         ("acetone", "CC(C)=O", 0.7845, 30.99),
         ("ethyl-acetate", "CCOC(C)=O", 0.8945, 35.60),
-        ("dimethylformamide", "CN(C)C=O", 0.9440, 46.89),
+        ("dimethylformamide", "CN(C)C=O", 0.94381, 46.89),
         ("acetonitrile", "CC#N", 0.7766, 32.94),
         ("diethyl-ether", "CCOCC", 0.7078, 27.10),
-        ("benzene", "c1ccccc1", 0.8736, 33.83),
-        ("pyridine", "c1ccncc1", 0.9782, 40.21),
-        ("cyclohexane", "C1CCCCC1", 0.7739, 33.01),
+        ("benzene", "c1ccccc1", 0.87357, 33.83),
+        ("pyridine", "c1ccncc1", 0.98285, 40.21),
+        ("cyclohexane", "C1CCCCC1", 0.7738, 33.01),
         ("chloroform", "ClC(Cl)Cl", 1.4797, 31.28),
     )
 }
-"""Common handbook values (densities as in Riddick, Bunger and Sakano, Organic Solvents, 1986; heats [kJ/mol] as in
-Majer and Svoboda, Enthalpies of Vaporization, 1985), entered without these books at hand. Look a value up before a
-decision depends on it."""
+"""Densities of dimethylformamide, benzene, pyridine and cyclohexane: the training set of OpenFF Sage, there from doi
+10.1021/je049953t, 10.1016/j.fluid.2013.10.033 (two) and 10.1016/j.fluid.2015.04.031. All others are handbook values (as
+in Riddick et al., Organic Solvents, 1986; heats in Majer and Svoboda, Enthalpies of Vaporization, 1985), entered
+without these books at hand: look a value up before a decision depends on it."""
 
 
 @dataclass(frozen=True)
