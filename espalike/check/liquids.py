@@ -86,10 +86,9 @@ LIQUIDS = {
         ("chloroform", "ClC(Cl)Cl", 1.4797, 31.28),
     )
 }
-"""Densities of dimethylformamide, benzene, pyridine and cyclohexane: the training set of OpenFF Sage, there from doi
-10.1021/je049953t, 10.1016/j.fluid.2013.10.033 (two) and 10.1016/j.fluid.2015.04.031. All others are handbook values (as
-in Riddick et al., Organic Solvents, 1986; heats in Majer and Svoboda, Enthalpies of Vaporization, 1985), entered
-without these books at hand: look a value up before a decision depends on it."""
+"""Densities of four are of OpenFF Sage's training set (dimethylformamide: doi 10.1021/je049953t; benzene, cyclohexane:
+10.1016/j.fluid.2013.10.033; pyridine: 10.1016/j.fluid.2015.04.031), all others handbook values (as in Riddick et al.,
+1986, and Majer and Svoboda, 1985) entered without the books at hand: look one up before a decision depends on it."""
 
 
 @dataclass(frozen=True)
