@@ -53,7 +53,10 @@ def test_shares_of_splits(tmp_path):
     (tmp_path / "splits.csv").write_text("name,split\nm3,test\n")
     given = [f"input={tmp_path}/some.smi", f"splits={tmp_path}/splits.csv", "calculator=mmff94", "sampler=etkdg"]
     shares = {"train": 0.5, "val": 0.5, "test": 0.0}
-    assert main(["label", *given, f"out={tmp_path}/store", "sampler.frames=1", "fractions={train:0.5,val:0.5,test:0}"]) == 0
+    assert (
+        main(["label", *given, f"out={tmp_path}/store", "sampler.frames=1", "fractions={train:0.5,val:0.5,test:0}"])
+        == 0
+    )
     by_molecule = {record.id.split("-")[0]: record for record in Store.open(tmp_path / "store").records()}
     expected = {name: hash_split(record.key, fractions=shares) for name, record in by_molecule.items()} | {"m3": "test"}
     assert {name: record.split for name, record in by_molecule.items()} == expected
