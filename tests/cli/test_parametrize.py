@@ -304,6 +304,19 @@ def test_sdf_and_pdb_are_the_molecule_as_it_was_parametrized(call, tmp_path):
     assert bonds == set(map(tuple, entry.molecule.bonds.tolist()))
 
 
+def test_coordinates_without_room_in_a_file_cost_that_file_only(call, tmp_path):
+    mol = chem.to_rdkit(chem.from_smiles("CO"), chem.embed(chem.from_smiles("CO"))[0] - 2000.0)
+    mol.SetProp("_Name", "far")
+    (tmp_path / "lig.sdf").write_text(f"{Chem.MolToMolBlock(mol)}$$$$\n")
+    status, report, files, _, err = call("lig.sdf", "--format", "system,amber,gromacs")
+    (result,) = report["inputs"]
+    assert (status, result["status"], files) == (1, "partial", ["far.gro", "far.itp", "far.system.xml", "far.top"])
+    assert [name for name in result["files"] if name.endswith((".sdf", ".pdb"))] == ["out/far.sdf"]
+    for text in ("amber not written: far: coordinates [Å] of the .inpcrd", "pdb not written: far: coordinates [Å] of"):
+        assert text in result["reason"]
+        assert text in err
+
+
 def test_structures_of_the_user_are_kept(model_file, tmp_path, monkeypatch, capfd):
     """Among them the input, where files are written beside it."""
     monkeypatch.chdir(tmp_path)
