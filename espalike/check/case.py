@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _NM, _KJ = factor("nm"), factor("kJ/mol")
 _EVERY = 20
 """Steps between samples of dynamics."""
+STEP = 0.5
+"""Time step of dynamics [fs]."""
+ENSEMBLES = ((300.0, 5.0), (300.0, 2.0), (500.0, 2.0))
+"""Temperature [K] and friction [1/ps] of the integrators of `Case.engine`; after them comes one of constant energy."""
 
 
 class Fault(Exception):
@@ -110,8 +114,16 @@ class Case:
 
     @cached_property
     def engine(self) -> Engine:
-        """For energies."""
-        return Engine(self.system)
+        """For energies and dynamics; one for all checks, because systems with custom forces take seconds to compile."""
+        import openmm
+
+        integrators = openmm.CompoundIntegrator()
+        for temperature, friction in ENSEMBLES:
+            integrator = openmm.LangevinMiddleIntegrator(temperature, friction, STEP * 1e-3)
+            integrator.setRandomNumberSeed(1)
+            integrators.addIntegrator(integrator)
+        integrators.addIntegrator(openmm.VerletIntegrator(STEP * 1e-3))
+        return Engine(self.system, integrators)
 
     @cached_property
     def start(self) -> np.ndarray:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from espalike.check.case import Case, Engine, Fault, relative_error
+from espalike.check.case import ENSEMBLES, STEP, Case, Fault, relative_error
 
 _LONGEST = 1.5
 """Longest bond relative to the minimum; a longer one is broken."""
 _DRIFT = 0.2
 """Largest drift of the total energy [kcal/mol/ns] per atom."""
-_FRICTION, _STEP = 2.0, 0.5
-"""Of Langevin dynamics [1/ps]; time step of all dynamics [fs]."""
 _AGAIN = 45.0
 """Length of a second run where the energy of the first seems to drift [ps], at least."""
 _COMPRESSED = 0.8
@@ -19,20 +17,16 @@ _COMPRESSED = 0.8
 
 def energy_kept(case: Case) -> float:
     """At constant energy, the total energy does not drift. Value: the drift per atom [kcal/mol/ns]."""
-    import openmm
-
-    heat = openmm.LangevinMiddleIntegrator(300.0, 5.0, _STEP * 1e-3)
-    heat.setRandomNumberSeed(1)
-    engine = Engine(case.system, heat)
-    engine.context.setPositions(case.relaxed / 10)
-    heat.step(2000)
-    state = engine.context.getState(positions=True, velocities=True)
-    engine = Engine(case.system, openmm.VerletIntegrator(_STEP * 1e-3))
-    engine.context.setState(state)
+    start, engine = case.relaxed, case.engine
+    engine.integrator.setCurrentIntegrator(0)
+    engine.context.setPositions(start / 10)
+    engine.context.setVelocities(np.zeros_like(start))
+    engine.integrator.step(2000)
+    engine.integrator.setCurrentIntegrator(len(ENSEMBLES))
     totals: list[float] = []
     length = 0.0
     for more in (case.picoseconds, max(_AGAIN, 9 * case.picoseconds)):  # fluctuations can look like a drift
-        for _, total, xyz in engine.run(round(more * 1000 / _STEP)):
+        for _, total, xyz in engine.run(round(more * 1000 / STEP)):
             _longest(case, xyz)
             totals.append(total)
         length += more
@@ -44,12 +38,12 @@ def energy_kept(case: Case) -> float:
 
 def stable_300(case: Case) -> float:
     """At 300 K no bond breaks, and the temperature is kept. Value: longest bond relative to the minimum."""
-    return _stable(case, 300.0)
+    return _stable(case, 1)
 
 
 def stable_500(case: Case) -> float:
     """At 500 K no bond breaks, and the temperature is kept. Value: longest bond relative to the minimum."""
-    return _stable(case, 500.0)
+    return _stable(case, 2)
 
 
 def compressed(case: Case) -> None:
@@ -62,18 +56,16 @@ def compressed(case: Case) -> None:
         raise Fault("the energy falls when all distances shrink to 0.8 times")
 
 
-def _stable(case: Case, temperature: float) -> float:
-    import openmm
-
-    integrator = openmm.LangevinMiddleIntegrator(temperature, _FRICTION, _STEP * 1e-3)
-    integrator.setRandomNumberSeed(1)
-    engine = Engine(case.system, integrator)
-    engine.context.setPositions(case.relaxed / 10)
+def _stable(case: Case, number: int) -> float:
+    """Dynamics with one of `ENSEMBLES`."""
+    (temperature, friction), start, engine = ENSEMBLES[number], case.relaxed, case.engine
+    engine.integrator.setCurrentIntegrator(number)
+    engine.context.setPositions(start / 10)
     engine.context.setVelocitiesToTemperature(2 * temperature, 1)  # half goes into the potential energy
-    for _ in engine.run(round(2000 / _STEP)):
+    for _ in engine.run(round(2000 / STEP)):
         pass
-    samples = [(t, _longest(case, xyz)) for t, _, xyz in engine.run(round(case.picoseconds * 1000 / _STEP))]
-    error = relative_error(3 * case.molecule.n_atoms, case.picoseconds, _FRICTION)
+    samples = [(t, _longest(case, xyz)) for t, _, xyz in engine.run(round(case.picoseconds * 1000 / STEP))]
+    error = relative_error(3 * case.molecule.n_atoms, case.picoseconds, friction)
     mean = float(np.mean([kelvin for kelvin, _ in samples]))
     if not abs(mean / temperature - 1) < max(0.05, 5 * error):
         raise Fault(f"the mean temperature is {mean:.0f} K at {temperature:g} K")
