@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Measures the released models for the pages of the plane and the check: bash scripts/measure_release.sh [OUT]
 # The landscape of the embedded set's test split, and the check of 200 molecules with espalike-1, espalike-2 and OpenFF
-# 2.3.0. Then docs/plane.png and the tables of docs/landscape.md and docs/check.md are written anew. About an hour of two
-# cores. What has finished is not repeated; remove OUT to measure again.
+# 2.3.0. Then docs/plane.png and the tables of docs/landscape.md and docs/check.md are written anew. About half an hour of
+# two cores that have nothing else to do. What has finished is not repeated; remove OUT to measure again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/measured}

@@ -17,7 +17,7 @@ examples:
 
 Without INPUT, the 200 molecules that come with the program: drug-like ones, weak spots of force fields, charged and
 rare groups, strained rings. Three runs of dynamics take most of the time: some 2 s per molecule for class I, and some
-15 s for class II. Findings are kept in DIR/findings.jsonl; the same command, given again, continues there.
+6 s for class II. Findings are kept in DIR/findings.jsonl; the same command, given again, continues there.
 
 MODEL is a shipped model or a model file; a force field of OpenFF (openff-2.2.1, or an .offxml file); or OpenMM's
 ForceField XML, several joined by + (amber14-all.xml+ligand.xml); or gaff2 or garnet.
