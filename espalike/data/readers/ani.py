@@ -40,6 +40,7 @@ LEVELS = {"wb97x_dz": "wB97X/6-31G(d)", "wb97x_tz": "wB97X/def2-TZVPP", "ccsd(t)
 """Level of theory of the methods of the ANI-1x release that give total energies."""
 UNITS = {"coords": "angstrom", "energies": "hartree", "forces": "hartree/angstrom", "dipoles": "e*angstrom"}
 """The format's."""
+_HEAVIEST = 118
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,6 +191,10 @@ class AniReader(LayoutReader):
         for item in (item for item in group.values() if isinstance(item, h5py.Dataset)):
             check_stored(item.id, item.name.strip("/"))
         numbers, energy = _numbers(name, group), _values(name, group, key)
+        if len(odd := numbers[(numbers < 1) | (numbers > _HEAVIEST)]):
+            raise RecordError(
+                "unknown element", f"{name}: no element has the atomic number {odd[0]}; expected 1 to {_HEAVIEST}"
+            )
         shape, atoms = group["coordinates"].shape, numbers.shape[-1]
         if shape[1:] != (atoms, 3) or energy.shape != shape[:1] or numbers.shape[:-1] not in ((), shape[:1]):
             raise RecordError(

@@ -267,3 +267,17 @@ def test_an_empty_file(tmp_path):
         pass
     with pytest.raises(ReaderError, match="nothing in it; expected groups with coordinates"):
         AniReader(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("number", [-6, 0, 119])
+def test_atomic_numbers_that_no_element_has(tmp_path, number):
+    path = tmp_path / "a.h5"
+    write_formula(path, sample("CO", 3, 0))
+    with h5py.File(path, "a") as file:
+        file.copy("formula", "odd")
+        del file["odd"]["atomic_numbers"]
+        file["odd"]["atomic_numbers"] = np.array([number, 8, 1, 1, 1, 1])
+    rejection, record = sorted(AniReader(path), key=lambda entry: isinstance(entry, Record))
+    assert isinstance(record, Record)
+    assert rejection.reason == "unknown element"
+    assert f"odd: no element has the atomic number {number}" in rejection.message
