@@ -70,6 +70,7 @@ def check_complete(
             that an override adds with a + and that nothing reads.
     """
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     for key in (_key(argument) for argument in overrides if argument.startswith("+")):
         if not _is_read(job, key.partition("@")[2] or key.replace("/", "."), OmegaConf.to_container(cfg)):
@@ -77,8 +78,12 @@ def check_complete(
     out = None if OmegaConf.is_missing(cfg, "out") else cfg.get("out")
     if not isinstance(out, str | None):
         raise ValueError(f"out={out}: expected the name of a folder; a name that looks like a number is quoted twice")
-    check_like("", OmegaConf.to_container(cfg, resolve=False), OmegaConf.to_container(_defaults(job)))
-    check_types("", OmegaConf.to_container(cfg, resolve=False))
+    try:
+        settings = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException:  # what a setting refers to is missing: reported where it is read
+        settings = OmegaConf.to_container(cfg, resolve=False)
+    check_like("", settings, OmegaConf.to_container(_defaults(job)))
+    check_types("", settings)
     if missing := sorted(key for key in OmegaConf.missing_keys(cfg) if "." not in key):
         raise ValueError(f"{job} needs {' and '.join(f'{key}=…' for key in missing)}")
 

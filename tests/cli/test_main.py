@@ -234,6 +234,7 @@ def test_missing_extra_says_what_to_install(monkeypatch, capsys):
         ("filters.force_ceiling=true", "filters.force_ceiling=True: expected a number or a whole number"),
         ("filters.connectivity=5", "filters.connectivity=5: expected true or false"),
         ("against=5", "against=5: expected a list"),
+        ("fractions.train=${oc.env:HOME}", "fractions.train="),
         ("fractions.train=sdf", "fractions.train=sdf: expected a number"),
         ("force=3", "force=3: expected true or false"),
         ("shard=true", "shard=True: expected a number"),
