@@ -24,6 +24,7 @@ from espalike.domain import ChemicalDomain
 from espalike.energy import energy
 from espalike.evaluation.run import evaluate, read_records
 from espalike.model import from_config, load
+from espalike.settings import compose
 from tests.data.conftest import MANIFEST, build_record
 
 CONFIG = {
@@ -212,7 +213,7 @@ def test_files_of_a_reader_score_as_the_store_that_they_become(tmp_path):
     ingested = [*options, f"reader.path={tmp_path / 'drive.sdf'}", "audit=off", "origin=here", "licence=MIT"]
     assert main(["ingest", *ingested, f"out={tmp_path / 'store'}"]) == 0
     layout = {"_target_": "espalike.data.readers.sdf.SdfReader", "level": "B3LYP", "units": "energies kcal/mol"}
-    inputs = {"input": str(tmp_path / "drive.sdf"), "split": None, "splits": None, "limit": None, "reader": layout}
+    inputs = compose("label", [f"input={tmp_path / 'drive.sdf'}", "out=labels"]) | {"reader": layout}
     (job,) = read_jobs(OmegaConf.create(inputs), Counter(), [])
     assert job.starts.shape == record.conformers.xyz.shape  # `label` reads the same file
     for name, more in (("drive.sdf", options), ("store", [])):

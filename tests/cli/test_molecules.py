@@ -18,6 +18,7 @@ from espalike.cli.label_input import read_jobs
 from espalike.cli.main import main
 from espalike.cli.molecules import HELP
 from espalike.data.store import Store
+from espalike.settings import compose
 
 SMILES = {
     "phenol": "Oc1ccccc1",
@@ -234,7 +235,7 @@ def test_collections_of_openff(name, number):
 
 def test_label_reads_the_list(folder):
     chosen = run("input=in.smi")
-    settings = OmegaConf.create({"input": "out.smi", "split": None, "splits": None, "limit": None, "reader": None})
+    settings = OmegaConf.create(compose("label", ["input=out.smi", "out=labels"]))
     rejected, messages = Counter(), []
     jobs = read_jobs(settings, rejected, messages)
     assert [(job.name, Chem.CanonSmiles(Chem.MolToSmiles(Chem.RemoveHs(to_rdkit(job.molecule))))) for job in jobs] == [

@@ -270,7 +270,7 @@ def test_one_thread_by_default_and_only_while_training(store, tmp_path, monkeypa
 def test_from_python(store, tmp_path, capsys):
     settings = [*SMALL, "trainer.max_epochs=1"]
     result = espalike.train(out=tmp_path, overrides=settings, **{"data.stores": [store]})
-    assert capsys.readouterr().out.splitlines()[-1].startswith("wrote ")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("best epoch 0: validation errors of energies")
     assert result.model == tmp_path / "model.espalike"
     assert (result.epoch, list(result.errors)) == (0, ["made-MMFF94"])
     assert repr(result).startswith(f"TrainedRun({result.model}, best epoch 0: validation errors ")

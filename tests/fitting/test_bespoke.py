@@ -17,7 +17,7 @@ from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.energy import energy
 from espalike.fitting.check import Profile, worse_torsions
-from espalike.model import DEFAULT, Ensemble, load
+from espalike.model import DEFAULT, Ensemble, find, load
 from espalike.qm.mmff import MMFFCalculator
 from tests.test_page import needs_browser, opened
 
@@ -26,12 +26,8 @@ MOLECULES = "CCCO propanol\nCB(O)O acid\n"  # MMFF94 has no boron
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory):
-    """A model of one network, which is fitted in a quarter of the time: the first of the default's."""
-    general = load(DEFAULT)
-    assert isinstance(general, Ensemble)
-    path = tmp_path_factory.mktemp("model") / "single.espalike"
-    general.members[0].save(path)
-    return path
+    """A model of one network, which is fitted in a quarter of the time, and is not near MMFF94 to begin with."""
+    return shutil.copy(find("espalike-small"), tmp_path_factory.mktemp("model") / "single.espalike")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +62,7 @@ def test_a_fit_comes_nearer_to_the_teacher_on_geometries_that_it_did_not_see(run
     (molecule,) = content["molecules"]
     errors = {row["kind"]: row for row in molecule["held_out"]}
     assert set(errors) == {"scan", "own scan", "relaxed", "thermal"}
-    for kind, what, share in (("relaxed", "forces", 0.75), ("own scan", "forces", 0.75), ("thermal", "forces", 0.95)):
+    for kind, what, share in (("relaxed", "energy", 0.7), ("own scan", "forces", 0.8), ("thermal", "forces", 0.85)):
         assert errors[kind][what]["after"] < share * errors[kind][what]["before"], (kind, what)
     store = Store.open(folder / "out" / "work" / "store" / "held-out")  # the same with other means
     before, after = (load(folder / model) for model in ("single.espalike", "out/model.espalike"))
