@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,29 @@ def cost(method: str, rounds: int, sizes: tuple[int, ...] = (1, 4, 9), water: tu
         NotInstalled, ValueError, FileNotFoundError: see `espalike.potential.potential`.
         CalculatorError: when the method cannot compute a peptide.
     """
+    with _one_core():
+        return _measured(method, rounds, sizes, water)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Keep this thread, and those that it starts, on one core, where the system can.
+
+    OpenMM hands each step to a thread of its own. Where that runs on another core, waking it can take four times as
+    long as the step.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def _measured(method: str, rounds: int, sizes: tuple[int, ...], water: tuple[int, ...]) -> Cost:
     ms, in_water, kind, parametrize = {}, {}, FORCE_FIELD, None
     for n in sizes:
         molecule = PEPTIDES[n]

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -126,6 +127,19 @@ def test_kinds_and_costs():
     xtb = cost("gfn2-xtb", 1, sizes=(1,))
     assert (xtb.kind, xtb.parametrize) == (SEMI_EMPIRICAL, None)
     assert xtb.ms[22] > small.ms[52]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot keep a thread on one core")
+def test_a_cost_is_measured_on_one_core(monkeypatch):
+    before, seen = os.sched_getaffinity(0), []
+    monkeypatch.setattr("espalike.landscape.cost._median", lambda *_: seen.append(os.sched_getaffinity(0)) or 1.0)
+    cost("mmff94", 1, (1,))
+    assert seen
+    assert all(len(cores) == 1 for cores in seen)
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(FileNotFoundError):
+        cost("no-such-model", 1, (1,))
+    assert os.sched_getaffinity(0) == before
 
 
 def test_the_front():
