@@ -82,7 +82,11 @@ def resonance(case: Case) -> None:
 
 
 def _same_energy(case: Case, other: Molecule, xyz: np.ndarray, what: str) -> None:
-    difference = Engine(case.field.system(other)).energy(xyz) - case.engine.energy(case.moved)
+    try:
+        system = case.field.system(other)
+    except Exception as error:  # whatever a force field raises, this form has no parameters
+        raise Fault(f"no parameters {what}: {error}") from error
+    difference = Engine(system).energy(xyz) - case.engine.energy(case.moved)
     if abs(difference) > _ENERGY:
         raise Fault(f"energy {difference:+.3g} kcal/mol {what}")
 

@@ -303,3 +303,14 @@ def test_files_with_foreign_code_are_refused(tmp_path):
     other.write_text("<System/>")
     with pytest.raises(ValueError, match="expected OpenMM's ForceField XML, found <System>"):
         field_of(str(other))
+
+
+def test_a_resonance_form_without_parameters_fails_and_the_next_molecule_is_checked(tmp_path):
+    pytest.importorskip("openff.toolkit", reason="needs the extra openff")
+    nitramine = "CN(C)[N+](=O)[O-]"  # OpenFF 2.3.0 has parameters for this form only
+    out = tmp_path / "out"
+    assert main(["check", "openff-2.3.0", nitramine, "CCO", "--picoseconds", "0.1", "--out", str(out)]) == 1
+    found = json.loads((out / "findings.json").read_text())["findings"]
+    (resonance,) = [one for one in found if one["check"] == "resonance" and one["status"] == "failed"]
+    assert "no parameters in another resonance form" in resonance["message"]
+    assert sum(one["check"] == "charges" for one in found) == 2
