@@ -1,4 +1,4 @@
-"""Small tables: aligned text for terminals and `repr`, HTML for notebooks."""
+"""Small tables and lists: aligned text for terminals and `repr`, HTML for notebooks."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ def html_table(rows: Rows) -> str:
         return f"<tr>{''.join(f'<{tag}>{escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
 
     return f"<table>{line('th', rows[0])}{''.join(line('td', row.values()) for row in rows)}</table>"
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first names, and how many more there are.
+
+    Examples:
+        >>> first_few(["a", "b", "c", "d"], most=2)
+        'a, b and 2 more'
+    """
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

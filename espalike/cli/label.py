@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espalike.tables import first_few
+
 if TYPE_CHECKING:
     from espalike.data.ingest import Reference
     from espalike.data.schema import Record
@@ -165,7 +167,7 @@ def _tasks(part: _Part, jobs: Sequence[Job], cfg, rejected: Counter[str], messag
     sampler = part.tools()[1]
     table = getattr(sampler, "dihedrals", None)
     if isinstance(table, str) and (unknown := named(table) - {job.molecule.name for job in jobs}):
-        messages.append(f"{table}: not in the input: {', '.join(sorted(unknown))}")
+        messages.append(f"{table}: not in the input: {first_few(sorted(unknown))}")
     first = not part.name or part.name == next(iter(cfg.sampler.parts))
     for job in jobs:
         try:

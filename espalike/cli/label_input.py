@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+from espalike.tables import first_few
+
 if TYPE_CHECKING:
     from espalike.data.inputs import ReaderOf
     from espalike.qm.labelling import Job
@@ -42,7 +44,7 @@ def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
     jobs = list(by_smiles.values())[: cfg.limit]
     unknown = set(splits) - {job.name for job in jobs}
     if splits and unknown and cfg.limit is None:
-        messages.append(f"{cfg.splits}: not in the input: {', '.join(sorted(unknown))}")
+        messages.append(f"{cfg.splits}: not in the input: {first_few(sorted(unknown))}")
     names = safe_names([job.name for job in jobs])
     return [
         replace(job, name=name, split=job.split or hash_split(connectivity_key(job.molecule), fractions=fractions))

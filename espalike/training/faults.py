@@ -15,6 +15,7 @@ from torch import Tensor
 from espalike.batch import LabelledBatch
 from espalike.contributions import term_forces
 from espalike.system import Bound, Prediction
+from espalike.tables import first_few
 from espalike.training.lightning import TrainingModule
 from espalike.training.processes import alone
 from espalike.tuples import Kind
@@ -46,13 +47,8 @@ class Fault:
         where = "; ".join(names[m] for m in self.molecules[:_LISTED])
         if rest := len(self.molecules[_LISTED:]):
             where += f"; and {rest} more of the batch's {len(names)}"
-        parts = f" of {_listed(self.parts)}" if self.parts else ""
+        parts = f" of {first_few(self.parts, _LISTED)}" if self.parts else ""
         return f"{self.stage}{parts} are not finite, first for {where}: {self.detail}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + rest
 
 
 def find_fault(
@@ -114,7 +110,7 @@ def _stages(
         losses = module.losses(system, prediction, batch)
     terms, weights = {bound.term.name: bound for bound in system.terms}, dict(module.model.named_parameters())
     wrong = [name for name, weight in weights.items() if not weight.isfinite().all()]
-    note = f"; weights that are not finite: {_listed(wrong)}" if wrong else ""
+    note = f"; weights that are not finite: {first_few(wrong, _LISTED)}" if wrong else ""
     values = {name: bound.values for name, bound in terms.items()}
     yield "parameters", values, lambda name, index: _parameter(terms[name], *index) + note
 
