@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +19,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 1.5em auto; padding: 0 1em;
   background: var(--paper); color: var(--ink) }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em; border-bottom: 1px solid var(--line) }
-.wide { overflow-x: auto } table { border-collapse: collapse }
+.wide, pre { overflow-x: auto } table { border-collapse: collapse }
 td, th { padding: .2em .9em .2em 0; text-align: right; font-weight: normal; vertical-align: top }
 td:first-child, th:first-child { text-align: left }
 th { color: var(--soft); cursor: pointer } th::after { content: " ↕" }
@@ -68,7 +68,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def picture(svg: str, text: str) -> str:
     """An SVG as an image; `text` describes it."""
-    return f"<img alt='{escape(text)}' src='data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}'>"
+    data = quote(" ".join(svg.split()), safe=" '/:;,.=()-")  # a fifth smaller than base64
+    return f'<img alt="{escape(text)}" src="data:image/svg+xml,{data}">'
 
 
 def plot(figure: Figure, text: str) -> str:

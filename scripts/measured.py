@@ -1,6 +1,7 @@
 """Writes what `scripts/measure_release.sh` measured into the pages: python scripts/measured.py [FOLDER]
 
-Copies the plane to docs/plane.png, and writes the tables of docs/landscape.md and docs/check.md.
+Copies the plane to docs/plane.png and the HTML reports to docs/reports, and writes the tables of docs/landscape.md and
+docs/check.md.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def landscape(result: dict[str, Any]) -> str:
         if moved or electric:
             cells = [*(moved.get(key) for key in GEOMETRIES), *(electric.get(key) for key in ELECTRIC)]
             more.append([row["method"], *map(number, cells)])
-    text = f"{of[0]['molecules']} molecules, {of[0]['conformers']} geometries:\n\n{markdown(header, lines)}"
+    text = f"{of[0]['molecules']} molecules, {of[0]['conformers']} geometries "
+    text += f"([the whole report](reports/landscape.html)):\n\n{markdown(header, lines)}"
     if more:
         header = ["", *GEOMETRIES.values(), *ELECTRIC.values()]
         text += f"\n\nMinimised geometries, and electrostatics:\n\n{markdown(header, more)}"
@@ -73,7 +75,7 @@ def checks(folders: list[Path]) -> str:
     names, counts, failed = [], {}, {}
     for folder in folders:
         found = json.loads((folder / "findings.json").read_text())
-        names.append(found["force_field"])
+        names.append(folder.name)
         counts[names[-1]] = Counter((one["check"], one["status"]) for one in found["findings"])
         failed[names[-1]] = [one for one in found["findings"] if one["status"] == "failed"]
     every = list(dict.fromkeys(check for name in names for check, _ in counts[name]))
@@ -91,8 +93,11 @@ def checks(folders: list[Path]) -> str:
         by_check: dict[str, list[str]] = {}
         for one in failed[name]:
             by_check.setdefault(one["check"], []).append(one["molecule"])
-        if by_check:
-            text += f"\n\n`{name}`: " + "; ".join(
+        text += f"\n\n`{name}` ([report](reports/check-{name}.html)): "
+        if not by_check:
+            text += "nothing failed."
+        else:
+            text += "; ".join(
                 f"{check}: {', '.join(molecules[:SHOWN])}{' …' if len(molecules) > SHOWN else ''}"
                 for check, molecules in by_check.items()
             )
@@ -113,6 +118,15 @@ def put(page: str, name: str, new: str) -> str:
     return "".join([parts[0], parts[1], "\n", new, "\n\n", parts[3], parts[4]])
 
 
+def reports(measured: Path, checked: list[Path], out: Path) -> None:
+    """Replace the reports of the site; scripts/site.py lists them in the navigation."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    shutil.copyfile(measured / "landscape" / "report.html", out / "landscape.html")
+    for folder in checked:
+        shutil.copyfile(folder / "report.html", out / f"check-{folder.name}.html")
+
+
 def main() -> int:
     """Write the pages."""
     parser = argparse.ArgumentParser(description=__doc__.partition(":")[0])
@@ -123,6 +137,7 @@ def main() -> int:
     result = json.loads((arguments.folder / "landscape" / "landscape.json").read_text())
     shutil.copyfile(arguments.folder / "landscape" / "plane.png", docs / "plane.png")
     folders = sorted(path.parent for path in (arguments.folder / "check").glob("*/findings.json"))
+    reports(arguments.folder, folders, docs / "reports")
     for page, new in (("landscape.md", landscape(result)), ("check.md", checks(folders))):
         write(docs / page, put((docs / page).read_text(encoding="utf-8"), page.partition(".")[0], new))
         print(f"wrote {docs / page}")

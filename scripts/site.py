@@ -20,6 +20,7 @@ CARDS = sorted((ROOT / "espalike" / "models").glob("*.md"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OUTSIDE = {f"models/{path.name}": path for path in CARDS}
 OUTSIDE |= {f"notebooks/{path.name}": path for path in NOTEBOOKS}
+REPORTS = sorted((ROOT / "docs" / "reports").glob("*.html"), reverse=True)
 OUTSIDE |= {name: ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")}
 """Pages of files that are not in docs/: name on the site -> file."""
 
@@ -28,11 +29,15 @@ PRINTS = re.compile(r"<!-- prints: (.+?) -->")
 
 
 def on_config(config):
-    """List the model cards and the lessons in the navigation, whatever their number."""
+    """List the model cards, the lessons and the HTML reports in the navigation, whatever their number."""
     for section in config.nav:
         for title, pages in section.items():
             if title == "Lessons":
                 pages.extend(f"notebooks/{path.name}" for path in NOTEBOOKS)
+            if title == "Reports":
+                pages.extend(
+                    {path.stem.replace("-", " of ", 1).capitalize(): f"reports/{path.name}"} for path in REPORTS
+                )
             if title == "Models":
                 pages.extend(f"models/{path.name}" for path in CARDS)
     return config

@@ -160,6 +160,9 @@ def test_the_site_builds_strictly(tmp_path):
     assert "½ k (r − r₀)²" in pages["terms/index.html"]
     assert "espalike.parametrize" in pages["python/index.html"]
     assert "tasks/gromacs/index.html" in pages
+    for report in (ROOT / "docs" / "reports").glob("*.html"):
+        assert f'href="reports/{report.name}"' in pages["index.html"]
+        assert (tmp_path / "site" / "reports" / report.name).is_file()
     for name, page in pages.items():
         assert "!-- prints" not in page, name
         assert not re.findall(r"<(?:script|img|link)[^>]*(?:src|href)=\"https?://[^>]*>", page), name

@@ -1,9 +1,10 @@
-"""Reports in a real browser: no error in its console, pictures are there, tables sort, also in dark mode."""
+"""Reports in a real browser, in dark mode and on a phone: no error in its console, pictures are there, tables sort."""
 
 import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,8 @@ head.click(); const down = [...document.querySelectorAll("td:nth-child(2)")].map
 const paper = getComputedStyle(document.body).backgroundColor;
 window.addEventListener("load", () => {
   const pictures = [...document.images].filter(image => image.naturalWidth > 0).length;
-  document.body.dataset.found = JSON.stringify([up, down, pictures, document.images.length, paper]);
+  const fits = document.documentElement.scrollWidth <= innerWidth && innerWidth < 600;
+  document.body.dataset.found = JSON.stringify([up, down, pictures, document.images.length, paper, fits]);
 });
 </script>"""
 
@@ -35,14 +37,18 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium; scr
 
 
 def opened(path, *options):
-    """A report's document after it was opened and its first table sorted: no message, and every picture is there."""
+    """A report's document after it was opened on a phone and its first table sorted, and the number of its pictures.
+
+    Nothing is written to the console, every picture is shown, and the page as a whole does not scroll to the side.
+    """
     copy = path.with_name(f"{path.stem}-opened.html")
     copy.write_text(path.read_text(encoding="utf-8").replace("</body>", ASK + "</body>"), encoding="utf-8")
-    document, console = in_browser(copy, *options)
+    document, console = in_browser(copy, "--window-size=390,800", *options)
     copy.unlink()
     assert console == []
-    _, _, pictures, images, _ = json.loads(re.search(r'data-found="([^"]*)"', document)[1].replace("&quot;", '"'))
+    _, _, pictures, images, _, fits = json.loads(re.search(r'data-found="([^"]*)"', document)[1].replace("&quot;", '"'))
     assert pictures == images
+    assert fits
     return document, images
 
 
@@ -66,3 +72,13 @@ def test_tables_sort_and_pictures_are_there(tmp_path, dark):
 def test_pages_load_nothing():
     text = page("A page", [table(("a",), [(1,)])])
     assert not re.search(r"(src|href)=['\"](?!data:)", text)
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    "report", sorted((Path(__file__).parents[1] / "docs" / "reports").glob("*.html")), ids=lambda path: path.stem
+)
+def test_reports_of_the_site_open(tmp_path, report):
+    copy = tmp_path / report.name
+    copy.write_text(report.read_text(encoding="utf-8"), encoding="utf-8")
+    opened(copy)

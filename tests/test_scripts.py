@@ -163,6 +163,8 @@ def test_measured_tables_are_written_into_the_pages(tmp_path):
         path.mkdir(parents=True)
     (folder / "landscape" / "landscape.json").write_text(json.dumps(result))
     (folder / "landscape" / "plane.png").write_bytes(b"picture")
+    for report in (folder / "landscape", folder / "check" / "a"):
+        (report / "report.html").write_text(f"report of {report.name}")
     findings = [
         {"check": "charges", "molecule": "x", "status": "failed"},
         {"check": "charges", "molecule": "y", "status": "passed"},
@@ -185,5 +187,7 @@ def test_measured_tables_are_written_into_the_pages(tmp_path):
     assert "| charges | 1 of 2 |" in page
     assert "| symmetry | – |" in page
     assert "| outside the domain | 1 |" in page
-    assert "`a`: charges: x." in page
+    assert "`a` ([report](reports/check-a.html)): charges: x." in page
+    kept = {path.name: path.read_text() for path in (docs / "reports").iterdir()}
+    assert kept == {"landscape.html": "report of landscape", "check-a.html": "report of a"}
     assert (docs / "plane.png").read_bytes() == b"picture"
