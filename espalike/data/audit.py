@@ -11,7 +11,7 @@ methods without core electrons, have other ratios and are not judged. The verdic
 of the elements, E ≈ Σ n(Z) e(Z).
 
 Where forces are there and no audit of them has a verdict, as for relaxed geometries, a warning says that their sign is
-not verified. `judge_entries` warns of geometries of a molecule that are entries of their own.
+not verified. `judge_entries` finds geometries of a molecule that are entries of their own.
 
 *Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`.
 """
@@ -50,6 +50,8 @@ LEAST_PAIRS, LEAST_MOLECULES = 20, 3
 _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
 """Largest accepted deviation of the slope from 1, smallest r² for a verdict, largest deviation of a ratio from that of
 a unit."""
+_MOST_ALONE = 0.1
+"""Share of the geometries, from which on an ingest is refused for molecules with several entries of one geometry."""
 
 _UNVERIFIED = (
     "no audit tells whether these are forces or gradients, nor their unit: too few geometries are near each other, and "
@@ -155,30 +157,57 @@ class Audit:
 
 
 def judge_entries(tables: Iterable[pa.Table]) -> list[Verdict]:
-    """Warnings of molecules that have several entries of one geometry: their energies are never compared.
+    """Verdicts on molecules that have several entries of one geometry: their energies are never compared.
+
+    A warning for a few of them; failed where they are `_MOST_ALONE` of the geometries or more.
 
     Args:
         tables: rows of `schema.SCHEMA`.
     """
-    columns = ["source", "level", "kind", "smiles"]
-    alone = []
+    geometries: Counter[str] = Counter()
+    alone: dict[tuple, list[str]] = {}
     for table in tables:
-        single = pc.equal(pc.list_value_length(table.column("energy")), 1)
-        alone.append(table.filter(pc.and_(single, pc.is_null(table.column("interaction")))).select(columns))
-    molecules = pa.concat_tables(alone).group_by(columns).aggregate([([], "count_all")])
-    several = molecules.filter(pc.greater(molecules.column("count_all"), 1))
-    sums = several.group_by(["source", "level"]).aggregate([("count_all", "sum"), ("count_all", "count")])
-    return [
-        Verdict(
-            "entries",
-            f"{row['source']}, {row['level']}",
-            "warning",
-            f"{row['count_all_sum']} entries of one geometry are of {row['count_all_count']} molecules. Energies are "
-            "compared within an entry, so these are not used in training; put the geometries of a molecule into one "
-            "entry, or into a table or an extended XYZ file, whose readers do that",
-        )
-        for row in sums.sort_by("source").to_pylist()
-    ]
+        lengths = pc.list_value_length(table.column("energy"))
+        columns = [table.column(name).to_pylist() for name in ("source", "level")]
+        for source, level, n in zip(*columns, lengths.to_pylist(), strict=True):
+            geometries[f"{source}, {level}"] += n
+        rows = table.filter(pc.and_(pc.equal(lengths, 1), pc.is_null(table.column("interaction"))))
+        known = ~np.isnan(pc.list_flatten(rows.column("energy")).to_numpy())
+        for row in rows.select(["source", "level", "kind", "key", "smiles"]).filter(pa.array(known)).to_pylist():
+            alone.setdefault((f"{row['source']}, {row['level']}", row["kind"], row["key"]), []).append(row["smiles"])
+    of_molecule = Counter(
+        (*group, _without_order(text)) for group, texts in alone.items() if len(texts) > 1 for text in texts
+    )
+    several: dict[str, list[int]] = {}
+    for (where, *_), n in of_molecule.items():
+        if n > 1:
+            several.setdefault(where, []).append(n)
+    return [_of_one_geometry(where, several[where], geometries[where]) for where in sorted(several)]
+
+
+def _of_one_geometry(where: str, several: list[int], total: int) -> Verdict:
+    """The verdict on the numbers of entries of one geometry, by molecule; the source has `total` geometries."""
+    n = sum(several)
+    text = (
+        f"{n} entries of one geometry are of {len(several)} molecules. Energies are compared within an entry, so these "
+        "are not used in training; put the geometries of a molecule into one entry with the atoms in one order, or "
+        "into a table or an extended XYZ file, whose readers do that"
+    )
+    return Verdict("entries", where, "failed" if n >= _MOST_ALONE * total else "warning", text)
+
+
+def _without_order(smiles: str) -> str:
+    """A mapped SMILES without the order of its atoms."""
+    from rdkit import Chem
+
+    parameters = Chem.SmilesParserParams()
+    parameters.removeHs = False
+    mol = Chem.MolFromSmiles(smiles, parameters)
+    if mol is None:
+        return smiles
+    for atom in mol.GetAtoms():
+        atom.SetAtomMapNum(0)
+    return Chem.MolToSmiles(mol)
 
 
 def refuse_failed(verdicts: Iterable[Verdict], remedy: str) -> None:

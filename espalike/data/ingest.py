@@ -283,7 +283,7 @@ def _run(job: Job, fingerprint: str, folder: Path, report: Callable[[str], None]
         raise StoreError(f"{job.out}: no record is left to store; rejected: {dict(_counts(rejected))}")
     verdicts = _judge(job, end.audit)
     if job.audit != "off":
-        verdicts += tuple(judge_entries(map(map_shard, work.shards())))
+        verdicts += _refused(job, tuple(judge_entries(map(map_shard, work.shards()))))
     manifest = {
         **job.manifest,
         "ingest": {"fingerprint": fingerprint, "entries": end.entries, "faults": end.faults},
@@ -363,7 +363,15 @@ def _judge(job: Job, sums: Mapping) -> tuple[Verdict, ...]:
     """
     if job.audit == "off":
         return ()
-    verdicts = tuple(Audit(sums).verdicts())
+    return _refused(job, tuple(Audit(sums).verdicts()))
+
+
+def _refused(job: Job, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    """The verdicts.
+
+    Raises:
+        AuditError: when one has failed and the job has `audit="error"`.
+    """
     if job.audit == "error":
         refuse_failed(verdicts, "To store the data in spite of this, set audit=warn")
     return verdicts

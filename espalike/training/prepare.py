@@ -50,7 +50,7 @@ def prepare(
         check_labels(part)
     for store in stores:
         for verdict in store.manifest.get("audits", ()):
-            if verdict["outcome"] == "warning":
+            if verdict["outcome"] in ("warning", "failed"):  # failed: it was stored with audit=warn
                 say(f"warning: store {store.name}, {verdict['where']}: {verdict['message']}")
     model = _model(settings, levels, stores, train, val, say)
     module = _module(settings, model, train)

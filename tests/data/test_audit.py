@@ -209,6 +209,27 @@ def test_entries_of_one_geometry_of_the_same_molecule(tmp_path):
     ]
     store = write_store(tmp_path / "store", [*several, *others], manifest=MANIFEST)
     (verdict,) = judge_entries([store.table])
-    assert (verdict.audit, verdict.outcome) == ("entries", "warning")
+    assert (verdict.audit, verdict.outcome) == ("entries", "failed")
     assert "6 entries of one geometry are of 2 molecules" in verdict.message
     assert judge_entries([store.table.slice(6)]) == []
+
+
+def test_few_entries_of_one_geometry_are_a_warning(tmp_path):
+    """Filters may leave one geometry of two entries of a molecule."""
+    from espalike.data.audit import judge_entries
+    from tests.data.conftest import MANIFEST, build_record
+
+    records = [build_record("CO", 1, seed=k) for k in range(2)] + [build_record("CCO", 19, seed=2)]
+    (verdict,) = judge_entries([write_store(tmp_path / "store", records, manifest=MANIFEST).table])
+    assert verdict.outcome == "warning"
+
+
+def test_entries_of_one_geometry_with_their_atoms_in_another_order(tmp_path):
+    from espalike.data.audit import judge_entries
+    from tests.data.conftest import MANIFEST, build_record
+
+    records = [
+        build_record(smiles, 1, seed=k, id=str(k), key="") for k, smiles in enumerate(["CCO", "OCC", "C(O)C", "COC"])
+    ]
+    (verdict,) = judge_entries([write_store(tmp_path / "store", records, manifest=MANIFEST).table])
+    assert "3 entries of one geometry are of 1 molecules" in verdict.message

@@ -352,8 +352,8 @@ def test_whatever_one_entry_raises_is_its_rejection(source, tmp_path, monkeypatc
     assert type(error).__name__ in lines["e006"]
 
 
-def test_one_group_per_conformer_is_a_warning_with_a_count(tmp_path, capsys):
-    """The store keeps the entries; `train` says so again."""
+def test_one_group_per_conformer_is_refused_with_a_count(tmp_path, capsys):
+    """With `audit=warn`, the store keeps the entries; `train` says so again."""
     from tests.data.readers.samples import sample
     from tests.data.readers.test_hdf5 import TestHdf5 as Suite
 
@@ -361,10 +361,14 @@ def test_one_group_per_conformer_is_a_warning_with_a_count(tmp_path, capsys):
     rows = [replace(s, name=f"conformer-{k}", **{n: getattr(s, n)[k : k + 1] for n in ROWS}) for k in range(4)]
     Suite().write(tmp_path / "a.h5", [*rows, sample("CC", 3, 1)])
     out = tmp_path / "store"
-    assert main(["ingest", "reader=hdf5", f"reader.path={tmp_path / 'a.h5'}", f"out={out}", "origin=x"]) == 0
+    command = ["ingest", "reader=hdf5", f"reader.path={tmp_path / 'a.h5'}", f"out={out}", "origin=x"]
+    assert main(command) == 2
     printed = " ".join(capsys.readouterr().err.split())
     assert "4 entries of one geometry are of 1 molecules" in printed
-    assert "warning" in {verdict["outcome"] for verdict in Store.open(out).manifest["audits"]}
+    assert main([*command, "audit=warn"]) == 0
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "4 entries of one geometry are of 1 molecules" in printed
+    assert "failed" in {verdict["outcome"] for verdict in Store.open(out).manifest["audits"]}
 
 
 ROWS = ("xyz", "energy", "forces")

@@ -51,8 +51,9 @@ _ROWS = 1024
 class TableReader(Reader):
     """The rows of one molecule are an entry; one entry is in memory at a time, or a part of the table (`gather`).
 
-    Rows are of the same molecule when their SMILES, and `id` and `level` where these columns are there, are equal. A
-    first pass over these columns finds the entries.
+    Rows are of the same entry when their SMILES, and `id` and `level` where these columns are there, are equal. Where
+    each row has an `id` of its own, it names conformers: the first one of an entry names the entry. A first pass over
+    these columns finds the entries.
 
     Args:
         path: the file, or a folder of files, read in the order of their names.
@@ -138,7 +139,14 @@ class TableReader(Reader):
     @cached_property
     def _index(self) -> tuple[Runs, dict[int, int]]:
         """The entries' rows; and for entries with a name again, by their first rows, the row that had it."""
-        keys = [self.columns[what] for what in ("smiles", "id", "level") if what in self.columns]
+        runs, repeated = self._runs_by(("smiles", "id", "level"))
+        if "id" not in self.columns or repeated or len(runs.first) < runs.starts[-1]:
+            return runs, repeated
+        return self._runs_by(("smiles", "level"))  # each row has an identifier of its own
+
+    def _runs_by(self, what: Iterable[str]) -> tuple[Runs, dict[int, int]]:
+        """As `_index`, for rows that are of one entry where these columns are equal."""
+        keys = [self.columns[name] for name in what if name in self.columns]
         starts: list[int] = []
         entries: list[int] = []
         first: list[int] = []
@@ -157,7 +165,7 @@ class TableReader(Reader):
                 entry = known.setdefault(key, len(first))
                 if entry == len(first):
                     first.append(rows + row)
-                    name = self._name(batch, row, rows + row) if "id" in self.columns else ""
+                    name = self._name(batch, row, rows + row) if self.columns.get("id") in keys else ""
                     if name and seen.setdefault(name, rows + row) != rows + row:
                         repeated[rows + row] = seen[name]
                 if not entries or entry != entries[-1]:

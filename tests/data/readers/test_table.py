@@ -171,7 +171,7 @@ def options_of(name):
     }
 
 
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("named", ["entries", "no", "rows"])
 @pytest.mark.parametrize("rows_of_a_file", [3, 20_000])
 def test_rows_of_a_molecule_may_stand_apart(tmp_path, monkeypatch, named, rows_of_a_file):
     """A shuffled table has the records of a sorted one; without that, every entry would have one conformer."""
@@ -184,7 +184,11 @@ def test_rows_of_a_molecule_may_stand_apart(tmp_path, monkeypatch, named, rows_o
     for kind, order in orders.items():
         table = pa.Table.from_pylist([rows[i] for i in order], schema=schema)
         path = tmp_path / f"{kind}.parquet"
-        pq.write_table(table if named else table.drop_columns(["id"]), path, row_group_size=2)
+        if named != "entries":
+            table = table.drop_columns(["id"])
+        if named == "rows":
+            table = table.append_column("id", pa.array([f"conformer-{i}" for i in order]))
+        pq.write_table(table, path, row_group_size=2)
         records[kind] = {r.molecule.smiles: r for r in TableReader(path, **suite.options)}
     assert len(records["sorted"]) == len(samples()) > 1
     assert max(len(record.conformers.xyz) for record in records["sorted"].values()) > 2
