@@ -21,12 +21,10 @@ from functools import cached_property
 
 import numpy as np
 
+from espalike.linear import linear_centres
 from espalike.tuples import list_pairs
 
 _TRIGONAL = (5, 6, 7)  # elements that get an improper at three neighbours: B, C, N
-_SP = (6, 7)  # elements that can be linear at two neighbours: C, N
-_ANION_VALENCE = np.full(18, -1)  # sum of bond orders at which an element is an anion; −1: not asked
-_ANION_VALENCE[[6, 7, 8, 16]] = 3, 2, 1, 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,37 +178,6 @@ def components(n_atoms: int, bonds: np.ndarray) -> np.ndarray:
             break
         label = joined
     return np.unique(label, return_inverse=True)[1]
-
-
-def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray, charges: np.ndarray) -> np.ndarray:
-    """Carbons and nitrogens with two neighbours and a triple or two double bonds, shape `(A,)`, bool.
-
-    So is a carbocation with two neighbours, as in the vinyl cation `C=[C+]C`; its anion is bent.
-
-    Three corrections make the answer the same for every drawing: the end of a cumulene drawn as a carbanion is linear
-    (`[C-]=[N+]=O` is the nitrile oxide `C#[N+][O-]`), the nitrogen of a heterocumulene drawn with a triple bond is not
-    (`[N+]#C[O-]` is the isocyanate `N=C=O`), and nor is that of an azo group drawn with two double bonds
-    (`[C-]-C=[N+]=N-C` is `C=C-N=N-C`): a linear nitrogen is beside the end of its chain (`C=[N+]=[N-]`).
-    """
-    n_atoms = len(numbers)
-    source = np.concatenate([bonds[:, 0], bonds[:, 1]])
-    target = np.concatenate([bonds[:, 1], bonds[:, 0]])
-    order = np.concatenate([orders, orders])
-
-    def count(edges: np.ndarray) -> np.ndarray:
-        return np.bincount(source, weights=edges, minlength=n_atoms)
-
-    valence, degree = count(order), count(source >= 0)
-    two = np.isin(numbers, _SP) & (degree == 2)
-    ends_cumulene = (degree == 1) | ((numbers == 6) & (degree == 2))
-    allenic = (count(order == 2) == 2) & ((numbers == 6) | (count(ends_cumulene[target]) > 0))
-    linear = two & ((count(order == 3) > 0) | allenic)
-    linear |= two & (numbers == 6) & (valence == 3) & (charges > 0)
-    carbanion = two & (numbers == 6) & (valence == 3) & (charges <= 0)
-    anion = valence == _ANION_VALENCE[np.minimum(numbers, len(_ANION_VALENCE) - 1)]
-    before_anion = (numbers == 6) & (count((order == 1) & anion[target]) > 0)
-    heterocumulene = (numbers == 7) & (count((order == 3) & before_anion[target]) > 0)
-    return (linear & ~heterocumulene) | (carbanion & (count((order == 2) & linear[target]) > 0))
 
 
 def _canonical_bonds(n_atoms: int, bonds, orders) -> tuple[np.ndarray, np.ndarray]:
