@@ -1,7 +1,7 @@
 """Writes what `scripts/measure_release.sh` measured into the pages: python scripts/measured.py [FOLDER]
 
-Copies the plane to docs/plane.png and the HTML reports to docs/reports, and writes the tables of docs/landscape.md and
-docs/check.md.
+Copies the plane to docs/plane.png and the HTML reports to docs/reports, and writes the tables of docs/landscape.md,
+docs/check.md and, where FOLDER has bespoke.md, docs/bespoke.md.
 """
 
 import argparse
@@ -29,9 +29,10 @@ SHOWN = 8
 
 
 def markdown(header: list[str], rows: list[list[str]]) -> str:
-    """A table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell or "–" for cell in line) + " |" for line in lines)
+    """A table, without the columns that are empty."""
+    kept = [i for i, cells in enumerate(zip(*rows, strict=True)) if set(cells) - {"–"}]
+    lines = [[line[i] for i in kept] for line in (header, ["---"] * len(header), *rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def number(value: Any) -> str:
@@ -66,7 +67,8 @@ def landscape(result: dict[str, Any]) -> str:
     text += f"([the whole report](reports/landscape.html)):\n\n{markdown(header, lines)}"
     if more:
         header = ["", *GEOMETRIES.values(), *ELECTRIC.values()]
-        text += f"\n\nMinimised geometries, and electrostatics:\n\n{markdown(header, more)}"
+        title = "Minimised geometries, and electrostatics" if result["geometries"] else "Electrostatics"
+        text += f"\n\n{title}:\n\n{markdown(header, more)}"
     return text
 
 
@@ -138,7 +140,10 @@ def main() -> int:
     shutil.copyfile(arguments.folder / "landscape" / "plane.png", docs / "plane.png")
     folders = sorted(path.parent for path in (arguments.folder / "check").glob("*/findings.json"))
     reports(arguments.folder, folders, docs / "reports")
-    for page, new in (("landscape.md", landscape(result)), ("check.md", checks(folders))):
+    pages = {"landscape.md": landscape(result), "check.md": checks(folders)}
+    if (bespoke := arguments.folder / "bespoke.md").exists():
+        pages["bespoke.md"] = bespoke.read_text(encoding="utf-8").strip()
+    for page, new in pages.items():
         write(docs / page, put((docs / page).read_text(encoding="utf-8"), page.partition(".")[0], new))
         print(f"wrote {docs / page}")
     return 0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains a force field and runs it in OpenMM: makes the environment, installs, trains on the embedded QM data, scores held-out
 # molecules beside another force field, writes the XML of a ligand and runs it.
-#   --minimal  install no extras: 1.8 GB instead of 2.8; the other force field is then MMFF94, not OpenFF 2.2.1
+#   --minimal  install no extras: 1.8 GB instead of 2.8 (torch without libraries for GPUs); the other force field is then MMFF94, not OpenFF 2.2.1
 # The variable OUT chooses the folder (runs/quickstart).
 baseline=openff-2.2.1
 case ${1-} in

@@ -28,7 +28,7 @@ if [ -n "$package" ] && [ ! -e "$stamp-all" ] && [ ! -e "$stamp-$extras" ]; then
     python -m pip install --disable-pip-version-check "$@" |
       { grep --line-buffered -oE '^(Collecting [^ ]+|Installing collected packages)' || true; }
   }
-  # torch first and exactly the version asked for: a range pulls gigabytes that a CPU machine does not need
+  # torch first: PyPI's build brings gigabytes for GPUs; docs/install.md says how pip takes the one for the processor alone
   install "$(grep -oE 'torch==[0-9.]+' pyproject.toml | head -1)"
   # shellcheck disable=SC2086 # '-e .' is two words
   install $package"${extras:+[$extras]}"

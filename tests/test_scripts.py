@@ -172,15 +172,16 @@ def test_measured_tables_are_written_into_the_pages(tmp_path):
         {"check": "parametrized", "molecule": "z", "status": "outside"},
     ]
     (folder / "check" / "a" / "findings.json").write_text(json.dumps({"force_field": "a", "findings": findings}))
-    for name in ("landscape", "check"):
+    (folder / "bespoke.md").write_text("| molecule |\n")
+    for name in ("landscape", "check", "bespoke"):
         (docs / f"{name}.md").write_text(f"before\n<!-- measured: {name} -->\n<!-- end of measured -->\nafter\n")
     command = [sys.executable, str(ROOT / "scripts" / "measured.py"), str(folder), "--docs", str(docs)]
     for _ in range(2):
         subprocess.run(command, check=True, capture_output=True)
     page = (docs / "landscape.md").read_text()
     assert "3 molecules, 9 geometries" in page
-    assert "| a | 0.5 [0.4, –] | 1.23 [1.23, 1.23] | 0.5 | – | 7 |" in page
-    assert "| a | 0.25 | – | – | – | – | – | – |" in page
+    assert "| a | 0.5 [0.4, –] | 1.23 [1.23, 1.23] | 0.5 | 7 |" in page  # no column of the water, which has no value
+    assert "| a | 0.25 |\n" in page
     assert page.count("| a |") == 2
     assert page.endswith("<!-- end of measured -->\nafter\n")
     page = (docs / "check.md").read_text()
@@ -188,6 +189,7 @@ def test_measured_tables_are_written_into_the_pages(tmp_path):
     assert "| symmetry | – |" in page
     assert "| outside the domain | 1 |" in page
     assert "`a` ([report](reports/check-a.html)): charges: x." in page
+    assert "-->\n\n| molecule |\n\n<!--" in (docs / "bespoke.md").read_text()
     kept = {path.name: path.read_text() for path in (docs / "reports").iterdir()}
     assert kept == {"landscape.html": "report of landscape", "check-a.html": "report of a"}
     assert (docs / "plane.png").read_bytes() == b"picture"
