@@ -7,7 +7,7 @@ charges, hybridisation and rings to a radius of two bonds. Files from before hav
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -23,6 +23,8 @@ from espalike.chem.sanitize import atoms_of
 _COMMON, _SHARE = 3, 0.01
 """A surrounding is rare in fewer training molecules, if that is also a small share of those with the commonest one."""
 _MOST_NEIGHBOURS = 4
+_FORMS = 8
+"""Resonance forms of a molecule that are compared with a domain."""
 _LARGE = 500
 """Atoms of a large molecule."""
 
@@ -50,6 +52,13 @@ def environments(molecule: Molecule) -> list[str]:
 def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
     """See `espalike.chem.environments.surroundings`."""
     return surroundings(to_rdkit(molecule, isotopes=False))
+
+
+def _other_forms(molecule: Molecule) -> Iterator[dict[int, tuple[str, ...]]]:
+    """Surroundings of the atoms in other resonance forms."""
+    for form in Chem.ResonanceMolSupplier(to_rdkit(molecule, isotopes=False), maxStructs=_FORMS):
+        if form is not None and not Chem.SanitizeMol(form, catchErrors=True):
+            yield surroundings(form)
 
 
 @lru_cache(maxsize=1)
@@ -151,6 +160,10 @@ class ChemicalDomain:
                 "parameters that were made for this molecule"
             )
 
+    def _new(self, known: Mapping[int, Sequence[str]]) -> list[int]:
+        """Atoms with surroundings that were not in training."""
+        return sorted(i for i, texts in known.items() if not all(text in self.counts for text in texts))
+
     def check(self, molecule: Molecule) -> tuple[str, ...]:
         """Warnings about environments and charges that were not in training.
 
@@ -159,8 +172,14 @@ class ChemicalDomain:
         """
         self.require(molecule)
         if self.counts:
-            known = sorted(_surroundings(molecule).items())
-            new = [i for i, texts in known if not all(text in self.counts for text in texts)]
+            new = self._new(_surroundings(molecule))
+            if (
+                new
+                and molecule.charges.any()
+                and molecule.n_atoms <= _LARGE
+                and any(not self._new(form) for form in _other_forms(molecule))
+            ):
+                new = []  # parameters do not depend on the resonance form that is drawn
             warnings = [f"{place}: such surroundings were not in training" for place in _places(molecule, new)]
         else:
             listed = set(self.environments)

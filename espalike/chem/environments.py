@@ -42,6 +42,10 @@ _BONDS = {
 }
 _LARGEST_RING = 7
 """Rings above this size are written alike."""
+_INVERTED = 12
+"""Atoms of three rings that share a bond, counted per ring, in propellanes whose carbons are inverted or flat."""
+_FLAT = 1.0
+"""Largest deviation of three inner angles of a flat system of rings from 360 [degree]."""
 
 
 def environments(mol: Chem.Mol) -> dict[str, Counter[str]]:
@@ -71,20 +75,49 @@ def surroundings(mol: Chem.Mol) -> dict[int, tuple[str, ...]]:
     """What surrounds each atom to a radius of two bonds, as SMARTS, by index in a sanitized molecule.
 
     The first is the atom with its neighbours, as `environments` writes them, and the rings of these; the others are the
-    atom with each element and charge at a distance of two bonds. Hydrogens belong to the atom they are bonded to.
+    atom with each element and charge at a distance of two bonds. Hydrogens belong to the atom they are bonded to. A
+    bond that three rings force out of the usual shape, see `_forced`, follows at both of its atoms.
 
     Examples:
         >>> surroundings(Chem.MolFromSmiles("CCO"))[0]
         ('[CX4H3+0^3R0](-;!@[C+0^3R0])', '[CX4H3+0^3R0]~*~[#8+0]')
     """
-    graph = _Graph(mol)
+    graph, forced = _Graph(mol), _forced(mol)
     found = {}
     for i, near in graph.near.items():
         full = graph.text[i].full
         ends = sorted(f"({graph.bond[i, j]}{graph.text[j].ended})" for j in near)
         beyond = {graph.text[k].element for j in near for k in graph.near[j] if k != i and k not in near}
-        found[i] = (full + "".join(ends), *(f"{full}~*~{element}" for element in sorted(beyond)))
+        bent = {f"{full[:-1]}R3]~{graph.text[j].full[:-1]}R3]" for j in near if frozenset((i, j)) in forced}
+        found[i] = (full + "".join(ends), *(f"{full}~*~{element}" for element in sorted(beyond)), *sorted(bent))
     return found
+
+
+def _forced(mol: Chem.Mol) -> set[frozenset[int]]:
+    """Bonds of a shape that the surroundings of their atoms do not show.
+
+    - In fullerenes and bowls: both atoms are trigonal and lie between three rings whose inner angles, as regular
+      polygons, do not add up to 360°. Acenaphthylene, which is flat, has one such atom.
+    - In small propellanes: the bond is shared by three rings of twelve or fewer atoms together. The other bonds of its
+      atoms point to one side (Wiberg, Acc. Chem. Res. 1984, 17, 379).
+    """
+    rings = mol.GetRingInfo()
+    if rings.NumRings() < 3:
+        return set()
+    inner: dict[int, dict[frozenset[int], float]] = {}
+    shared: dict[frozenset[int], list[int]] = {}
+    for ring in sorted(rings.AtomRings(), key=len, reverse=True):  # the smallest ring of each angle comes last
+        for before, atom, after in zip(ring[-1:] + ring[:-1], ring, ring[1:] + ring[:1], strict=True):
+            inner.setdefault(atom, {})[frozenset((before, after))] = 180.0 - 360.0 / len(ring)
+            shared.setdefault(frozenset((atom, after)), []).append(len(ring))
+    curved = {
+        atom
+        for atom, angles in inner.items()
+        if len(angles) == 3
+        and mol.GetAtomWithIdx(atom).GetHybridization() == Chem.HybridizationType.SP2
+        and abs(sum(angles.values()) - 360.0) > _FLAT
+    }
+    return {bond for bond, sizes in shared.items() if bond <= curved or (len(sizes) == 3 and sum(sizes) <= _INVERTED)}
 
 
 class _Text(NamedTuple):

@@ -17,6 +17,7 @@ _ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_C
 _ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
 _ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _MASS_NUMBER = "_espalike_mass_number"
+_BRIDGE = Chem.MolFromSmarts("[#1;!D0;!D1]")
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 
 _ONE_ISOMER = [
@@ -165,7 +166,7 @@ def _lacks_hydrogens(mol: Chem.Mol) -> bool:
 
 
 def check_structure(mol: Chem.Mol, name: str) -> None:
-    """Check that a sanitized molecule is one molecule, without radicals, its hydrogens explicit.
+    """Check that a sanitized molecule is one molecule, without radicals and bridging hydrogens, its hydrogens explicit.
 
     Raises:
         ChemistryError: where it is not.
@@ -181,6 +182,11 @@ def check_structure(mol: Chem.Mol, name: str) -> None:
         raise ChemistryError(
             f"{name}: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) has {atom.GetNumRadicalElectrons()} unpaired "
             "electron(s); radicals are not supported. Check formal charges and missing hydrogens"
+        )
+    for (i,) in mol.GetSubstructMatches(_BRIDGE):
+        raise ChemistryError(
+            f"{name}: atom {i + 1} (H) has {mol.GetAtomWithIdx(i).GetDegree()} bonds; expected one. A hydrogen bond is "
+            "no bond: remove it, and give molecules that it joins separate records"
         )
     fragments = Chem.GetMolFrags(mol)
     if len(fragments) > 1:

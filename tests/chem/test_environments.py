@@ -107,3 +107,33 @@ def test_surroundings_are_the_smarts_of_their_atom(smiles):
             assert matches >= {i for i, texts in found.items() if text in texts}
             if "~*~" not in text:
                 assert len({found[i][0].split("(")[0] for i in matches}) == 1
+
+
+@pytest.mark.parametrize(
+    ("smiles", "atoms"),
+    [
+        ("c1cc2ccc3ccc4ccc5ccc1c1c2c3c4c51", 5),  # corannulene
+        ("C1c2ccc3c4c2c2c1ccc1Cc5ccc(C3)c4c5c21", 6),  # sumanene
+        ("C1=Cc2ccc3C=Cc4ccc1c2c34", 2),  # pyracylene
+        ("C1C23CC12C3", 2),  # propellanes: [1.1.1], [2.2.2], [3.2.1]
+        ("C1CC23CCC12CC3", 2),
+        ("C1CC23CC2(C1)C3", 2),
+        ("C1CC23CCCC2(C1)CCC3", 0),  # [3.3.3]
+        ("C1=Cc2cccc3cccc1c23", 0),  # acenaphthylene
+        ("c1ccc2c(c1)c1cccc3cccc2c13", 0),  # fluoranthene
+        ("O=C1NC(=O)c2cccc3cccc1c23", 0),  # naphthalimide
+        ("c1cc2ccc3cccc4ccc(c1)c2c34", 0),  # pyrene
+        ("c1cc2ccc3ccc4ccc5ccc6ccc1c1c2c3c4c5c61", 0),  # coronene
+        ("c1ccc2c(c1)ccc1ccc3ccc4ccc5ccccc5c4c3c12", 0),  # hexahelicene
+        ("C1C2CC3CC1CC(C2)C3", 0),  # adamantane, cubane, dodecahedrane
+        ("C12C3C4C1C5C2C3C45", 0),
+        ("C12C3C4C5C1C6C7C2C8C3C9C4C1C5C6C2C7C8C9C12", 0),
+        ("CN1CC[C@]23c4c5ccc(O)c4O[C@H]2[C@@H](O)C=C[C@H]3[C@H]1C5", 0),  # morphine
+    ],
+)
+def test_bonds_that_three_rings_force_out_of_shape(smiles, atoms):
+    mol = Chem.MolFromSmiles(smiles)
+    forced = {i: texts[-1] for i, texts in surroundings(mol).items() if "R3]~[" in texts[-1]}
+    assert len(forced) == atoms
+    for i, text in forced.items():
+        assert i in {match[0] for match in mol.GetSubstructMatches(Chem.MolFromSmarts(text), uniquify=False)}
