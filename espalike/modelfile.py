@@ -72,13 +72,14 @@ def write(path: str | Path, description: Mapping[str, Any], members: int, tensor
         members: number of models of an ensemble, 1 for a single model.
         tensors: weights by name.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     header = {"format_version": VERSION, "members": members, "units": UNITS, "features": list(FEATURES), **description}
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header["sha256"] = _digest(header, state)
     with replacing(path) as temporary:
-        save_file(state, temporary, metadata={"espalike": json.dumps(header)})
+        # save_file would make a file that only its owner may read
+        temporary.write_bytes(save(state, metadata={"espalike": json.dumps(header)}))
 
 
 def describe(path: str | Path) -> dict[str, Any]:

@@ -33,6 +33,11 @@ def written(tmp_path_factory):
     return path, header, load_file(path)
 
 
+def test_a_model_file_has_the_permissions_of_any_other_file(written, tmp_path):
+    (tmp_path / "text").write_text("")
+    assert written[0].stat().st_mode == (tmp_path / "text").stat().st_mode
+
+
 def saved(path, header, tensors):
     save_file(tensors, path, metadata={"espalike": json.dumps(header)})
     return path
