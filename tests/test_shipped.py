@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import espalike
-from espalike.chem import embed, from_smiles
+from espalike.chem import ChemistryError, embed, from_smiles
 from espalike.cli.main import main
 from espalike.data.store import Store, write_store
 from espalike.energy import energy
@@ -115,6 +115,51 @@ UNUSUAL = {
     "cubane": "C12C3C4C1C5C2C3C45",
     "carbene-like ylide": "C[S+](C)[CH-]C",
 }
+ODD = {
+    "triphenylmethyl cation": "c1ccccc1[C+](c1ccccc1)c1ccccc1",
+    "adamantyl cation": "C1C2CC3CC1C[C+](C2)C3",
+    "acetyl cation": "C[C+]=O",
+    "cyclopentadienide": "[cH-]1cccc1",
+    "methanide": "[CH3-]",
+    "prismane": "C12C3C1C4C2C34",
+    "tetrahedrane": "C12C3C1C23",
+    "bicyclobutane": "C1C2C1C2",
+    "benzyne": "C1=CC=CC#C1",
+    "cyclopentyne": "C1CCC#C1",
+    "Bredt's rule": "C1CC2=CC1C2",
+    "sulfur tetrafluoride": "FS(F)(F)F",
+    "sulfurane": "CS(C)(F)F",
+    "iodine trichloride": "ClI(Cl)Cl",
+    "diacetoxyiodobenzene": "CC(=O)OI(OC(C)=O)c1ccccc1",
+    "triiodide": "I[I-]I",
+    "chloronium": "C[Cl+]C",
+    "white phosphorus": "P12P3P1P23",
+    "cyclooctasulfur": "S1SSSSSSS1",
+    "borane cluster": "[BH]1[BH][BH]1",
+    "proton": "[H+]",
+    "hydride": "[H-]",
+    "oxide": "[O-2]",
+    "dioxygen": "O=O",
+    "ozone": "[O-][O+]=O",
+}
+REFUSED = {
+    "radical": ("[CH3]", "unpaired"),
+    "carbene": ("CN1C=CN(C)[C]1", "unpaired"),
+    "nitrene": ("C[N]", "unpaired"),
+    "silylene": ("[SiH2]", "unpaired"),
+    "SF6": ("FS(F)(F)(F)(F)F", "6 neighbours"),
+    "hexafluorophosphate": ("F[P-](F)(F)(F)(F)F", "6 neighbours"),
+    "phosphorane": ("CP(C)(C)(C)C", "5 neighbours"),
+    "Dess-Martin periodinane": ("CC(=O)OI1(OC(C)=O)(OC(C)=O)OC(=O)c2ccccc12", "5 neighbours"),
+    "ferrocene": ("[Fe+2].[cH-]1cccc1.[cH-]1cccc1", "is Fe"),
+    "xenon difluoride": ("F[Xe]F", "is Xe"),
+    "methyllithium": ("[Li]C", "free ion"),
+    "diborane": ("[BH2]1[H][BH2][H]1", "more bonds than its valence"),
+    "carbonium": ("C[CH4+]", "more bonds than its valence"),
+    "bifluoride": ("F[H-]F", "2 bonds"),
+    "catenane": ("C1CCCCCCCCCCCCCCCCCCC1.C1CCCCCCCCCCCCCCCCCCC1", "2 disconnected fragments"),
+}
+"""SMILES, and what the message says."""
 RESONANCE_FORMS = [
     ("CN=[N+]=[N-]", "C[N-][N+]#N", "C[N+]#[N+][N-2]"),
     ("CC(=O)C=[N+]=[N-]", "CC(=O)[CH-][N+]#N", "CC([O-])=C[N+]#N"),
@@ -130,6 +175,19 @@ def test_the_domain_is_that_of_chemistry_not_of_elements(name):
     domain = load(name).domain
     assert [title for title, smiles in UNUSUAL.items() if not domain.check(from_smiles(smiles))] == []
     assert [smiles for smiles in USUAL if domain.check(from_smiles(smiles))] == []
+
+
+@pytest.mark.parametrize("name", [name for name in shipped() if name not in SUPERSEDED])
+def test_odd_chemistry_is_outside(name):
+    domain = load(name).domain
+    assert [title for title, smiles in ODD.items() if not domain.check(from_smiles(smiles))] == []
+
+
+@pytest.mark.parametrize("title", REFUSED)
+def test_odd_chemistry_is_refused(model, title):
+    smiles, message = REFUSED[title]
+    with pytest.raises((ChemistryError, DomainError), match=f"^{title}: .*{message}"):
+        model.domain.check(from_smiles(smiles, title))
 
 
 @pytest.mark.parametrize("forms", RESONANCE_FORMS)
