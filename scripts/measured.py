@@ -24,6 +24,8 @@ GEOMETRIES = {
     "torsions": "torsions [°]",
 }
 ELECTRIC = {"dipole": "dipole [D]", "ESP": "potential [kcal/mol/e]"}
+TRIED = ("espalike-1", "espalike-2", "openff-2.3.0")
+"""Force fields that `scripts/measure_release.sh` checks."""
 SHOWN = 8
 """Molecules that failed which are named for each check."""
 
@@ -91,6 +93,8 @@ def checks(folders: list[Path]) -> str:
     outside = {name: {check: n for (check, status), n in counts[name].items() if status == "outside"} for name in names}
     rows.append(["outside the domain", *(str(max(outside[name].values(), default=0)) for name in names)])
     text = markdown(["failed", *(f"`{name}`" for name in names)], rows)
+    if absent := [f"`{name}`" for name in TRIED if name not in names]:
+        text += f"\n\nNot tried yet: {', '.join(absent)}."
     for name in names:
         by_check: dict[str, list[str]] = {}
         for one in failed[name]:

@@ -188,6 +188,7 @@ def test_measured_tables_are_written_into_the_pages(tmp_path):
     assert "| charges | 1 of 2 |" in page
     assert "| symmetry | – |" in page
     assert "| outside the domain | 1 |" in page
+    assert "Not tried yet: `espalike-1`, `espalike-2`, `openff-2.3.0`." in page
     assert "`a` ([report](reports/check-a.html)): charges: x." in page
     assert "-->\n\n| molecule |\n\n<!--" in (docs / "bespoke.md").read_text()
     kept = {path.name: path.read_text() for path in (docs / "reports").iterdir()}
