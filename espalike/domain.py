@@ -129,12 +129,22 @@ class ChemicalDomain:
         return "{:+d} to {:+d}".format(*self.charges)
 
     @staticmethod
-    def of(molecules: Sequence[Molecule]) -> ChemicalDomain:
-        """The domain that molecules span."""
-        seen = sorted({name for molecule in molecules for name in environments(molecule)})
-        elements = sorted({int(z) for molecule in molecules for z in molecule.numbers})
-        net = [molecule.net_charge for molecule in molecules] or [0]
+    def of(molecules: Sequence[Molecule], rigid: Sequence[Molecule] = ()) -> ChemicalDomain:
+        """The domain that molecules span.
+
+        Args:
+            molecules: those whose energies or forces were in training.
+            rigid: those of complexes, whose geometries are rigid: their bonded parameters were not trained, so that of
+                their surroundings only those of single atoms and ions count.
+        """
+        both = [*molecules, *rigid]
+        seen = sorted({name for molecule in both for name in environments(molecule)})
+        elements = sorted({int(z) for molecule in both for z in molecule.numbers})
+        net = [molecule.net_charge for molecule in both] or [0]
         counts = Counter(text for molecule in molecules for text in set().union(*_surroundings(molecule).values()))
+        for molecule in rigid:
+            single = set(range(molecule.n_atoms)) - set(molecule.bonds.ravel().tolist())
+            counts.update({text for atom in single for text in _surroundings(molecule)[atom]})
         return ChemicalDomain(tuple(elements), tuple(seen), (min(net), max(net)), dict(sorted(counts.items())))
 
     def require(self, molecule: Molecule) -> None:

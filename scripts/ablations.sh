@@ -14,6 +14,7 @@ declare -A settings=(
     [all]=""
     [charge-0.5]="objective.charge=0.5"
     [lj-0]="objective.lj=0"
+    [lj-1]="objective.lj=1"
     [charge-0]="objective.charge=0"
     [fixed-14]="forcefield.term.coulomb.scale14=0.8333333333 forcefield.term.lennard_jones.scale14=0.5"
     [no-14]="forcefield.term.coulomb.scale14=0 forcefield.term.lennard_jones.scale14=0"
@@ -28,7 +29,7 @@ declare -A settings=(
     [six-cosines]="forcefield.term.periodic_proper.smallest=0 objective.sparse=0"
     [class2]="start=espalike-class2 forcefield=class2"
 )
-order=(all no-teacher no-complexes no-conformers share-0.25 share-0.5 lj-0 charge-0 fixed-14 no-14 charge-0.5 equilibration
+order=(all no-teacher no-complexes no-conformers share-0.25 share-0.5 lj-0 lj-1 charge-0 fixed-14 no-14 charge-0.5 equilibration
     own-labels no-scans six-cosines class2)
 [ $# -eq 0 ] || order=("$@")
 

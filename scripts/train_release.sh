@@ -89,9 +89,30 @@ second=(objective.interaction=2 +objective.sources.torsiondrives.forces=3 '+obje
 more=(optimizer.lr=1e-3 trainer.max_epochs=14 "${second[@]}")
 pulled=(optimizer.lr=7e-4 trainer.max_epochs=5 objective.lj=1 "${second[@]}")
 stage more-1 train more-1 "start=$out/polish-1/model.espalike" "${more[@]}"
-stage espalike-1 train espalike-1 "start=$out/more-1/model.espalike" "${pulled[@]}"
+stage pulled-1 train pulled-1 "start=$out/more-1/model.espalike" "${pulled[@]}"
 stage more-2 train more-2 "start=$out/polish-2/model.espalike" forcefield=class2 "${more[@]}"
-stage espalike-2 train espalike-2 "start=$out/more-2/model.espalike" forcefield=class2 "${pulled[@]}"
+stage pulled-2 train pulled-2 "start=$out/more-2/model.espalike" forcefield=class2 "${pulled[@]}"
+
+# At last, still more molecules: the rest of the second list, and those that both lists lack.
+sets=$(for set in openff_torsiondrives_forces openff_opt_geometries hutchison_conformers pepconf rmd17_2k; do
+    printf '%s,' "$data/$set.h5"
+done)
+stage list-3 bash -c 'espalike molecules "input=[groups,minidrugbank,freesolv,rdkit]" "split=[train]" "exclude=[$1sample]" \
+    "exclude_split=[val,test]" extend=true most=3500 limit=6000 cost=molecules recombine=20000 seed=5 out=runs/teacher3/cover.smi \
+    "before=[runs/td,runs/opt,runs/teacher2/shapes,runs/teacher2/conformers,runs/teacher2/shuffled.smi]" || [ $? -eq 1 ]' \
+    list "$sets"
+stage rest bash -c 'tail -n +5351 runs/teacher2/shuffled.smi >runs/teacher3/rest.smi'
+last() { # NAME LIST FRAMES
+    espalike label calculator=aimnet2 calculator@sampler.calculator=espalike sampler.calculator.model=espalike-small \
+        "input=runs/teacher3/$2.smi" "out=runs/teacher3/$1" disagreement=10 reference=openff source=aimnet2-shapes \
+        licence=CC0-1.0 chunk=64 'fractions={train:0.96,val:0.02,test:0.02}' workers=2 sampler=shapes "sampler.frames=$3" \
+        sampler.pool=8 sampler.minimise=40 || [ $? -eq 1 ]
+}
+stage shapes-rest last shapes rest 5
+stage shapes-3 last shapes2 cover 4
+wide=(optimizer.lr=1e-3 trainer.max_epochs=7 objective.lj=1 "${second[@]/,sample]/,runs/teacher3/shapes,runs/teacher3/shapes2,sample]}")
+stage espalike-1 train espalike-1 "start=$out/pulled-1/model.espalike" "${wide[@]}"
+stage espalike-2 train espalike-2 "start=$out/pulled-2/model.espalike" forcefield=class2 "${wide[@]}"
 
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
 baselines='baselines=[openff-2.2.1,openff-2.3.0,garnet,mmff94,gfn2-xtb,aimnet2]'

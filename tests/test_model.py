@@ -69,6 +69,13 @@ class TestDomain:
         assert ChemicalDomain.from_header(counted.to_header()) == counted
         assert ChemicalDomain.from_header(domain.to_header()) == domain
 
+    def test_molecules_of_complexes_alone_are_outside(self):
+        domain = ChemicalDomain.of([from_smiles("CCO")], [from_smiles("FF"), from_smiles("[Na+]")])
+        assert domain.check(from_smiles("CCO")) == ()
+        assert domain.check(from_smiles("[Na+]")) == ()  # an ion has no bonded parameters
+        assert "such surroundings were not in training" in domain.check(from_smiles("FF"))[0]
+        assert 9 in domain.elements
+
     def test_rare_surroundings(self):
         alcohols, aldehyde = [from_smiles(f"{'C' * n}O") for n in (2, 3, 4)], from_smiles("CC=O")
         domain = ChemicalDomain.of([*alcohols, aldehyde])

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.utils import instantiate
 from rich.console import Console
 from rich.progress import track
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from espalike.batch import LabelledBatch
 from espalike.bounds import check_number
+from espalike.chem.molecule import Molecule
 from espalike.data.absurd import check_labels
 from espalike.data.batches import Batches, loader_of
 from espalike.data.dataset import StoreDataset, levels_of
@@ -113,6 +115,13 @@ def _thinned(stores: Sequence[Store], splits: Mapping[str, str] | None, share: f
     }
 
 
+def _by_training(train: StoreDataset) -> tuple[list[Molecule], list[Molecule]]:
+    """The distinct molecules, and those that are complexes."""
+    entries = np.array(train.distinct(), dtype=int)
+    rigid = train.complexes[entries]
+    return [train.molecule(i) for i in entries[~rigid]], [train.molecule(i) for i in entries[rigid]]
+
+
 def _model(
     settings: Mapping[str, Any],
     levels: list[str],
@@ -134,7 +143,7 @@ def _model(
         model = copied(start, levels, list(settings["forcefield"]["term"].values()))
     provenance = model.provenance
     assert provenance is not None
-    provenance.domain = ChemicalDomain.of([train.molecule(i) for i in train.distinct()])
+    provenance.domain = ChemicalDomain.of(*_by_training(train))
     trained = set(train.keys())
     provenance.split = {"train": sorted(trained), "val": sorted(set(val.keys()) - trained)}
     provenance.data = [

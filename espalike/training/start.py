@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,9 +182,14 @@ def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
         raise ValueError(f"freeze: {', '.join(names)} leaves nothing to train")
 
 
-def _summed(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """Training molecules of two runs with each surrounding; nothing where one run did not count them."""
-    return dict(sorted((Counter(now) + Counter(before)).items())) if now and before else {}
+def _larger(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
+    """At least how many training molecules of two runs have each surrounding; nothing where one run did not count them.
+
+    The larger of two counts: the runs may share their molecules.
+    """
+    return (
+        {text: max(now.get(text, 0), before.get(text, 0)) for text in sorted({*now, *before})} if now and before else {}
+    )
 
 
 def add_history(model: ForceFieldModel, start: ForceFieldModel, name: str) -> None:
@@ -202,7 +206,7 @@ def add_history(model: ForceFieldModel, start: ForceFieldModel, name: str) -> No
         tuple(sorted({*now.domain.elements, *before.domain.elements})),
         tuple(sorted({*now.domain.environments, *before.domain.environments})),
         (min(low), max(high)),
-        _summed(now.domain.counts, before.domain.counts),
+        _larger(now.domain.counts, before.domain.counts),
     )
     known = {store["hash"] for store in now.data}
     now.data = now.data + [store for store in before.data if store["hash"] not in known]
