@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -102,11 +102,19 @@ class Outcome:
 
 
 def molecules_of(inputs: Sequence[str]) -> tuple[list[Molecule], list[str]]:
-    """The molecules of files and SMILES, or the 200 that come with the program; and messages on what is unreadable."""
-    with_program = files("espalike.check") / "molecules.smi"
-    read = [entry for source in inputs or [str(with_program)] for entry in read_molecules(source)]
-    good = [entry.molecule for entry in read if entry.molecule is not None]
-    return good, [str(entry.error) for entry in read if entry.molecule is None]
+    """The molecules of files and SMILES, or the 200 that come with the program; and messages on what is unreadable.
+
+    The name of a SMILES that is typed in place is the SMILES.
+    """
+    molecules: list[Molecule] = []
+    unread: list[str] = []
+    for source in inputs or [str(files("espalike.check") / "molecules.smi")]:
+        for entry in read_molecules(source):
+            if entry.molecule is None:
+                unread.append(str(entry.error))
+            else:
+                molecules.append(entry.molecule if Path(source).exists() else replace(entry.molecule, name=source))
+    return molecules, unread
 
 
 def check(

@@ -216,6 +216,12 @@ def test_a_molecule_without_parameters_and_one_outside_the_domain():
     assert finding.status == "outside"
 
 
+def test_a_smiles_typed_in_place_is_its_own_name():
+    molecules, unread = molecules_of(["CCO", "CC(=O)N", "C1CC"])
+    assert [molecule.name for molecule in molecules] == ["CCO", "CC(=O)N"]
+    assert len(unread) == 1
+
+
 def test_molecules_of_the_program():
     molecules, unread = molecules_of([])
     assert (len(molecules), unread) == (200, [])
