@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 import importlib
+import math
 import types
 import typing
 from collections import abc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+TEXTS = str | abc.Sequence[str] | None
+DECLARED: Mapping[str, Any] = {
+    **dict.fromkeys(("input", "models", "split", "exclude", "exclude_split", "before", "against", "methods"), TEXTS),
+    **dict.fromkeys(("freeze", "data.path", "data.stores", "data.split"), TEXTS),
+    **dict.fromkeys(
+        ("level", "labels", "splits", "origin", "licence", "source", "start", "cache", "metric"), str | None
+    ),
+    **dict.fromkeys(("force_field", "data.level", "data.labels_dir"), str | None),
+    "baselines": str | Mapping[str, Any] | abc.Sequence[str | Mapping[str, Any]] | None,
+    "water": abc.Sequence[int] | None,
+    **dict.fromkeys(("disagreement", "ema"), float | None),
+}
+"""Types of the jobs' own settings that their defaults do not show, by name; a setting has one meaning in all jobs."""
+LEAST = {
+    **dict.fromkeys(("seed", "worst", "recombine", "geometries", "esp", "resamples"), 0),
+    **dict.fromkeys(("limit", "stop", "most", "chunk", "needed", "workers", "ensemble", "member", "save_every"), 1),
+    **dict.fromkeys(("rounds", "patience", "threads", "conformers"), 1),
+}
+"""Smallest values of whole numbers among them."""
+
+
+def check_declared(settings: Mapping[Any, Any]) -> None:
+    """Check a job's own settings against `DECLARED` and `LEAST`.
+
+    Raises:
+        ValueError: naming the first one that does not fit, what was expected, and what came.
+    """
+    inner = settings.get("data")
+    named = {
+        **settings,
+        **{f"data.{key}": value for key, value in (inner if isinstance(inner, Mapping) else {}).items()},
+    }
+    for key, value in named.items():
+        if key in LEAST:
+            check(key, value, int | None)
+            if isinstance(value, int) and value < LEAST[key]:
+                raise ValueError(f"{key}={value}: expected a number, {LEAST[key]} or more")
+        elif key in DECLARED:
+            check(key, value, DECLARED[key])
 
 
 def check_like(key: str, node: Any, default: Any) -> None:
@@ -39,15 +80,38 @@ def check_types(key: str, node: Any) -> None:
     if isinstance(node, Mapping):
         hints = _hints(str(node["_target_"])) if "_target_" in node else {}
         for name, value in node.items():
-            allowed = _accepted(hints.get(name, Any))
-            unresolved = value is None or (isinstance(value, str) and (value == "???" or "${" in value))
-            odd = isinstance(value, bool | str) and type(value) not in (allowed or ())  # a kind of number, of list
-            if allowed and not unresolved and (odd or not isinstance(value, allowed)):
-                kinds = " or ".join(sorted({_KINDS.get(kind, kind.__name__) for kind in allowed} - {"null"}))
-                raise ValueError(
-                    f"{key}{name}={value}: expected {kinds}; a text that looks like a number is quoted twice"
-                )
+            check(f"{key}{name}", value, hints.get(name, Any))
             check_types(f"{key}{name}.", value)
+
+
+def check(key: str, value: Any, hint: Any) -> None:
+    """Check one setting, and the elements of a list, against a type.
+
+    Raises:
+        ValueError: naming the setting, what was expected, and what came.
+    """
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError(f"{key}={value}: expected a number")
+    allowed = _accepted(hint)
+    unresolved = value is None or (isinstance(value, str) and (value == "???" or "${" in value))
+    odd = isinstance(value, bool | str) and type(value) not in (allowed or ())  # a kind of number, of list
+    if allowed and not unresolved and (odd or not isinstance(value, allowed)):
+        kinds = " or ".join(sorted({_KINDS.get(kind, kind.__name__) for kind in allowed} - {"null"}))
+        raise ValueError(f"{key}={value}: expected {kinds}; a text that looks like a number is quoted twice")
+    if isinstance(value, list):
+        for number, element in enumerate(value):
+            check(f"{key}[{number}]", element, _of_elements(hint))
+
+
+def _of_elements(hint: Any) -> Any:
+    """The type of the elements of a list; Any where the hint does not say it, or there may be lists of two types."""
+    lists = [typing.get_args(part) for part in _parts(hint) if typing.get_origin(part) in (list, tuple, abc.Sequence)]
+    distinct = {part for parts in lists for part in parts if part is not ...}
+    return distinct.pop() if len(distinct) == 1 else Any
+
+
+def _parts(hint: Any) -> tuple[Any, ...]:
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
 
 
 _KINDS = {
@@ -68,8 +132,7 @@ def _hints(target: str) -> dict[str, Any]:
 
 def _accepted(hint: Any) -> tuple[type, ...] | None:
     """The types of a type hint whose values a setting can have; None for any."""
-    parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    kinds = [typing.get_origin(part) or part for part in parts]
+    kinds = [typing.get_origin(part) or part for part in _parts(hint)]
     if any(kind not in _KINDS and kind is not Path for kind in kinds):
         return None
     listed = {kind: (kind, *more) for kind, more in ((float, (int,)), (Path, (str,)), (tuple, (list,)))}

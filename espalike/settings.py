@@ -15,7 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from espalike.setting_types import check_like, check_types
+from espalike.setting_types import check_declared, check_like, check_types
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -78,14 +78,19 @@ def check_complete(
     out = None if OmegaConf.is_missing(cfg, "out") else cfg.get("out")
     if not isinstance(out, str | None):
         raise ValueError(f"out={out}: expected the name of a folder; a name that looks like a number is quoted twice")
+    unresolved = None
     try:
         settings = OmegaConf.to_container(cfg, resolve=True)
-    except OmegaConfBaseException:  # what a setting refers to is missing: reported where it is read
-        settings = OmegaConf.to_container(cfg, resolve=False)
+    except OmegaConfBaseException as error:  # a setting refers to one that does not exist or is not given yet
+        settings, unresolved = OmegaConf.to_container(cfg, resolve=False), error
+    assert isinstance(settings, dict)
     check_like("", settings, OmegaConf.to_container(_defaults(job)))
+    check_declared(settings)
     check_types("", settings)
-    if missing := sorted(key for key in OmegaConf.missing_keys(cfg) if "." not in key):
+    if missing := sorted(str(key) for key, value in settings.items() if value == "???"):
         raise ValueError(f"{job} needs {' and '.join(f'{key}=…' for key in missing)}")
+    if unresolved:
+        raise ValueError(f"{unresolved.full_key}: {str(unresolved).splitlines()[0]}") from unresolved
 
 
 def _defaults(job: str) -> Any:

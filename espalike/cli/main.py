@@ -192,7 +192,7 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from hydra.types import RunMode
-    from omegaconf import open_dict
+    from omegaconf import OmegaConf, open_dict
 
     from espalike.cli.sweep import note
 
@@ -201,12 +201,14 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
     def job(cfg) -> float | None:
         state = HydraConfig.get()
         sweep = state.mode == RunMode.MULTIRUN
+        typed = OmegaConf.to_container(state.overrides.task, resolve=False)  # `${...}` as typed
+        assert isinstance(typed, list)
         if sweep:
             with open_dict(cfg):
                 cfg.out = os.path.join(state.sweep.dir, state.sweep.subdir)
             print(f"run {state.job.num}: {state.job.override_dirname or 'as configured'} -> {cfg.out}")
         try:
-            settings.check_complete(name, cfg, state.overrides.task)
+            settings.check_complete(name, cfg, typed)
             status = run(cfg)
         except Exception as error:  # reported before hydra wraps it; a failed run does not end a sweep
             status = _report(error, debug)
@@ -214,7 +216,7 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
         if not sweep:
             return None
         value = objective(cfg.out) if objective and status == 0 else None
-        note(cfg.out, state.job.num, list(state.overrides.task), status, value)
+        note(cfg.out, state.job.num, typed, status, value)
         return value
 
     given = {a.lstrip("+~").partition("=")[0] for a in arguments}

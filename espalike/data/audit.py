@@ -10,6 +10,8 @@ two is 1 where the unit is right, 1/27.2 where hartree was read as eV, and so on
 methods without core electrons, have other ratios and are not judged. The verdict also lists the least-squares energies
 of the elements, E ≈ Σ n(Z) e(Z).
 
+*Size.* Few geometries have huge forces. They are counted before filters leave them out.
+
 Where forces are there and no audit of them has a verdict, as for relaxed geometries, a warning says that their sign is
 not verified. `judge_entries` finds geometries of a molecule that are entries of their own.
 
@@ -50,8 +52,15 @@ LEAST_PAIRS, LEAST_MOLECULES = 20, 3
 _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
 """Largest accepted deviation of the slope from 1, smallest r² for a verdict, largest deviation of a ratio from that of
 a unit."""
+HIGH, _MOST_HIGH = 500.0, 0.3
+"""A force component that few geometries have [kcal/mol/Å], and the share of geometries that is a fault."""
+_HUGE = "forces of so many cannot be so large; check their unit (reader.units)"
 _MOST_ALONE = 0.1
 """Share of the geometries, from which on an ingest is refused for molecules with several entries of one geometry."""
+_UNRELATED = (
+    "no audit tells the unit and the sign of these energies: they are not total energies, and too few geometries are "
+    "near each other or comparable with MMFF94; compare an energy with the data's source"
+)
 
 _UNVERIFIED = (
     "no audit tells whether these are forces or gradients, nor their unit: too few geometries are near each other, and "
@@ -81,6 +90,8 @@ class Sums:
         bonds: see `labels.Sums`.
         entries: number of entries whose energies can be compared with those of MMFF94.
         spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
+        waiting: deviations of energies and of those of MMFF94 from their means, of entries of two or three geometries.
+        seen, high: number of geometries with forces before filters, and of those with a force above `HIGH`.
     """
 
     pairs: int = 0
@@ -95,6 +106,9 @@ class Sums:
     bonds: labels.Sums = field(default_factory=dict)
     entries: int = 0
     spreads: list[list[float]] = field(default_factory=list)
+    waiting: list[list[list[float]]] = field(default_factory=list)
+    seen: int = 0
+    high: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +116,7 @@ class Verdict:
     """Outcome of one audit for one source and level.
 
     Attributes:
-        audit: `forces`, `energies`, `bonds`, `spread`, `sign` or `entries`.
+        audit: `forces`, `energies`, `bonds`, `spread`, `sign`, `size`, `unit` or `entries`.
         where: source and level.
         outcome: `passed`, `failed`, `skipped`, or `warning` where something cannot be verified or will not be used.
         message: the figures, and what to do.
@@ -128,8 +142,14 @@ class Audit:
         """All sums, as plain values for JSON."""
         return {where: copy.deepcopy(vars(sums)) for where, sums in self._sums.items()}
 
+    def see(self, forces: tuple[str, int, int] | None) -> None:
+        """Count the geometries of an entry with huge forces, a result of `forces_of`."""
+        if forces is not None:
+            sums = self._sums.setdefault(forces[0], Sums())
+            sums.seen, sums.high = sums.seen + forces[1], sums.high + forces[2]
+
     def add(self, record: Record) -> None:
-        """Add a record to the sums."""
+        """Add a record, as it passed the filters, to the sums."""
         conf = record.conformers
         if conf.interaction is not None:
             return
@@ -141,7 +161,7 @@ class Audit:
             return
         if conf.forces is not None:
             _add_pairs(sums, conf.xyz, conf.energy, conf.forces)
-        sums.entries = labels.add_spread(sums.spreads, sums.entries, record)
+        sums.entries = labels.add_spread(sums.spreads, sums.waiting, sums.entries, record)
         _add_energy(sums, record)
 
     def verdicts(self) -> list[Verdict]:
@@ -150,10 +170,25 @@ class Audit:
         for where, sums in sorted(self._sums.items()):
             forces, bonds = _judge_forces(where, sums), Verdict("bonds", where, *labels.judge_bonds(sums.bonds))
             found += [forces, _judge_energy(where, sums), bonds]
+            if sums.high >= _MOST_HIGH * sums.seen > 0:
+                text = f"{sums.high} of {sums.seen} geometries have a force above {HIGH:g} kcal/mol/Å; " + _HUGE
+                found.append(Verdict("size", where, "failed", text))
             if sums.forces and forces.outcome == bonds.outcome == "skipped":
                 found.append(Verdict("sign", where, "warning", _UNVERIFIED))
             found.append(Verdict("spread", where, *labels.judge_spread(sums.spreads)))
+            judged = {v.audit: v.outcome for v in found if v.where == where}
+            if sums.entries and judged["forces"] == judged["energies"] == judged["spread"] == "skipped":
+                found.append(Verdict("unit", where, "warning", _UNRELATED))
         return found
+
+
+def forces_of(record: Record) -> tuple[str, int, int] | None:
+    """Source and level, the number of geometries, and of those with a force above `HIGH`; None without forces."""
+    conf = record.conformers
+    if conf.forces is None or conf.interaction is not None or not conf.forces.size:
+        return None
+    high = np.abs(conf.forces).reshape(len(conf.forces), -1).max(axis=1) > HIGH
+    return f"{conf.source}, {conf.level}", len(high), int(high.sum())
 
 
 def judge_entries(tables: Iterable[pa.Table]) -> list[Verdict]:
@@ -200,11 +235,10 @@ def _without_order(smiles: str) -> str:
     """A mapped SMILES without the order of its atoms."""
     from rdkit import Chem
 
-    parameters = Chem.SmilesParserParams()
-    parameters.removeHs = False
-    mol = Chem.MolFromSmiles(smiles, parameters)
+    mol = Chem.MolFromSmiles(smiles, sanitize=False)  # sanitized, it would lose its hydrogens
     if mol is None:
         return smiles
+    Chem.SanitizeMol(mol)
     for atom in mol.GetAtoms():
         atom.SetAtomMapNum(0)
     return Chem.MolToSmiles(mol)

@@ -57,11 +57,13 @@ class Filters:
     rmsd: float | None = None
 
     def __post_init__(self) -> None:
+        from rdkit import rdBase
         from rdkit.Chem import GetPeriodicTable
 
         for symbol in self.elements or ():
             try:
-                GetPeriodicTable().GetAtomicNumber(str(symbol))
+                with rdBase.BlockLogs():
+                    GetPeriodicTable().GetAtomicNumber(str(symbol))
             except RuntimeError as error:
                 raise ValueError(f"filters.elements: {symbol!r} is not an element symbol") from error
 

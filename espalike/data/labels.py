@@ -25,13 +25,15 @@ from espalike.data.schema import Record
 
 CONSTANTS = {6: 680.0, 7: 920.0, 8: 1080.0, 14: 400.0, 15: 450.0, 16: 560.0}
 """Usual force constants of bonds to hydrogen, by the other atom's element, E = ½k(r − r₀)² [kcal/mol/Å²]."""
-LEAST_BONDS, LEAST_ENTRIES = 30, 3
-"""Smallest numbers of bond lengths and of entries for a verdict."""
+LEAST_BONDS, FEW_BONDS, LEAST_ENTRIES = 10, 30, 3
+"""Smallest number of bond lengths for a verdict, the number below which they are few, and the smallest of entries."""
+_TOGETHER = 3
+"""Entries of two or three geometries whose deviations from their means are judged as those of one entry."""
 _STIFF = 5.0
 """Smallest root mean square of k(r − r̄) [kcal/mol/Å]; below it, geometries are as good as relaxed."""
-_SIGN, _UNIT = 0.5, 0.7
-"""Smallest r² of forces for a verdict on their sign, and on their unit."""
-_SLOPES = (0.6, 1.7)
+_SIGN, _UNIT, _SURE = 0.5, 0.7, 0.8
+"""Smallest r² of forces for a verdict on their sign, and on their unit; and on both, of few bonds."""
+_SLOPES = (0.68, 1.6)
 """Accepted slopes of the forces."""
 _SPREADS, _FEW_SPREADS = 2.5, 6.0
 """Largest accepted ratio of spreads, either way: for five entries or more, and for fewer."""
@@ -91,7 +93,7 @@ def judge_bonds(sums: Mapping[str, Sequence[float]]) -> tuple[str, str]:
         return "skipped", "bonds to hydrogen are hardly stretched: relaxed geometries say nothing about forces"
     slope, correlation = xf / xx, xf**2 / (xx * ff) if ff > 0 else 0.0
     figures = f"slope of forces on -k(r - mean) of bonds to hydrogen is {slope:.4g} (r² {correlation:.3f}, {n:.0f})"
-    if correlation < (_SIGN if slope < 0 else _UNIT):
+    if correlation < (_SURE if n < FEW_BONDS else _SIGN if slope < 0 else _UNIT):
         return "skipped", f"{figures}: forces and bond lengths are hardly related; check their source"
     sign = "the forces have the opposite sign: gradients, −forces, were read as forces" if slope < 0 else ""
     if _SLOPES[0] <= abs(slope) <= _SLOPES[1]:
@@ -101,24 +103,37 @@ def judge_bonds(sums: Mapping[str, Sequence[float]]) -> tuple[str, str]:
     return "failed", f"{figures}, expected near 1{also}; forces are in another unit{guess}: check reader.units"
 
 
-def add_spread(found: list[list[float]], entries: int, record: Record) -> int:
+def add_spread(found: list[list[float]], waiting: list[list[list[float]]], entries: int, record: Record) -> int:
     """Add the logarithm of the ratio of spreads and the correlation with MMFF94; the number of entries that could be.
 
     Args:
         found: pairs so far; one is added at most.
+        waiting: of entries of two or three geometries, energies and those of MMFF94, each less their mean; a few of
+            these entries together give a pair.
         entries: number of earlier entries that could be compared.
         record: an entry with energies.
     """
     energy, molecule = record.conformers.energy, record.molecule
-    if len(energy) < 4 or molecule.n_atoms > _ATOMS:
+    if len(energy) < 2 or molecule.n_atoms > _ATOMS:
         return entries
     if entries < _ALL or entries % _EVERY == 0:
         chosen = np.linspace(0, len(energy) - 1, min(len(energy), _GEOMETRIES)).astype(int)
         expected = _mmff(molecule, record.conformers.xyz[chosen])
-        if expected is not None and min(np.std(expected), np.std(energy[chosen])) > 1e-6:
-            ratio = np.log(np.std(energy[chosen]) / np.std(expected))
-            found.append([float(ratio), float(np.corrcoef(energy[chosen], expected)[0, 1])])
+        if expected is not None:
+            waiting.append([(values - values.mean()).tolist() for values in (energy[chosen], expected)])
+            if len(energy) >= 4:
+                _compare(found, *waiting.pop())
+            elif len(waiting) == _TOGETHER:
+                _compare(found, *([d for entry in waiting for d in entry[which]] for which in (0, 1)))
+                waiting.clear()
     return entries + 1
+
+
+def _compare(found: list[list[float]], energy: list[float], expected: list[float]) -> None:
+    """Add the pair of energies and those of MMFF94, less their means [kcal/mol]."""
+    spread = np.std(energy), np.std(expected)
+    if min(spread) > 1e-6:
+        found.append([float(np.log(spread[0] / spread[1])), float(np.corrcoef(energy, expected)[0, 1])])
 
 
 def _mmff(molecule: Molecule, xyz: np.ndarray) -> np.ndarray | None:
@@ -145,7 +160,10 @@ def judge_spread(found: Sequence[Sequence[float]]) -> tuple[str, str]:
     """Outcome, `passed`, `failed` or `skipped`, and the figures with what to do."""
     n = len(found)
     if n < LEAST_ENTRIES:
-        return "skipped", f"{n} entries of four geometries that MMFF94 knows, {LEAST_ENTRIES} are needed"
+        return (
+            "skipped",
+            f"{n} entries of four geometries, or groups of smaller ones, that MMFF94 knows; {LEAST_ENTRIES} are needed",
+        )
     logarithm, correlation = np.median(np.array(found), axis=0)
     ratio = float(np.exp(logarithm))
     figures = f"energies spread {ratio:.3g} times as far as by MMFF94 (correlation {correlation:.2f}, {n} entries)"

@@ -213,10 +213,13 @@ def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = Non
         reader: settings of the reader of files; see `espalike.data.inputs.open_data`.
 
     Raises:
-        ValueError: when there are no such entries.
+        ValueError: when there are no such entries, or `audit` is something else.
         AuditError: when labels of a file have a wrong unit or sign.
     """
     paths, split, level = _names(data["path"]), data["split"], data["level"]
+    consequence = data.get("audit", "error")
+    if consequence not in ("error", "off"):
+        raise ValueError(f"data.audit={consequence}: expected error or off")
     records: list[Record] = []
     rejected: list[Rejection] = []
     taken: set[str] = set()
@@ -232,7 +235,7 @@ def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = Non
                     name += "'"
                 taken.add(name)
                 records.append(replace(entry, id=name))
-    if data.get("audit", "error") == "error":
+    if consequence == "error":
         refuse_failed(audit.verdicts(), "To evaluate in spite of this, set data.audit=off")
     if not records:
         requested = f"split {split!r}" + (f" and level {level!r}" if level else "")

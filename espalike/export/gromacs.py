@@ -270,7 +270,7 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     require_room(xyz * LENGTH, 12, 7, f"{molecule.name}: coordinates [nm] of the .gro")
     numbers = [n % 100000 for n in range(1, len(xyz) + 1)]
     named = [
-        (label.number % 100000 if label.number > 0 else label.number, label.residue[:5], label.name)
+        (label.number if -10000 < label.number < 100000 else label.number % 100000, label.residue[:5], label.name)
         for label in labels_of(molecule, _WIDTH)
     ]
     row = "%5d%-5s%5s%5d%12.7f%12.7f%12.7f"

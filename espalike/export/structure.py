@@ -78,7 +78,7 @@ def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label]) -> str:
             label.name if len(label.name) > 3 or len(symbol) == 2 else f" {label.name}",
             label.residue[:3],
             label.chain if len(label.chain) == 1 else "",
-            label.number % 10000 if label.number > 0 else label.number,
+            label.number if -1000 < label.number < 10000 else label.number % 10000,  # four columns
             label.insertion[:1],
         )
         for number, (label, symbol) in enumerate(zip(labels, symbols(molecule), strict=True), 1)

@@ -86,3 +86,10 @@ def test_an_entry_of_atoms_on_one_point_is_an_entry_that_cannot_be_read(tmp_path
         file["CCO/coords"][...] = 0.0
     assert evaluate(path, tmp_path / "out") == 1
     assert "not read: CCO: no conformer is left" in capsys.readouterr().out
+
+
+def test_another_consequence_of_an_audit_is_refused():
+    from espalike.evaluation.run import read_records
+
+    with pytest.raises(ValueError, match=r"data\.audit=warn: expected error or off"):
+        read_records({"path": "sample", "split": "test", "level": None, "audit": "warn"})

@@ -1,5 +1,6 @@
 """The dispatcher: what users type, the messages, and the exit status."""
 
+import re
 import subprocess
 import sys
 import types
@@ -235,6 +236,14 @@ def test_missing_extra_says_what_to_install(monkeypatch, capsys):
         ("filters.connectivity=5", "filters.connectivity=5: expected true or false"),
         ("against=5", "against=5: expected a list"),
         ("fractions.train=${oc.env:HOME}", "fractions.train="),
+        ("filters.net_charges=${oc.env:HOME}", "filters.net_charges="),
+        ("filters.net_charges=[0,x]", "filters.net_charges[1]=x: expected a whole number"),
+        ("filters.elements=[H,1]", "filters.elements[1]=1: expected text"),
+        ("filters.rmsd=nan", "filters.rmsd=nan: expected a number"),
+        ("filters.duplicates=${nothing}", "filters.duplicates: Interpolation key 'nothing' not found"),
+        ("against=[1]", "against[0]=1: expected text"),
+        ("origin=[x]", "origin=['x']: expected text"),
+        ("licence={a:1}", "licence={'a': 1}: expected text"),
         ("fractions.train=sdf", "fractions.train=sdf: expected a number"),
         ("force=3", "force=3: expected true or false"),
         ("shard=true", "shard=True: expected a number"),
@@ -252,6 +261,34 @@ def test_a_setting_of_another_type_is_named(tmp_path, capsys, monkeypatch, argum
     status = cli.main(["ingest", *given, "out=s", argument])
     assert status == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("job", "argument", "message"),
+    [
+        ("molecules", "input=7", "input=7: expected a list or text"),
+        ("molecules", "input={a:1}", "input={'a': 1}: expected a list or text"),
+        ("molecules", "split=true", "split=True: expected a list or text"),
+        ("molecules", "limit=${oc.env:HOME}", "limit=/"),
+        ("molecules", "most=[1]", "most=[1]: expected a whole number"),
+        ("molecules", "limit=-1", "limit=-1: expected a number, 1 or more"),
+        ("molecules", "seed=1.5", "seed=1.5: expected a whole number"),
+        ("label", "chunk=x", "chunk=x: expected a whole number"),
+        ("label", "disagreement=x", "disagreement=x: expected a number"),
+        ("label", "splits=[a.csv]", "splits=['a.csv']: expected text"),
+        ("evaluate", "models=[1]", "models[0]=1: expected text"),
+        ("evaluate", "data.path=[[a]]", "data.path[0]=['a']: expected text"),
+        ("evaluate", "baselines=[mmff94,5]", "baselines[1]=5: expected a mapping or text"),
+        ("landscape", "water=[a]", "water[0]=a: expected a whole number"),
+        ("train", "ema=x", "ema=x: expected a number"),
+        ("train", "data.stores=[1]", "data.stores[0]=1: expected text"),
+    ],
+)
+def test_a_job_s_own_setting_of_another_type_is_named(job, argument, message):
+    out = "out=o.smi" if job == "molecules" else "out=o"
+    inputs = ["input=x"] if job in ("molecules", "label") and not argument.startswith("input") else []
+    with pytest.raises(ValueError, match=re.escape(message)):
+        settings.compose(job, [out, *inputs, argument])
 
 
 def test_a_damaged_yaml_is_named_with_its_line(tmp_path, capsys):

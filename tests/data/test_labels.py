@@ -93,6 +93,57 @@ def test_energies_of_the_opposite_sign_fail(displaced):
     assert (verdict.outcome, "opposite sign" in verdict.message) == ("failed", True)
 
 
+@pytest.mark.parametrize("geometries", [2, 3])
+def test_entries_of_few_geometries_are_judged_together(displaced, geometries):
+    """Relative energies of two or three geometries; one entry alone would have no correlation."""
+    picked = [np.isin(np.arange(5), (np.arange(geometries) + k) % 5) for k in range(3)]
+    records = [replace(r, conformers=r.conformers.take(mask)) for r in displaced for mask in picked]
+    assert outcomes(records)["spread"].outcome == "passed"
+    opposite = outcomes(records, lambda c: {"energy": -c.energy})["spread"]
+    assert (opposite.outcome, "opposite sign" in opposite.message) == ("failed", True)
+    for factor in (units.KJ_PER_KCAL, 1.0 / units.HARTREE, units.HARTREE):
+        verdict = outcomes(records, lambda c: {"energy": factor * c.energy})["spread"]  # noqa: B023
+        assert verdict.outcome == "failed"
+
+
+@pytest.mark.parametrize("geometries", [1, 2, 3])
+def test_gradients_of_two_molecules_fail(displaced, geometries):
+    chosen = np.arange(5) < geometries
+    records = [replace(r, conformers=r.conformers.take(chosen)) for r in displaced if r.id in ("CC(C)C#N", "CCCN")]
+    assert outcomes(records)["bonds"].outcome == "passed"
+    verdict = outcomes(records, lambda c: {"forces": -c.forces})["bonds"]
+    assert (verdict.outcome, "gradients" in verdict.message) == ("failed", True)
+
+
+def test_energies_that_nothing_verifies_are_a_warning(displaced):
+    (first, *_) = displaced
+    assert outcomes([first])["unit"].outcome == "warning"
+    assert "unit" not in outcomes(displaced)
+
+
+@pytest.mark.parametrize("audit", ["error", "warn"])
+def test_forces_of_most_geometries_above_the_ceiling_are_a_wrong_unit(displaced, tmp_path, audit):
+    """As kJ/mol/nm read as kcal/mol/Å: a filter would leave out most of them, and the rest would be stored."""
+    path = tmp_path / "a.h5"
+    largest = np.concatenate([np.abs(r.conformers.forces).max((1, 2)) for r in displaced])
+    factor = 500.0 / np.quantile(largest, 0.4)
+    with h5py.File(path, "w") as file:
+        for r in displaced:
+            group = file.create_group(r.id.replace("/", "|"))
+            group.attrs["smiles"] = r.molecule.smiles
+            group["atomic_numbers"] = r.molecule.numbers
+            group["coords"], group["energies"] = r.conformers.xyz, r.conformers.energy
+            group["forces"] = r.conformers.forces * factor
+        file.attrs.update(units=UNITS, license="MIT", source="made up", level_of_theory="MMFF94s")
+    made = job(path, tmp_path / "store", audit=audit, reference=None)
+    if audit == "error":
+        with pytest.raises(AuditError, match="a force above 500 kcal/mol/Å"):
+            run(made)
+        return
+    (verdict,) = [v for v in run(made).verdicts if v.audit == "size"]
+    assert verdict.outcome == "failed"
+
+
 @pytest.mark.parametrize("change", ["forces", "energies"])
 def test_an_ingest_refuses_them_by_the_name_of_their_source(displaced, tmp_path, change):
     wrong = [

@@ -96,3 +96,19 @@ def test_the_largest_coordinates_are_written(methanol):
     rows = [line for line in text.splitlines() if line.startswith("HETATM")]
     read = np.array([[float(row[n : n + 8]) for n in (30, 38, 46)] for row in rows])
     np.testing.assert_allclose(read, moved, atol=6e-4)
+
+
+@pytest.mark.parametrize("number", [-1000, -12345, 10000, 123456])
+def test_residue_numbers_without_room_keep_the_columns(methanol, number):
+    """A PDB has four columns for them, a .gro five."""
+    from espalike.chem.names import Label
+
+    system, xyz = methanol
+    (molecule,) = system.molecules
+    names = [f"{'COHHHH'[i]}{i}" for i in range(6)]
+    labels = tuple(Label("A", number + (name == "H5"), "", "MOH", name, True) for name in names)
+    text = structure.text(".pdb", dataclasses.replace(molecule, labels=labels), xyz)
+    rows = [line for line in text.splitlines() if line.startswith("HETATM")]
+    assert [row[12:16].strip() for row in rows] == names
+    assert [float(row[30:38]) for row in rows] == pytest.approx(xyz[:, 0].tolist(), abs=1e-3)
+    assert len({row[22:26] for row in rows}) == 2
