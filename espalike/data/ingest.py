@@ -29,7 +29,7 @@ from espalike.data.similar import Seen
 from espalike.data.store import MANIFEST, Store, check_manifest
 from espalike.data.work import Part, Rejected, Work, only_one, to_lines
 
-PIPELINE = 2
+PIPELINE = 3
 """Version of the pipeline: increased when unchanged input and settings give a different store."""
 
 Reference = Callable[[Molecule], tuple[np.ndarray, np.ndarray]]
