@@ -5,6 +5,7 @@ A. Blanco-González, T. K. Schulze, E. Rovers, J. G. Greener, Chem. Sci. 2026, d
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from espalike.assigners import AssignerError
@@ -13,6 +14,9 @@ from espalike.chem.molecule import Molecule
 
 if TYPE_CHECKING:
     import openmm
+
+_ROUNDING = 1e-4
+"""Radians."""
 
 
 class GarnetAssigner:
@@ -38,6 +42,19 @@ class GarnetAssigner:
         with quiet():
             try:
                 one = self._molecule_class.from_mapped_smiles(molecule.smiles, allow_undefined_stereo=True)
-                return self._model.topology_to_openmm_system(one.to_topology(), removeCMMotion=False)[0]
+                return _rounded(self._model.topology_to_openmm_system(one.to_topology(), removeCMMotion=False)[0])
             except Exception as error:  # of many kinds; elements and charges that it does not know are ValueErrors
                 raise AssignerError(f"{molecule.name}: Garnet has no parameters for this molecule: {error}") from error
+
+
+def _rounded(system: openmm.System) -> openmm.System:
+    """The system with equilibrium angles of at most π, above which OpenMM takes none; single precision rounds π up."""
+    import openmm
+
+    for force in system.getForces():
+        if isinstance(force, openmm.HarmonicAngleForce):
+            for i in range(force.getNumAngles()):
+                *atoms, angle, k = force.getAngleParameters(i)
+                if math.pi < angle._value < math.pi + _ROUNDING:
+                    force.setAngleParameters(i, *atoms, math.pi, k)
+    return system

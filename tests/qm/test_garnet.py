@@ -26,6 +26,11 @@ def test_forces_are_the_negative_slope_of_the_energy(garnet):
     assert np.vdot(garnet(molecule, xyz)[1], direction) == pytest.approx(expected, rel=1e-5)
 
 
+def test_linear_angles_are_taken_though_single_precision_rounds_them_up(garnet):
+    molecule, xyz = perturbed("C#CC(N)=O")
+    assert np.isfinite(garnet(molecule, xyz)[0]).all()
+
+
 def test_what_it_does_not_know_is_refused(garnet):
     with pytest.raises(CalculatorError, match=r"zinc: Garnet has no parameters for this molecule: .*not supported"):
         garnet(from_smiles("[Zn+2]", "zinc"), np.zeros((1, 3)))
