@@ -31,6 +31,8 @@ UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "ra
 INPUT_LAYER = "encoder.enter.weight"
 """End of the name of a network's first weights, shape `(width, F)`: one column for each atom feature."""
 _MOST_MEMBERS = 1000
+_LARGEST_WEIGHT = 1e6
+"""Larger weights are of no trained network: the largest of the shipped models is below 100."""
 _DTYPES = ("F32", "F64")
 
 Content = tuple[dict[str, Any], dict[str, Tensor]]
@@ -140,6 +142,8 @@ def _is_domain(value: Any) -> bool:
         and _is_list(value["environments"], str)
         and _is_list(value["charges"], int)
         and len(value["charges"]) == 2
+        and value["charges"][0] <= value["charges"][1]
+        and bool(value["elements"] or not value["environments"])
     )
 
 
@@ -151,7 +155,7 @@ _DESCRIPTION: dict[str, tuple[Callable[[Any], bool], str]] = {
         lambda value: isinstance(value, dict) and isinstance(value.get("terms"), list),
         "a table of settings with a list of terms",
     ),
-    "domain": (_is_domain, "lists of elements, environments, and smallest and largest net charge"),
+    "domain": (_is_domain, "lists of elements, of their environments, and of smallest and largest net charge"),
     "data": (lambda value: _is_list(value, dict), "a list of tables"),
     "split": (
         lambda value: isinstance(value, dict) and all(_is_list(keys, str) for keys in value.values()),
@@ -188,7 +192,8 @@ def _check(path: str | Path, header: dict[str, Any]) -> None:
             raise ModelFileError(
                 f"{path}: {name} in its description: expected {expected}; got {given}; get the file again"
             )
-    version, n = header["format_version"], header.get("members", 1)
+    version = header["format_version"]
+    n = header.get("members", 1 if version == 1 else None)
     least, most = {1: (1, 1), 2: (2, _MOST_MEMBERS)}.get(version, (1, _MOST_MEMBERS))
     if type(n) is not int or not least <= n <= most:
         raise ModelFileError(f"{path}: of format {version}, with {n!r} members; get the file again")
@@ -220,8 +225,13 @@ def read(path: str | Path) -> Content:
 
     header, tensors = _header(path), load_file(path)
     for name, weight in tensors.items():
-        if not weight.isfinite().all():
-            raise ModelFileError(f"{path}: its tensor {name} holds values that are not finite; get the file again")
+        if not (weight.abs() < _LARGEST_WEIGHT).all():  # nor is it where a value is not a number
+            raise ModelFileError(
+                f"{path}: its tensor {name} holds values that are not finite or beyond {_LARGEST_WEIGHT:g}; "
+                "get the file again"
+            )
+    if header["format_version"] == VERSION and "sha256" not in header:
+        raise ModelFileError(f"{path}: its model description lacks sha256, the hash of its content; get the file again")
     if "sha256" in header and header["sha256"] != _digest(header, tensors):
         raise ModelFileError(f"{path}: its content is not what was written (SHA-256 differs); get the file again")
     header, tensors = migrate(header, tensors)

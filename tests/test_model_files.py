@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from espalike import modelfile
 from espalike.chem import from_smiles
 from espalike.cli.main import main
 from espalike.model import ModelFileError, ParameterError, from_config, load
@@ -39,12 +40,19 @@ def test_a_model_file_has_the_permissions_of_any_other_file(written, tmp_path):
 
 
 def saved(path, header, tensors):
+    """A model file; a description without a hash gets that of this content, as if it was written so."""
+    if isinstance(header, dict) and "sha256" not in header:
+        header = {**header, "sha256": modelfile._digest(header, tensors)}
+    return stored(path, header, tensors)
+
+
+def stored(path, header, tensors):
     save_file(tensors, path, metadata={"espalike": json.dumps(header)})
     return path
 
 
 def unsealed(header):
-    """A description without the hash of the content, as older files have it."""
+    """A description without the hash of the content."""
     return {name: value for name, value in header.items() if name != "sha256"}
 
 
@@ -66,6 +74,8 @@ def coulomb(**settings):
         ({"members": 3}, "expected .* tensors, got"),
         ({"features": 5}, "features .* list"),
         ({"domain": {"elements": ["C"], "environments": [], "charges": [0, 0]}}, "domain"),
+        ({"domain": {"elements": [], "environments": ["C(CCC)"], "charges": [0, 0]}}, "domain"),
+        ({"domain": {"elements": [6], "environments": [], "charges": [1, 0]}}, "domain"),
         ({"split": {"train": 3}}, "split"),
         ({"surroundings": {"[OX2H2+0^3R0]": -1}}, "surroundings .* numbers of training molecules"),
         (config(layers=10**9), "more than .* weights"),
@@ -112,12 +122,28 @@ def test_weights_of_another_type_are_not_cast(written, tmp_path, dtype):
         load(saved(tmp_path / "odd.espalike", unsealed(header), odd))
 
 
-def test_weights_that_are_not_finite(written, tmp_path):
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30, -1e30])
+def test_weights_that_are_not_finite_or_huge(written, tmp_path, value):
+    """A huge weight can saturate a layer, whose parameters are then plausible."""
     _, header, tensors = written
     odd = {name: value.clone() for name, value in tensors.items()}
-    odd["encoder.enter.weight"][1, 2] = torch.nan
+    odd["encoder.enter.weight"][1, 2] = value
     with pytest.raises(ModelFileError, match=r"odd\.espalike: its tensor encoder\.enter\.weight .* not finite"):
         load(saved(tmp_path / "odd.espalike", unsealed(header), odd))
+
+
+def test_a_file_of_this_format_has_a_hash(written, tmp_path):
+    """Weights of equal shape may be swapped, and nothing else would tell."""
+    _, header, tensors = written
+    with pytest.raises(ModelFileError, match=r"odd\.espalike: its model description lacks sha256"):
+        load(stored(tmp_path / "odd.espalike", unsealed(header), tensors))
+
+
+def test_a_file_of_this_format_has_its_number_of_members(written, tmp_path):
+    _, header, tensors = written
+    lacks = {name: value for name, value in unsealed(header).items() if name != "members"}
+    with pytest.raises(ModelFileError, match=r"odd\.espalike: of format 3, with None members"):
+        load(saved(tmp_path / "odd.espalike", lacks, tensors))
 
 
 def test_a_changed_weight_is_noticed(written, tmp_path):
@@ -126,6 +152,17 @@ def test_a_changed_weight_is_noticed(written, tmp_path):
     odd["encoder.enter.weight"][1, 2] += 0.5
     with pytest.raises(ModelFileError, match=r"odd\.espalike: its content is not what was written"):
         load(saved(tmp_path / "odd.espalike", header, odd))
+
+
+@pytest.mark.parametrize("name", modelfile.shipped())
+def test_a_changed_bit_of_a_shipped_model_is_noticed(tmp_path, name):
+    content = bytearray(modelfile.shipped()[name].read_bytes())
+    for at in np.random.default_rng(0).integers(len(content) - 100_000, len(content), 3):
+        changed = content.copy()
+        changed[at] ^= 1  # the last bit of a byte of a weight
+        (tmp_path / "odd.espalike").write_bytes(changed)
+        with pytest.raises(ModelFileError, match=r"odd\.espalike: its (content is not what was|tensor)"):
+            load(tmp_path / "odd.espalike")
 
 
 @pytest.mark.parametrize("readout", READOUTS)
