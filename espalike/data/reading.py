@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from espalike.data.schema import FORMAT, SCHEMA, check_schema
+from espalike.data.schema import FORMAT, SCHEMA, UNITS, check_schema
 from espalike.data.shards import MANIFEST, StoreError, data_files, file_checksum, manifest_checksum
 
 _TYPES: dict[str, type | tuple[type, ...]] = {"data": (str, list), "hash": str, "entries": int}
@@ -28,7 +28,7 @@ def read_manifest(root: Path) -> dict:
             f"{root}: not a store, there is no {MANIFEST}; make one with `espalike ingest` (docs/data.md says where "
             "the data of the recipes come from)"
         ) from error
-    except (ValueError, RecursionError, NotADirectoryError) as error:  # not JSON, not UTF-8, or nested too deeply
+    except (ValueError, RecursionError, OSError) as error:  # not JSON, not UTF-8, nested too deeply, or not a file
         raise StoreError(f"{root}: not a store, {MANIFEST} cannot be read ({error})") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         given = manifest.get("format") if isinstance(manifest, dict) else None
@@ -39,11 +39,14 @@ def read_manifest(root: Path) -> dict:
     names = [] if "data" in missing else data_files(manifest)
     if missing or not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise StoreError(f"{root}: {MANIFEST} is damaged (no {', '.join(sorted(missing)) or 'valid file name'})")
-    if "checksums" in manifest and manifest.get("checksum") != manifest_checksum(manifest):
+    if {"checksum", "checksums"} & manifest.keys() and manifest.get("checksum") != manifest_checksum(manifest):
         raise StoreError(
             f"{root}: {MANIFEST} does not have the checksum that it states: it is damaged or was changed; copy the "
             "store again, or ingest the data again"
         )
+    units = manifest.get("units", {})
+    if not isinstance(units, dict) or any(UNITS.get(column) != unit for column, unit in units.items()):
+        raise StoreError(f"{root}: {MANIFEST} states units {units}, this version has {UNITS}; ingest the data again")
     return manifest
 
 

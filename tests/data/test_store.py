@@ -249,6 +249,29 @@ def test_checksums_that_are_no_table_are_refused(record_of, store_of):
         Store.open(store.path)
 
 
+def test_a_manifest_without_the_checksums_of_the_files_is_noticed(record_of, store_of):
+    store = store_of(record_of("CO"))
+    (store.path / "manifest.json").write_text(json.dumps({k: v for k, v in store.manifest.items() if k != "checksums"}))
+    with pytest.raises(StoreError, match=r"manifest\.json does not have the checksum that it states"):
+        Store.open(store.path)
+
+
+@pytest.mark.parametrize("units", [{"xyz": "nanometer"}, {"position": "angstrom"}, "angstrom"])
+def test_other_units_in_a_manifest_without_checksums(record_of, store_of, units):
+    store = store_of(record_of("CO"))
+    unseal(store.path)
+    path = store.path / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "units": units}))
+    with pytest.raises(StoreError, match=r"manifest\.json states units .* this version has"):
+        Store.open(store.path)
+
+
+def test_a_folder_in_place_of_the_manifest(tmp_path):
+    (tmp_path / "odd" / "manifest.json").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"odd: not a store, manifest\.json cannot be read"):
+        Store.open(tmp_path / "odd")
+
+
 def test_verify_compares_rows_and_counts(record_of, store_of):
     store = store_of(record_of("CO", 50))
     seal(store.path, conformers=49)
