@@ -186,7 +186,7 @@ class AniReader(LayoutReader):
         """Atomic numbers with the conformers that have them and an energy; coordinates in the file's unit."""
         key = self.layout.names["energy"]
         for needed in ("coordinates", key):
-            if needed not in group:
+            if not isinstance(group.get(needed), h5py.Dataset):
                 raise RecordError(f"no {needed}", f"{name}: data set {needed!r} is missing")
         for item in (item for item in group.values() if isinstance(item, h5py.Dataset)):
             check_stored(item.id, item.name.strip("/"))
@@ -195,7 +195,8 @@ class AniReader(LayoutReader):
             raise RecordError(
                 "unknown element", f"{name}: no element has the atomic number {odd[0]}; expected 1 to {_HEAVIEST}"
             )
-        shape, atoms = group["coordinates"].shape, numbers.shape[-1]
+        xyz = _values(name, group, "coordinates")
+        shape, atoms = xyz.shape, numbers.shape[-1]
         if shape[1:] != (atoms, 3) or energy.shape != shape[:1] or numbers.shape[:-1] not in ((), shape[:1]):
             raise RecordError(
                 "shapes disagree",
@@ -205,10 +206,10 @@ class AniReader(LayoutReader):
         self._units.internal(name, "coords", np.empty(0), unit)  # a wrong unit is reported before bonds are looked for
         known = np.flatnonzero(~np.isnan(energy))
         if numbers.ndim == 1:
-            return [(numbers, known)], _values(name, group, "coordinates")
+            return [(numbers, known)], xyz
         different, which = np.unique(numbers[known], axis=0, return_inverse=True)
         kinds = [(row, known[which.ravel() == i]) for i, row in enumerate(different)]
-        return sorted(kinds, key=lambda kind: int(kind[1][0])), _values(name, group, "coordinates")
+        return sorted(kinds, key=lambda kind: int(kind[1][0])), xyz
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
         with open_hdf5(self.path) as file:
@@ -250,7 +251,7 @@ def _bare(method: str) -> str:
 
 def _values(name: str, group: h5py.Group, key: str) -> np.ndarray:
     """The numbers of a data set."""
-    values = group[key][()]
+    values = np.asarray(group[key][()])  # HDF5's null gives no array
     if values.dtype.kind not in "iuf":
         raise RecordError("not numbers", f"{name}/{key}: expected numbers, got {values.dtype}")
     return values
@@ -259,8 +260,8 @@ def _values(name: str, group: h5py.Group, key: str) -> np.ndarray:
 def _numbers(name: str, group: h5py.Group) -> np.ndarray:
     """Atomic numbers, shape `(A,)` or `(K, A)`, from numbers or element symbols."""
     for key in ("atomic_numbers", "species"):
-        if key in group:
-            values = group[key][()]
+        if isinstance(group.get(key), h5py.Dataset):
+            values = np.asarray(group[key][()])
             if values.dtype.kind in "iufb" and values.ndim in (1, 2):
                 return whole(name, key, values)
             if values.ndim != 1:

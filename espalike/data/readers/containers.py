@@ -126,7 +126,7 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
 
 
 def check_stored(data: h5py.h5d.DatasetID, where: str) -> None:
-    """Check, before it is read, that a data set is stored in its file, and is as large as it claims to be.
+    """Check, before it is read, that a data set was written, to its own file, and is as large as it claims to be.
 
     Raises:
         RecordError: naming the data set.
@@ -137,7 +137,10 @@ def check_stored(data: h5py.h5d.DatasetID, where: str) -> None:
             "stored in another file", f"{where}: its numbers lie in another file; copy them into one file (h5repack)"
         )
     claimed = int(np.prod(data.shape or (), dtype=object)) * data.dtype.itemsize
-    _check_size(where, claimed, data.get_storage_size())
+    stored = data.get_storage_size()
+    _check_size(where, claimed, stored)
+    if data.shape is not None and claimed and not stored:  # HDF5 would give its fill value, zero
+        raise RecordError("never written", f"{where}: its numbers were never written; get the file again")
 
 
 def _check_size(where: str, claimed: int, stored: int) -> None:

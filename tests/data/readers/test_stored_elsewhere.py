@@ -1,4 +1,4 @@
-"""Arrays that lie in another file, or only claim to be large, are refused before they are read."""
+"""Arrays that lie in another file, were never written, or only claim to be large, are refused before they are read."""
 
 import h5py
 import numpy as np
@@ -59,9 +59,21 @@ def nothing_stored(file, folder):
     file["a"].create_dataset("coords", (10**9, 6, 3), "f8")
 
 
+def never_written(file, folder):
+    del file["a/energies"]
+    file["a"].create_dataset("energies", (3,), "f8")  # reads as zeros
+
+
+def chunks_never_written(file, folder):
+    del file["a/coords"]
+    file["a"].create_dataset("coords", (3, 6, 3), "f8", chunks=True, fillvalue=1.5)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
+        (never_written, "a/energies: its numbers were never written"),
+        (chunks_never_written, "a/coords: its numbers were never written"),
         (external_storage, "a/energies: its numbers lie in another file"),
         (virtual, "a/energies: its numbers lie in another file"),
         (claims, "a/energies: claims 8,000,000,000 bytes of numbers, but only 0 are stored"),
@@ -83,6 +95,31 @@ def test_a_file_with_links_to_another_is_refused(path, tmp_path):
         external_link(file, tmp_path)
     with pytest.raises(ReaderError, match=r"set.h5: a/energies is a link to another file"):
         Hdf5Reader(path)
+
+
+@pytest.mark.parametrize("array", ["coordinates", "wb97x_dz.energy", "atomic_numbers"])
+@pytest.mark.parametrize("content", ["group", "type", "null", "pairs"])
+def test_one_formula_of_ani_is_rejected(path, array, content):
+    """Something else than numbers stands in place of an array; the other formula is read."""
+    with h5py.File(path, "a") as file:
+        for group in file.values():
+            group.move("coords", "coordinates")
+            group.move("energies", "wb97x_dz.energy")
+            del group["forces"]
+        shape = file["a"][array].shape
+        del file["a"][array]
+        if content == "group":
+            file["a"].create_group(array)
+        elif content == "type":
+            file["a"][array] = np.dtype("f8")
+        elif content == "null":
+            file["a"][array] = h5py.Empty("f8")
+        else:
+            file["a"].create_dataset(array, data=np.ones(shape, [("x", "f8")]), dtype=np.dtype([("x", "f8")]))
+    first, *others = AniReader(path, method="wb97x_dz")
+    assert isinstance(first, Rejection)
+    assert first.message.startswith("a")
+    assert any(isinstance(entry, Record) for entry in others)
 
 
 def test_the_formulas_of_ani(path, tmp_path):
