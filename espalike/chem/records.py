@@ -33,6 +33,8 @@ _V3000_ATOM = re.compile(r"^M {2}V30 +\d+ +[^ ]+ +([^ \n]+) +([^ \n]+) +([^ \n]+
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BLOCK = 2**20
 """Characters that are read at once."""
+_NULS = 0.1
+"""A file of which more is NUL bytes is no text; nor is one that has some and is not of UTF-8."""
 _SHORTEST, _LONGEST = 0.5, 2.0
 """Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
 
@@ -101,7 +103,7 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
         return iter([_from_typed(str(source))])
     if smiles is not None and suffix not in _STRUCTURES:
         raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB or mmCIF; this is not one")
-    _check_text(path)
+    _check_text(path, suffix in _STRUCTURES)
     if suffix not in SUFFIXES:
         raise ChemistryError(f"{path}: unknown kind of file; expected one of {' '.join(SUFFIXES)}")
     if suffix in _STRUCTURES:
@@ -112,7 +114,7 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
     if first is None:
         raise ChemistryError(f"{path}: holds no molecule")
     return (
-        _record(path, number, kind.title(text), partial(kind.read, text))
+        _record(path, number, kind.title(text).replace("\0", "\ufffd"), partial(_read, kind.read, text))
         for number, text in enumerate(itertools.chain([first], texts), start=1)
     )
 
@@ -138,14 +140,15 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _check_text(path: Path) -> None:
-    """Check that a file is a text and not empty."""
+def _check_text(path: Path, whole: bool) -> None:
+    """Check that a file is a text and not empty; a NUL byte in a record is that record's fault, unless `whole`."""
     empty = True
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             for block in iter(lambda: file.read(_BLOCK), ""):
                 empty = empty and not block.strip()
-                if "\0" in block:
+                nuls = block.count("\0")
+                if nuls and (whole or nuls > _NULS * len(block) or "\ufffd" in block):
                     raise ChemistryError(f"{path}: not a text file; a compressed file must be unpacked first")
     except FileNotFoundError:
         raise ChemistryError(f"{path}: no such file") from None
@@ -168,6 +171,12 @@ def _record(path: Path, number: int, title: str, read: Callable[[str], Record]) 
             return read(name)
     except Exception as error:  # whatever one record raises, the others are read
         return _failed(Record(name), f"{path}, record {number}" + (f" ({title})" if title else ""), error)
+
+
+def _read(read: Callable[[str, str], Record], text: str, name: str) -> Record:
+    if "\0" in text:
+        raise ChemistryError(f"{name}: holds a NUL byte; expected a text, remove the byte")
+    return read(text, name)
 
 
 def _failed(record: Record, where: str, error: Exception) -> Record:

@@ -26,6 +26,22 @@ def test_a_record_that_holds_another_one_is_refused(tmp_path):
     assert [entry.name for entry in read(tmp_path / "x.mol", first + second)] == ["one", "two"]
 
 
+@pytest.mark.parametrize("suffix", ["sdf", "mol2", "smi"])
+def test_a_nul_byte_is_the_fault_of_its_record(tmp_path, suffix):
+    texts = {"sdf": sdf("CO", "methanol"), "mol2": MOL2, "smi": "CO methanol\n"}
+    bad, good = texts[suffix].replace("methanol", "b\0d", 1), texts[suffix]
+    first, second, third = read(tmp_path / f"x.{suffix}", good + bad + good)
+    assert (first.error, third.error) == (None, None)
+    assert f"x.{suffix}, record 2 (b\ufffdd): holds a NUL byte" in second.error
+
+
+@pytest.mark.parametrize("content", ["CO methanol\n".encode("utf-16"), b"PK\x03\x04\x00\x00\xff\xfeCO methanol\n"])
+def test_a_file_that_is_no_text_is_refused_as_a_whole(tmp_path, content):
+    (tmp_path / "x.smi").write_bytes(content)
+    with pytest.raises(chem.ChemistryError, match=r"x\.smi: not a text file"):
+        list(chem.read_molecules(tmp_path / "x.smi"))
+
+
 def test_a_data_field_may_hold_a_mol_record(tmp_path):
     block = "\n".join(line or " " for line in sdf("CC", "two").partition("M  END")[0].split("\n"))
     field = f">  <docked to>\n{block}M  END\n\n$$$$"
