@@ -7,12 +7,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import gettempdir
 from types import ModuleType
+
+_STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
+"""Folders of devices and of what a process has open."""
 
 
 @contextmanager
 def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` at the end, or is removed on an error.
+
+    The content of a pipe or device, such as `/dev/stdout`, is written to it: a file must not take its place.
 
     Args:
         path: the file to write; its folder must exist.
@@ -27,16 +33,26 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
         'whole'
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    stream = is_stream(path)
+    temporary = (Path(gettempdir()) if stream else path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         yield temporary
         if sync:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if stream:
+            path.write_bytes(temporary.read_bytes())
+            temporary.unlink()
+        else:
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is that of a pipe or device; `/dev/stdout` is one also where it leads to a file."""
+    return str(path.parent) in _STREAMS or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def write(path: str | os.PathLike, content: str | bytes, sync: bool = False) -> None:

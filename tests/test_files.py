@@ -1,5 +1,6 @@
 """Files are written whole or not at all; caches lie in the user's cache folder."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,18 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path):
     with pytest.raises(OSError, match=r"a\.txt"):
         files.write(tmp_path / "no" / "a.txt", "text")
+
+
+def test_a_pipe_stays_a_pipe(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    files.write(path, "text")
+    assert os.read(reader, 100) == b"text"
+    assert path.is_fifo()
+    os.close(reader)
+    assert files.is_stream(Path("/dev/stdout"))
+    assert not files.is_stream(tmp_path / "pipes" / "new")
 
 
 def test_the_cache_is_the_users(monkeypatch, tmp_path):

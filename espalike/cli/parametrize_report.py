@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,9 +17,10 @@ _RUN = "run"
 class Report:
     """Lines of settings, of each input as it is finished, and of counts at the end.
 
-    `FILE.jsonl` consists of these lines. For another name, the lines are beside it in `NAME.unfinished` while the
-    program runs, and become one JSON document at the end. Lines of the same run without the line of counts belong to a
-    run that was stopped. A file that cannot be written stops nothing; `error` is the reason then.
+    `FILE.jsonl` consists of these lines, as does what a pipe or device gets. For another name, the lines are beside it
+    in `NAME.unfinished` while the program runs, and become one JSON document at the end. Lines of the same run without
+    the line of counts belong to a run that was stopped. A file that cannot be written stops nothing; `error` is the
+    reason then.
 
     Args:
         path: the report; None: no report is written.
@@ -31,14 +33,16 @@ class Report:
         self.error: OSError | None = None
         self._head, self._run = dict(head), run
         self._file: IO[bytes] | None = None
-        self.lines = path if path is None or path.suffix == ".jsonl" else path.with_name(f"{path.name}.unfinished")
+        itself = path is None or path.suffix == ".jsonl" or files.is_stream(path)
+        self.lines = path if path is None or itself else path.with_name(f"{path.name}.unfinished")
 
     def __enter__(self) -> Report:
         return self
 
     def __exit__(self, *error: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what could not be written is in `error`
+                self._file.close()
 
     def begin(self) -> Iterator[dict[str, Any]]:
         """Open the report; the rows of inputs that a stopped run has finished are kept, and given in order."""
@@ -51,8 +55,9 @@ class Report:
         try:
             self.lines.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.lines.open("r+b" if end else "wb")
-            self._file.truncate(end)
-            self._file.seek(end)
+            if end:
+                self._file.truncate(end)
+                self._file.seek(end)
         except OSError as error:
             self.error = error
         if not end:

@@ -245,6 +245,16 @@ def test_a_report_that_cannot_be_written_does_not_hide_the_files(call, tmp_path,
     assert "molecule.system.xml" in out
 
 
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+def test_a_report_to_a_device_does_not_replace_it(tmp_path, model_file, capsys):
+    command = ["parametrize", "CCO", "--out", str(tmp_path), "--model", model_file, "--report"]
+    assert main([*command, "/dev/full"]) == 1
+    assert "failed: the report /dev/full cannot be written: [Errno 28] No space left on" in capsys.readouterr().err
+    assert Path("/dev/full").is_char_device()
+    assert main([*command, "/dev/null"]) == 0
+    assert Path("/dev/null").is_char_device()
+
+
 def test_a_full_disk_is_reported_and_the_other_files_stay(call, monkeypatch):
     from espalike import export
 
