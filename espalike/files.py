@@ -15,6 +15,17 @@ _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
 @contextmanager
+def named(path: str | os.PathLike) -> Iterator[None]:
+    """Give an error of the system that names no file, as that of a full disk, the name of the file that is written."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+@contextmanager
 def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the place of `path` at the end, or is removed on an error.
 
@@ -36,15 +47,16 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
     stream = is_stream(path)
     temporary = (Path(gettempdir()) if stream else path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
-        yield temporary
-        if sync:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-        if stream:
-            path.write_bytes(temporary.read_bytes())
-            temporary.unlink()
-        else:
-            os.replace(temporary, path)
+        with named(path):
+            yield temporary
+            if sync:
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            if stream:
+                path.write_bytes(temporary.read_bytes())
+                temporary.unlink()
+            else:
+                os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

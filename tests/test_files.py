@@ -1,5 +1,6 @@
 """Files are written whole or not at all; caches lie in the user's cache folder."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -25,6 +26,11 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         temporary.write_bytes("half")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_of_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.txt'"), files.replacing(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as `write` gives it
 
 
 def test_a_missing_folder_is_an_error_that_names_the_file(tmp_path):

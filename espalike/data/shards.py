@@ -95,14 +95,16 @@ class ShardWriter:
     def _flush(self) -> None:
         if self._rows:
             columns = [_column(f.type, [row[f.name] for row in self._rows]) for f in SCHEMA]
-            self._writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+            with files.named(self.path):
+                self._writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
         self._rows, self._held = [], 0
 
     def close(self) -> None:
         """Write the rows in memory, and wait until they are on the disk."""
         self._flush()
-        self._writer.close()
-        self._sink.close()
+        with files.named(self.path):
+            self._writer.close()
+            self._sink.close()
         file = os.open(self.path, os.O_RDONLY)
         try:
             os.fsync(file)
