@@ -111,8 +111,14 @@ last() { # NAME LIST FRAMES
 stage shapes-rest last shapes rest 5
 stage shapes-3 last shapes2 cover 4
 wide=(optimizer.lr=1e-3 trainer.max_epochs=7 objective.lj=1 "${second[@]/,sample]/,runs/teacher3/shapes,runs/teacher3/shapes2,sample]}")
-stage espalike-1 train espalike-1 "start=$out/pulled-1/model.espalike" "${wide[@]}"
-stage espalike-2 train espalike-2 "start=$out/pulled-2/model.espalike" forcefield=class2 "${wide[@]}"
+settled=("${wide[@]}" optimizer.lr=6e-4 trainer.max_epochs=5)
+for model in 1 2; do
+    form=$([ $model = 1 ] || echo forcefield=class2)
+    stage wide-$model train wide-$model "start=$out/pulled-$model/model.espalike" $form "${wide[@]}"
+    stage settled-$model train settled-$model "start=$out/wide-$model/model.espalike" $form "${settled[@]}"
+    # the last two differ from the first in what they gain and lose; the mean of the weights loses nothing
+    stage espalike-$model python scripts/mean_weights.py "$out/espalike-$model" "$out"/{pulled,wide,settled}-$model/model.espalike
+done
 
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
 baselines='baselines=[openff-2.2.1,openff-2.3.0,garnet,mmff94,gfn2-xtb,aimnet2]'

@@ -12,7 +12,8 @@ import torch
 
 from espalike import export
 from espalike.chem import from_file
-from espalike.model import from_config
+from espalike.model import Ensemble, from_config
+from tests.training.common import CONFIG
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -194,3 +195,19 @@ def test_measured_tables_are_written_into_the_pages(tmp_path):
     kept = {path.name: path.read_text() for path in (docs / "reports").iterdir()}
     assert kept == {"landscape.html": "report of landscape", "check-a.html": "report of a"}
     assert (docs / "plane.png").read_bytes() == b"picture"
+
+
+def test_the_mean_of_weights():
+    from mean_weights import averaged
+
+    def ensemble(*seeds):
+        made = []
+        for seed in seeds:
+            torch.manual_seed(seed)
+            made.append(from_config({**CONFIG, "levels": ["dft"]}))
+        return Ensemble(made)
+
+    first, last = ensemble(0, 1), ensemble(2, 3)
+    sums = {name: first.state_dict()[name] + value for name, value in last.state_dict().items()}
+    mean = averaged([first, last]).state_dict()
+    torch.testing.assert_close(mean, {name: value / 2 for name, value in sums.items()})
