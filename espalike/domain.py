@@ -18,7 +18,7 @@ from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.environments import surroundings
 from espalike.chem.molecule import Molecule, to_rdkit
-from espalike.chem.sanitize import atoms_of
+from espalike.chem.sanitize import atoms_of, without_ylides
 
 _COMMON, _SHARE = 3, 0.01
 """A surrounding is rare in fewer training molecules, if that is also a small share of those with the commonest one."""
@@ -56,7 +56,8 @@ def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
 
 def _other_forms(molecule: Molecule) -> Iterator[dict[int, tuple[str, ...]]]:
     """Surroundings of the atoms in other resonance forms."""
-    for form in Chem.ResonanceMolSupplier(to_rdkit(molecule, isotopes=False), maxStructs=_FORMS):
+    mol = without_ylides(to_rdkit(molecule, isotopes=False))
+    for form in (mol, *Chem.ResonanceMolSupplier(mol, maxStructs=_FORMS)):
         if form is not None and not Chem.SanitizeMol(form, catchErrors=True):
             yield surroundings(form)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from espalike import modelfile
 from espalike.chem import from_smiles
 from espalike.chem.charges import fit_to_formal
 from espalike.energy import energy
@@ -141,7 +142,9 @@ class TestFile:
             "data": [], "split": {}, "figures": {}, "notes": {},
         }  # fmt: skip
         tensors = from_config(CONFIG).state_dict() if tensors is None else tensors
-        save_file(tensors, path, metadata={"espalike": json.dumps({**header, **changes})})
+        header = {**header, **changes}
+        header["sha256"] = modelfile._digest(header, tensors)  # as if it was written so
+        save_file(tensors, path, metadata={"espalike": json.dumps(header)})
         return path
 
     def test_other_format_version(self, tmp_path):

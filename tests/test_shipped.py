@@ -119,7 +119,6 @@ ODD = {
     "triphenylmethyl cation": "c1ccccc1[C+](c1ccccc1)c1ccccc1",
     "adamantyl cation": "C1C2CC3CC1C[C+](C2)C3",
     "acetyl cation": "C[C+]=O",
-    "cyclopentadienide": "[cH-]1cccc1",
     "methanide": "[CH3-]",
     "prismane": "C12C3C1C4C2C34",
     "tetrahedrane": "C12C3C1C23",

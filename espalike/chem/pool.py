@@ -16,6 +16,7 @@ from espalike.chem.enumerate import Limits, pieces, states, tautomers
 from espalike.chem.environments import environments
 from espalike.chem.errors import ChemistryError
 from espalike.chem.molecule import connectivity_key, from_smiles
+from espalike.chem.sanitize import without_ylides
 
 GIVEN, STATE, TAUTOMER, FRAGMENT, RECOMBINED = "given", "state", "tautomer", "fragment", "recombined"
 """What a candidate is."""
@@ -87,25 +88,10 @@ def components(smiles: str) -> list[str]:
         for atom in mol.GetAtoms():
             atom.SetAtomMapNum(0)
             atom.SetIsotope(0)
-        mol = _without_ylides(mol)
+        mol = without_ylides(mol)
         parts = Chem.GetMolFrags(Chem.RemoveHs(mol), asMols=True)
         kept = [part for part in parts if part.GetNumHeavyAtoms() > 1 or len(parts) == 1]
         return list(dict.fromkeys(Chem.MolToSmiles(part) for part in kept))
-
-
-_YLIDE = Chem.MolFromSmarts("[P,S,As,Se;+1;X3,X4]-[O,S;-1;X1]")
-
-
-def _without_ylides(mol: Chem.Mol) -> Chem.Mol:
-    """Phosphates, sulfones and sulfoxides drawn with double bonds, where they are drawn as P⁺–O⁻ or S⁺–O⁻."""
-    while match := mol.GetSubstructMatch(_YLIDE):
-        edit = Chem.RWMol(mol)
-        edit.GetBondBetweenAtoms(*match).SetBondType(Chem.BondType.DOUBLE)
-        for index in match:
-            edit.GetAtomWithIdx(index).SetFormalCharge(0)
-        mol = edit.GetMol()
-        Chem.SanitizeMol(mol)
-    return mol
 
 
 def derive(name: str, smiles: str, recipe: Recipe) -> Derived:

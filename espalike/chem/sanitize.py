@@ -257,3 +257,18 @@ def _have_isomers(mol: Chem.Mol, atoms: list[int]) -> bool:
             if Chem.MolToSmiles(other) != known:
                 return True
     return False
+
+
+_YLIDE = Chem.MolFromSmarts("[P,S,As,Se;+1;X3,X4]-[O,S;-1;X1]")
+
+
+def without_ylides(mol: Chem.Mol) -> Chem.Mol:
+    """Phosphates, sulfones and sulfoxides drawn with double bonds, where they are drawn as P⁺–O⁻ or S⁺–O⁻."""
+    while match := mol.GetSubstructMatch(_YLIDE):
+        edit = Chem.RWMol(mol)
+        edit.GetBondBetweenAtoms(*match).SetBondType(Chem.BondType.DOUBLE)
+        for index in match:
+            edit.GetAtomWithIdx(index).SetFormalCharge(0)
+        mol = edit.GetMol()
+        Chem.SanitizeMol(mol)
+    return mol
