@@ -22,6 +22,8 @@ from espalike.qm.sampling.minimise import minimised
 from espalike.topology import enumerate_tuples
 
 _STEPS = 500
+_VANISHING = 2.0
+"""Largest component of the forces at a minimum [kcal/mol/Å]."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,12 @@ def _chosen(records: Sequence[Record], count: int, most: int) -> list[tuple[Mole
 
 
 def _is_minimum(record: Record) -> bool:
-    """Whether an entry's geometries are relaxed: its kind says so, or all of its forces are zero."""
+    """Whether an entry's geometries are minima of its level of theory: forces vanish, or, without forces, by its kind.
+
+    Geometries that another method relaxed, as those of the embedded set, are none.
+    """
     forces = record.conformers.forces
-    return record.kind == "relaxed" or (not record.kind and forces is not None and not np.any(forces))
+    return record.kind == "relaxed" if forces is None else bool(np.abs(forces).max() < _VANISHING)
 
 
 def _molecule(molecule: Molecule, xyz: np.ndarray, source: str) -> list[Moved | None]:

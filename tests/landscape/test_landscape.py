@@ -190,6 +190,10 @@ def test_minimised_geometries_are_compared():
     assert moved["mmff94"]["bonds"] < 1e-3
     assert moved["mmff94"]["angles"] < 0.3
     assert moved["espalike-small"]["bonds"] > 2e-3
+    forces = np.zeros_like(xyz)
+    forces[0, 0, 0] = 3.0
+    pulled = replace(entry, conformers=replace(entry.conformers, forces=forces))
+    assert geometries([pulled], {"mmff94": "mmff94"}, 5) == {}  # relaxed by another method than that of the labels
 
 
 @pytest.mark.parametrize(
