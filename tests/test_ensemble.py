@@ -11,6 +11,7 @@ import torch
 from openmm import XmlSerializer
 from safetensors.torch import load_file, save_file
 
+from espalike import modelfile
 from espalike.ase import Calculator
 from espalike.check.fields import field_of
 from espalike.chem import embed, from_smiles
@@ -167,6 +168,7 @@ def test_a_damaged_count_is_refused(path, tmp_path, changes):
     with pytest.raises(ModelFileError, match=r"bad\.espalike: of format .* members"):
         load(tmp_path / "bad.espalike")
     header = {**describe(path), "members": 1}
+    header["sha256"] = modelfile._digest(header, load_file(path))  # as if it was written so
     save_file(load_file(path), tmp_path / "bad.espalike", metadata={"espalike": json.dumps(header)})
     with pytest.raises(ModelFileError, match=r"bad\.espalike: weights do not fit"):
         load(tmp_path / "bad.espalike")

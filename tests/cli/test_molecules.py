@@ -187,7 +187,7 @@ def test_molecules_without_coordinates_are_left_out(folder):
         (["input=nonsense"], "collections are rdkit, groups, minidrugbank"),
         (["input=in.smi", "out=list.txt"], "list.txt: expected a file name that ends in .smi"),
         (["input=in.smi", "cost=money"], "cost=money: expected atoms or molecules"),
-        (["input=in.smi", "needed=0"], "needed=0: expected a number of 1 or more"),
+        (["input=in.smi", "needed=0"], "needed=0: expected a number, 1 or more"),
         (["input=in.smi", "exclude=in.smi"], "no molecule to choose from"),
         (["input=in.smi", "exclude=empty.smi"], "exclude=empty.smi: no molecule to exclude"),
         (["input=in.csv"], "in.csv: unknown kind of file"),

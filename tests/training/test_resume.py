@@ -272,7 +272,7 @@ def test_the_model_is_the_moving_average(store, tmp_path):
 def test_bad_settings_of_checkpoints_are_refused(store, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert train(store, tmp_path, "save_every=0") == 2
-    assert "expected at least 1" in capfd.readouterr().err
+    assert "expected a number, 1 or more" in capfd.readouterr().err
     assert train(store, tmp_path, "resume=maybe") == 2
     assert "expected true, false, or auto" in capfd.readouterr().err
 
