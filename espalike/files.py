@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
@@ -45,21 +45,23 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
     """
     path = Path(path)
     stream = is_stream(path)
-    temporary = (Path(gettempdir()) if stream else path.parent) / f".{path.name}.{os.getpid()}.tmp"
-    try:
-        with named(path):
-            yield temporary
-            if sync:
-                with temporary.open("rb") as file:
-                    os.fsync(file.fileno())
-            if stream:
-                path.write_bytes(temporary.read_bytes())
-                temporary.unlink()
-            else:
-                os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with ExitStack() as stack:
+        # nobody else may put a file into this folder
+        folder = Path(stack.enter_context(TemporaryDirectory())) if stream else path.parent
+        temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+        try:
+            with named(path):
+                yield temporary
+                if sync:
+                    with temporary.open("rb") as file:
+                        os.fsync(file.fileno())
+                if stream:
+                    path.write_bytes(temporary.read_bytes())
+                else:
+                    os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def is_stream(path: Path) -> bool:

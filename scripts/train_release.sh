@@ -116,7 +116,7 @@ for model in 1 2; do
     form=$([ $model = 1 ] || echo forcefield=class2)
     stage wide-$model train wide-$model "start=$out/pulled-$model/model.espalike" $form "${wide[@]}"
     stage settled-$model train settled-$model "start=$out/wide-$model/model.espalike" $form "${settled[@]}"
-    # the last two differ from the first in what they gain and lose; the mean of the weights loses nothing
+    # the last two are better on rare chemistry, the first on peptides; the mean of the weights lies between them
     stage espalike-$model python scripts/mean_weights.py "$out/espalike-$model" "$out"/{pulled,wide,settled}-$model/model.espalike
 done
 

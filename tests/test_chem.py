@@ -187,7 +187,7 @@ def test_keys_and_order_of_public_data():
         ("C[CH2]", r"X: atom 2 \(C\) has 1 unpaired electron.*radicals are not supported"),
         ("[O][O]", "radicals are not supported"),
         ("CCO.O", "X: 2 disconnected fragments of 9, 3 atoms; expected one molecule"),
-        ("F[H-]F", r"X: atom 2 \(H\) has 2 bonds; expected one. A hydrogen bond is no bond"),
+        ("F[H-]F", r"X: atom 2 \(H\) has 2 bonds; expected one. Remove the hydrogen bond"),
         ("[Na+].[Cl-]", "X: 2 disconnected fragments of 1, 1 atoms"),
         ("C[Se]C", "X: atom 2 is Se; supported are H B C"),
         ("*C", "X: atom 1 is no element"),

@@ -19,6 +19,7 @@ from espalike.check.fields import Field, field_of
 from espalike.chem import ChemistryError
 from espalike.chem.files import read_molecules
 from espalike.chem.molecule import Molecule
+from espalike.chem.records import exists
 from espalike.workers import pool
 
 PARAMETRIZED = "parametrized"
@@ -113,7 +114,7 @@ def molecules_of(inputs: Sequence[str]) -> tuple[list[Molecule], list[str]]:
             if entry.molecule is None:
                 unread.append(str(entry.error))
             else:
-                molecules.append(entry.molecule if Path(source).exists() else replace(entry.molecule, name=source))
+                molecules.append(entry.molecule if exists(Path(source)) else replace(entry.molecule, name=source))
     return molecules, unread
 
 

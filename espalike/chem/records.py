@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _BLOCK = 2**20
 """Characters that are read at once."""
 _NULS = 0.1
-"""A file of which more is NUL bytes is no text; nor is one that has some and is not of UTF-8."""
+"""Largest share of NUL bytes of a text file; a file that is not UTF-8 may have none."""
 _SHORTEST, _LONGEST = 0.5, 2.0
 """Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
 
@@ -99,7 +99,7 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
     """
     path = Path(source)
     suffix = path.suffix.lower()
-    if not _exists(path) and suffix not in SUFFIXES:
+    if not exists(path) and suffix not in SUFFIXES:
         return iter([_from_typed(str(source))])
     if smiles is not None and suffix not in _STRUCTURES:
         raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB or mmCIF; this is not one")
@@ -133,7 +133,8 @@ def _from_structure(path: Path, text: str, smiles: str | None) -> Iterator[Recor
     return (_record(path, number, "", partial(read, molecule)) for number, molecule in enumerate(molecules, start=1))
 
 
-def _exists(path: Path) -> bool:
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder."""
     try:
         return path.exists()
     except OSError:  # a long SMILES is not a file name

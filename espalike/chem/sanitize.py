@@ -185,8 +185,8 @@ def check_structure(mol: Chem.Mol, name: str) -> None:
         )
     for (i,) in mol.GetSubstructMatches(_BRIDGE):
         raise ChemistryError(
-            f"{name}: atom {i + 1} (H) has {mol.GetAtomWithIdx(i).GetDegree()} bonds; expected one. A hydrogen bond is "
-            "no bond: remove it, and give molecules that it joins separate records"
+            f"{name}: atom {i + 1} (H) has {mol.GetAtomWithIdx(i).GetDegree()} bonds; expected one. Remove the "
+            "hydrogen bond, and give the molecules that it joins separate records"
         )
     fragments = Chem.GetMolFrags(mol)
     if len(fragments) > 1:

@@ -54,7 +54,7 @@ _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
 a unit."""
 HIGH, _MOST_HIGH = 500.0, 0.3
 """A force component that few geometries have [kcal/mol/Å], and the share of geometries that is a fault."""
-_HUGE = "forces of so many cannot be so large; check their unit (reader.units)"
+_HUGE = "so large forces are rare; check their unit (reader.units)"
 _MOST_ALONE = 0.1
 """Share of the geometries, from which on an ingest is refused for molecules with several entries of one geometry."""
 _UNRELATED = (
@@ -238,7 +238,7 @@ def _without_order(smiles: str) -> str:
     mol = Chem.MolFromSmiles(smiles, sanitize=False)  # sanitized, it would lose its hydrogens
     if mol is None:
         return smiles
-    Chem.SanitizeMol(mol)
+    Chem.SanitizeMol(mol, catchErrors=True)  # only texts are compared
     for atom in mol.GetAtoms():
         atom.SetAtomMapNum(0)
     return Chem.MolToSmiles(mol)

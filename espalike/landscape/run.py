@@ -30,6 +30,10 @@ from espalike.qm.base import CalculatorError
 
 Say = Callable[[str], None]
 """Takes a message for the user."""
+_NO_MINIMA = (
+    "no geometry of the data is a minimum of the labels' level of theory, so that none is minimised; "
+    "data.path=[sample,MINIMA] adds some"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +90,8 @@ def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
     points = _points(evaluation, costs, settings)
     result = Landscape(evaluation, costs, points, out)
     _write(result, sources, settings)
+    if settings["geometries"] and not geometries.number(result.evaluation.scores.records, 1):
+        say(_NO_MINIMA)
     say(f"wrote {out}/report.html, table.csv, landscape.json, plane.png, plane.svg")
     return result
 
@@ -171,6 +177,7 @@ def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str,
         *(f"<p>skipped {reason}</p>" for reason in evaluation.skipped.values()),
         *_section(f"{AXES[settings['metric']]} by functional group", groups),
         *_section("Torsion profiles [kcal/mol, degree]", profiles),
+        *([f"<p>{_NO_MINIMA}</p>"] if settings["geometries"] and not moved else []),
         *_section("Minimised from QM geometries: RMSD, bonds [Å], angles, torsions [degree], ddE [kcal/mol]", moved),
         *_section("Dipole moments [debye] and electrostatic potentials [kcal/mol/e], RMSE", electric),
         *_interactions(evaluation),

@@ -217,8 +217,9 @@ def test_a_molecule_without_parameters_and_one_outside_the_domain():
 
 
 def test_a_smiles_typed_in_place_is_its_own_name():
-    molecules, unread = molecules_of(["CCO", "CC(=O)N", "C1CC"])
-    assert [molecule.name for molecule in molecules] == ["CCO", "CC(=O)N"]
+    long = "C" * 300  # longer than the name of a file may be
+    molecules, unread = molecules_of(["CCO", "CC(=O)N", long, "C1CC"])
+    assert [molecule.name for molecule in molecules] == ["CCO", "CC(=O)N", long]
     assert len(unread) == 1
 
 

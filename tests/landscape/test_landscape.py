@@ -78,6 +78,15 @@ def store(tmp_path_factory):
     return path
 
 
+def test_it_says_that_there_are_no_minima(tmp_path, capsys):
+    """Geometries that are called relaxed, but on which the labels' level of theory has forces."""
+    write_store(tmp_path / "store", [record("CCO", "ethanol", shaken("CCO", 4), "relaxed")], manifest=MANIFEST)
+    settings = ["geometries=1", "resamples=20", "rounds=1", "water=[]", f"data.path={tmp_path / 'store'}"]
+    assert main(["landscape", "methods=[mmff94,uff]", *settings, f"out={tmp_path / 'out'}"]) == 0
+    assert "no geometry of the data is a minimum" in capsys.readouterr().out
+    assert "no geometry of the data is a minimum" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_the_command(store, tmp_path, capsys):
     out = tmp_path / "out"
     methods = "methods=[espalike-small,mmff94,espalike-none]"

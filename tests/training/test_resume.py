@@ -56,6 +56,7 @@ def in_child(run):
     """Call `run` in a forked process; what that process ended with, a status or a negative signal."""
     pid = os.fork()
     if pid == 0:
+        signal.alarm(300)  # a fork of a process with threads may never end
         status = 70
         try:
             status = run()
