@@ -115,8 +115,8 @@ def _thinned(stores: Sequence[Store], splits: Mapping[str, str] | None, share: f
     }
 
 
-def _by_training(train: StoreDataset) -> tuple[list[Molecule], list[Molecule]]:
-    """The distinct molecules, and those that are complexes."""
+def _molecules_and_complexes(train: StoreDataset) -> tuple[list[Molecule], list[Molecule]]:
+    """The distinct molecules that were computed alone, and the distinct complexes."""
     entries = np.array(train.distinct(), dtype=int)
     rigid = train.complexes[entries]
     return [train.molecule(i) for i in entries[~rigid]], [train.molecule(i) for i in entries[rigid]]
@@ -143,7 +143,7 @@ def _model(
         model = copied(start, levels, list(settings["forcefield"]["term"].values()))
     provenance = model.provenance
     assert provenance is not None
-    provenance.domain = ChemicalDomain.of(*_by_training(train))
+    provenance.domain = ChemicalDomain.of(*_molecules_and_complexes(train))
     trained = set(train.keys())
     provenance.split = {"train": sorted(trained), "val": sorted(set(val.keys()) - trained)}
     provenance.data = [

@@ -183,13 +183,11 @@ def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:
 
 
 def _larger(now: Mapping[str, int], before: Mapping[str, int]) -> dict[str, int]:
-    """At least how many training molecules of two runs have each surrounding; nothing where one run did not count them.
+    """At least how many training molecules of two runs have each surrounding; nothing where `before` was not counted.
 
-    The larger of two counts: the runs may share their molecules.
+    The larger of two counts: the runs may share their molecules. A run on complexes alone counts none.
     """
-    return (
-        {text: max(now.get(text, 0), before.get(text, 0)) for text in sorted({*now, *before})} if now and before else {}
-    )
+    return {text: max(now.get(text, 0), before.get(text, 0)) for text in sorted({*now, *before})} if before else {}
 
 
 def add_history(model: ForceFieldModel, start: ForceFieldModel, name: str) -> None:

@@ -139,7 +139,8 @@ def test_parts_that_cannot_be_frozen_are_refused():
     freeze(shared, ["angle"])
 
 
-def test_history_is_kept(tmp_path):
+def with_history(tmp_path):
+    """A model, and one that was trained from it."""
     start, model = made(), made()
     start.provenance.domain = ChemicalDomain((1, 6, 17), ("C(HHHH)",), (-1, 0), {"[C]": 5, "[Cl]": 2})
     start.provenance.data = [{"name": "old", "hash": "a"}, {"name": "same", "hash": "b"}]
@@ -149,9 +150,25 @@ def test_history_is_kept(tmp_path):
     model.provenance.data = [{"name": "same", "hash": "b"}]
     model.provenance.split = {"train": ["K3"], "val": ["K1", "K5"]}
     add_history(model, start, str(tmp_path / "start.espalike"))
+    return start, model
+
+
+def test_history_is_kept(tmp_path):
+    start, model = with_history(tmp_path)
     history = model.provenance
     counts = {"[C]": 5, "[Cl]": 2, "[O]": 1}  # two runs may share molecules
     assert history.domain == ChemicalDomain((1, 6, 8, 17), ("C(HHHH)", "O(HH)"), (-1, 1), counts)
+    model.provenance.domain = ChemicalDomain((1, 8), ("O(HH)",), (0, 1))  # of complexes alone
+    add_history(model, start, str(tmp_path / "start.espalike"))
+    assert model.provenance.domain.counts == {"[C]": 5, "[Cl]": 2}
+    start.provenance.domain = ChemicalDomain((1, 6), ("C(HHHH)",), (0, 0))  # of a file without counts
+    add_history(model, start, str(tmp_path / "start.espalike"))
+    assert model.provenance.domain.counts == {}
+
+
+def test_history_of_data(tmp_path):
+    start, model = with_history(tmp_path)
+    history = model.provenance
     assert [store["name"] for store in history.data] == ["same", "old"]
     assert history.split == {"train": ["K1", "K2", "K3"], "val": ["K4", "K5"]}  # once trained on is no validation
     assert len(history.notes["start"]["sha256"]) == 64
