@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from espalike.data.readers import walk
 from espalike.data.readers.base import ReaderError
 from espalike.data.schema import RecordError, whole
 
@@ -83,8 +84,13 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """An HDF5 file for reading.
 
     Raises:
-        ReaderError: when it is empty, cut short or of another format, or turns out to be damaged while it is open.
+        ReaderError: when it is empty, cut short or of another format, when HDF5's library would loop or crash, or when
+            it turns out to be damaged while it is open.
     """
+    status = path.stat()
+    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
+    if key not in _INTACT and (what := walk.fault(path)):
+        raise ReaderError(f"{path}: {what}: it is damaged; get the file again")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
@@ -95,13 +101,15 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         raise ReaderError(f"{path}: {what}; get the file again ({error})") from error
     with file:
         try:
-            _refuse_links(file, path)
+            if key not in _INTACT:
+                _refuse_links(file, path)
+                _INTACT.add(key)
             yield file
         except FAULTS as error:
             raise ReaderError(f"{path}: it is damaged; get the file again ({error})") from error
 
 
-_WITHOUT_LINKS: set[tuple[str, int, int]] = set()
+_INTACT: set[tuple[str, int, int]] = set()
 """Files that were looked through: name, size and time of change."""
 
 
@@ -111,10 +119,6 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
     Raises:
         ReaderError: naming the link.
     """
-    status = path.stat()
-    key = (str(path.resolve()), status.st_size, status.st_mtime_ns)
-    if key in _WITHOUT_LINKS:
-        return
 
     def external(name: bytes, info: Any) -> str | None:
         return text(name) if info.type == h5py.h5l.TYPE_EXTERNAL else None
@@ -122,7 +126,6 @@ def _refuse_links(file: h5py.File, path: Path) -> None:
     found = file.id.links.visit(external, info=True)
     if found is not None:
         raise ReaderError(f"{path}: {found} is a link to another file; copy the data into one file (h5repack, h5copy)")
-    _WITHOUT_LINKS.add(key)
 
 
 def check_stored(data: h5py.h5d.DatasetID, where: str) -> None:
