@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import mmap
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from espalike.data.schema import FORMAT, SCHEMA, UNITS, check_schema
-from espalike.data.shards import MANIFEST, StoreError, data_files, file_checksum, manifest_checksum
+from espalike.data.shards import MANIFEST, StoreError, data_files, file_checksum, manifest_checksum, summarise
 
-_TYPES: dict[str, type | tuple[type, ...]] = {"data": (str, list), "hash": str, "entries": int}
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "data": (str, list), "hash": str, "entries": int, "conformers": int, "splits": dict, "sources": dict,
+    "levels": list, "units": dict,
+}  # fmt: skip
 """What a manifest needs in order to be opened."""
 
 
@@ -44,8 +49,8 @@ def read_manifest(root: Path) -> dict:
             f"{root}: {MANIFEST} does not have the checksum that it states: it is damaged or was changed; copy the "
             "store again, or ingest the data again"
         )
-    units = manifest.get("units", {})
-    if not isinstance(units, dict) or any(UNITS.get(column) != unit for column, unit in units.items()):
+    units = manifest["units"]
+    if any(UNITS.get(column) != unit for column, unit in units.items()):
         raise StoreError(f"{root}: {MANIFEST} states units {units}, this version has {UNITS}; ingest the data again")
     return manifest
 
@@ -67,6 +72,28 @@ def check_file(path: Path, expected: str | None) -> None:
             f"{path}: its SHA-256 is {checksum[:12]}, {MANIFEST} says {str(expected)[:12]}: the file is cut short, "
             "damaged or was changed; copy the store again, or ingest the data again"
         )
+
+
+def check_summary(root: Path, manifest: Mapping, table: pa.Table) -> None:
+    """Compare the counts, splits, sources and levels of a manifest with the rows of its store.
+
+    Molecules are not compared where the manifest has no checksum: it may be of a version that counted by another rule.
+
+    Raises:
+        StoreError: when they differ.
+    """
+    ignored = {"units"} if "checksum" in manifest else {"units", "molecules", "connectivities"}
+    for name, value in summarise([table]).items():
+        stated = manifest.get(name)
+        if name not in ignored and _without(stated, ignored) != _without(value, ignored):
+            raise StoreError(f"{root}: {MANIFEST} says {name} {stated}, the content has {value}; ingest the data again")
+
+
+def _without(value: Any, names: Set[str]) -> Any:
+    """Nested dicts without some names."""
+    if not isinstance(value, Mapping):
+        return value
+    return {key: _without(item, names) for key, item in value.items() if key not in names}
 
 
 def open_shard(path: Path) -> tuple[pa.Table, mmap.mmap]:

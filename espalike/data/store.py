@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
-from espalike.data.reading import check_file, open_shard, read_manifest
+from espalike.data.reading import check_file, check_summary, open_shard, read_manifest
 from espalike.data.schema import SCHEMA, Record, RecordError, check, content_hash, row_digest
 from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
 from espalike.tables import html_table
@@ -263,7 +263,7 @@ class Store:
         return {**row, "group": row["group"] or None, "kind": row["kind"] or None}
 
     def verify(self) -> None:
-        """Compute the hash of all rows and the counts, and compare them with the manifest's.
+        """Compute the hash of all rows, the counts and the checksums of all files; compare them with the manifest's.
 
         Raises:
             StoreError: when they differ.
@@ -274,10 +274,9 @@ class Store:
                 f"{self.path}: {', '.join(data_files(self.manifest))} have content of hash {digest[:12]}, {MANIFEST} "
                 f"says {self.hash[:12]}: damaged or changed; ingest the data again"
             )
-        # a manifest without a checksum may be of a version that counted by another rule
-        for name, value in (summarise([self.table]) if "checksum" in self.manifest else {}).items():
-            if (stated := self.manifest.get(name)) != value:
-                raise StoreError(f"{self.path}: {MANIFEST} says {name} {stated}, the content has {value}; ingest again")
+        check_summary(self.path, self.manifest, self.table)
+        for name, checksum in self.manifest.get("checksums", {}).items():
+            check_file(self.path / Path(name).name, checksum)
 
 
 def _open(root: Path, check_content: bool = True) -> Store:
@@ -293,6 +292,8 @@ def _open(root: Path, check_content: bool = True) -> Store:
     if table.num_rows != manifest["entries"]:
         raise StoreError(f"{root}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again")
     store = Store(root, manifest, table, [mapped for _, mapped in shards])
+    if check_content:
+        check_summary(root, manifest, table)
     if check_content and checksums is None:
         store.verify()
     return store
