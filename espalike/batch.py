@@ -15,6 +15,7 @@ import torch
 
 from espalike.chem.molecule import Molecule
 from espalike.features import check_elements, featurize
+from espalike.terms.base import PairTerm, Term
 from espalike.topology import Topology, components, enumerate_tuples
 from espalike.tuples import Kind, Moves, Pairs, Tuples
 
@@ -66,6 +67,14 @@ class Batch(Moves):
     def n_mols(self) -> int:
         """Number of molecules."""
         return len(self.net_charge)
+
+    def tuples_of(self, term: Term) -> Tuples:
+        """The tuples that a term's energy is summed over."""
+        tuples = self.tuples[term.kind]
+        complexes = len(self.component_charge) > self.n_mols
+        if complexes and isinstance(term, PairTerm) and term.has_own:
+            return tuples.with_across(self.component)
+        return tuples
 
 
 @dataclass(frozen=True, eq=False)

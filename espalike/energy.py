@@ -16,18 +16,32 @@ from torch.autograd.function import once_differentiable
 from espalike.internal import CoordinateValues, InternalCoordinate, coordinate_values, pooled_coordinates
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import PairTerm
+from espalike.tuples import Tuples
 
 
 def _parameters(bound: Bound, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """Parameter columns, each `(T, 1)`; those of pair terms combined from their two atoms."""
-    values, idx = bound.values.to(dtype), bound.tuples.idx
+    values = bound.values.to(dtype)
+    columns = values.unbind(-1)
     if isinstance(bound.term, PairTerm):
-        values = values[:, : bound.term.n_combined]
-        first, second = values[idx[:, 0]], values[idx[:, 1]]
-        columns = bound.term.combine(first.unbind(-1), second.unbind(-1))
-    else:
-        columns = values.unbind(-1)
+        columns = _combined(bound.term, bound.tuples, values)
     return tuple(column.unsqueeze(-1) for column in columns)
+
+
+def _combined(term: PairTerm, tuples: Tuples, values: Tensor) -> tuple[Tensor, ...]:
+    """Parameters of pairs, from those of their atoms `(N, P)`."""
+    i, j = tuples.idx.unbind(-1)
+
+    def of(atoms: Tensor) -> tuple[Tensor, ...]:
+        return term.combine(atoms[i].unbind(-1), atoms[j].unbind(-1))
+
+    between = values[:, : term.n_combined]
+    if not term.has_own:
+        return of(between)
+    within = of(torch.stack(term.within(values.unbind(-1)), dim=-1))
+    if tuples.across is None:
+        return within
+    return tuple(torch.where(tuples.across, b, w) for b, w in zip(of(between), within, strict=True))
 
 
 def _scaled(bound: Bound, u: Tensor) -> Tensor:

@@ -147,7 +147,7 @@ class ForceFieldModel(nn.Module):
         orbits = self.encoder.orbits(batch) if orbits is None else orbits
         h = self.encoder(batch.x, orbits)
         values = self.heads(h, batch, orbits)
-        bound = (Bound(term, batch.tuples[term.kind], value) for term, value in zip(self.terms, values, strict=True))
+        bound = (Bound(term, batch.tuples_of(term), value) for term, value in zip(self.terms, values, strict=True))
         system = MMSystem(tuple(bound), batch.numbers, batch.mol)
         return system if self.training else system.without_small()
 

@@ -160,12 +160,12 @@ class MMSystem(Moves):
             if not isinstance(bound.term, PairTerm):
                 continue
             tuples = bound.tuples
-            if id(tuples) not in chosen:
+            if id(tuples.idx) not in chosen:
                 first, second = component[tuples.idx].unbind(-1)
                 across = first != second
                 is14 = None if tuples.is14 is None else tuples.is14[across]
-                chosen[id(tuples)] = Tuples(tuples.idx[across], tuples.mol[across], is14)
-            terms.append(Bound(bound.term, chosen[id(tuples)], bound.values))
+                chosen[id(tuples.idx)] = Tuples(tuples.idx[across], tuples.mol[across], is14, across[across])
+            terms.append(Bound(bound.term, chosen[id(tuples.idx)], bound.values))
         return MMSystem(tuple(terms), self.numbers, self.mol, self.molecules)
 
 
@@ -180,9 +180,9 @@ def _split(tuples: Tuples, starts: list[int], sizes: list[int]) -> list[Tuples]:
         near = zip(parts(tuples.excluded), parts(tuples.pairs14), starts, sizes, strict=True)
         return [Pairs(e - start, p - start, e.new_zeros(size)) for e, p, start, size in near]
     counts = tuples.mol.bincount(minlength=len(sizes)).tolist()
-    is14 = [None] * len(sizes) if tuples.is14 is None else tuples.is14.split(counts)
-    zipped = zip(tuples.idx.split(counts), is14, starts, strict=True)
-    return [Tuples(idx - start, idx.new_zeros(len(idx)), flags) for idx, flags, start in zipped]
+    flags = ([None] * len(sizes) if each is None else each.split(counts) for each in (tuples.is14, tuples.across))
+    zipped = zip(tuples.idx.split(counts), starts, *flags, strict=True)
+    return [Tuples(idx - start, idx.new_zeros(len(idx)), *each) for idx, start, *each in zipped]
 
 
 def with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:

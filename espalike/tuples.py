@@ -68,14 +68,25 @@ class Tuples(Moves):
         idx: atom indices into the batch, shape `(T, k)`, int64.
         mol: molecule index of each tuple, shape `(T,)`, int64.
         is14: for pairs, whether the atoms are exactly three bonds apart, shape `(T,)`, bool; else None.
+        across: for pairs, whether the atoms are in different components of a complex, shape `(T,)`, bool; None: no.
     """
 
     idx: torch.Tensor
     mol: torch.Tensor
     is14: torch.Tensor | None = None
+    across: torch.Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.idx)
+
+    def with_across(self, component: torch.Tensor) -> Tuples:
+        """Pairs that know which of them are between components.
+
+        Args:
+            component: connected component of each atom, shape `(N,)`.
+        """
+        first, second = component[self.idx].unbind(-1)
+        return Tuples(self.idx, self.mol, self.is14, first != second)
 
 
 def list_pairs(sizes: np.ndarray, excluded: np.ndarray, pairs14: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -93,7 +93,8 @@ def between_monomers(force_field: ForceField, record: Record) -> MMSystem:
     order, of = place.argsort(), system.mol[place.argsort()]
     first, second = torch.triu_indices(len(of), len(of), offset=1)
     idx = torch.stack([first, second], dim=1)[of[first] != of[second]]
-    pairs = Tuples(idx, torch.zeros(len(idx), dtype=torch.int64), torch.zeros(len(idx), dtype=torch.bool))
+    no, yes = (torch.full((len(idx),), value) for value in (False, True))
+    pairs = Tuples(idx, torch.zeros(len(idx), dtype=torch.int64), is14=no, across=yes)
     terms = tuple(Bound(b.term, pairs, b.values[order]) for b in system.terms if isinstance(b.term, PairTerm))
     return MMSystem(terms, system.numbers[order], torch.zeros_like(system.mol), (record.molecule,))
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.export.engine import Cell, Engine, Place, has_charges
+from espalike.export.engine import Cell, Engine, Place, has_charges, shares_wells
 from espalike.export.nonbonded import Nonbonded, pair_keys
 from espalike.export.parts import Single
 from espalike.export.text import atom_names, labels_of, one_line, require_room, residue_starts
@@ -48,7 +48,7 @@ ENGINE = Engine(
     | {
         (Place.PROPER, Fourier): Cell("DIHEDRAL"),
         (Place.IMPROPER, Fourier): Cell("DIHEDRAL"),
-        (Place.VAN_DER_WAALS, TwelveSix): Cell("LENNARD_JONES; any mixing"),
+        (Place.VAN_DER_WAALS, TwelveSix): Cell("LENNARD_JONES; any mixing, one set for all pairs", shares_wells),
         (Place.CHARGES, Charges): Cell("CHARGE", has_charges),
     },
 )

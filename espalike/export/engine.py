@@ -119,6 +119,11 @@ def has_charges(term: Term, primitive: Primitive) -> bool:
     return any(p.link == "charge" for p in term.params) and getattr(term, "combining", "") == "qq=q1*q2"
 
 
+def shares_wells(term: Term, primitive: Primitive) -> bool:
+    """Whether pairs of one molecule have the parameters of pairs of different molecules."""
+    return not (isinstance(term, PairTerm) and term.has_own)
+
+
 def always(term: Term, primitive: Primitive) -> bool:
     """A cell without limits."""
     return True
@@ -179,8 +184,10 @@ class Engine:
 
 
 def _called(term: Term) -> str:
-    """A term's name, with a combining rule that is not the usual one."""
+    """A term's name, with a combining rule that is not the usual one, or parameters of their own within a molecule."""
     rule = rule_of(term)
+    if not shares_wells(term, shapes(term)[0]):
+        return f"{term.name} with parameters of their own for pairs of one molecule"
     return f"{term.name} with {rule} mixing" if rule and rule != "lorentz-berthelot" else term.name
 
 

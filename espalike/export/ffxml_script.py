@@ -132,7 +132,7 @@ def espalike_extend(sys, recipe, copies):
 
 
 def espalike_exceptions(sys, rows, copies):
-    """Give 1-4 pairs this molecule's charge product, sigma and epsilon; the tag holds one scale for all molecules."""
+    """Give pairs of a molecule their charge product, sigma and epsilon; the tag has one scale for all molecules."""
     nonbonded = espalike_nonbonded(sys)
     index = {}
     for number in range(nonbonded.getNumExceptions()):
@@ -141,7 +141,10 @@ def espalike_exceptions(sys, rows, copies):
     for copy in copies:
         for row, values in rows:
             i, j = sorted(copy[a] for a in row)
-            nonbonded.setExceptionParameters(index[i, j], i, j, *values)
+            if (i, j) in index:
+                nonbonded.setExceptionParameters(index[i, j], i, j, *values)
+            else:
+                nonbonded.addException(i, j, *values)
 
 
 def espalike_nonbonded(sys):

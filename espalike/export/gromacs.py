@@ -30,6 +30,8 @@ import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
+from espalike.export.nonbonded import pair_keys
+from espalike.export.pairs import excepted
 from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single
 from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text
 from espalike.terms.base import Term
@@ -253,6 +255,8 @@ def _molecule(single: Single, types: _Types) -> list[str]:
 def _pairs(single: Single) -> list[str]:
     """1-4 pairs with all that they need; also as function 1 where `[ defaults ]` of the `.top` scale charges right."""
     pairs, atoms = single.nonbonded, single.topology.pairs14
+    if pairs.has_own:
+        return _all_pairs(single)
     if not len(atoms) or not (pairs.charges.any() or pairs.wells[:, 1].any()):
         return []
     sigma, epsilon = pairs.pairs(atoms).T
@@ -261,6 +265,20 @@ def _pairs(single: Single) -> list[str]:
     full = _rows(atoms, 2, scale, *pairs.charges[atoms].T, *lj).rstrip()
     macro = _macro(_factor(pairs.scale_charge))
     return ["", "[ pairs ]", f"#ifdef {macro}", _rows(atoms, 1, *lj).rstrip(), "#else", full, "#endif"]
+
+
+def _all_pairs(single: Single) -> list[str]:
+    """All pairs of the molecule as function 2, and their exclusions: for wells of their own within a molecule."""
+    pairs, n_atoms = single.nonbonded, single.molecule.n_atoms
+    every = excepted(single.pair_terms, n_atoms)
+    keys = pair_keys(every, n_atoms)
+    far = every[~np.isin(keys, pair_keys(single.topology.excluded, n_atoms))]
+    is14 = np.isin(pair_keys(far, n_atoms), pair_keys(single.topology.pairs14, n_atoms))
+    sigma, epsilon = pairs.pairs(far, within=True).T
+    lj = (sigma * LENGTH, epsilon * np.where(is14, pairs.scale_lj, 1.0) * ENERGY)
+    rows = _rows(far, 2, np.where(is14, pairs.scale_charge, 1.0), *pairs.charges[far].T, *lj).rstrip()
+    excluded = [" ".join(map(str, range(atom, n_atoms + 1))) for atom in range(1, n_atoms)]
+    return ["", "[ pairs ]", rows, "", "[ exclusions ]", *excluded] if len(far) else []
 
 
 def _gro(molecule: Molecule, xyz: np.ndarray) -> str:

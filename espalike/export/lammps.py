@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
 from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded
 from espalike.export.parts import Single
@@ -67,7 +69,11 @@ run             0
 # timestep        0.5
 # thermo          1000
 # run             100000
-"""
+{between}"""
+_OWN = """\
+
+# The wells in the data file are those of pairs of one molecule. Pairs of different molecules have others. For several
+# molecules, use pair_style hybrid/molecular of LAMMPS (2023 or later); between them, two types, epsilon, sigma:"""
 
 
 def texts(single: Single) -> dict[str, str]:
@@ -87,9 +93,26 @@ def texts(single: Single) -> dict[str, str]:
         styles="".join(_style(name, category) for name, category in rows.items() if category),
         stem=STEM,
         neighbours=neighbours,
+        between=_between(single),
         page=10 * neighbours,
     )
     return {".lmp": _data(single, rows, "; ".join(single.comment)[:_TITLE]), ".in": script}
+
+
+def _kinds(single: Single) -> list[tuple[float, ...]]:
+    """Of each atom, what its type has: the mass, sigma and epsilon in its molecule, and those between molecules."""
+    pairs = single.nonbonded
+    rows = np.column_stack([single.molecule.masses(), pairs.wells_within, pairs.wells])
+    return [tuple(row) for row in rows.tolist()]
+
+
+def _between(single: Single) -> str:
+    """Comments with the wells between molecules, where they differ from those of the data file."""
+    if not single.nonbonded.has_own:
+        return ""
+    kinds = dict.fromkeys(_kinds(single))
+    rows = [f"# {n} {n} {e!r} {s!r}" for n, (*_, s, e) in enumerate(kinds, 1)]
+    return "\n".join([_OWN, *rows, ""])
 
 
 def _styles(rows: Iterable[Row]) -> list[str]:
@@ -103,13 +126,8 @@ def _style(name: str, rows: list[Row]) -> str:
 
 def _data(single: Single, rows: dict[str, list[Row]], title: str) -> str:
     """The data file; its first line is free text."""
-    molecule, xyz, charges, wells = (
-        single.molecule,
-        single.coordinates,
-        single.nonbonded.charges,
-        single.nonbonded.wells,
-    )
-    kinds = [(mass, *well) for mass, well in zip(molecule.masses(), wells.tolist(), strict=True)]
+    molecule, xyz, charges = single.molecule, single.coordinates, single.nonbonded.charges
+    kinds = _kinds(single)
     known = {kind: n for n, kind in enumerate(dict.fromkeys(kinds), 1)}
     types = {name: _types(category) for name, category in rows.items()}
     low, high = xyz.min(axis=0) - _MARGIN, xyz.max(axis=0) + _MARGIN
@@ -121,8 +139,8 @@ def _data(single: Single, rows: dict[str, list[Row]], title: str) -> str:
         f"{len(known)} atom types",
         *(f"{len(every)} {name.lower()} types" for name, every in types.items()),
         *(f"{a!r} {b!r} {axis}lo {axis}hi" for a, b, axis in zip(low.tolist(), high.tolist(), "xyz", strict=True)),
-        *_section("Masses", (f"{n} {mass!r}" for (mass, _, _), n in known.items())),
-        *_section("Pair Coeffs # lj/cut/coul/cut", (f"{n} {e!r} {s!r}" for (_, s, e), n in known.items())),
+        *_section("Masses", (f"{n} {mass!r}" for (mass, *_), n in known.items())),
+        *_section("Pair Coeffs # lj/cut/coul/cut", (f"{n} {e!r} {s!r}" for (_, s, e, *_), n in known.items())),
     ]
     for name in rows:
         lines += _coefficients(name, types[name])

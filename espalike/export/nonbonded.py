@@ -72,14 +72,36 @@ class Nonbonded:
         atoms = np.arange(self.n_atoms)
         return self.pairs(np.stack([atoms, atoms], axis=1))
 
-    def pairs(self, atoms: np.ndarray) -> np.ndarray:
-        """sigma [Å] and epsilon [kcal/mol] of pairs of atoms `(P, 2)`, combined by the term, unscaled; `(P, 2)`."""
+    @property
+    def has_own(self) -> bool:
+        """Whether pairs of one molecule have other wells than pairs of different molecules."""
+        return self.van_der_waals is not None and self._term.has_own
+
+    @property
+    def _term(self) -> PairTerm:
+        assert self.van_der_waals is not None
+        assert isinstance(self.van_der_waals.term, PairTerm)
+        return self.van_der_waals.term
+
+    @cached_property
+    def wells_within(self) -> np.ndarray:
+        """As `wells`, for pairs of one molecule."""
+        atoms = np.arange(self.n_atoms)
+        return self.pairs(np.stack([atoms, atoms], axis=1), within=True)
+
+    def pairs(self, atoms: np.ndarray, within: bool = False) -> np.ndarray:
+        """sigma [Å] and epsilon [kcal/mol] of pairs of atoms, combined by the term, unscaled; shape `(P, 2)`.
+
+        Args:
+            atoms: the pairs, shape `(P, 2)`.
+            within: for pairs of one molecule; else for pairs of different molecules.
+        """
         atoms = np.asarray(atoms).reshape(-1, 2)
         if self.van_der_waals is None:
             return np.tile([1.0, 0.0], (len(atoms), 1))
-        term, values = self.van_der_waals.term, self.van_der_waals.values
-        assert isinstance(term, PairTerm)
-        first, second = (values[column, : term.n_combined].unbind(-1) for column in torch.as_tensor(atoms).T)
+        term, columns = self._term, self.van_der_waals.values.unbind(-1)
+        values = torch.stack(term.within(columns) if within else columns[: term.n_combined], dim=-1)
+        first, second = (values[column].unbind(-1) for column in torch.as_tensor(atoms).T)
         (primitive,) = term.primitives(term.combine(first, second))
         assert isinstance(primitive, TwelveSix)
         return torch.stack([primitive.sigma, primitive.epsilon], dim=-1).numpy()

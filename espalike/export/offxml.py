@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
+from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of, shares_wells
 from espalike.export.parts import DEGREE, ExportError, Series, Single
 from espalike.export.smirks import WholeMolecule, elements
 from espalike.terms.base import Term
@@ -57,7 +57,7 @@ _Atoms = tuple[int, ...]
 
 
 def _is_lorentz_berthelot(term: Term, primitive: Primitive) -> bool:
-    return rule_of(term) == "lorentz-berthelot"
+    return rule_of(term) == "lorentz-berthelot" and shares_wells(term, primitive)
 
 
 ENGINE = Engine(
@@ -67,7 +67,7 @@ ENGINE = Engine(
         (Place.ANGLE, Harmonic): Cell("Angles, one per angle"),
         (Place.PROPER, Fourier): Cell("ProperTorsions"),
         (Place.IMPROPER, Fourier): Cell("ImproperTorsions"),
-        (Place.VAN_DER_WAALS, TwelveSix): Cell("vdW, Lorentz–Berthelot", _is_lorentz_berthelot),
+        (Place.VAN_DER_WAALS, TwelveSix): Cell("vdW, Lorentz–Berthelot, one set for all pairs", _is_lorentz_berthelot),
         (Place.CHARGES, Charges): Cell("LibraryCharges", has_charges),
     },
     once=frozenset({Place.BOND, Place.ANGLE, Place.VAN_DER_WAALS, Place.CHARGES}),

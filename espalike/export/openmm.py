@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from espalike.export.engine import Cell, Engine, has_expression
 from espalike.export.nonbonded import Nonbonded
-from espalike.export.pairs import exceptions, pair14, pair_force, particles, split, up_to_14
+from espalike.export.pairs import excepted, exceptions, pair14, pair_force, particles, split
 from espalike.export.parts import Single
 from espalike.export.recipes import TORSIONS, Native, bonded, cells, natives
 from espalike.export.text import rows_text
@@ -108,7 +108,7 @@ def _native_text(single: Single, forces: Sequence[Native]) -> str:
     if pairs:
         lj, coulomb, _ = split(single.pair_terms)
         nonbonded = Nonbonded(lj, coulomb, single.molecule.n_atoms)
-        near = exceptions(nonbonded, up_to_14(single.pair_terms, single.molecule.n_atoms))
+        near = exceptions(nonbonded, excepted(single.pair_terms, single.molecule.n_atoms))
         atoms = rows_text('<Particle q="%r" sig="%r" eps="%r"/>', *particles(nonbonded).T)
         row = '<Exception p1="%d" p2="%d" q="%r" sig="%r" eps="%r"/>'
         rows += [("Particles", atoms), ("Exceptions", rows_text(row, *near.pairs.T, *near.values.T))]
@@ -148,14 +148,14 @@ def _custom_pairs(bound: Bound, pairs: list[Bound], n_atoms: int) -> openmm.Cust
     from espalike.export.ffxml_script import espalike_pair_force
 
     vdw = pair_force(bound)
-    force = espalike_pair_force(vdw, vdw["energy"], n_atoms, up_to_14(pairs, n_atoms).tolist())
+    force = espalike_pair_force(vdw, vdw["energy"], n_atoms, excepted(pairs, n_atoms).tolist())
     for atom, values in enumerate(vdw["values"]):
         force.setParticleParameters(atom, values)
     return force
 
 
 def _nonbonded_force(pairs: list[Bound], n_atoms: int) -> openmm.NonbondedForce:
-    """12-6 and Coulomb as one force; pairs up to three bonds apart become exceptions."""
+    """12-6 and Coulomb as one force, with exceptions."""
     import openmm
 
     lj, coulomb, _ = split(pairs)
@@ -164,6 +164,6 @@ def _nonbonded_force(pairs: list[Bound], n_atoms: int) -> openmm.NonbondedForce:
     nonbonded = Nonbonded(lj, coulomb, n_atoms)
     for charge, sigma, epsilon in particles(nonbonded).tolist():
         force.addParticle(charge, sigma, epsilon)
-    for (i, j), values in exceptions(nonbonded, up_to_14(pairs, n_atoms)).rows():
+    for (i, j), values in exceptions(nonbonded, excepted(pairs, n_atoms)).rows():
         force.addException(i, j, *values)
     return force

@@ -106,7 +106,7 @@ def particles(pairs: Nonbonded) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Exceptions:
-    """Pairs up to 1-4, which `NonbondedForce` must not derive from the atoms.
+    """Pairs that `NonbondedForce` must not derive from the atoms, see `excepted`.
 
     Attributes:
         pairs: the pairs, rows sorted, shape `(P, 2)`.
@@ -126,22 +126,37 @@ def exceptions(pairs: Nonbonded, near: np.ndarray) -> Exceptions:
 
     Args:
         pairs: charges and wells.
-        near: the pairs, see `up_to_14`.
+        near: the pairs, see `excepted`.
     """
     scale_lj, scale_q = (
         0.0 if bound is None else pair_scales(bound, near, pairs.n_atoms)
         for bound in (pairs.van_der_waals, pairs.coulomb)
     )
-    sigma, epsilon = pairs.pairs(near).T
+    sigma, epsilon = pairs.pairs(near, within=True).T
     qq = pairs.charges[near[:, 0]] * pairs.charges[near[:, 1]] * scale_q
     return Exceptions(near, np.stack([qq, sigma * LENGTH, epsilon * ENERGY * scale_lj], axis=1))
 
 
-def up_to_14(terms: Sequence[Bound], n_atoms: int) -> np.ndarray:
+_MOST_ATOMS = 1000
+"""Molecules of more atoms get no list of all of their pairs, which would have half a million rows."""
+
+
+def excepted(terms: Sequence[Bound], n_atoms: int) -> np.ndarray:
     """Pairs of atoms that a pair term leaves out or scales, rows sorted, shape `(P, 2)`.
 
-    It is one list for all pair terms, since engines need one.
+    It is one list for all pair terms, since engines need one. Where pairs of one molecule have parameters of their own,
+    it is all of its pairs.
+
+    Raises:
+        ExportError: for a molecule that has too many of them.
     """
+    if any(isinstance(b.term, PairTerm) and b.term.has_own for b in terms):
+        if n_atoms > _MOST_ATOMS:
+            raise ExportError(
+                f"{n_atoms} atoms: the force field has parameters of their own for pairs of one molecule, so that all "
+                f"pairs would be listed. Up to {_MOST_ATOMS} atoms are possible; use espalike-1 for larger molecules"
+            )
+        return np.stack(np.triu_indices(n_atoms, 1), axis=1)
     different = {id(b.tuples): b for b in terms if isinstance(b.term, PairTerm)}.values()
     near = [pair_keys(pairs, n_atoms) for bound in different for pairs in near_pairs(bound, n_atoms)]
     keys = np.unique(np.concatenate([np.zeros(0, np.int64), *near]))
@@ -155,7 +170,7 @@ class FilePairs:
     Attributes:
         particles: charge [e], sigma [nm], epsilon [kJ/mol] of each atom, `(A, 3)`; empty without pair terms.
         scales: attributes of the tag.
-        exceptions: pairs up to 1-4 that the tag's 1-4 factors would get wrong; for the script.
+        exceptions: pairs three or more bonds apart that OpenMM would get wrong by the tag; for the script.
         vdw: the van der Waals form if `NonbondedForce` does not have it; for the script.
         forces: its 1-4 pairs; for the script.
         facts: what the file states about mixed pairs.
@@ -190,9 +205,10 @@ def file_pairs(single: Single, mixed: str | None) -> FilePairs:
     lj, coulomb, others = split(terms)
     pairs = Nonbonded(lj, coulomb, n_atoms)
     if not others:
-        usual = (pairs.scale_charge, pairs.scale_lj)
-        amber = all(abs(a - b) < 1e-12 for a, b in zip(usual, _SCALES.values(), strict=True))
-        return FilePairs(particles(pairs), exceptions=[] if amber else _scaled(single, n_atoms))
+        scales = (pairs.scale_charge, pairs.scale_lj)
+        amber = all(abs(a - b) < 1e-12 for a, b in zip(scales, _SCALES.values(), strict=True))
+        usual = amber and not pairs.has_own
+        return FilePairs(particles(pairs), exceptions=[] if usual else _scaled(single, n_atoms))
     (form,) = others
     return FilePairs(
         particles=_with_wells(form, coulomb, n_atoms),
@@ -204,11 +220,11 @@ def file_pairs(single: Single, mixed: str | None) -> FilePairs:
 
 
 def _scaled(single: Single, n_atoms: int) -> list[tuple[list[int], list[float]]]:
-    """Exceptions that are three bonds apart."""
+    """Exceptions that are three or more bonds apart."""
     lj, coulomb, _ = split(single.pair_terms)
-    every = exceptions(Nonbonded(lj, coulomb, n_atoms), up_to_14(single.pair_terms, n_atoms))
-    is14 = np.isin(pair_keys(every.pairs, n_atoms), pair_keys(single.topology.pairs14, n_atoms))
-    return Exceptions(every.pairs[is14], every.values[is14]).rows()
+    every = exceptions(Nonbonded(lj, coulomb, n_atoms), excepted(single.pair_terms, n_atoms))
+    far = ~np.isin(pair_keys(every.pairs, n_atoms), pair_keys(single.topology.excluded, n_atoms))
+    return Exceptions(every.pairs[far], every.values[far]).rows()
 
 
 def _with_wells(form: Bound, coulomb: Bound | None, n_atoms: int) -> np.ndarray:

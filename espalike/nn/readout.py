@@ -36,12 +36,13 @@ class Readout(nn.ModuleList):
 
     Attributes:
         names: names of the heads, in order: their terms, joined by `+`.
+        places: head, and column of it, by term and column of the term.
     """
 
     def __init__(self, terms: Sequence[Term], width: int, hidden: int, n_levels: int, readout: str = "deep"):
         super().__init__()
         self.terms = tuple(terms)
-        self._place: dict[tuple[int, int], tuple[int, int]] = {}  # (term, column) -> (head, column of the head)
+        self.places: dict[tuple[int, int], tuple[int, int]] = {}
         self._charge: dict[int, int] = {}  # term -> charge head
         learned = [self._learned(term) for term in self.terms]
         groups: dict[object, list[int]] = {}
@@ -60,7 +61,7 @@ class Readout(nn.ModuleList):
                 self.append(CHARGE_HEADS[self.terms[members[0]].charges](width, hidden, readout))  # type: ignore[attr-defined]
                 continue
             columns = [(t, c) for t in members for c in learned[t]]
-            self._place |= {place: (len(self), n) for n, place in enumerate(columns)}
+            self.places |= {place: (len(self), n) for n, place in enumerate(columns)}
             shared, of_each = [self.terms[t] for t in members], [learned[t] for t in members]
             self.append(TermHead(shared, of_each, width, hidden, n_levels, readout))
 
@@ -98,8 +99,8 @@ class Readout(nn.ModuleList):
     def _column(self, t: int, c: int, batch: Batch, learned: dict[int, Tensor]) -> Tensor | None:
         """A column of a term's parameters; None if it is borrowed from another term."""
         term, param = self.terms[t], self.terms[t].params[c]
-        if (t, c) in self._place:
-            head, column = self._place[t, c]
+        if (t, c) in self.places:
+            head, column = self.places[t, c]
             return learned[head][:, column]
         if param.link == "charge":
             return learned[self._charge[t]][:, 0]

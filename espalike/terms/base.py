@@ -229,6 +229,7 @@ class PairTerm(Term):
     Attributes:
         combining: pair parameters from those of the two atoms, which carry the suffixes 1 and 2, in OpenMM's syntax.
         usual14: initial value of a learned factor.
+        has_own: whether pairs of one molecule have other parameters than pairs of different molecules.
     """
 
     kind = Kind.PAIR
@@ -236,6 +237,7 @@ class PairTerm(Term):
     symmetry = NONE
     combining: str
     usual14: ClassVar[float] = 0.5
+    has_own: bool = False
 
     def __init__(self, scale14: float | str = 1.0):
         if scale14 == LEARNED:
@@ -249,13 +251,17 @@ class PairTerm(Term):
 
     @property
     def n_combined(self) -> int:
-        """How many of the parameter columns are combined for a pair: all but a learned 1-4 factor."""
+        """How many of the parameter columns are combined for a pair of different molecules."""
         return len(type(self).params)
+
+    def within(self, columns: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The `n_combined` parameters of atoms for pairs of one molecule, from all columns."""
+        return columns[: self.n_combined]
 
     @abstractmethod
     def combine(self, first: tuple[Tensor, ...], second: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Pair parameters from the parameters of its two atoms, the first `n_combined` columns."""
 
     def __repr__(self) -> str:
-        learned = len(self.params) > self.n_combined
+        learned = self.params[-1].name == "scale14"
         return f"{self.name}(scale14={LEARNED if learned else format(self.scale14, '.6g')})"

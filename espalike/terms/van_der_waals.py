@@ -66,6 +66,7 @@ class VanDerWaals(PairTerm):
 
     coordinates = (Distance(0, 1),)
     q_names = ("r",)
+    params: tuple[Param, ...]
 
     def __init__(self, scale14: float | str = 0.5, mixing: str = "lorentz-berthelot"):
         super().__init__(scale14)

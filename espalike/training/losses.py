@@ -14,6 +14,7 @@ from torch import Tensor
 from espalike.batch import LabelledBatch
 from espalike.system import Bound, MMSystem, Prediction
 from espalike.terms.base import Param
+from espalike.terms.lennard_jones import LennardJones
 from espalike.training.processes import shared_mean, shared_ratio
 from espalike.tuples import Kind
 from espalike.units import BOLTZMANN, COULOMB
@@ -183,8 +184,7 @@ def esp_loss(charges: Tensor, batch: LabelledBatch, factors: Tensor, scale: floa
 
 def lennard_jones(system: MMSystem) -> Bound | None:
     """The Lennard-Jones term; None when the force field has none."""
-    names = ["sigma", "epsilon"]  # and perhaps a learned 1-4 factor
-    return next((b for b in system.terms if [p.name for p in b.term.params if p.name != "scale14"] == names), None)
+    return next((b for b in system.terms if isinstance(b.term, LennardJones)), None)
 
 
 def lj_loss(values: Tensor, batch: LabelledBatch, sigma_scale: float, depth_scale: float) -> Tensor:

@@ -6,10 +6,12 @@ import hashlib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from espalike.model import ChemicalDomain, Ensemble, ForceFieldModel, Provenance, find, from_config, load
 from espalike.nn.build import resolve
@@ -109,38 +111,82 @@ def copied(
     config = {**_provenance(start).config, "levels": list(levels)}
     model = from_config(config if terms is None else {**config, "terms": list(terms)})
     weights, before = model.state_dict(), start.state_dict()
-    places = {number: _same_head(head, start) for number, head in enumerate(model.heads)}
+    matches = [_match(head, start) for head in model.heads]
     for key in weights:
-        match = re.fullmatch(r"heads\.(\d+)\.(?:shift\.(\d+)\.)?(.*)", key)
-        old = key
-        if match is not None:
-            head, level = places[int(match[1])], match[2] and levels[int(match[2]) + 1]
-            if head is None or (level and level not in start.levels[1:]):
+        parts = re.fullmatch(r"heads\.(\d+)\.(?:shift\.(\d+)\.)?(.*)", key)
+        old, rows = key, None
+        if parts is not None:
+            match, level = matches[int(parts[1])], parts[2] and levels[int(parts[2]) + 1]
+            if match is None or (level and level not in start.levels[1:]):
                 continue
             shift = f"shift.{start.levels.index(level) - 1}." if level else ""
-            old = f"heads.{head}.{shift}{match[3]}"
+            old, rows = f"heads.{match.head}.{shift}{parts[3]}", match.rows
         if old in before:
-            weights[key] = before[old]
+            weights[key] = _rows(before[old], rows, weights[key])
     model.load_state_dict(weights)
     return model
 
 
-def _same_head(head: nn.Module, start: ForceFieldModel) -> int | None:
-    """The head of `start` that gives the same parameters on the same tuples; None where there is none."""
+@dataclass(frozen=True)
+class _Match:
+    """A head of another model that gives parameters of a head, on the same tuples.
 
-    def of(module: nn.Module) -> tuple:
-        if not isinstance(module, TermHead):
-            return (type(module),)
-        return (module.kind, *((p.name, p.link) for p in module.params))
+    Attributes:
+        head: its number.
+        rows: its parameter for each one of the head; None where it has none. Empty for heads of charges.
+    """
 
-    return next((number for number, module in enumerate(start.heads) if of(module) == of(head)), None)
+    head: int
+    rows: tuple[int | None, ...] = ()
+
+
+def _match(head: nn.Module, start: ForceFieldModel) -> _Match | None:
+    """The head of `start` that is built alike and all of whose parameters the head has, in order; None without one."""
+    for number, module in enumerate(start.heads):
+        if not isinstance(head, TermHead):
+            if type(module) is type(head):
+                return _Match(number)
+        elif isinstance(module, TermHead) and module.kind is head.kind and _alike(module, head):
+            left = [(p.name, p.link) for p in module.params]
+            rows: list[int | None] = []
+            for param in head.params:
+                found = bool(left) and left[0] == (param.name, param.link)
+                rows.append(len(module.params) - len(left) if found else None)
+                left = left[1:] if found else left
+            if not left:
+                return _Match(number, tuple(rows))
+    return None
+
+
+def _alike(first: TermHead, second: TermHead) -> bool:
+    """Whether two heads have the same layers but for the number of parameters, the size of the last layer."""
+    shapes = [
+        [w.shape[name.startswith(f"tuple.{len(head.head.tuple) - 1}.") :] for name, w in head.head.state_dict().items()]
+        for head in (first, second)
+    ]
+    return shapes[0] == shapes[1]
+
+
+def _rows(before: Tensor, rows: tuple[int | None, ...] | None, new: Tensor) -> Tensor:
+    """Weights in place of `new`; rows of parameters that the other head lacks are zero: their values are the means."""
+    if before.shape == new.shape or not rows:
+        return before
+    return torch.stack([torch.zeros_like(new[0]) if row is None else before[row] for row in rows])
 
 
 def untrained(model: ForceFieldModel, start: ForceFieldModel) -> list[str]:
-    """Terms of a model with weights of `start` whose heads `start` lacks."""
+    """Terms of a model with weights of `start` that have parameters, or charges, which `start` lacks."""
     model, start = model.members[0], start.members[0]
-    heads = zip(model.heads.names, model.heads, strict=True)
-    return [term for names, head in heads if _same_head(head, start) is None for term in names.split("+")]
+    matches = [_match(head, start) for head in model.heads]
+    lacking = []
+    for (term, _), (head, column) in model.heads.places.items():
+        match = matches[head]
+        if match is None or match.rows[column] is None:
+            lacking.append(model.terms[term].name)
+    lacking += [
+        name for name, match in zip(model.heads.names, matches, strict=True) if match is None and "+" not in name
+    ]
+    return [term.name for term in model.terms if term.name in lacking]
 
 
 def freeze(model: ForceFieldModel, names: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import espalike.terms
 from espalike.nn.links import find
 from espalike.system import Bound, MMSystem
 from espalike.terms.base import LEARNED, PairTerm, Term
+from espalike.terms.lennard_jones import LennardJones
 from espalike.terms.van_der_waals import MIXING, VanDerWaals
 from espalike.tuples import Kind, Tuples
 
@@ -33,12 +34,14 @@ CLASSES = sorted((cls for cls in subclasses(Term) if usable(cls)), key=lambda cl
 
 
 def variants(cls):
-    """A form as it is made by default, with a learned 1-4 scale, and with every combining rule."""
+    """A form as it is made by default, with a learned 1-4 scale, with every combining rule, with wells of its own."""
     made = [cls()]
     if issubclass(cls, PairTerm):
         made.append(cls(scale14=LEARNED))
     if issubclass(cls, VanDerWaals):
         made += [cls(mixing=rule) for rule in MIXING if rule != made[0].mixing]
+    if issubclass(cls, LennardJones):
+        made += [cls(within=LEARNED), cls(scale14=LEARNED, within=LEARNED)]
     return made
 
 
@@ -98,15 +101,23 @@ def positions(term, seed=0, k=3):
     return (base + 0.15 * noise) * (2.0 if term.kind is Kind.PAIR else 1.0)
 
 
+def of_atoms(term, rows):
+    """Parameters of atoms that are combined for pairs of one molecule."""
+    if getattr(term, "has_own", False):
+        sigma, epsilon, log_sigma, log_epsilon = rows[:, :4].unbind(-1)
+        return torch.stack([sigma * log_sigma.exp(), epsilon * log_epsilon.exp()], dim=-1)
+    return rows[:, : len(type(term).params)]
+
+
 def plain_energy(bound, x):
     """Energy of each tuple, shape `(T, K)`, from positions `(N, K, 3)` by the term's functions alone."""
     term, idx = bound.term, bound.tuples.idx
     q = tuple(c(tuple(x[idx[:, a]] for a in c.atoms))[0] for c in term.coordinates)
     rows = bound.values
     if isinstance(term, PairTerm):
-        combined = rows[:, : len(type(term).params)]
+        combined = of_atoms(term, rows)
         p = term.combine(combined[idx[:, 0]].unbind(-1), combined[idx[:, 1]].unbind(-1))
-        learned = len(term.params) > len(type(term).params)
+        learned = term.params[-1].name == "scale14"
         scale14 = rows[0, -1] if learned else torch.tensor(term.scale14, dtype=F64)
         scale = torch.where(bound.tuples.is14, scale14, 1.0).unsqueeze(-1)
     else:

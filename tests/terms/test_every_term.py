@@ -14,7 +14,18 @@ from espalike.terms.base import Op, PairTerm, Param, Term, is_group
 from espalike.terms.primitives import Expression, Polynomial
 from espalike.tuples import Kind, Tuples
 from espalike.units import COULOMB, convert, factor
-from tests.terms.common import CLASSES, F64, N_ATOMS, TERMS, plain_energy, positions, system_of, values, with_values
+from tests.terms.common import (
+    CLASSES,
+    F64,
+    N_ATOMS,
+    TERMS,
+    of_atoms,
+    plain_energy,
+    positions,
+    system_of,
+    values,
+    with_values,
+)
 
 
 def test_every_kind_of_tuple_has_a_term():
@@ -64,7 +75,7 @@ class TestEveryTerm:
     def test_gradcheck_in_coordinates_and_parameters(self, term):
         p = values(term, 3, 3)
         if isinstance(term, PairTerm):
-            rows = [row.unbind() for row in p[:, : term.n_combined].unsqueeze(-1)]
+            rows = [row.unbind() for row in of_atoms(term, p).unsqueeze(-1)]
             p = torch.stack([torch.stack(term.combine(rows[0], rows[i])) for i in range(3)]).squeeze(-1)
         p = tuple(c.clone().requires_grad_() for c in p.unbind(-1))
         x = positions(term, 2).transpose(0, 1)
@@ -76,7 +87,8 @@ class TestEveryTerm:
         """Values and parameter gradients of what a form gives in closed form, against autograd."""
         x, p = positions(term, 3).permute(1, 2, 0), tuple(c.unsqueeze(-1) for c in values(term, 3, 3).unbind(-1))
         if isinstance(term, PairTerm):
-            p = term.combine(p[: term.n_combined], tuple(c.flip(0) for c in p[: term.n_combined]))
+            p = term.within(p)
+            p = term.combine(p, tuple(c.flip(0) for c in p))
         p = tuple(c.clone().requires_grad_() for c in p)
         turns = torch.tensor([[0, 1, 2, 3, 4], [3, 1, 0, 5, 2], [5, 4, 3, 1, 2]])
         q = tuple(c(tuple(x[turns[:, a]] for a in c.atoms), dim=1)[0] for c in term.coordinates)

@@ -13,7 +13,7 @@ from espalike.export.engine import shapes
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms.base import PairTerm
 from espalike.units import COULOMB, KJ_PER_KCAL, convert
-from tests.terms.common import N_ATOMS, TERMS, positions, system_of, with_values
+from tests.terms.common import N_ATOMS, TERMS, of_atoms, positions, system_of, with_values
 
 FUNCTION = {Distance: "distance", Angle: "angle", Dihedral: "dihedral"}
 ANGSTROM = convert(1.0, "nm", "angstrom")
@@ -75,7 +75,7 @@ class Engine:
             far, near = ([pair for pair in every if kinds.get(pair) is not is14] for is14 in (False, True))
             (primitive,) = shapes(self.term)
             self.forces = [nonbonded(self.term, primitive, far, "1"), nonbonded(self.term, primitive, near, "scale14")]
-            for force, row in itertools.product(self.forces, bound.values[:, : self.term.n_combined].tolist()):
+            for force, row in itertools.product(self.forces, of_atoms(self.term, bound.values).tolist()):
                 force.addParticle(row)
         else:
             self.forces = [bonded(self.term, primitive) for primitive in primitives(bound)]
@@ -91,7 +91,7 @@ class Engine:
     def set(self, bound):
         for number, force in enumerate(self.forces):
             if isinstance(self.term, PairTerm):
-                for atom, row in enumerate(bound.values[:, : self.term.n_combined].tolist()):
+                for atom, row in enumerate(of_atoms(self.term, bound.values).tolist()):
                     force.setParticleParameters(atom, row)
             else:
                 columns = torch.stack(list(tensors(primitives(bound)[number]).values()), -1)

@@ -61,6 +61,13 @@ def test_another_form_takes_over_the_weights_of_what_both_have(batch):
     assert torch.equal(after["DoubleExponential"][:, :2], before["LennardJones"])
     for name in ("HarmonicBond", "HarmonicAngle", "PeriodicProper", "PeriodicImproper", "Coulomb"):
         assert torch.equal(after[name], before[name])
+    own = {"_target_": "espalike.terms.lennard_jones.LennardJones", "within": "learned"}
+    model = copied(start, ["dft", "xtb"], [own, *CONFIG["terms"][:-2], LEARNED])
+    after = values(model, batch)
+    assert untrained(model, start) == ["LennardJones"]
+    assert torch.equal(after["LennardJones"][:, :2], before["LennardJones"][:, :2])
+    assert not after["LennardJones"][:, 2:4].any()  # pairs of one molecule begin with the parameters of all pairs
+    assert torch.equal(after["Coulomb"], before["Coulomb"])
     increments = {"_target_": "espalike.terms.coulomb.Coulomb", "charges": "increments"}
     model = copied(start, ["dft", "xtb"], [*CONFIG["terms"][:-1], increments])
     assert untrained(model, start) == ["Coulomb"]
