@@ -41,20 +41,31 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
         FileNotFoundError, ModelFileError: see `espalike.load`.
     """
     from espalike.evaluation.baselines import calculator, names
-    from espalike.model import ForceFieldModel, load
+    from espalike.model import ForceFieldModel
     from espalike.system import MMSystem
 
     if isinstance(source, str) and source in names() and source != "zero":
         return calculator(source, settings)
     if settings:
         raise ValueError(f"{source}: settings {', '.join(settings)} belong to a calculator given by its name")
-    if str(source).startswith("openff") or str(source).endswith(".offxml"):
-        source = openff(str(source))([molecule])
     if isinstance(source, str | Path):
-        source = load(source)
+        source = parameters(source, molecule)
     if isinstance(source, ForceFieldModel):
         source = source.parametrize(molecule)
     return ForceFieldCalculator(source, molecule) if isinstance(source, MMSystem) else source
+
+
+def parameters(name: str | Path, molecule: Molecule) -> MMSystem:
+    """Parameters of a molecule by a force field: the name or file of a model or of a force field of OpenFF.
+
+    Raises:
+        NotInstalled, FileNotFoundError, ModelFileError: see `potential`.
+    """
+    from espalike.model import load
+
+    if str(name).startswith("openff") or str(name).endswith(".offxml"):
+        return openff(str(name))([molecule])
+    return load(name).parametrize(molecule)
 
 
 @lru_cache(maxsize=4)

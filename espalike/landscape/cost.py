@@ -15,7 +15,8 @@ import numpy as np
 from espalike.chem import embed
 from espalike.chem.molecule import Molecule
 from espalike.landscape import boxes
-from espalike.potential import ForceFieldCalculator, potential
+from espalike.landscape.hybrids import Hybrid, hybrid
+from espalike.potential import ForceFieldCalculator, parameters, potential
 from espalike.qm.base import Calculator
 from espalike.qm.mmff import RDKitCalculator
 from espalike.qm.openmm_xml import SystemCalculator
@@ -28,8 +29,11 @@ PEPTIDES = {n: boxes.peptide(n) for n in (1, 4, 9)}
 MIDDLE = PEPTIDES[4].n_atoms
 """Number of atoms at which methods are compared on the plane."""
 FORCE_FIELD, SEMI_EMPIRICAL, ML, QM = "force field", "semi-empirical", "ML potential", "QM"
+HYBRID = "ML potential, inner steps by a force field"
 _SHORTEST = 0.05
 """Seconds that a timing takes at least."""
+_SHORT_STEP = 0.1
+"""Inner time step of hybrids in timings [fs]."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,12 @@ class Cost:
     """Cost of a method.
 
     Attributes:
-        kind: `force field`, `semi-empirical`, `ML potential` or `QM`.
-        ms: milliseconds per energy and forces, by number of atoms; a force field's as a step of OpenMM.
+        kind: `force field`, `semi-empirical`, `ML potential`, `QM` or `HYBRID`.
+        ms: milliseconds per energy and forces, by number of atoms; a force field's as a step of OpenMM, a hybrid's
+            as an inner step.
         parametrize: milliseconds for the parameters of `MIDDLE` atoms, without loading; None for other methods.
         water: milliseconds per step of the molecule of `MIDDLE` atoms in water, by number of atoms in all; of force
-            fields whose nonbonded forces OpenMM has.
+            fields whose nonbonded forces OpenMM has, and of hybrids, whose potential is the molecule's alone.
     """
 
     kind: str
@@ -54,7 +59,7 @@ def cost(method: str, rounds: int, sizes: tuple[int, ...] = (1, 4, 9), water: tu
     """Measure a method.
 
     Args:
-        method: see `espalike.potential.potential`.
+        method: see `espalike.potential.potential` and `espalike.landscape.hybrids.hybrid`.
         rounds: number of timings, of which the median counts.
         sizes: residues of the peptides, see `PEPTIDES`.
         water: numbers of atoms of boxes of water with the peptide of `MIDDLE` atoms.
@@ -64,7 +69,8 @@ def cost(method: str, rounds: int, sizes: tuple[int, ...] = (1, 4, 9), water: tu
         CalculatorError: when the method cannot compute a peptide.
     """
     with _one_core():
-        return _measured(method, rounds, sizes, water)
+        mixed = hybrid(method)
+        return _multiple(mixed, rounds, sizes, water) if mixed else _measured(method, rounds, sizes, water)
 
 
 @contextmanager
@@ -102,6 +108,30 @@ def _measured(method: str, rounds: int, sizes: tuple[int, ...], water: tuple[int
     return Cost(kind, ms, parametrize, in_water)
 
 
+def _multiple(of: Hybrid, rounds: int, sizes: tuple[int, ...], water: tuple[int, ...]) -> Cost:
+    """Cost of an inner step, with its share of the outer one."""
+    from espalike.export import to_openmm
+    from espalike.hybrid import multiple_time_step
+
+    ms, in_water = {}, {}
+    # short steps cost as much as long ones, and are stable however far the force field is from the potential
+    steps = {"outer": of.substeps * _SHORT_STEP, "inner": _SHORT_STEP}
+    for n in sizes:
+        molecule = PEPTIDES[n]
+        field, upper = parameters(of.inner, molecule), potential(of.outer, molecule)
+        alone = to_openmm(field)
+        system, integrator = multiple_time_step(field, upper, **steps)
+        step = _step(system, embed(molecule, 1)[0], 0, integrator)
+        ms[molecule.n_atoms] = 1e3 * _median(step, rounds) / of.substeps
+        for atoms in water if molecule.n_atoms == MIDDLE else ():
+            box = boxes.box(atoms)
+            if (wet := boxes.within(alone, box)) is not None:
+                system, integrator = multiple_time_step(field, upper, within=wet, atoms=range(box.solute), **steps)
+                step = _step(system, box.relaxed(wet), 0, integrator)
+                in_water[len(box.xyz)] = 1e3 * _median(step, rounds) / of.substeps
+    return Cost(HYBRID, ms, None, in_water)
+
+
 def _system(calculator: ForceFieldCalculator | SystemCalculator, molecule: Molecule) -> openmm.System:
     return calculator.system if isinstance(calculator, ForceFieldCalculator) else calculator.system(molecule)
 
@@ -131,11 +161,13 @@ def _call(calculator: Calculator, molecule: Molecule) -> Callable[[], object]:
     return lambda: calculator(molecule, xyz + rng.normal(0.0, 0.01, xyz.shape))
 
 
-def _step(system: openmm.System, xyz: np.ndarray, minimise: int = 200) -> Callable[[], object]:
+def _step(
+    system: openmm.System, xyz: np.ndarray, minimise: int = 200, integrator: openmm.Integrator | None = None
+) -> Callable[[], object]:
     """A step of OpenMM on one thread of its CPU platform, after some steps of minimisation."""
     import openmm
 
-    integrator = openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005)
+    integrator = integrator or openmm.LangevinMiddleIntegrator(300.0, 1.0, 0.0005)
     platform = openmm.Platform.getPlatformByName("CPU")
     context = openmm.Context(system, integrator, platform, {"Threads": "1"})
     context.setPositions(xyz / 10)

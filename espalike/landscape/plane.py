@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espalike.files import replacing
-from espalike.landscape.cost import FORCE_FIELD, MIDDLE, ML, QM, SEMI_EMPIRICAL
+from espalike.landscape.cost import FORCE_FIELD, HYBRID, MIDDLE, ML, QM, SEMI_EMPIRICAL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_MARKS = {FORCE_FIELD: ("o", "#2166ac"), SEMI_EMPIRICAL: ("s", "#7f7f7f"), ML: ("D", "#b2182b"), QM: ("^", "#222222")}
+_MARKS = {
+    FORCE_FIELD: ("o", "#2166ac"),
+    SEMI_EMPIRICAL: ("s", "#7f7f7f"),
+    HYBRID: ("P", "#762a83"),
+    ML: ("D", "#b2182b"),
+    QM: ("^", "#222222"),
+}
 AXES = {"force_rmse": "force RMSE [kcal/mol/Å]", "energy_rmse": "energy RMSE [kcal/mol]"}
 """Labels of the metrics that the plane can show."""
 

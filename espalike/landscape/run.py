@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from espalike.evaluation.baselines import NotInstalled, is_baseline
 from espalike.evaluation.interactions import DISTANCES
 from espalike.evaluation.metrics import METRICS
 from espalike.evaluation.run import Evaluation, evaluate
-from espalike.evaluation.table import flat, write_csv
+from espalike.evaluation.table import Row, flat, write_csv
 from espalike.files import write
 from espalike.landscape import columns, electrostatics, geometries, plane
 from espalike.landscape.cost import MIDDLE, PEPTIDES, QM, Cost, cost
+from espalike.landscape.hybrids import hybrids
 from espalike.landscape.plane import AXES, Point
 from espalike.page import page, picture, plot, table
 from espalike.qm.base import CalculatorError
@@ -41,13 +42,15 @@ class Landscape:
     """The result.
 
     Attributes:
-        evaluation: errors of all methods.
+        evaluation: errors of all methods but hybrids.
+        rows: errors of all methods on the entries that all cover; a hybrid's are those of its potential.
         costs: by method.
         points: the methods on the plane, with those whose labels were scored, at error zero.
         out: the folder with the files.
     """
 
     evaluation: Evaluation
+    rows: tuple[Row, ...]
     costs: Mapping[str, Cost]
     points: tuple[Point, ...]
     out: Path
@@ -71,8 +74,9 @@ def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
     for atoms in settings["water"]:
         check_number("water", atoms, 1000)
     methods = [str(method) for method in settings["methods"]]
-    baselines = [name for name in methods if is_baseline(name)]
-    models, out = [name for name in methods if name not in baselines], Path(settings["out"])
+    mixed = hybrids(methods)
+    baselines = [name for name in methods if name not in mixed and is_baseline(name)]
+    models, out = [name for name in methods if name not in mixed and name not in baselines], Path(settings["out"])
     evaluation = evaluate(
         {
             **{key: settings[key] for key in ("data", "resamples", "seed", "worst")},
@@ -86,9 +90,14 @@ def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
     )
     files = dict(zip(evaluation.models, models, strict=True))  # by their names in the tables
     sources = {name: files.get(name, name) for name in evaluation.scores.methods}
-    costs = _costs(sources, settings, say)
-    points = _points(evaluation, costs, settings)
-    result = Landscape(evaluation, costs, points, out)
+    rows = list(evaluation.common)
+    for name, of in mixed.items():
+        same = [replace(row, method=name) for row in rows if sources.get(row.method) == of.outer]
+        say(f"{name}: errors are those of {of.outer}" if same else f"skipped {name}, as {of.outer} is")
+        rows += same
+    timed = sources | {row.method: row.method for row in rows if row.method in mixed}
+    costs = _costs(timed, settings, say)
+    result = Landscape(evaluation, tuple(rows), costs, _points(rows, costs, settings), out)
     _write(result, sources, settings)
     if settings["geometries"] and not geometries.number(result.evaluation.scores.records, 1):
         say(_NO_MINIMA)
@@ -120,11 +129,11 @@ def _costs(sources: Mapping[str, str], settings: Mapping[str, Any], say: Say) ->
     return costs
 
 
-def _points(evaluation: Evaluation, costs: Mapping[str, Cost], settings: Mapping[str, Any]) -> tuple[Point, ...]:
+def _points(rows: Sequence[Row], costs: Mapping[str, Cost], settings: Mapping[str, Any]) -> tuple[Point, ...]:
     """Errors on the entries of all methods, all sources together, with the cost at the middle size."""
-    last = evaluation.common[-1].source if evaluation.common else ""
+    last = rows[-1].source if rows else ""
     points = []
-    for row in evaluation.common:
+    for row in rows:
         if row.source == last and row.method in costs:
             error = getattr(row, settings["metric"])
             kind, ms = costs[row.method].kind, _middle(costs[row.method])
@@ -146,7 +155,7 @@ def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str,
     figure = plane.draw(result.points, settings["metric"], title)
     plane.write(figure, out)
     lines = []
-    for row in evaluation.common:
+    for row in result.rows:
         of = result.costs.get(row.method)
         ms = {f"ms_{atoms}": round(value, 5) for atoms, value in of.ms.items()} if of else {}
         every = {f"ms_{peptide.n_atoms}": None for peptide in PEPTIDES.values()}
@@ -207,7 +216,7 @@ def _near(of: Cost | None, atoms: int) -> float | None:
 
 def _errors(result: Landscape) -> str:
     rows = []
-    for row in result.evaluation.common:
+    for row in result.rows:
         errors = [f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in (row.energy_rmse, row.force_rmse)]
         rows.append([row.method, row.source, row.molecules, row.conformers, *errors])
     return table(["method", "source", "molecules", "geometries", "energy RMSE", "force RMSE"], rows)

@@ -17,9 +17,10 @@ from espalike.data.schema import Record
 from espalike.data.store import write_store
 from espalike.evaluation.table import Result, Scores
 from espalike.landscape import boxes, columns
-from espalike.landscape.cost import FORCE_FIELD, ML, QM, SEMI_EMPIRICAL, cost
+from espalike.landscape.cost import FORCE_FIELD, HYBRID, ML, QM, SEMI_EMPIRICAL, cost
 from espalike.landscape.electrostatics import charges_of, electrostatics
 from espalike.landscape.geometries import geometries
+from espalike.landscape.hybrids import hybrid
 from espalike.landscape.plane import Point, draw, front
 from espalike.qm.base import batched
 from espalike.qm.mmff import MMFFCalculator
@@ -93,14 +94,20 @@ def test_the_command(store, tmp_path, capsys):
     settings = ["geometries=1", "resamples=20", "rounds=1", "water=[]", f"data.path={store}", f"out={out}"]
     assert main(["landscape", methods, *settings]) == 2
     assert "espalike-none" in capsys.readouterr().err
-    assert main(["landscape", "methods=[espalike-small,mmff94,so3lr]", "labels=gfn2-xtb", *settings]) == 0
+    mixed = "espalike-small+mmff94@4fs"
+    assert main(["landscape", f"methods=[espalike-small,{mixed}]", *settings]) == 2
+    assert "add mmff94 to the methods" in capsys.readouterr().err
+    methods = f"methods=[espalike-small,mmff94,so3lr,{mixed},espalike-small+so3lr@4fs]"
+    assert main(["landscape", methods, "labels=gfn2-xtb", *settings]) == 0
     printed = capsys.readouterr().out
     assert "cost at 52 atoms" in printed
+    assert "skipped espalike-small+so3lr@4fs, as so3lr is" in printed
     assert "skipped so3lr: its weights are a pickled Python object" in printed
     with open(out / "table.csv", newline="") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert float(rows["mmff94"]["force_rmse"]) == pytest.approx(0.0, abs=1e-3)
     assert float(rows["espalike-small"]["force_rmse"]) > 1.0
+    assert rows[mixed]["force_rmse"] == rows["mmff94"]["force_rmse"]
     assert all(float(row[f"ms_{n}"]) > 0 for row in rows.values() for n in (22, 52, 102))
     data = json.loads((out / "landscape.json").read_text())
     assert data["geometries"]["mmff94"]["molecules"] == 1
@@ -136,6 +143,24 @@ def test_kinds_and_costs():
     xtb = cost("gfn2-xtb", 1, sizes=(1,))
     assert (xtb.kind, xtb.parametrize) == (SEMI_EMPIRICAL, None)
     assert xtb.ms[22] > small.ms[52]
+
+
+def test_the_cost_of_a_hybrid():
+    """A dear potential costs less per inner step, the more so the longer the outer step."""
+    alone, two, eight = (
+        cost(name, 1, (1,)).ms[22] for name in ("gfn2-xtb", "espalike-1+gfn2-xtb@2fs", "espalike-1+gfn2-xtb@8fs")
+    )
+    assert two < 0.8 * alone
+    assert eight < 0.6 * two
+    measured = cost("espalike-1+mmff94@2fs", 1, (4,), water=(1000,))
+    (wet,) = measured.water.values()
+    assert measured.kind == HYBRID
+    assert wet > measured.ms[52]
+
+
+@pytest.mark.parametrize("name", ["espalike-1", "espalike-1+aimnet2", "+aimnet2@4fs", "espalike-1+aimnet2@4.5fs"])
+def test_names_that_are_no_hybrids(name):
+    assert hybrid(name) is None
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system cannot keep a thread on one core")
