@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,18 +116,18 @@ def _multiple(of: Hybrid, rounds: int, sizes: tuple[int, ...], water: tuple[int,
 
     ms, in_water = {}, {}
     # short steps cost as much as long ones, and are stable however far the force field is from the potential
-    steps = {"outer": of.substeps * _SHORT_STEP, "inner": _SHORT_STEP}
+    multiple = partial(multiple_time_step, outer=of.substeps * _SHORT_STEP, inner=_SHORT_STEP)
     for n in sizes:
         molecule = PEPTIDES[n]
         field, upper = parameters(of.inner, molecule), potential(of.outer, molecule)
         alone = to_openmm(field)
-        system, integrator = multiple_time_step(field, upper, **steps)
+        system, integrator = multiple(field, upper)
         step = _step(system, embed(molecule, 1)[0], 0, integrator)
         ms[molecule.n_atoms] = 1e3 * _median(step, rounds) / of.substeps
         for atoms in water if molecule.n_atoms == MIDDLE else ():
             box = boxes.box(atoms)
             if (wet := boxes.within(alone, box)) is not None:
-                system, integrator = multiple_time_step(field, upper, within=wet, atoms=range(box.solute), **steps)
+                system, integrator = multiple(field, upper, within=wet, atoms=range(box.solute))
                 step = _step(system, box.relaxed(wet), 0, integrator)
                 in_water[len(box.xyz)] = 1e3 * _median(step, rounds) / of.substeps
     return Cost(HYBRID, ms, None, in_water)
