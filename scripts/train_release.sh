@@ -32,10 +32,12 @@ if [ "$data" = own ]; then
 else
     bash scripts/outside_data.sh "$data" openff_torsiondrives_forces.h5 openff_opt_geometries.h5 nci_atlas_dimers.h5 \
         hutchison_conformers.h5 pepconf.h5
+    # without iodine, for which these two sets have a wrong fitting basis (docs/models.md)
+    known='filters.elements=[H,B,C,N,O,F,Si,P,S,Cl,Br]'
     stage torsiondrives espalike ingest "reader.path=$data/openff_torsiondrives_forces.h5" \
-        reader.source=torsiondrives out=runs/td reference=openff
+        reader.source=torsiondrives out=runs/td reference=openff "$known"
     stage minima espalike ingest "reader.path=$data/openff_opt_geometries.h5" reader.source=minima \
-        reader.zero_forces=true out=runs/opt reference=openff
+        reader.zero_forces=true out=runs/opt reference=openff "$known"
     stage complexes espalike ingest reader=complexes "reader.path=$data/nci_atlas_dimers.h5" reference=openff \
         out=runs/complexes
     stage hutchison espalike ingest reader=hutchison "reader.path=$data/hutchison_conformers.h5" out=runs/hutchison

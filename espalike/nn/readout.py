@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 
 import torch
@@ -14,6 +14,14 @@ from espalike.nn.heads import TermHead
 from espalike.nn.links import find
 from espalike.nn.orbits import Orbits
 from espalike.terms.base import Borrow, Param, Term
+
+_TAKEN = 0.5
+"""Largest share of a bond's force constant that its angles may take away.
+
+Angles of force constants kᵢ, coupled to a bond of force constant k by κᵢ and free to follow it, leave k (1 − S) of it,
+with S = Σᵢ κᵢ² / (k kᵢ). The slope of a quartic bond ½ k d² (1 − a d + 7/12 a² d²) is then
+k d (1 − S − 3/2 a d + 7/6 a² d²), which vanishes at d = 0 alone while S < 29/56: no barrier behind which it breaks.
+"""
 
 
 def _sorted_rows(tuples: Tensor, listed: Tensor, n_atoms: int) -> Tensor:
@@ -77,7 +85,8 @@ class Readout(nn.ModuleList):
         """Term and column that a parameter is borrowed from; None where the force field has no such term."""
         for t, term in enumerate(self.terms):
             for c, p in enumerate(term.params):
-                if term.kind is borrow.kind and p.name == borrow.name and p.borrows is None:
+                same = term.kind is borrow.kind and p.name == borrow.name and borrow.unit in ("", p.unit)
+                if same and p.borrows is None:
                     return t, c
         return None
 
@@ -111,24 +120,33 @@ class Readout(nn.ModuleList):
     def stacked(self, columns: Sequence[Sequence[Tensor | None]], batch: Batch) -> list[Tensor]:
         """Values of each term, shape `(T, P)`, from its columns, with borrowed ones from the terms that have them.
 
+        Where the couplings of a bond with its angles would take more than `_TAKEN` of its force constant away, they are
+        scaled down together.
+
         Args:
             columns: the columns of each term, each `(T,)`; those of borrowed parameters are not read.
             batch: the molecules.
         """
         rows: dict[tuple[object, ...], Tensor] = {}  # of bonds and angles in other tuples
 
-        def column(term: Term, borrow: Borrow | None, learned: Tensor | None) -> Tensor:
-            lender = None if borrow is None else self._lender(borrow)
-            if borrow is None or lender is None:
-                assert learned is not None
-                return learned
+        def row_of(term: Term, borrow: Borrow) -> Tensor:
             if (key := (term.param_kind, borrow.kind, borrow.atoms)) not in rows:
                 tuples = batch.tuples[term.param_kind].idx[:, borrow.atoms]
                 rows[key] = _sorted_rows(tuples, batch.tuples[borrow.kind].idx, len(batch.numbers))
-            lent = columns[lender[0]][lender[1]]
-            assert lent is not None
-            return lent[rows[key]]
+            return rows[key]
 
+        def lent(borrow: Borrow) -> Tensor | None:
+            lender = self._lender(borrow)
+            return None if lender is None else columns[lender[0]][lender[1]]
+
+        def column(term: Term, borrow: Borrow | None, learned: Tensor | None) -> Tensor:
+            found = None if borrow is None else lent(borrow)
+            if borrow is None or found is None:
+                assert learned is not None
+                return learned
+            return found[row_of(term, borrow)]
+
+        columns = _limited(self.terms, columns, lent, row_of)
         values = []
         for term, of_term in zip(self.terms, columns, strict=True):
             every = [column(term, p.borrows, learned) for p, learned in zip(term.params, of_term, strict=True)]
@@ -141,3 +159,33 @@ class Readout(nn.ModuleList):
         if callable(param.mean):
             raise TypeError(f"{term.name}.{param.name} is universal: its mean is a number, not a prior by element")
         return find(param.link)(raw, torch.full_like(raw, param.mean), param.std)
+
+
+def _limited(
+    terms: Sequence[Term],
+    columns: Sequence[Sequence[Tensor | None]],
+    lent: Callable[[Borrow], Tensor | None],
+    row_of: Callable[[Term, Borrow], Tensor],
+) -> list[list[Tensor | None]]:
+    """The columns, with couplings of bonds and angles (`Param.couples`) scaled down where `_TAKEN` demands it."""
+    limited = [list(of_term) for of_term in columns]
+    taken: Tensor | None = None
+    places = []
+    for t, term in enumerate(terms):
+        for c, param in enumerate(term.params):
+            coupling = limited[t][c]
+            if param.couples is None or coupling is None:
+                continue
+            bonds, angles = map(lent, param.couples)
+            if bonds is None or angles is None:  # a force field without such force constants
+                continue
+            rows = row_of(term, param.couples[0])
+            share = coupling.square() / (bonds[rows] * angles[row_of(term, param.couples[1])])
+            taken = torch.zeros_like(bonds) if taken is None else taken
+            taken = taken.index_add(0, rows, share.to(taken))
+            places.append((t, c, coupling, rows))
+    if taken is not None:
+        factor = (_TAKEN / taken.clamp(min=_TAKEN)).sqrt()
+        for t, c, coupling, rows in places:
+            limited[t][c] = coupling * factor[rows].to(coupling)
+    return limited

@@ -36,11 +36,13 @@ class Borrow:
         kind: kind of tuples of the other term.
         name: name of its parameter.
         atoms: positions of its atoms in this term's tuple.
+        unit: of the parameter, where several terms on these tuples have one of this name.
     """
 
     kind: Kind
     name: str
     atoms: tuple[int, ...]
+    unit: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Param:
         smallest: a learned value that is nearer to zero counts as zero, except in training [unit].
         weight: name of the parameter of the term that weights this one in the mean over an ensemble; empty: plain mean.
             With an equilibrium value weighted by its force constant, the mean of harmonics is one harmonic, exactly.
+        couples: the force constants of the bond and of the angle that this parameter couples; it stays so small that
+            the bond does not give way, see `espalike.nn.readout.Readout.stacked`.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Param:
     universal: bool = False
     smallest: float = 0.0
     weight: str = ""
+    couples: tuple[Borrow, Borrow] | None = None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,11 @@
 
 Forms: A. T. Hagler, C. S. Ewig, Comput. Phys. Commun. 84 (1994) 131 and H. Sun, J. Phys. Chem. B 102 (1998) 7338
 (COMPASS). Equilibrium values are those of the bond and angle terms of the same force field. Force constants are
-bounded, so that a network's guess about unseen chemistry cannot outweigh the bonds and angles it couples.
+bounded, so that a network's guess about unseen chemistry cannot outweigh the bonds and angles it couples; those of a
+bond with its angles are also bounded together, relative to the force constants of both (`espalike.nn.readout`).
 """
+
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -31,6 +34,11 @@ def _r0(name: str, *atoms: int) -> Param:
 def _theta0(name: str, *atoms: int) -> Param:
     lender, link = Borrow(Kind.ANGLE, "theta0", atoms), "range(0.6,3.141592653589793)"
     return Param(name, "radian", mean=priors.bond_angle, std=0.1, link=link, shifts=True, borrows=lender)
+
+
+def _bond_angle(name: str, *bond: int) -> Param:
+    constants = Borrow(Kind.BOND, "k", bond), Borrow(Kind.ANGLE, "k", (0, 1, 2), "kcal/mol")
+    return replace(_coupling(name, STRETCH, 15.0, 60.0), couples=constants)
 
 
 class BondBond(Term):
@@ -62,8 +70,8 @@ class BondAngle(Term):
     q_names = ("ra", "rb", "theta")
     symmetry = swapping(REVERSAL_3, (1, 0, 3, 2, 4))
     params = (
-        _coupling("ka", STRETCH, 15.0, 60.0),
-        _coupling("kb", STRETCH, 15.0, 60.0),
+        _bond_angle("ka", 0, 1),
+        _bond_angle("kb", 1, 2),
         _r0("ra0", 0, 1),
         _r0("rb0", 1, 2),
         _theta0("theta0", 0, 1, 2),

@@ -217,3 +217,46 @@ def test_looking_at_equal_atoms_once_changes_nothing(forcefield, conv, readout):
     for one, other in zip(*outcomes, strict=True):
         if one is not None or other is not None:
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def taken(system):
+    """Share of the force constant of each bond that its angles can take away: the sum of κ² / (k k')."""
+    bonds, angles, couplings = (
+        next(b for b in system.terms if b.term.name == name) for name in ("QuarticBond", "QuarticAngle", "BondAngle")
+    )
+    stiff = {tuple(row): k for row, k in zip(bonds.tuples.idx.tolist(), bonds.values[:, 0].tolist(), strict=True)}
+    shares = dict.fromkeys(stiff, 0.0)
+    rows = zip(
+        couplings.tuples.idx.tolist(), couplings.values[:, :2].tolist(), angles.values[:, 0].tolist(), strict=True
+    )
+    for (i, j, k), (first, second), angle in rows:
+        for bond, value in ((tuple(sorted((i, j))), first), (tuple(sorted((j, k))), second)):
+            shares[bond] += value**2 / (stiff[bond] * angle)
+    return np.array(list(shares.values()))
+
+
+@pytest.mark.parametrize("name", COUPLED)
+@torch.no_grad()
+def test_angles_leave_their_share_of_a_bond(name, monkeypatch):
+    """Couplings are scaled down at the bonds where they take more than their share, and there alone."""
+    free = model(name)(batch())
+    before = taken(free)
+    limit = float(np.median(before))
+    monkeypatch.setattr("espalike.nn.readout._TAKEN", limit)
+    bounded = model(name)(batch())
+    np.testing.assert_allclose(taken(bounded), before.clip(max=limit), rtol=1e-9)
+    for one, other in zip(free.terms, bounded.terms, strict=True):
+        if one.term.name != "BondAngle":
+            assert torch.equal(one.values, other.values)
+
+
+@pytest.mark.parametrize(("share", "falls"), [(0.5, False), (0.53, True)])
+def test_a_bond_has_no_barrier_while_its_angles_leave_half_of_it(share, falls):
+    """With harmonic angles that follow the bond, whatever its anharmonicity."""
+    d = torch.linspace(0.0, 4.0, 4001, dtype=F64)
+    slopes = []
+    for a in (0.3, 0.669, 1.0, 2.0, 3.0):
+        k, r0, a = (torch.full((1,), value, dtype=F64) for value in (300.0, 2.0, a))
+        energy = QuarticBond().energy((2.0 + d,), (k, r0, a)) - 0.5 * share * k * d**2
+        slopes.append(energy.diff().min())
+    assert (min(slopes) < 0) == falls
