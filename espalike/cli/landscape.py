@@ -15,7 +15,8 @@ example:
 
   methods=[...]           models (names or files), OpenFF force fields (openff-2.3.0, openff-3.0.0-alpha0),
                           calculators of `espalike label`: gaff2, garnet, uff, mmff94s, gfn1-xtb, ani1x, ... What is not
-                          installed is skipped, with what installs it
+                          installed is skipped, with what installs it. espalike-2+aimnet2@4fs: multiple time steps, with
+                          the errors of aimnet2 and the cost of an inner step of 1 fs
   labels=pyscf            the calculator that made the labels: the right end of the plane. One energy of a molecule of
                           22 atoms is timed, which takes a minute with DFT
   data.path=PATH|[...]    stores, HDF5 files, or `sample`: the embedded set; data.split=test, data.level=LEVEL
