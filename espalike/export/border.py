@@ -34,7 +34,7 @@ class Border:
     Attributes:
         ends: atoms of the residue, one for each bond across the border.
         outside: atomic number of each atom outside, the atoms before it that it is bonded to, and its number of
-            neighbours, or 0 where that does not matter.
+            neighbours.
         forces: bonds, angles and torsions across the border.
         excess: charge of the caps that was added to the residue [e].
     """
@@ -97,9 +97,9 @@ def cut(system: MMSystem, kept: Sequence[int]) -> tuple[MMSystem, Border]:
             (
                 int(molecule.numbers[atom]),
                 sorted(place[other] for other in near[atom] if place.get(other, len(place)) < place[atom]),
-                len(near[atom]) if distance < REACH else 0,
+                len(near[atom]),
             )
-            for atom, distance in outside.items()
+            for atom in outside
         ),
         forces,
         excess,

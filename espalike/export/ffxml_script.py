@@ -75,7 +75,7 @@ def espalike_neighbours(data, near, outside, found):
     for atom in sorted(near[found[bonded[0]]]):
         element = data.atoms[atom].element
         fits = atom not in found and element is not None and element.atomic_number == number
-        if fits and all(found[b] in near[atom] for b in bonded) and count in (0, len(near[atom])):
+        if fits and all(found[b] in near[atom] for b in bonded) and count == len(near[atom]):
             result = espalike_neighbours(data, near, outside[1:], [*found, atom])
             if result is not None:
                 return result

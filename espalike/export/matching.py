@@ -38,7 +38,7 @@ def is_isomorphic(first: Chem.Mol, second: Chem.Mol) -> bool:
 def part_of(residue: Residue, molecule: Chem.Mol) -> tuple[int, ...] | None:
     """Atoms of a skeleton that are a residue which is bonded to others, if the other atoms are its neighbours.
 
-    Neighbours are compared to a distance of three bonds, the reach of a torsion.
+    Neighbours, each with its number of bonds, are compared to a distance of three bonds, the reach of a torsion.
 
     Returns:
         The atoms in ascending order, or None.
@@ -57,12 +57,11 @@ def part_of(residue: Residue, molecule: Chem.Mol) -> tuple[int, ...] | None:
     index = {atom: [*others] for atom, others in near.items()}
     outside = distances_from(atoms, lambda atom: index.get(atom, []), REACH)
     query, place = Chem.RWMol(), dict[object, int]()
-    for atom, distance in [*((atom, 0) for atom in atoms), *outside.items()]:
+    for atom in [*atoms, *outside]:
         if atom.element is None:
             return None
         one = rdqueries.AtomNumEqualsQueryAtom(atom.element.atomic_number)
-        if distance < REACH:
-            one.ExpandQuery(rdqueries.ExplicitDegreeEqualsQueryAtom(len(index.get(atom, ()))))
+        one.ExpandQuery(rdqueries.ExplicitDegreeEqualsQueryAtom(len(index.get(atom, ()))))
         place[atom] = query.AddAtom(one)
     for atom, row in place.items():
         for other in index.get(atom, ()):
@@ -116,7 +115,8 @@ def explanation(residue: Residue, known: Sequence[tuple[str, Chem.Mol]]) -> str:
         if ends and 2 * sum(heavy.values()) >= sum(_heavy(theirs).values()) and not mine - theirs:
             return (
                 f"{label} ({formula(mine.elements())}) may be the part of {name} without its caps, but its neighbours "
-                f"to a distance of {REACH} bonds are not those in {name}: the caps must have these atoms"
+                f"to a distance of {REACH} bonds are not those in {name}: the caps must have these atoms, each "
+                "with as many bonds"
             )
     return ""
 

@@ -22,37 +22,69 @@ from tests.export.cases import field_model, model
 AMBER = ("amber14-all.xml", "amber14/tip3p.xml")
 PEPTIDE = "CC(=O)N[C@@H](CSCC(=O)NC)C(=O)NC"
 CAPPED = "CCSCC(=O)NC"
-HEAVY = [
-    *[("ACE", name) for name in ("CH3", "C", "O")],
-    *[("CYX", name) for name in ("N", "CA", "CB", "SG")],
-    *[("LIG", name) for name in ("C1", "C2", "O1", "N1", "C3")],
-    *[("CYX", name) for name in ("C", "O")],
-    *[("NME", name) for name in ("N", "C")],
-]
-ORDER = ("ACE", "CYX", "NME", "LIG")
+Built = tuple[app.Topology, np.ndarray, Chem.Mol]
 
 
-@pytest.fixture(scope="module")
-def built() -> tuple[app.Topology, np.ndarray, Chem.Mol]:
-    """ACE-CYX-NME with a ligand at the sulfur, as a topology of four residues, coordinates [Å], and a molecule."""
-    mol = Chem.AddHs(Chem.MolFromSmiles(PEPTIDE))
+def named(*parts: tuple[str, str]) -> list[tuple[str, str]]:
+    """Residue and name of each heavy atom."""
+    return [(residue, name) for residue, text in parts for name in text.split()]
+
+
+BACKBONE, REST = "N CA CB SG", "C O"
+ONE = (
+    PEPTIDE,
+    named(("ACE", "CH3 C O"), ("CYX", BACKBONE), ("LIG", "C1 C2 O1 N1 C3"), ("CYX", REST), ("NME", "N C")),
+    ("ACE", "CYX", "NME", "LIG"),
+    {"LIG": (CAPPED, (0,))},
+)
+"""The molecule, its heavy atoms, its residues, and each ligand with its caps, of which the last atoms are listed."""
+TWO = (
+    "CC(=O)N[C@@H](CSCC(=O)NC)C(=O)N[C@@H](CSCC(=O)OC)C(=O)NC",
+    named(
+        ("ACE", "CH3 C O"), ("CYX", BACKBONE), ("LIG", "C1 C2 O1 N1 C3"), ("CYX", REST), ("CYX2", BACKBONE),
+        ("LIG2", "C1 C2 O1 O2 C3"), ("CYX2", REST), ("NME", "N C"),
+    ),
+    ("ACE", "CYX", "CYX2", "NME", "LIG", "LIG2"),
+    {"LIG": (CAPPED, (0,)), "LIG2": ("CCSCC(=O)OC", (0,))},
+)  # fmt: skip
+BRIDGE = (
+    "CC(=O)N[C@@H](CSCC(=O)CSC[C@H](NC(C)=O)C(=O)NC)C(=O)NC",
+    named(
+        ("ACE", "CH3 C O"), ("CYX", BACKBONE), ("LIG", "C1 C2 O1 C3"), ("CYX2", "SG CB CA N"), ("ACE2", "C CH3 O"),
+        ("CYX2", REST), ("NME2", "N C"), ("CYX", REST), ("NME", "N C"),
+    ),
+    ("ACE", "CYX", "NME", "ACE2", "CYX2", "NME2", "LIG"),
+    {"LIG": ("CCSCC(=O)CSCC", (0, 9))},
+)  # fmt: skip
+"""A ligand that is bonded to two cysteines."""
+
+
+def build(smiles: str, heavy: list[tuple[str, str]], order: tuple[str, ...]) -> Built:
+    """A molecule as a topology of residues, coordinates [Å], and the molecule itself."""
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
     assert rdDistGeom.EmbedMolecule(mol, randomSeed=5) == 0
     xyz = mol.GetConformer().GetPositions()
     home = {atom.GetIdx(): (atom if atom.GetAtomicNum() > 1 else atom.GetNeighbors()[0]) for atom in mol.GetAtoms()}
-    rank = {n: (ORDER.index(HEAVY[parent.GetIdx()][0]), n) for n, parent in home.items()}
-    order = sorted(rank, key=rank.__getitem__)
+    rank = {n: (order.index(heavy[parent.GetIdx()][0]), n) for n, parent in home.items()}
+    atoms = sorted(rank, key=rank.__getitem__)
     topology, made = app.Topology(), {}
     protein, other = topology.addChain("A"), topology.addChain("L")
-    residues = {name: topology.addResidue(name, other if name == "LIG" else protein) for name in ORDER}
-    for n in order:
-        residue, name = HEAVY[home[n].GetIdx()]
+    residues = {
+        name: topology.addResidue(name.rstrip("2"), other if name.startswith("LIG") else protein) for name in order
+    }
+    for n in atoms:
+        residue, name = heavy[home[n].GetIdx()]
         element = app.Element.getByAtomicNumber(mol.GetAtomWithIdx(n).GetAtomicNum())
         made[n] = topology.addAtom(name if home[n].GetIdx() == n else f"H{n}", element, residues[residue])
     for bond in mol.GetBonds():
         topology.addBond(made[bond.GetBeginAtomIdx()], made[bond.GetEndAtomIdx()])
-    atoms = [atom.index for atom in topology.atoms()]
-    back = {made[n].index: n for n in order}
-    return topology, xyz[[back[index] for index in atoms]], Chem.RenumberAtoms(mol, [back[index] for index in atoms])
+    return topology, xyz[atoms], Chem.RenumberAtoms(mol, atoms)
+
+
+@pytest.fixture(scope="module")
+def built() -> Built:
+    """ACE-CYX-NME with a ligand at the sulfur."""
+    return build(*ONE[:3])
 
 
 def field(generator: EspalikeTemplateGenerator) -> app.ForceField:
@@ -75,32 +107,16 @@ def charges(system: openmm.System) -> np.ndarray:
     return np.array([force.getParticleParameters(n)[0]._value for n in range(force.getNumParticles())])
 
 
-@pytest.mark.parametrize("name", ["class1", "class2"])
-def test_energies_are_those_of_amber_and_of_the_molecule(name, built):
-    """The peptide's own terms are Amber's; all terms with an atom of the ligand are those of the capped molecule."""
-    topology, xyz, mol = built
-    made = field_model(name)
-    system = field(EspalikeTemplateGenerator(CAPPED, made)).createSystem(topology)
-
-    residues = {residue.name: [atom.index for atom in residue.atoms()] for residue in topology.residues()}
-    ligand = residues["LIG"]
-    alone = app.Modeller(topology, xyz * unit.angstrom)
-    alone.delete([residue for residue in alone.topology.residues() if residue.name == "LIG"])
-    peptide = app.ForceField(*AMBER).createSystem(
-        alone.topology,
-        ignoreExternalBonds=True,
-        residueTemplates={residue: "CYX" for residue in alone.topology.residues() if residue.name == "CYX"},
-    )
-    inside = [n for n in range(len(xyz)) if n not in ligand]
-    expected = bonded_energy(peptide, xyz[inside])
-
-    capped = chem.from_smiles(CAPPED)
-    hydrogens = [j for i, j in capped.bonds.tolist() if i == 0 and capped.numbers[j] == 1]
-    common = [n for n in range(capped.n_atoms) if n not in hydrogens]  # all that have a counterpart
+def energy_of_ligand(made, smiles: str, ends: tuple[int, ...], ligand: set[int], xyz: np.ndarray, mol) -> float:
+    """Energy [kcal/mol] of all bonded terms of a molecule with caps that have an atom of the ligand."""
+    capped = chem.from_smiles(smiles)
+    lost = [max(i, j) for i, j in capped.bonds.tolist() if min(i, j) in ends and capped.numbers[max(i, j)] == 1]
+    common = [n for n in range(capped.n_atoms) if n not in lost]  # all that have a counterpart
     query = Chem.RWMol(chem.to_rdkit(capped))
-    for n in sorted(hydrogens, reverse=True):
+    for n in sorted(lost, reverse=True):
         query.RemoveAtom(n)
-    place = dict(zip(common, mol.GetSubstructMatch(query), strict=True))
+    (match, *_) = (m for m in mol.GetSubstructMatches(query, uniquify=False) if ligand.issubset(m))
+    place = dict(zip(common, match, strict=True))
     reference = torch.zeros(1, capped.n_atoms, 3, dtype=torch.float64)
     reference[0, common] = torch.from_numpy(xyz[[place[n] for n in common]])
     mine = torch.tensor([n for n in common if place[n] in ligand])
@@ -111,13 +127,38 @@ def test_energies_are_those_of_amber_and_of_the_molecule(name, built):
         if not isinstance(bound.term, PairTerm) and rows.any():
             tuples = Tuples(bound.tuples.idx[rows], bound.tuples.mol[rows])
             terms.append(Bound(bound.term, tuples, bound.values[rows].detach()))
-    system_of_rows = MMSystem(tuple(terms), parametrized.numbers, parametrized.mol, parametrized.molecules)
-    expected += float(energy(system_of_rows, reference, forces=False).energy)
+    system = MMSystem(tuple(terms), parametrized.numbers, parametrized.mol, parametrized.molecules)
+    return float(energy(system, reference, forces=False).energy)
+
+
+@pytest.mark.parametrize("name", ["class1", "class2"])
+@pytest.mark.parametrize("case", [ONE, TWO, BRIDGE], ids=["one", "two", "bridge"])
+def test_energies_are_those_of_amber_and_of_the_molecule(name, case):
+    """The peptide's own terms are Amber's; all terms with an atom of a ligand are those of the capped molecule."""
+    smiles, heavy, order, ligands = case
+    topology, xyz, mol = build(smiles, heavy, order)
+    made = field_model(name)
+    generator = EspalikeTemplateGenerator([capped for capped, _ in ligands.values()], made)
+    system = field(generator).createSystem(topology)
+
+    atoms = {key: {atom.index for atom in r.atoms()} for key, r in zip(order, topology.residues(), strict=True)}
+    alone = app.Modeller(topology, xyz * unit.angstrom)
+    alone.delete([residue for residue in alone.topology.residues() if residue.name == "LIG"])
+    peptide = app.ForceField(*AMBER).createSystem(
+        alone.topology,
+        ignoreExternalBonds=True,
+        residueTemplates={residue: "CYX" for residue in alone.topology.residues() if residue.name == "CYX"},
+    )
+    inside = [n for n in range(len(xyz)) if not any(n in atoms[key] for key in ligands)]
+    expected = bonded_energy(peptide, xyz[inside])
+    for key, (capped, ends) in ligands.items():
+        expected += energy_of_ligand(made, capped, ends, atoms[key], xyz, mol)
     assert bonded_energy(system, xyz) == pytest.approx(expected, rel=1e-6)
 
     total = charges(system)
     np.testing.assert_allclose(total[inside], charges(peptide), atol=1e-12)
-    assert total[ligand].sum() == pytest.approx(0.0, abs=1e-9)
+    for key in ligands:
+        assert total[sorted(atoms[key])].sum() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_it_runs_beside_amber(built):
@@ -135,13 +176,33 @@ def test_it_runs_beside_amber(built):
     assert np.linalg.norm(bond) == pytest.approx(0.182, abs=0.02)
 
 
-@pytest.mark.parametrize("smiles", ["CSCC(=O)NC", "CC(=O)NC", "CCOCC(=O)NC"])
+@pytest.mark.parametrize("smiles", ["CSCC(=O)NC", "CC(=O)NC", "CCOCC(=O)NC", "C#CCSCC(=O)NC", "N#CCSCC(=O)NC"])
 def test_caps_that_do_not_fit_are_explained(smiles, built, caplog):
     with pytest.raises(ValueError, match="No template found for residue 3"):
         field(EspalikeTemplateGenerator(smiles, model())).createSystem(built[0])
     (record,) = caplog.records
     assert "residue LIG 4 (C3H6NO) may be the part of molecule without its caps" in record.message
-    assert "to a distance of 3 bonds are not those in molecule: the caps must have these atoms" in record.message
+    assert (
+        "to a distance of 3 bonds are not those in molecule: the caps must have these atoms, each with as many"
+        in record.message
+    )
+
+
+@pytest.mark.parametrize("smiles", ["CCSCC(=O)C", "CCSCC(=O)CS"])
+def test_a_bond_to_a_second_residue_needs_its_caps(smiles, caplog):
+    with pytest.raises(ValueError, match=r"No template found for residue 6 \(LIG\)"):
+        field(EspalikeTemplateGenerator(smiles, model())).createSystem(build(*BRIDGE[:3])[0])
+    assert "are not those in molecule: the caps must have these atoms" in caplog.text
+
+
+@pytest.mark.parametrize("residue", ["LIG", "CYX"])
+def test_missing_hydrogens(residue, built):
+    """Of the ligand, or of the cysteine."""
+    topology, xyz, _ = built
+    made = app.Modeller(topology, xyz * unit.angstrom)
+    made.delete([atom for atom in topology.atoms() if atom.residue.name == residue and atom.element.symbol == "H"][-1:])
+    with pytest.raises(ValueError, match=f"No template found for residue . \\({residue}\\)"):
+        field(EspalikeTemplateGenerator(CAPPED, model())).createSystem(made.topology)
 
 
 def test_a_file_is_for_one_kind_of_neighbours(built):
