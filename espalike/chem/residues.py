@@ -51,6 +51,8 @@ _OPTIONAL = {"OXT", "OP3"}
 _PHOSPHATE = {"P", "OP1", "OP2", "OP3"}
 REACH = 1.25
 """Atoms nearer than this times the sum of their covalent radii are bonded."""
+_SURE = 1.1
+"""Nearer than this times the sum, no two atoms are that are not bonded."""
 _BONDED = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53}
 """Elements that are bonded by distance; metals are ions."""
 _VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 15: 5, 16: 2}
@@ -182,15 +184,15 @@ class Graph:
         double = any(self.order(n, other) == 2 for other in self.near[n])
         return self._open(n) > (-1 if self.numbers[n] == 7 or (self.numbers[n] == 8 and double) else 0)
 
-    def _pairs(self, atoms: Sequence[int]) -> list[tuple[int, int]]:
+    def _pairs(self, atoms: Sequence[int], reach: float = REACH) -> list[tuple[int, int]]:
         """Pairs of atoms at the distance of a bond, those of the usual length first."""
         atoms = [n for n in atoms if self.numbers[n] in _BONDED]
         radius = RADII[np.array([self.numbers[n] for n in atoms], dtype=np.int64)]
         xyz = self._xyz[atoms]
-        i, j = cKDTree(xyz).query_pairs(2.0 * REACH * radius.max(initial=0.0), output_type="ndarray").T
+        i, j = cKDTree(xyz).query_pairs(2.0 * reach * radius.max(initial=0.0), output_type="ndarray").T
         ratio = np.maximum(np.linalg.norm(xyz[i] - xyz[j], axis=1), 0.01) / (radius[i] + radius[j])
         rows = np.argsort(np.abs(np.log(ratio)), kind="stable")
-        return [(atoms[i[row]], atoms[j[row]]) for row in rows if ratio[row] < REACH]
+        return [(atoms[i[row]], atoms[j[row]]) for row in rows if ratio[row] < reach]
 
     def _join(self, listed: set[int]) -> None:
         """Bonds by distance of residues that are not standard, where the file lists none."""
@@ -221,6 +223,24 @@ class Graph:
             foreign = self.atoms[i].residue != self.atoms[j].residue
             if ends and foreign and all(self._open(n) > 0 for n in ends):
                 self._bond(i, j)
+        heavy = [n for n, name in enumerate(self.standard) if name and self.numbers[n] > 1]
+        for pair in self._pairs(sorted({*heavy, *others}), _SURE):
+            ends = [n for n in pair if self.standard[n]]
+            if len(ends) == 1 and pair[0] not in self.near[pair[1]]:
+                self._late(ends[0], sum(pair) - ends[0])
+
+    def _late(self, n: int, other: int) -> None:
+        """Bond an atom of a standard residue that lacks no bond to one of another residue: it is an ammonium's."""
+        if self.numbers[n] == 7 and self._open(n) == 0:
+            self._bond(n, other)
+            return
+        residue = self.atoms[other].residue
+        distance = np.linalg.norm(self._xyz[n] - self._xyz[other])
+        self.faults.setdefault(
+            self.atoms[n].residue,
+            f"{self.atoms[n].name} has all its bonds, but atom {self.atoms[other].name} of {residue} is only "
+            f"{distance:.2f} Å away",
+        )
 
     def _charge(self, residue: Residue, members: list[int]) -> None:
         """Formal charges of a residue; what lacks hydrogens is a fault."""
