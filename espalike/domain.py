@@ -22,7 +22,9 @@ from espalike.chem.sanitize import atoms_of, without_ylides
 
 _COMMON, _SHARE = 3, 0.01
 """A surrounding is rare in fewer training molecules, if that is also a small share of those with the commonest one."""
-_MOST_NEIGHBOURS = 4
+_MOST_PAIRS = 4
+"""Electron pairs around an atom, bonds and lone pairs, that lie in like directions: up to a tetrahedron's."""
+_OUTER_ELECTRONS = np.array([0, *(GetPeriodicTable().GetNOuterElecs(z) for z in range(1, 119))])
 _FORMS = 8
 """Resonance forms of a molecule that are compared with a domain."""
 _LARGE = 500
@@ -46,6 +48,15 @@ def environments(molecule: Molecule) -> list[str]:
         neighbours[i].append(symbols[j])
         neighbours[j].append(symbols[i])
     return [f"{symbol}({''.join(sorted(near))})" for symbol, near in zip(symbols, neighbours, strict=True)]
+
+
+def _crowded(molecule: Molecule) -> list[int]:
+    """Atoms of two or more neighbours with more electron pairs, bonds and lone pairs, than a tetrahedron has."""
+    neighbours = np.bincount(molecule.bonds.reshape(-1), minlength=molecule.n_atoms)
+    orders = np.bincount(molecule.bonds.reshape(-1), np.repeat(molecule.orders, 2), molecule.n_atoms)
+    outer = _OUTER_ELECTRONS[molecule.numbers] - molecule.charges
+    pairs = neighbours + np.maximum(outer - orders, 0) // 2
+    return np.flatnonzero((neighbours > 1) & (pairs > _MOST_PAIRS)).tolist()
 
 
 @lru_cache(maxsize=1)  # `check` and `remarks` ask for the same molecule
@@ -152,8 +163,9 @@ class ChemicalDomain:
         """Check that a model can have parameters for a molecule.
 
         Raises:
-            DomainError: for an element that was not in training: its parameters would be arbitrary; for an atom of five
-                or more neighbours: the angles between them differ, but the graph cannot tell which is which.
+            DomainError: for an element that was not in training: its parameters would be arbitrary; for an atom with
+                five or more electron pairs, as in SF6, SF4 and ICl3: the angles between its neighbours differ, but the
+                graph cannot tell which is which.
         """
         unseen = sorted(set(molecule.numbers.tolist()) - set(self.elements))
         if unseen:
@@ -161,14 +173,25 @@ class ChemicalDomain:
                 f"{molecule.name}: the model was never trained on {', '.join(_symbols(unseen))}; "
                 f"it knows {', '.join(self.symbols)}. Train or choose a model that covers it."
             )
-        neighbours = np.bincount(molecule.bonds.reshape(-1), minlength=molecule.n_atoms)
-        crowded = np.flatnonzero(neighbours > _MOST_NEIGHBOURS)
-        if len(crowded):
-            atom = int(crowded[0])
+        for atom in _crowded(molecule):
+            self._require_angles(molecule, atom)
+
+    def _require_angles(self, molecule: Molecule, atom: int) -> None:
+        """Check that a model can have the angles at an atom with five or more electron pairs.
+
+        Raises:
+            DomainError: where three neighbours are alike, or its surroundings were not in training.
+        """
+        near = np.concatenate([molecule.bonds[molecule.bonds[:, end] == atom, 1 - end] for end in (0, 1)])
+        place = f"{molecule.name}: atom {atom + 1} ({_symbols(molecule.numbers[[atom]])[0]}) has {len(near)} neighbours"
+        advice = "Use parameters that were made for this molecule"
+        if len(near) > _MOST_PAIRS or np.bincount(molecule.numbers[near]).max() > 2:
             raise DomainError(
-                f"{molecule.name}: atom {atom + 1} ({_symbols(molecule.numbers[[atom]])[0]}) has {neighbours[atom]} "
-                "neighbours; angle terms cannot hold their angles of 90° and 180°, which are alike in the graph. Use "
-                "parameters that were made for this molecule"
+                f"{place}; angle terms cannot hold their angles of 90° and 180°, which are alike in the graph. {advice}"
+            )
+        if not all(text in self.counts for text in _surroundings(molecule)[atom]):
+            raise DomainError(
+                f"{place} and lone pairs, with angles of 90° and 180°; such surroundings were not in training. {advice}"
             )
 
     def _new(self, known: Mapping[int, Sequence[str]]) -> list[int]:

@@ -94,6 +94,43 @@ class TestDomain:
             with pytest.raises(DomainError, match=rf"crowded: {atom} neighbours; angle terms cannot hold"):
                 ChemicalDomain.of([molecule]).check(molecule)
 
+    @pytest.mark.parametrize(
+        ("smiles", "atom"),
+        [
+            ("FS(F)(F)F", r"atom 2 \(S\) has 4"),
+            ("CS(C)(C)C", r"atom 2 \(S\) has 4"),
+            ("Cl[I](Cl)Cl", r"atom 2 \(I\) has 3"),
+            ("CS(O)(O)O", r"atom 2 \(S\) has 4"),  # a sulfonic acid that was read without its double bonds
+            ("O=I1(O)OC(=O)c2ccccc12", r"atom 2 \(I\) has 4"),
+        ],
+    )
+    def test_lone_pairs_that_take_the_place_of_neighbours(self, smiles, atom):
+        """A seesaw and a T: of three equal neighbours, some are at 90° and some at 180°."""
+        molecule = from_smiles(smiles, "crowded")
+        with pytest.raises(DomainError, match=rf"crowded: {atom} neighbours; angle terms cannot hold"):
+            ChemicalDomain.of([molecule]).check(molecule)
+
+    @pytest.mark.parametrize("smiles", ["ClI(Cl)c1ccccc1", "I[I-]I", "CC(=O)OI(c1ccccc1)OC(C)=O"])
+    def test_lone_pairs_that_the_graph_allows(self, smiles):
+        """Neighbours that the graph tells apart, or two alone, may be learned; they follow from no other molecule."""
+        molecule, others = from_smiles(smiles, "T"), [from_smiles(s) for s in ("Ic1ccccc1", "CCl", "CC(=O)O")]
+        assert ChemicalDomain.of([molecule]).check(molecule) == ()
+        with pytest.raises(
+            DomainError, match=r"and lone pairs, with angles of 90° and 180°; such surroundings were not"
+        ):
+            ChemicalDomain.of(others).check(molecule)
+
+    @pytest.mark.parametrize(
+        "smiles",
+        [
+            "OS(=O)(=O)O", "CS(C)=O", "C[S+](C)C", "Cl[P+](Cl)(Cl)Cl", "F[B-](F)(F)F", "OCl(=O)(=O)=O", "O=S=O",
+            "O=Ic1ccccc1", "CP(C)(C)=O", "C[S-]", "[I-]", "[Zn+2]",
+        ],
+    )  # fmt: skip
+    def test_up_to_four_pairs_of_electrons(self, smiles):
+        molecule = from_smiles(smiles)
+        assert ChemicalDomain.of([molecule]).check(molecule) == ()
+
 
 def test_one_copy_in_float64_has_the_present_weights():
     made, molecule = from_config(CONFIG), from_smiles("CCO")
