@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import atexit
+from weakref import WeakSet
+
 import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import CalculatorError, Label, checked, finite
 from espalike.units import BOHR, HARTREE
+
+_used: WeakSet[XTBCalculator] = WeakSet()
+
+
+@atexit.register
+def _release() -> None:
+    """Free tblite's objects while its module is whole; at the end of Python they print tracebacks."""
+    for calculator in _used:
+        calculator._last = None
 
 
 class XTBCalculator:
@@ -75,5 +87,6 @@ class XTBCalculator:
             result = Result()
         result = engine.singlepoint(result)  # type: ignore[attr-defined]
         self._last = (molecule, engine, result)
+        _used.add(self)
         gradient, dipole = (np.array(result.get(name), dtype=np.float64) for name in ("gradient", "dipole"))
         return float(result.get("energy")), gradient, dipole

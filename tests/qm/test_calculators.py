@@ -1,5 +1,7 @@
 """Calculators: forces are derivatives of the energies, levels are named, failures name the molecule."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -105,6 +107,14 @@ def test_xtb_labels_do_not_depend_on_what_was_computed_before():
     assert label.energy == fresh.energy
     np.testing.assert_array_equal(label.forces, fresh.forces)
     np.testing.assert_array_equal(label.dipole, fresh.dipole)
+
+
+def test_xtb_ends_without_a_word(tmp_path):
+    """tblite's objects are freed before Python ends; workers printed tracebacks of them."""
+    command = ["espalike", "label", "calculator=gfn2-xtb", "input=CO", "sampler.frames=2", "out=store"]
+    done = subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "Exception ignored" not in done.stderr
 
 
 def test_a_single_atom_feels_no_force():
