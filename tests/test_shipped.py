@@ -79,6 +79,31 @@ def test_relaxed_molecules_keep_their_bonds(name, smiles):
     assert stretch.min() > 0.85
 
 
+@pytest.mark.parametrize("smiles", ["Ic1ccc(CN)cc1", "CC(=O)Br"])
+def test_a_stretched_bond_pulls_back(smiles):
+    """The energy of class II rises up to 1.8 times the length of a weak bond while all else relaxes."""
+    import openmm
+
+    molecule = from_smiles(smiles)
+    system = espalike.export.to_openmm(load("espalike-2").parametrize(molecule))
+    (i,) = np.flatnonzero(np.isin(molecule.numbers, (35, 53)))
+    (j,) = [int(a + b - i) for a, b in molecule.bonds if i in (a, b)]
+    spring = openmm.CustomBondForce("500000 * (r - length)^2")  # kJ/mol/nm²
+    spring.addGlobalParameter("length", 0.2)
+    spring.addBond(int(i), j)
+    spring.setForceGroup(1)
+    system.addForce(spring)
+    platform = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(system, openmm.VerletIntegrator(0.001), platform)
+    context.setPositions(embed(molecule, 1, seed=0)[0] / 10)
+    energies = []
+    for length in np.arange(0.23, 0.39, 0.02):
+        context.setParameter("length", length)
+        openmm.LocalEnergyMinimizer.minimize(context, 0.1, 3000)
+        energies.append(context.getState(energy=True, groups={0}).getPotentialEnergy()._value)
+    assert (np.diff(energies) > 0).all()
+
+
 @pytest.mark.parametrize("smiles", DRUGLIKE)
 def test_parameters_are_sane(model, smiles):
     """Springs and lengths of every bond and angle within what chemistry knows, forces finite at a thermal geometry."""
