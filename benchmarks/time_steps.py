@@ -1,19 +1,21 @@
 """Multiple time steps: how far the outer step of an ML potential can be when a force field carries the fast forces.
 
 python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-1,espalike-2] [--molecules 5]
-                                [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--friction 1] [--picoseconds 20]
-                                [--json FILE]
+                                [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--friction 1] [--picoseconds 5]
+                                [--copies 16] [--json FILE]
 
 For each molecule, Langevin dynamics at 300 K on the potential alone (`--reference` fs per step), then with a force
-field as the inner force at each outer step. Reported per run: calls of the potential per ps; speed-up over the
-reference by processor time per ps; differences of the means of bonds, angles and of the potential energy from the
-reference; the distance of the torsions' distributions (total variation, 10° bins, mean over torsions); and the
-temperature. The row `reference again` (another seed) says how large these are by chance.
+field as the inner force at each outer step. Copies of the molecule, far from each other, move at the same time, since
+a call for all of them costs little more than one for a single molecule. Reported per run: calls of the potential per
+ps; speed-up over the reference by processor time per ps; differences of the means of bonds, angles and of the potential
+energy from the reference; the distance of the torsions' distributions (total variation, 10° bins, mean over torsions);
+and the temperature. The row `reference again` (another seed) says how large these are by chance.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import time
@@ -22,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import openmm
-from openmm import unit
+from openmm import app, unit
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -31,7 +33,8 @@ import espalike
 from espalike.chem import embed
 from espalike.files import write
 from espalike.hybrid import multiple_time_step
-from espalike.potential import force_of, potential
+from espalike.potential import Difference, ForceFieldCalculator, force_of, potential
+from espalike.qm.base import CalculatorError, batched
 
 MOLECULES = {
     "ethanol": "CCO",
@@ -42,40 +45,91 @@ MOLECULES = {
 }
 TEMPERATURE, EQUILIBRATION = 300.0, 0.2
 """K, and the share of a run that is left out at its start."""
+APART = 1000.0
+"""Distance of neighbouring copies [Å]."""
 COLUMNS = ("calls/ps", "speed-up", "bonds [mÅ]", "angles [°]", "energy [kcal/mol]", "torsions", "T [K]")
 
 
-def plain(calculator, molecule, step: float, friction: float) -> tuple[openmm.System, openmm.Integrator]:
+class Copies:
+    """A calculator for copies of a molecule, one after the other, that do not see each other.
+
+    Args:
+        calculator: of one molecule.
+    """
+
+    def __init__(self, calculator):
+        self.calculator, self.level, self.program = calculator, calculator.level, calculator.program
+
+    def __call__(self, molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
+        """Energy [kcal/mol] and forces [kcal/mol/Å] of all copies."""
+        energies, forces = batched(self.calculator, molecule, xyz.reshape(-1, molecule.n_atoms, 3))
+        return float(energies.sum()), forces.reshape(-1, 3)
+
+
+def plain(calculator, molecule, args) -> tuple[openmm.System, openmm.Integrator]:
     """The potential alone, with the same integrator: one inner step per outer step."""
     system = openmm.System()
-    for mass in molecule.masses():
+    for mass in np.tile(molecule.masses(), args.copies):
         system.addParticle(mass)
-    system.addForce(force_of(calculator, molecule))
-    return system, openmm.MTSLangevinIntegrator(TEMPERATURE, friction, step * 1e-3, [(0, 1)])
+    system.addForce(force_of(Copies(calculator), molecule))
+    return system, openmm.MTSLangevinIntegrator(TEMPERATURE, args.friction, args.reference * 1e-3, [(0, 1)])
 
 
-def run(system, integrator, xyz, step: float, picoseconds: float, seed: int, tick) -> dict[str, Any]:
-    """Frames [Å], energies [kcal/mol], temperatures [K], and seconds of the processor per ps."""
+def side_by_side(parameters, copies: int) -> openmm.System:
+    """The force field for copies of its molecule."""
+    topology = espalike.export.to_topology(parameters.molecules[0])
+    positions = [openmm.Vec3(0, 0, 0)] * topology.getNumAtoms() * unit.nanometer
+    every = app.Modeller(topology, positions)
+    for _ in range(copies - 1):
+        every.add(topology, positions)
+    text = espalike.export.texts(parameters, "ffxml")[".xml"]
+    return app.ForceField(io.StringIO(text)).createSystem(every.topology, removeCMMotion=False)
+
+
+def multiple(model, calculator, molecule, outer: float, args) -> tuple[openmm.System, openmm.Integrator]:
+    """`espalike.hybrid.multiple_time_step` for copies of the molecule."""
+    parameters = model.parametrize(molecule)
+    steps = {"outer": outer, "inner": args.inner, "friction": args.friction}
+    system, integrator = multiple_time_step(parameters, calculator, **steps)
+    if args.copies > 1:
+        system = side_by_side(parameters, args.copies)
+        for force in system.getForces():
+            force.setForceGroup(0)
+        inner = ForceFieldCalculator(parameters, molecule)
+        force = force_of(Copies(Difference(calculator, inner)), molecule)
+        force.setForceGroup(1)
+        system.addForce(force)
+    return system, integrator
+
+
+def run(both, calculator, molecule, step: float, picoseconds: float, seed: int, tick) -> dict[str, Any]:
+    """Frames [Å], energies [kcal/mol] and temperature [K] of the copies, and seconds of the processor per ps."""
+    (system, integrator), xyz = both, embed(molecule, 1)[0]
     integrator.setRandomNumberSeed(seed)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
-    context.setPositions(xyz / 10)
+    copies = system.getNumParticles() // len(xyz)
+    apart = np.arange(copies)[:, None, None] * [[[APART, 0.0, 0.0]]]
+    context.setPositions((xyz + apart).reshape(-1, 3) / 10)
     context.setVelocitiesToTemperature(TEMPERATURE, seed)
     every = max(1, round(8.0 / step))
-    frames, energies, temperatures = [], [], []
+    frames, temperatures = [], []
+    masses = np.tile(molecule.masses(), copies)[:, None]
     start = time.process_time()
     for _ in range(round(picoseconds * 1000 / (step * every))):
         integrator.step(every)
-        state = context.getState(positions=True, energy=True)
-        frames.append(state.getPositions(asNumpy=True)._value * 10)
-        energies.append(state.getPotentialEnergy().value_in_unit(unit.kilocalorie_per_mole))
-        kinetic = state.getKineticEnergy()._value
-        temperatures.append(2 * kinetic / (3 * len(xyz) * 8.31446e-3))
+        state = context.getState(positions=True, velocities=True)  # energies would cost calls of the potential
+        frames.append(state.getPositions(asNumpy=True)._value.reshape(copies, -1, 3) * 10)
+        velocities = state.getVelocities(asNumpy=True)._value
+        temperatures.append((masses * velocities**2).sum() / (3 * len(masses) * 8.31446e-3))
         tick(step * every / 1000)
     seconds = time.process_time() - start
     kept = slice(round(EQUILIBRATION * len(frames)), None)
+    coordinates = np.array(frames)[kept].reshape(-1, len(xyz), 3)
+    if not np.isfinite(coordinates).all():
+        raise openmm.OpenMMException("coordinates that are not finite")
     return {
-        "frames": np.array(frames)[kept],
-        "energy": np.array(energies)[kept],
+        "frames": coordinates,
+        "energy": batched(calculator, molecule, coordinates)[0],
         "temperature": float(np.mean(temperatures[kept])),
         "seconds": seconds / picoseconds,
     }
@@ -131,25 +185,24 @@ def measure(name: str, smiles: str, args: argparse.Namespace, rows: dict[str, An
     """Adds all rows of a molecule, saved after each run; a run that explodes is None."""
     molecule = espalike.Molecule.from_smiles(smiles, name)
     calculator = potential(args.potential, molecule)
-    parameters = {_label(model): espalike.load(model).parametrize(molecule) for model in args.models}
-    first = next(iter(parameters.values()))
-    xyz = embed(molecule, 1)[0]
+    models = {_label(model): espalike.load(model) for model in args.models}
+    first = next(iter(models.values())).parametrize(molecule)
 
     def reference(seed: int) -> dict[str, Any]:
-        both = plain(calculator, molecule, args.reference, args.friction)
-        return run(*both, xyz, args.reference, args.picoseconds, seed, tick)
+        both = plain(calculator, molecule, args)
+        return run(both, calculator, molecule, args.reference, args.picoseconds, seed, tick)
 
     base = reference(1)
     rows["reference again"] = compare(first, reference(2), base, 1000 / args.reference)
     save()
-    for model, system in parameters.items():
+    for label, model in models.items():
         for outer in args.outer:
-            both = multiple_time_step(system, calculator, outer=outer, inner=args.inner, friction=args.friction)
+            both = multiple(model, calculator, molecule, outer, args)
             try:
-                result = run(*both, xyz, outer, args.picoseconds, 3, tick)
-                rows[f"{model}, {outer:g} fs"] = compare(first, result, base, 1000 / outer)
-            except openmm.OpenMMException:  # coordinates that are not finite
-                rows[f"{model}, {outer:g} fs"] = None
+                result = run(both, calculator, molecule, outer, args.picoseconds, 3, tick)
+                rows[f"{label}, {outer:g} fs"] = compare(first, result, base, 1000 / outer)
+            except (openmm.OpenMMException, CalculatorError):  # coordinates that are not finite or not a molecule's
+                rows[f"{label}, {outer:g} fs"] = None
             save()
 
 
@@ -167,7 +220,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--inner", default=0.5, type=float)
     parser.add_argument("--reference", default=0.5, type=float)
     parser.add_argument("--friction", default=1.0, type=float)
-    parser.add_argument("--picoseconds", default=20.0, type=float)
+    parser.add_argument("--picoseconds", default=5.0, type=float)
+    parser.add_argument("--copies", default=16, type=int)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

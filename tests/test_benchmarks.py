@@ -92,12 +92,13 @@ def test_end_to_end(tmp_path):
     assert "reached in 1 of 1 runs" in done.stdout
 
 
-def test_time_steps(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("copies", ["1", "3"])
+def test_time_steps(copies, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import time_steps
 
     options = ["--potential", "espalike-small", "--models", "espalike-small", "--molecules", "1", "--outer", "1"]
-    options += ["--picoseconds", "0.5", "--json", str(tmp_path / "steps.json")]
+    options += ["--picoseconds", "0.5", "--copies", copies, "--json", str(tmp_path / "steps.json")]
     monkeypatch.setattr(sys, "argv", ["time_steps.py", *options])
     assert time_steps.main() == 0
     rows = json.loads((tmp_path / "steps.json").read_text())["molecules"]["ethanol"]
@@ -106,6 +107,32 @@ def test_time_steps(tmp_path, monkeypatch, capsys):
     assert abs(rows["espalike-small, 1 fs"]["bonds [mÅ]"]) < 30
     assert 150 < rows["espalike-small, 1 fs"]["T [K]"] < 450
     assert "ethanol on espalike-small" in capsys.readouterr().out
+
+
+def test_copies_have_the_energy_of_the_potential(monkeypatch):
+    """Force field and difference together, of three copies at different geometries."""
+    import argparse
+
+    import numpy as np
+    import openmm
+
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import time_steps
+
+    import espalike
+    from espalike.potential import potential
+    from tests.bridge.cases import NMA, perturbed
+
+    mmff94 = potential("mmff94", NMA)
+    args = argparse.Namespace(copies=3, inner=0.5, friction=1.0)
+    system, integrator = time_steps.multiple(espalike.load("espalike-2"), mmff94, NMA, 2.0, args)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    rng = np.random.default_rng(0)
+    xyz = [perturbed(NMA)[0] + rng.normal(0.0, 0.02, (NMA.n_atoms, 3)) for _ in range(3)]
+    apart = [points + np.array([time_steps.APART * i, 0.0, 0.0]) for i, points in enumerate(xyz)]
+    context.setPositions(np.concatenate(apart) / 10)
+    energy = context.getState(energy=True).getPotentialEnergy()._value / 4.184
+    assert energy == pytest.approx(sum(mmff94(NMA, points)[0] for points in xyz), abs=1e-4)
 
 
 def test_time_steps_measure_angles_as_rdkit_does():
