@@ -58,6 +58,9 @@ def check_like(key: str, node: Any, default: Any) -> None:
         for name in default.keys() & node.keys():
             check_like(f"{key}.{name}".lstrip("."), node[name], default[name])
         return
+    number = isinstance(default, int | float) and "." not in key
+    if node is None and number and key not in LEAST.keys() | DECLARED.keys():  # for these, null stands for something
+        raise ValueError(f"{key}=null: expected a number")
     if node is None or default is None or (isinstance(node, str) and ("${" in node or node == "???")):
         return
     for kinds, expected in (

@@ -87,6 +87,7 @@ class Sums:
         examples: a few of their identifiers, by the same classes.
         normal: the normal equations of the atomic energies, `(1 + elements)²` numbers by pairs of names.
         forces: whether a record had forces.
+        near: changes of energy of a few pairs that are rather close, see `labels.add_near`.
         bonds: see `labels.Sums`.
         entries: number of entries whose energies can be compared with those of MMFF94.
         spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
@@ -103,6 +104,7 @@ class Sums:
     examples: dict[str, list[str]] = field(default_factory=dict)
     normal: dict[str, float] = field(default_factory=dict)
     forces: bool = False
+    near: list[list[float]] = field(default_factory=list)
     bonds: labels.Sums = field(default_factory=dict)
     entries: int = 0
     spreads: list[list[float]] = field(default_factory=list)
@@ -161,6 +163,7 @@ class Audit:
             return
         if conf.forces is not None:
             _add_pairs(sums, conf.xyz, conf.energy, conf.forces)
+            labels.add_near(sums.near, conf.xyz, conf.energy, conf.forces)
         sums.entries = labels.add_spread(sums.spreads, sums.waiting, sums.entries, record)
         _add_energy(sums, record)
 
@@ -318,8 +321,7 @@ def _class(ratio: float) -> str:
 
 def _judge_forces(where: str, sums: Sums) -> Verdict:
     if sums.pairs < LEAST_PAIRS:
-        text = f"{sums.pairs} pairs of geometries within {CLOSE} Å, {LEAST_PAIRS} are needed"
-        return Verdict("forces", where, "skipped", text)
+        return Verdict("forces", where, *labels.judge_near(sums.near))
     slope = sums.xy / sums.xx
     correlation = sums.xy**2 / (sums.xx * sums.yy) if sums.yy else 0.0
     figures = f"slope of ΔE on -F·Δx is {slope:.4g} (r² {correlation:.3f}, {sums.pairs} pairs)"

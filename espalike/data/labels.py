@@ -1,4 +1,7 @@
-"""Two audits of forces and energies, which need no geometries near each other.
+"""Audits of forces and energies of few or of independent geometries.
+
+*Near.* Where there are too few pairs for the audit of forces, geometries are laid on each other, and pairs that are
+rather close are judged by the median: the change of energy is near −½(F₁ + F₂)·Δx, and of the same sign.
 
 *Bonds.* A stretched bond pulls its atoms together. A hydrogen atom has one bond, so the force on it along the bond is
 that of the bond alone: −k(r − r̄) about the bond's mean over the entry. A line through the origin that is fitted to the
@@ -29,12 +32,18 @@ LEAST_BONDS, FEW_BONDS, LEAST_ENTRIES = 10, 30, 3
 """Smallest number of bond lengths for a verdict, the number below which they are few, and the smallest of entries."""
 _TOGETHER = 3
 """Entries of two or three geometries whose deviations from their means are judged as those of one entry."""
+_RATHER_CLOSE, _LEAST_CHANGE = 0.4, 0.5
+"""Largest displacement of an atom [Å] between two geometries of `add_near`; smallest change of energy [kcal/mol]."""
+MOST_NEAR, _FEW_FOR_SIGN, _FEW_FOR_UNIT = 20, 2, 5
+"""Pairs that are kept, and the smallest numbers for a verdict on the sign of forces, and on their unit."""
+_ALIKE, _OTHER_UNIT = 0.5, 3.0
+"""Smallest magnitude of the median likeness for a verdict, and the smallest factor that tells another unit."""
 _STIFF = 5.0
 """Smallest root mean square of k(r − r̄) [kcal/mol/Å]; below it, geometries are as good as relaxed."""
 _SIGN, _UNIT, _SURE = 0.5, 0.7, 0.8
 """Smallest r² of forces for a verdict on their sign, and on their unit; and on both, of few bonds."""
-_SLOPES = (0.68, 1.6)
-"""Accepted slopes of the forces."""
+_SLOPES, _WIDE_SLOPES = (0.68, 1.6), (0.5, 2.2)
+"""Accepted slopes of the forces, and those of few bonds that are no fault."""
 _SPREADS, _FEW_SPREADS = 2.5, 6.0
 """Largest accepted ratio of spreads, either way: for five entries or more, and for fewer."""
 _RELATED, _OPPOSITE = 0.3, -0.5
@@ -98,9 +107,70 @@ def judge_bonds(sums: Mapping[str, Sequence[float]]) -> tuple[str, str]:
     sign = "the forces have the opposite sign: gradients, −forces, were read as forces" if slope < 0 else ""
     if _SLOPES[0] <= abs(slope) <= _SLOPES[1]:
         return ("failed", f"{figures}, expected near 1; {sign}") if sign else ("passed", figures)
+    if n < FEW_BONDS and _WIDE_SLOPES[0] <= abs(slope) <= _WIDE_SLOPES[1]:
+        return "skipped", f"{figures}: too few for a verdict on so small a deviation from 1"
     guess = _guess(abs(slope), _FORCES)
     also = f"; {sign}" if sign else ""
     return "failed", f"{figures}, expected near 1{also}; forces are in another unit{guess}: check reader.units"
+
+
+def add_near(pairs: list[list[float]], xyz: np.ndarray, energy: np.ndarray, forces: np.ndarray) -> None:
+    """Add the changes of energy of pairs of geometries that are rather close, by the forces and by the energies.
+
+    Args:
+        pairs: at most `MOST_NEAR` pairs so far [kcal/mol].
+        xyz: geometries [Å], `(K, A, 3)`.
+        energy: energies [kcal/mol], `(K,)`.
+        forces: forces [kcal/mol/Å], `(K, A, 3)`.
+    """
+    for i in range(1, len(xyz)):
+        for j in range(i):
+            if len(pairs) >= MOST_NEAR:
+                return
+            first, second, turn = _laid_on(xyz[i], xyz[j])
+            step = first - second
+            if (step * step).sum(axis=1).max() > _RATHER_CLOSE**2:
+                continue
+            expected = -0.5 * float(((forces[i] + forces[j] @ turn) * step).sum())
+            change = float(energy[i] - energy[j])
+            if max(abs(expected), abs(change)) > _LEAST_CHANGE:
+                pairs.append([expected, change])
+
+
+def _laid_on(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two geometries `(A, 3)` about their centres, the second one turned onto the first, and the rotation `(3, 3)`.
+
+    W. Kabsch, Acta Cryst. A32, 922 (1976).
+    """
+    first, second = first - first.mean(axis=0), second - second.mean(axis=0)
+    u, _, vt = np.linalg.svd(second.T @ first)
+    turn = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    return first, second @ turn, turn
+
+
+def judge_near(pairs: Sequence[Sequence[float]]) -> tuple[str, str]:
+    """Outcome, `passed`, `failed` or `skipped`, and the figures with what to do, of few pairs of geometries.
+
+    A pair whose energies and forces fit has a likeness near 1, the product of both changes over the square of the
+    larger one; gradients have one near −1, and a wrong unit one near 0. Of pairs that fit, 1 in 100 has one below −½,
+    and 1 in 20 differs by a factor of 3.
+    """
+    n = len(pairs)
+    if n < _FEW_FOR_SIGN:
+        return "skipped", f"{n} pairs of geometries within {_RATHER_CLOSE} Å, {_FEW_FOR_SIGN} are needed"
+    expected, change = np.array(pairs).T
+    likeness = float(np.median(expected * change / np.maximum(expected**2, change**2)))
+    tiny = 1e-12
+    factor = float(np.exp(np.median(np.log(np.maximum(np.abs(expected), tiny) / np.maximum(np.abs(change), tiny)))))
+    figures = f"of {n} pairs of geometries, -F·Δx is {factor:.3g} times ΔE (likeness {likeness:.2f}, expected near 1)"
+    if likeness <= -_ALIKE:
+        return "failed", f"{figures}; the forces have the opposite sign: gradients, −forces, were read as forces"
+    if likeness >= _ALIKE:
+        return "passed", figures
+    if n >= _FEW_FOR_UNIT and not 1.0 / _OTHER_UNIT < factor < _OTHER_UNIT:
+        guess = _guess(factor, _FORCES) if factor > 1.0 else ""
+        return "failed", f"{figures}; forces or energies are in another unit{guess}: check reader.units"
+    return "skipped", f"{figures}: energies and forces are hardly related; check their source"
 
 
 def add_spread(found: list[list[float]], waiting: list[list[list[float]]], entries: int, record: Record) -> int:

@@ -15,6 +15,7 @@ from espalike.data.audit import Audit, AuditError
 from espalike.data.ingest import run
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.schema import Record, Rejection
+from espalike.data.store import Store
 from espalike.qm.mmff import MMFFCalculator
 from tests.data.ingest_job import job
 
@@ -48,7 +49,7 @@ def outcomes(records, change=lambda conformers: {}):
 def test_right_data_pass(displaced):
     found = outcomes(displaced)
     assert {name: verdict.outcome for name, verdict in found.items()} == {
-        "forces": "skipped",  # no two geometries are near each other
+        "forces": "passed",  # once they are laid on each other
         "energies": "skipped",  # energies are relative
         "bonds": "passed",
         "spread": "passed",
@@ -115,9 +116,59 @@ def test_gradients_of_two_molecules_fail(displaced, geometries):
     assert (verdict.outcome, "gradients" in verdict.message) == ("failed", True)
 
 
+def pairs_of(records, n, rng):
+    """So many entries of two geometries each."""
+    chosen = [records[i] for i in rng.integers(0, len(records), n)]
+    return [
+        replace(record, conformers=record.conformers.take(np.sort(rng.choice(len(record.conformers.xyz), 2, False))))
+        for record in chosen
+    ]
+
+
+@pytest.mark.parametrize("kind", ["thermal", "distorted", "scan"])
+def test_few_entries_of_dft_data_are_never_refused(kind):
+    """And the opposite sign of displaced geometries is refused from two entries of two geometries on."""
+    rng = np.random.default_rng(5)
+    records = [r for r in Store.open("sample").records() if r.kind == kind and len(r.conformers.xyz) > 1][:60]
+    for n in (2, 3, 5, 10):
+        few = pairs_of(records, n, rng)
+        right, wrong = outcomes(few), outcomes(few, lambda c: {"forces": -c.forces})
+        assert "failed" not in {verdict.outcome for verdict in right.values()}, right
+        if kind != "scan":
+            assert "failed" in {verdict.outcome for verdict in wrong.values()}, wrong
+
+
+@pytest.mark.parametrize(
+    ("factor", "n", "outcome", "message"),
+    [
+        (1.0, 2, "passed", "likeness"),
+        (-1.0, 2, "failed", "−forces, were read as forces"),
+        (-1.0, 1, "skipped", "1 pairs of geometries within 0.4 Å, 2 are needed"),
+        (units.HARTREE, 5, "failed", "kcal/mol/angstrom read as hartree/angstrom"),
+        (units.HARTREE, 4, "skipped", "hardly related"),
+        (1.0 / units.HARTREE, 5, "failed", "forces or energies are in another unit"),
+        (3.9, 5, "failed", "another unit"),
+    ],
+)
+def test_pairs_of_molecules_without_hydrogen(factor, n, outcome, message):
+    """Only the changes of energy say something about their forces."""
+    calculator, rng, records = MMFFCalculator("MMFF94s"), np.random.default_rng(2), []
+    for i, smiles in enumerate(["ClC(Cl)=C(Cl)Cl", "FC(F)(F)C(F)(F)F", "N#CC#N", "O=C=O", "ClC#CCl"][:n]):
+        molecule = Molecule.from_smiles(smiles)
+        xyz = np.repeat(embed(molecule, 1), 2, axis=0)
+        xyz = xyz + rng.normal(0, 0.05, xyz.shape)
+        labels = [calculator(molecule, frame) for frame in xyz]
+        energy = np.array([energy for energy, _ in labels])
+        forces = factor * np.stack([forces for _, forces in labels])
+        records.append(Record(str(i), molecule, Conformers(xyz, energy, forces, "MMFF94s", "made")))
+    verdict = outcomes(records)["forces"]
+    assert verdict.outcome == outcome, verdict
+    assert message in verdict.message
+
+
 def test_energies_that_nothing_verifies_are_a_warning(displaced):
     (first, *_) = displaced
-    assert outcomes([first])["unit"].outcome == "warning"
+    assert outcomes([first], lambda c: {"forces": None})["unit"].outcome == "warning"
     assert "unit" not in outcomes(displaced)
 
 
