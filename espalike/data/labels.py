@@ -160,14 +160,16 @@ def judge_near(pairs: Sequence[Sequence[float]]) -> tuple[str, str]:
         return "skipped", f"{n} pairs of geometries within {_RATHER_CLOSE} Å, {_FEW_FOR_SIGN} are needed"
     expected, change = np.array(pairs).T
     likeness = float(np.median(expected * change / np.maximum(expected**2, change**2)))
-    tiny = 1e-12
-    factor = float(np.exp(np.median(np.log(np.maximum(np.abs(expected), tiny) / np.maximum(np.abs(change), tiny)))))
+    ratios = np.log(np.maximum(np.abs(expected), 1e-12) / np.maximum(np.abs(change), 1e-12))
+    factor = float(np.exp(np.median(ratios)))
+    squared = float(expected @ change) ** 2 / float((expected @ expected) * (change @ change))
+    related = abs(np.sign(expected * change).sum()) == n and squared >= _SURE
     figures = f"of {n} pairs of geometries, -F·Δx is {factor:.3g} times ΔE (likeness {likeness:.2f}, expected near 1)"
     if likeness <= -_ALIKE:
         return "failed", f"{figures}; the forces have the opposite sign: gradients, −forces, were read as forces"
     if likeness >= _ALIKE:
         return "passed", figures
-    if n >= _FEW_FOR_UNIT and not 1.0 / _OTHER_UNIT < factor < _OTHER_UNIT:
+    if related and n >= _FEW_FOR_UNIT and not 1.0 / _OTHER_UNIT < factor < _OTHER_UNIT:
         guess = _guess(factor, _FORCES) if factor > 1.0 else ""
         return "failed", f"{figures}; forces or energies are in another unit{guess}: check reader.units"
     return "skipped", f"{figures}: energies and forces are hardly related; check their source"

@@ -247,6 +247,7 @@ def test_missing_extra_says_what_to_install(monkeypatch, capsys):
         ("fractions.train=sdf", "fractions.train=sdf: expected a number"),
         ("force=3", "force=3: expected true or false"),
         ("shard=true", "shard=True: expected a number"),
+        ("shard=null", "shard=null: expected a number"),
         ("reader=nan", "among out=s reader=nan"),
         ("filters=3", "filters=3: expected a mapping"),
         ("out=nan", "out=nan: expected the name of a folder"),
