@@ -15,6 +15,7 @@ declare -A settings=(
     [charge-0.5]="objective.charge=0.5"
     [lj-0]="objective.lj=0"
     [lj-1]="objective.lj=1"
+    [within]="objective.lj=1 forcefield.term.lennard_jones.within=learned"
     [charge-0]="objective.charge=0"
     [dipole]="objective.dipole=0.3"
     [fixed-14]="forcefield.term.coulomb.scale14=0.8333333333 forcefield.term.lennard_jones.scale14=0.5"
@@ -31,7 +32,7 @@ declare -A settings=(
     [class2]="start=espalike-class2 forcefield=class2"
 )
 order=(all no-teacher no-complexes no-conformers share-0.25 share-0.5 lj-0 lj-1 charge-0 fixed-14 no-14 charge-0.5 equilibration
-    own-labels no-scans six-cosines class2 dipole)
+    own-labels no-scans six-cosines class2 dipole within)
 [ $# -eq 0 ] || order=("$@")
 
 models=""
