@@ -119,8 +119,16 @@ for model in 1 2; do
     stage wide-$model train wide-$model "start=$out/pulled-$model/model.espalike" $form "${wide[@]}"
     stage settled-$model train settled-$model "start=$out/wide-$model/model.espalike" $form "${settled[@]}"
     # the last two are better on rare chemistry, the first on peptides; the mean of the weights lies between them
-    stage espalike-$model python scripts/mean_weights.py "$out/espalike-$model" "$out"/{pulled,wide,settled}-$model/model.espalike
+    stage mean-$model python scripts/mean_weights.py "$out/mean-$model" "$out"/{pulled,wide,settled}-$model/model.espalike
 done
+
+# Class II gets van der Waals parameters of its own for pairs of one molecule: those of liquids cost conformers a fifth of
+# their accuracy. Then both go on for a few epochs, and the mean of the weights on the way is the model.
+own=(forcefield=class2 forcefield.term.lennard_jones.within=learned)
+averaged=("${wide[@]}" trainer.max_epochs=5 ema=0.998)
+stage within-2 train within-2 "start=$out/mean-2/model.espalike" "${own[@]}" "${wide[@]}" trainer.max_epochs=10
+stage espalike-1 train espalike-1 "start=$out/mean-1/model.espalike" "${averaged[@]}" optimizer.lr=7e-4
+stage espalike-2 train espalike-2 "start=$out/within-2/model.espalike" "${own[@]}" "${averaged[@]}" optimizer.lr=8e-4
 
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
 baselines='baselines=[openff-2.2.1,openff-2.3.0,garnet,mmff94,gfn2-xtb,aimnet2]'

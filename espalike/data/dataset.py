@@ -62,6 +62,12 @@ def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) 
     return np.flatnonzero(chosen.to_numpy())
 
 
+_ELEMENTS = 119
+"""Atomic numbers from 0 to 118."""
+_FEW = 5
+"""From fewer molecules it is not known how the equilibrium geometries of an element differ between levels of theory."""
+
+
 class StoreDataset:
     """Entries of several stores in one split; `batches.Batches` makes batches of them.
 
@@ -81,7 +87,9 @@ class StoreDataset:
         atoms: atoms of each entry, shape `(E,)`.
         complexes: which entries are complexes, shape `(E,)`, bool.
         referenced: which entries have reference charges, shape `(E,)`, bool.
-        level: index of each entry's level of theory, shape `(E,)`; that of a complex is 0, the target.
+        level: index of each entry's level of theory, shape `(E,)`; 0, the target, also for complexes and where `alone`.
+        alone: which entries of other levels have an element that is rare at the target level, shape `(E,)`, bool. How
+            equilibrium geometries differ between the levels is not known for them, so they have no shift.
         source: index of each entry's source, shape `(E,)`.
         scan: which entries are a torsion drive, shape `(E,)`, bool.
         kind: index in `schema.KINDS` of what each entry's geometries are, −1 where it is not known, shape `(E,)`.
@@ -114,7 +122,9 @@ class StoreDataset:
         self.counts = self._of_each([store.lengths("energy") for store in self.stores])
         self.atoms = self._of_each([store.lengths("numbers") for store in self.stores])
         self.complexes = self._known("interaction")
-        self.level = self._codes("level", self.levels, self.complexes)
+        level = self._codes("level", self.levels, self.complexes)
+        self.alone = (level > 0) & self._has_rare_elements()
+        self.level = np.where(self.alone, 0, level).astype(level.dtype)
         self.source = self._codes("source", self.sources)
         smiles = pa.chunked_array([chunk for store in self.stores for chunk in store.table.column("smiles").chunks])
         codes = smiles.dictionary_encode().combine_chunks().indices.to_numpy()
@@ -179,6 +189,28 @@ class StoreDataset:
         values = np.concatenate(columns)
         starts = np.cumsum([0, *(len(column) for column in columns)])
         return values[starts[self.refs[:, 0]] + self.refs[:, 1]]
+
+    def _has_rare_elements(self) -> np.ndarray:
+        """Which entries have an element that is rare among molecules at the target level, shape `(E,)`, bool.
+
+        Rare: of less than `_FEW` molecules in all splits, and of a tenth or less of the number at other levels.
+        """
+        by_store = []
+        found: tuple[set, set] = set(), set()  # (molecule, element) at other levels, at the target
+        for store in self.stores:
+            has = np.zeros((len(store), _ELEMENTS), dtype=bool)
+            rows = np.repeat(np.arange(len(store)), store.lengths("numbers"))
+            has[rows, np.concatenate([b.column("numbers").flatten().to_numpy() for b in store.table.to_batches()])] = (
+                True
+            )
+            at_target = pc.equal(store.table.column("level"), self.levels[0]).to_numpy()
+            single, keys = store.table.column("interaction").is_null().to_numpy(), store.table.column("key").to_numpy()
+            for i, number in np.argwhere(has & single[:, None]).tolist():
+                found[int(at_target[i])].add((keys[i], number))
+            by_store.append(has)
+        others, at = (np.bincount([number for _, number in pairs], minlength=_ELEMENTS) for pairs in found)
+        rare = (at < _FEW) & (10 * at <= others)
+        return self._of_each([np.any(has[:, rare], axis=1) for has in by_store])
 
     def _known(self, column: str) -> np.ndarray:
         """Which entries have a value in a list column, shape `(E,)`, bool."""

@@ -62,6 +62,11 @@ def prepare(
             f"note: {bare} complexes have no reference charges. Interaction energies alone do not determine charges: "
             "those of molecules that occur in no other entry can become absurd. Ingest complexes with reference=openff"
         )
+    if alone := int(train.alone.sum()):
+        say(
+            f"note: {alone} entries of other levels of theory have elements that are rare at {levels[0]}; their "
+            "equilibrium geometries count as those of that level"
+        )
     say(
         f"{len(train)} training and {len(val)} validation entries ({train.counts.sum():,} and {val.counts.sum():,} "
         f"conformers) from {', '.join(train.sources)}; "

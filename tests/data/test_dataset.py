@@ -72,6 +72,20 @@ def test_travels_to_a_worker_as_a_path(varied):
     np.testing.assert_array_equal(pickle.loads(sent).array(5, "xyz"), varied.stores[0].array(5, "xyz"))
 
 
+def test_elements_that_are_rare_at_the_target_level_have_no_shift(record_of, store_of):
+    """A shift that only entries of another level determine would leave the target's own geometry arbitrary."""
+    chlorides = [record_of("C" * n + "Cl", level=XTB) for n in range(1, 11)]
+    others = [record_of("CO", level=XTB), record_of("CBr", level=XTB)]
+    target = [record_of("CCO"), record_of("ClCCCl"), record_of("BrC=C")]
+    data = StoreDataset([store_of(*target, *chlorides, *others)], "train", [DFT, XTB])
+    shifted = dict(zip((data.name_of(i).split(": ")[1] for i in range(len(data))), data.level.tolist(), strict=True))
+    assert shifted == dict.fromkeys((r.id for r in (*target, *chlorides)), 0) | dict.fromkeys((r.id for r in others), 1)
+    assert data.alone.sum() == len(chlorides)
+    more = [record_of(smiles) for smiles in ("ClC=C", "ClCC=C", "ClC#C", "OCCl")]  # five molecules at the target level
+    data = StoreDataset([store_of(*target, *more, *chlorides, *others, name="more")], "train", [DFT, XTB])
+    assert not data.alone.any()
+
+
 def test_levels(record_of, store_of):
     stores = [store_of(record_of("CO", level=XTB), name="a"), store_of(record_of("CC", level="HF"), name="b")]
     assert levels_of(stores, "HF") == ["HF", XTB]
