@@ -123,12 +123,13 @@ for model in 1 2; do
 done
 
 # Class II gets van der Waals parameters of its own for pairs of one molecule: those of liquids cost conformers a fifth of
-# their accuracy. Then both go on for a few epochs, and the mean of the weights on the way is the model.
+# their accuracy. Then both go on for a few epochs with a moving average of the weights.
 own=(forcefield=class2 forcefield.term.lennard_jones.within=learned)
-averaged=("${wide[@]}" trainer.max_epochs=5 ema=0.998)
+averaged=("${wide[@]}" trainer.max_epochs=5 ema=0.997)
 stage within-2 train within-2 "start=$out/mean-2/model.espalike" "${own[@]}" "${wide[@]}" trainer.max_epochs=10
-stage espalike-1 train espalike-1 "start=$out/mean-1/model.espalike" "${averaged[@]}" optimizer.lr=7e-4
-stage espalike-2 train espalike-2 "start=$out/within-2/model.espalike" "${own[@]}" "${averaged[@]}" optimizer.lr=8e-4
+stage espalike-1 train espalike-1 "start=$out/mean-1/model.espalike" "${averaged[@]}"
+stage last-2 train last-2 "start=$out/within-2/model.espalike" "${own[@]}" "${averaged[@]}"
+stage espalike-2 python scripts/mean_weights.py "$out/espalike-2" "$out"/{within,last}-2/model.espalike
 
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
 baselines='baselines=[openff-2.2.1,openff-2.3.0,garnet,mmff94,gfn2-xtb,aimnet2]'
