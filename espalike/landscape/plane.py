@@ -11,7 +11,9 @@ from espalike.files import replacing
 from espalike.landscape.cost import FORCE_FIELD, HYBRID, MIDDLE, ML, QM, SEMI_EMPIRICAL
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 _MARKS = {
     FORCE_FIELD: ("o", "#2166ac"),
@@ -73,22 +75,37 @@ def draw(points: Sequence[Point], metric: str, title: str) -> Figure:
     line = front(points)
     axes.plot([p.ms for p in line], [p.error for p in line], "--", color="#999999", linewidth=1, zorder=0)
     top = max((point.error for point in points), default=1.0)
-    for number, point in enumerate(sorted(points, key=lambda p: p.ms)):
-        below = number % 2 and point.error > 0.1 * top
-        axes.annotate(
-            point.method,
-            (point.ms, point.error),
-            xytext=(7, -13 if below else 6),
-            textcoords="offset points",
-            fontsize=9,
-        )
     axes.set(xscale="log", xlabel=f"cost of energy and forces, {MIDDLE} atoms, one thread [ms]", ylabel=AXES[metric])
     axes.set_ylim(min(0.0, -0.02 * top), None)
     axes.margins(x=0.18)
     axes.grid(alpha=0.25, which="major")
     axes.set_title(title, fontsize=10)
     axes.legend(fontsize=9, frameon=False)
+    _name(figure, axes, points)
     return figure
+
+
+_PLACES = ((7, 6, "left"), (7, -13, "left"), (-7, 6, "right"), (-7, -13, "right"), (7, 17, "left"), (-7, 17, "right"))
+"""Places of a method's name beside its point, the best first: right and up [points], and which end is at the point."""
+
+
+def _name(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
+    """Write the methods' names, each in the first place where it is inside the axes and covers no other name."""
+    figure.draw_without_rendering()  # places in pixels are known only then
+    taken: list[Bbox] = []
+    for point in sorted(points, key=lambda p: p.ms):
+        for number, (right, up, end) in enumerate([*_PLACES, _PLACES[0]]):
+            text = axes.annotate(
+                point.method, (point.ms, point.error), (right, up), textcoords="offset points", ha=end, fontsize=9
+            )
+            box = text.get_window_extent()
+            inside = (
+                axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0 <= box.y1 <= axes.bbox.y1
+            )
+            if number == len(_PLACES) or (inside and not any(box.overlaps(other) for other in taken)):
+                taken.append(box)
+                break
+            text.remove()
 
 
 def write(figure: Figure, out: Path) -> list[Path]:
