@@ -2,11 +2,12 @@
 
 python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-1,espalike-2] [--molecules 5]
                                 [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--friction 1] [--picoseconds 5]
-                                [--copies 16] [--json FILE]
+                                [--copies 1] [--json FILE]
 
 For each molecule, Langevin dynamics at 300 K on the potential alone (`--reference` fs per step), then with a force
-field as the inner force at each outer step. Copies of the molecule, far from each other, move at the same time, since
-a call for all of them costs little more than one for a single molecule. Reported per run: calls of the potential per
+field as the inner force at each outer step. With --copies, several copies
+of the molecule move at the same time, far from each other: more data for the same number of calls, but the speed-up is
+then not that of one molecule. Reported per run: calls of the potential per
 ps; speed-up over the reference by processor time per ps; differences of the means of bonds, angles and of the potential
 energy from the reference; the distance of the torsions' distributions (total variation, 10° bins, mean over torsions);
 and the temperature. The row `reference again` (another seed) says how large these are by chance.
@@ -221,7 +222,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--reference", default=0.5, type=float)
     parser.add_argument("--friction", default=1.0, type=float)
     parser.add_argument("--picoseconds", default=5.0, type=float)
-    parser.add_argument("--copies", default=16, type=int)
+    parser.add_argument("--copies", default=1, type=int)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 

@@ -123,7 +123,7 @@ class StoreDataset:
         self.atoms = self._of_each([store.lengths("numbers") for store in self.stores])
         self.complexes = self._known("interaction")
         level = self._codes("level", self.levels, self.complexes)
-        self.alone = (level > 0) & self._has_rare_elements()
+        self.alone = (level > 0) & self._has_rare_elements() if level.any() else np.zeros(len(level), dtype=bool)
         self.level = np.where(self.alone, 0, level).astype(level.dtype)
         self.source = self._codes("source", self.sources)
         smiles = pa.chunked_array([chunk for store in self.stores for chunk in store.table.column("smiles").chunks])
@@ -200,9 +200,8 @@ class StoreDataset:
         for store in self.stores:
             has = np.zeros((len(store), _ELEMENTS), dtype=bool)
             rows = np.repeat(np.arange(len(store)), store.lengths("numbers"))
-            has[rows, np.concatenate([b.column("numbers").flatten().to_numpy() for b in store.table.to_batches()])] = (
-                True
-            )
+            atoms = [batch.column("numbers").flatten().to_numpy() for batch in store.table.to_batches()]
+            has[rows, np.concatenate(atoms)] = True
             at_target = pc.equal(store.table.column("level"), self.levels[0]).to_numpy()
             single, keys = store.table.column("interaction").is_null().to_numpy(), store.table.column("key").to_numpy()
             for i, number in np.argwhere(has & single[:, None]).tolist():

@@ -72,8 +72,9 @@ run             0
 {between}"""
 _OWN = """\
 
-# The wells in the data file are those of pairs of one molecule. Pairs of different molecules have others. For several
-# molecules, use pair_style hybrid/molecular of LAMMPS (2023 or later); between them, two types, epsilon, sigma:"""
+# The wells in the data file are those of pairs of one molecule. Pairs of different molecules have others, which
+# pair_style hybrid/molecular of LAMMPS (2023 or later) takes beside them. By type, with arithmetic mixing for two
+# types; type, type, epsilon, sigma:"""
 
 
 def texts(single: Single) -> dict[str, str]:

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from espalike.batch import LabelledBatch
 from espalike.system import Bound, MMSystem, Prediction
-from espalike.terms.base import Param
-from espalike.terms.lennard_jones import LennardJones
+from espalike.terms.base import PairTerm, Param
 from espalike.training.processes import shared_mean, shared_ratio
 from espalike.tuples import Kind
 from espalike.units import BOLTZMANN, COULOMB
@@ -183,8 +182,19 @@ def esp_loss(charges: Tensor, batch: LabelledBatch, factors: Tensor, scale: floa
 
 
 def lennard_jones(system: MMSystem) -> Bound | None:
-    """The Lennard-Jones term; None when the force field has none."""
-    return next((b for b in system.terms if isinstance(b.term, LennardJones)), None)
+    """The term with sigma and epsilon, and no other parameter, of pairs of molecules; None when there is none.
+
+    Beside them it may have a learned 1-4 factor, and parameters of its own for pairs of one molecule.
+    """
+    names = ["sigma", "epsilon"]
+    return next(
+        (
+            bound
+            for bound in system.terms
+            if isinstance(bound.term, PairTerm) and [p.name for p in type(bound.term).params] == names
+        ),
+        None,
+    )
 
 
 def lj_loss(values: Tensor, batch: LabelledBatch, sigma_scale: float, depth_scale: float) -> Tensor:

@@ -10,11 +10,19 @@ from tests.batches import collate
 from tests.training.common import CONFIG, item
 
 
-@pytest.mark.parametrize("scale14", [0.5, "learned"])
-def test_a_learned_factor_on_1_4_pairs_does_not_hide_the_term(scale14):
-    terms = [
-        {**term, "scale14": scale14} if term["_target_"].endswith("LennardJones") else term for term in CONFIG["terms"]
-    ]
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"scale14": 0.5},
+        {"scale14": "learned"},
+        {"scale14": "learned", "within": "learned"},
+        {"_target_": "espalike.terms.buffered_14_7.Buffered147"},
+    ],
+    ids=str,
+)
+def test_what_else_a_term_has_does_not_hide_it(settings):
+    """Those of pairs of different molecules are compared, in every form of sigma and epsilon alone."""
+    terms = [{**term, **settings} if term["_target_"].endswith("LennardJones") else term for term in CONFIG["terms"]]
     torch.manual_seed(0)
     reference = np.array([[3.2, 0.15], [1.0, 0.01], [1.0, 0.01]])
     batch = collate([item("O", 2, 1, ref_lj=reference)], dtype=torch.float64)
