@@ -44,6 +44,8 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
             mol = to_rdkit(molecule, isotopes=False)
             params = rdDistGeom.ETKDGv3()
             params.randomSeed, params.maxIterations = seed, _ITERATIONS  # type: ignore[assignment]
+            # otherwise RDKit's seeds are multiples of `seed`: all of them 0, and all geometries alike
+            params.enableSequentialRandomSeeds = seed == 0  # type: ignore[assignment]
             for name, value in settings.items():
                 setattr(params, name, value)
             ids = list(rdDistGeom.EmbedMultipleConfs(mol, n * choices, params))

@@ -37,4 +37,13 @@ def test_strained_molecules_have_geometries_with_their_bonds_and_stereochemistry
 
 def test_impossible_stereochemistry_is_refused_in_time():
     with pytest.raises(chem.ChemistryError, match="distance geometry gives no geometry; is its stereochemistry"):
-        chem.embed(chem.from_smiles("C1[C@H]2C[C@@H]12"))
+        chem.embed(chem.from_smiles("C1C[C@@H]2C[C@@H]1C2"))  # trans-bicyclo[2.1.1]hexane
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_geometries_differ_and_the_first_is_that_of_one_alone(seed):
+    molecule = chem.from_smiles("CCCC")
+    geometries = chem.embed(molecule, 3, seed)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert np.abs(geometries[i] - geometries[j]).max() > 0.1
+    assert np.array_equal(geometries[0], chem.embed(molecule, 1, seed)[0])

@@ -276,7 +276,7 @@ def test_a_full_disk_is_reported_and_the_other_files_stay(call, monkeypatch):
     assert "molecule-2.system.xml" in out
 
 
-IMPOSSIBLE = "C1[C@H]2C[C@@H]12"
+IMPOSSIBLE = "C1C[C@@H]2C[C@@H]1C2"
 
 
 def test_without_coordinates_the_formats_that_need_none_are_written(call):
