@@ -103,7 +103,7 @@ def molecule_of(topology: openmm.app.Topology, atoms: Iterable[int], charge: int
                 f"{name}: atom {first.index} is bonded to atom {second.index}, and only one of them is given; "
                 "the atoms must be a whole molecule"
             )
-    advice = "give the molecule: createSystem(topology, molecule=Molecule.from_file(...))"
+    advice = "give the molecule, molecule=Molecule.from_file(...), to createSystem or createMixedSystem"
     if len(Chem.GetMolFrags(mol)) != 1:
         raise ValueError(
             f"{name}: these {mol.GetNumAtoms()} atoms are {len(Chem.GetMolFrags(mol))} molecules by the bonds of the "
@@ -115,7 +115,10 @@ def molecule_of(topology: openmm.app.Topology, atoms: Iterable[int], charge: int
         rdDetermineBonds.DetermineBondOrders(mol, charge=charge, embedChiral=False)
     except (ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"{name}: no bond orders for a net charge of {charge:+d} e ({reason}); {advice}") from error
+        raise ValueError(
+            f"{name}: no bond orders for a net charge of {charge:+d} e ({reason}); "
+            f"{advice}, or the charge: MLPotential(..., charge=...)"
+        ) from error
     return from_rdkit(mol, name)
 
 

@@ -166,11 +166,11 @@ def _models(names: Sequence[str], level: str | None) -> tuple[dict[str, Predicto
     """
     predictors: dict[str, Predictor] = {}
     trained_on: dict[str, set[str]] = {}
-    for path in map(str, names):
-        model, file = load(path), Path(path)
-        # a file that is just called `model.espalike` has the name of its folder
-        name = file.parent.name if file.stem == "model" and file.parent.name else file.stem if file.suffix else path
-        name = path if name in predictors else name
+    paths = [str(name) for name in names]
+    short = [_short(path) for path in paths]
+    for path, name in zip(paths, short, strict=True):
+        model = load(path)
+        name = path if short.count(name) > 1 else name
         _refuse_twice(name, predictors)
         try:
             model.level_index(level)
@@ -179,6 +179,14 @@ def _models(names: Sequence[str], level: str | None) -> tuple[dict[str, Predicto
         predictors[name] = ForceField(partial(model.parametrize, level=level))
         trained_on[name] = set(model.provenance.split.get("train", ())) if model.provenance else set()
     return predictors, trained_on
+
+
+def _short(path: str) -> str:
+    """A file that is just called `model.espalike` has the name of its folder, another one its own."""
+    file = Path(path)
+    if file.stem == "model" and file.parent.name:
+        return file.parent.name
+    return file.stem if file.suffix else path
 
 
 def _add_baselines(entries: Any, predictors: dict[str, Predictor], say: Say) -> dict[str, str]:

@@ -28,7 +28,7 @@ def test_chosen_frames_are_disputed_and_wrong(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files, *commands = blocks()
     subprocess.run(["bash", "-ec", files], check=True)
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "espalike"

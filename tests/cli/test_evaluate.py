@@ -77,6 +77,17 @@ def test_writes_table_summary_and_picture(store, model, tmp_path, capsys):
     assert f"wrote {out}/table.csv" in shown
 
 
+def test_models_of_folders_with_equal_names_have_their_paths(store, model, tmp_path):
+    others = [tmp_path / sweep / "0" / "model.espalike" for sweep in ("first", "second")]
+    for path in others:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(model.read_bytes())
+    paths = ",".join(map(str, [*others, model]))
+    assert main(["evaluate", f"model=[{paths}]", f"data.path={store}", f"out={tmp_path / 'out'}", "resamples=0"]) == 0
+    with (tmp_path / "out" / "table.csv").open() as file:
+        assert {line["method"] for line in csv.DictReader(file)} == {*map(str, others), "mine"}
+
+
 def test_what_terms_contribute(store, model, tmp_path, capsys):
     settings = [f"model={model}", f"data.path={store}", "baselines=[zero]", "terms=true", f"out={tmp_path / 'out'}"]
     assert main(["evaluate", *settings]) == 0
