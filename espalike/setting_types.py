@@ -58,11 +58,10 @@ def check_like(key: str, node: Any, default: Any) -> None:
         for name in default.keys() & node.keys():
             check_like(f"{key}.{name}".lstrip("."), node[name], default[name])
         return
-    number = isinstance(default, int | float) and "." not in key
-    if node is None and number and key not in LEAST.keys() | DECLARED.keys():  # for these, null stands for something
-        raise ValueError(f"{key}=null: expected a number")
-    if node is None or default is None or (isinstance(node, str) and ("${" in node or node == "???")):
+    if default is None or (isinstance(node, str) and ("${" in node or node == "???")):
         return
+    if node is None and (not isinstance(default, int | float | Mapping) or key in LEAST.keys() | DECLARED.keys()):
+        return  # for these, null stands for something
     for kinds, expected in (
         (bool, "true or false"),
         ((int, float), "a number"),
@@ -74,7 +73,7 @@ def check_like(key: str, node: Any, default: Any) -> None:
             other |= kinds is bool and isinstance(node, str)  # resume=auto
             odd = isinstance(node, bool) and kinds is not bool
             if odd or not (other or isinstance(node, kinds)):
-                raise ValueError(f"{key}={node}: expected {expected}")
+                raise ValueError(f"{key}={'null' if node is None else node}: expected {expected}")
             return
 
 

@@ -75,9 +75,9 @@ def check_complete(
     for key in (_key(argument) for argument in overrides if argument.startswith("+")):
         if not _is_read(job, key.partition("@")[2] or key.replace("/", "."), OmegaConf.to_container(cfg)):
             raise ValueError(_unknown_setting(key, job, overrides, config_dir))
-    out = None if OmegaConf.is_missing(cfg, "out") else cfg.get("out")
-    if not isinstance(out, str | None):
-        raise ValueError(f"out={out}: expected the name of a folder; a name that looks like a number is quoted twice")
+    if not isinstance(out := "" if OmegaConf.is_missing(cfg, "out") else cfg.get("out", ""), str):
+        given = "null" if out is None else out
+        raise ValueError(f"out={given}: expected the name of a folder; a name that looks like a number is quoted twice")
     unresolved = None
     try:
         settings = OmegaConf.to_container(cfg, resolve=True)
