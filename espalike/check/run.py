@@ -230,7 +230,7 @@ def _recorded(record: Path | None) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     if record is None or not record.is_file():
         return found
-    for line in record.read_text(encoding="utf-8").splitlines():
+    for line in record.read_text(encoding="utf-8").split("\n"):
         try:
             row: dict[str, Any] = json.loads(line)
             found[row["key"]] = [Finding(**{**one, "atoms": tuple(one["atoms"])}) for one in row["findings"]]

@@ -24,7 +24,7 @@ def read_charges(path: str | os.PathLike) -> np.ndarray:
         ChemistryError: if the file cannot be read or holds anything but numbers.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ChemistryError(f"{path}: cannot read charges ({error})") from error
     values = []

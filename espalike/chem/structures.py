@@ -84,7 +84,7 @@ def read_pdb(text: str) -> Structure:
     """
     rows: list[tuple[str, str, Atom]] = []
     derived, part, models = 0, 0, 0
-    lines = text.splitlines()
+    lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         record = line[:6].strip()
         models += record == "MODEL"

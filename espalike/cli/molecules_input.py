@@ -143,7 +143,7 @@ def _hdf5(path: Path, splits: list[str] | None) -> Iterator[Named]:
 
 def _lines(text: str, prefix: str) -> Iterator[Named]:
     """Lines of a SMILES file: SMILES, and a name that may be missing."""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             smiles, _, name = line.strip().partition(" ") if "\t" not in line else line.strip().partition("\t")
             yield name.strip() or f"{prefix}{number}", smiles

@@ -84,6 +84,12 @@ def test_smiles_whose_titles_hold_separators(tmp_path, encoding):
     assert [entry.molecule.n_atoms for entry in entries] == [6, 8, 4]
 
 
+def test_a_comment_among_charges_ends_with_its_line(tmp_path):
+    path = tmp_path / "q.txt"
+    path.write_text("-0.8 # O\x0c9\x0b8\x1c7\x857\u20286\r\n0.4 0.4 # H\r", encoding="utf-8")
+    assert chem.read_charges(path).tolist() == [-0.8, 0.4, 0.4]
+
+
 @pytest.mark.parametrize("word", ["nan", "inf", "1_0", "1e999", "١"])
 def test_charges_that_are_not_numbers(tmp_path, word):
     path = tmp_path / "q.txt"

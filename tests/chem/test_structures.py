@@ -225,6 +225,11 @@ def test_elements_follow_from_the_columns_of_the_names(tmp_path):
         assert structures.read_pdb(row).atoms[0].number == number
 
 
+def test_a_remark_ends_with_its_line():
+    row = "HETATM    1  O   HOH A   1       0.000   0.000   0.000  1.00  0.00           O"
+    assert len(structures.read_pdb(f"REMARK a\x0c{row}\nREMARK b\u2028{row}\x85{row}\n{row}\nEND\n").atoms) == 1
+
+
 def test_conect_records_decide_bonds(tmp_path):
     """Atoms may be nearer or farther than bonds are."""
     mol = built(Chem.MolFromSmiles("CCOC=O"))

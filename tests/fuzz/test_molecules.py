@@ -166,7 +166,8 @@ def _v3000(record: str) -> dict:
 
 
 def _mol2(record: str) -> dict:
-    sections = {name.strip(): rows for name, _, rows in (p.partition("\n") for p in record.split("@<TRIPOS>")[1:])}
+    parts = [part.partition("\n") for part in record.split("@<TRIPOS>")[1:]]
+    sections = {name.split()[0]: rows for name, _, rows in parts}  # readers pass over words after a section's name
     atoms, bonds = ([line.split() for line in sections[name].split("\n") if line.strip()] for name in ("ATOM", "BOND"))
     return {
         "symbols": [row[5].split(".")[0] for row in atoms],

@@ -142,7 +142,7 @@ def read_qdata(name: str, path: Path) -> Frames:
     text = path.read_text(encoding="utf-8", errors="replace")
     blocks: list[dict[str, np.ndarray]] = []
     jobs: set[str] = set()
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         word, *values = line.split() or [""]
         if word == "JOB":
             job = " ".join(values)
@@ -197,7 +197,7 @@ def read_scan(name: str, path: Path) -> tuple[np.ndarray, Frames]:
         RecordError: when it is not an XYZ file of one molecule.
     """
     table = Chem.GetPeriodicTable()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
     frames = Frames()
     symbols: list[str] = []
     start = 0
