@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from espalike.chem.molecule import Molecule
+from espalike.energy import energy
 
 if TYPE_CHECKING:
     import openmm.app
@@ -32,6 +36,8 @@ class Field:
         parameters: gives the parameters of a molecule; None where only systems are known.
         system: gives the system of a molecule, without cut-off and constraints.
         forcefield: gives OpenMM's ForceField with the molecule, for systems of many copies.
+        energy: gives the energy [kcal/mol] of a molecule at coordinates [Å] `(A, 3)` without its system, since OpenMM
+            takes a second to compile custom forces; None where only systems are known.
     """
 
     name: str
@@ -39,6 +45,7 @@ class Field:
     parameters: Callable[[Molecule], MMSystem] | None
     system: Callable[[Molecule], openmm.System]
     forcefield: Callable[[Molecule], openmm.app.ForceField]
+    energy: Callable[[Molecule, np.ndarray], float] | None = None
 
 
 def field_of(source: str) -> Field:
@@ -78,7 +85,10 @@ def _assigned(name: str, identity: str, parameters: Callable[[Molecule], MMSyste
     def forcefield(molecule: Molecule) -> app.ForceField:
         return app.ForceField(*map(io.StringIO, texts(parameters(molecule), "ffxml").values()))
 
-    return Field(name, identity, parameters, lambda molecule: to_openmm(parameters(molecule)), forcefield)
+    def energy_of(molecule: Molecule, xyz: np.ndarray) -> float:
+        return float(energy(parameters(molecule), torch.from_numpy(xyz[None]), forces=False).energy[0, 0])
+
+    return Field(name, identity, parameters, lambda molecule: to_openmm(parameters(molecule)), forcefield, energy_of)
 
 
 def _calculated(source: str) -> Field:

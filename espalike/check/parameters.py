@@ -82,11 +82,12 @@ def resonance(case: Case) -> None:
 
 
 def _same_energy(case: Case, other: Molecule, xyz: np.ndarray, what: str) -> None:
+    energy_of = case.field.energy or (lambda molecule, at: Engine(case.field.system(molecule)).energy(at))
     try:
-        system = case.field.system(other)
+        energy = energy_of(other, xyz)
     except Exception as error:  # whatever a force field raises, this form has no parameters
         raise Fault(f"no parameters {what}: {error}") from error
-    difference = Engine(system).energy(xyz) - case.engine.energy(case.moved)
+    difference = energy - case.engine.energy(case.moved)
     if abs(difference) > _ENERGY:
         raise Fault(f"energy {difference:+.3g} kcal/mol {what}")
 

@@ -7,6 +7,7 @@ forces get their parameters in the term's units; the factors are in the energy e
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,52 +154,88 @@ def custom(part: Part) -> Recipe:
 
 
 def compound(parts: Sequence[Part]) -> Recipe:
-    """Parts on the same tuples as one force; see `espalike.export.cartesian`. Equal columns are one parameter."""
-    cartesian = Cartesian()
-    columns: dict[str, torch.Tensor] = {}
-    known: dict[bytes, str] = {}
-    energies: list[str] = []
-    definitions: list[str] = []
-    series: dict[str, dict[int, list[str]]] = {}  # coefficients of cos nφ, by the name of cos φ and n
-    for part in parts:
-        names: dict[str, str] = {}
-        for field, value in part.primitive.columns().items():
-            if isinstance(value, torch.Tensor):
-                column = value.expand(len(part.idx)).contiguous()
-                name = known.setdefault(column.numpy().tobytes(), _free(f"{part.term.name}_{field}", columns))
-                columns[name] = column
-                names[field] = name
-            else:
-                names[field] = f"({value!r})"
-        coordinates = dict(zip(part.primitive.names, part.coordinates, strict=True))
-        if isinstance(part.primitive, Coupling) and isinstance(phi := coordinates.get("phi"), Dihedral):
-            known_series = series.setdefault(cartesian.cosine(phi), {})
-            for n, text in part.primitive.by_periodicity().items():
-                known_series.setdefault(n, []).append(_expressed(_renamed(text, names, "")[0], coordinates, cartesian))
-            continue
-        first, others = _renamed(part.primitive.expression, names, f"part{len(energies)}_")
-        first = cartesian.sines(first, coordinates)
-        energies.append(f"({_expressed(first, coordinates, cartesian)})")
-        definitions += [_expressed(text, coordinates, cartesian) for text in others]
-    for cosine, coefficients in series.items():
-        energies += [f"({'+'.join(texts)})*({multiple(cosine, n)})" for n, texts in sorted(coefficients.items())]
-    energy = "; ".join([f"{ENERGY!r}*({'+'.join(energies)})", *definitions, *cartesian.text()])
-    rows = list(zip(parts[0].idx.tolist(), parts[0].rows(*columns.values()), strict=True))
+    """Parts on the same tuples as one force; see `espalike.export.cartesian`."""
+    whole = _Compound(len(parts[0].idx))
+    for number, part in enumerate(parts):
+        whole.add(part, f"part{number}_")
+    energy = "; ".join([f"{ENERGY!r}*({'+'.join(whole.energies)})", *whole.definitions, *whole.cartesian.text()])
+    rows = list(zip(parts[0].idx.tolist(), parts[0].rows(*whole.columns.values()), strict=True))
     size = parts[0].term.kind.size
-    return _recipe("CustomCompoundBondForce", _joined(parts), energy, tuple(columns), rows, size)
+    return _recipe("CustomCompoundBondForce", _joined(parts), energy, tuple(whole.columns), rows, size)
 
 
-def multiple(cosine: str, n: int) -> str:
-    """cos nφ as a polynomial in cos φ, which has the name `cosine`."""
-    powers = chebyshev((n,))[0].tolist()
-    return "+".join(f"({a:g})*{cosine}^{m}" for m, a in enumerate(powers) if a)
+class _Compound:
+    """The energy of a compound force while parts are added. Equal columns of values are one parameter.
+
+    OpenMM derives the energy by every coordinate of every atom, as an expression in which nothing is shared. Therefore
+    couplings are summed so that few names stand in it: by powers of cos φ, and by the first difference of each.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.cartesian = Cartesian()
+        self.columns: dict[str, torch.Tensor] = {}
+        self.definitions: list[str] = []
+        self._size = size
+        self._known: dict[bytes, str] = {}
+        self._others: list[str] = []
+        self._couplings: dict[str, dict[str, list[str]]] = {}  # by power of cos φ, and by the first difference
+
+    @property
+    def energies(self) -> list[str]:
+        """Summands of the energy."""
+        couplings = []
+        for power, sums in self._couplings.items():
+            total = "+".join(f"{first}*({'+'.join(others)})" for first, others in sums.items())
+            couplings.append(f"({total})*{power}" if power else total)
+        return [*self._others, *couplings]
+
+    def add(self, part: Part, prefix: str) -> None:
+        """Add a part; the prefix makes the names that it defines its own."""
+        coordinates = dict(zip(part.primitive.names, part.coordinates, strict=True))
+        if isinstance(part.primitive, Coupling):
+            self._add_coupling(part, part.primitive, coordinates)
+            return
+        names = {
+            field: self._parameter(part, field, value) if isinstance(value, torch.Tensor) else f"({value!r})"
+            for field, value in part.primitive.columns().items()
+        }
+        first, others = _renamed(part.primitive.expression, names, prefix)
+        first = self.cartesian.sines(first, coordinates)
+        self._others.append(f"({self._expressed(first, coordinates)})")
+        self.definitions += [self._expressed(text, coordinates) for text in others]
+
+    def _add_coupling(self, part: Part, coupling: Coupling, coordinates: Mapping[str, Coordinate]) -> None:
+        phi = coordinates.get("phi")
+        assert phi is None or isinstance(phi, Dihedral)
+        cosine = None if phi is None else self.cartesian.cosine(phi)
+        differences = []
+        for n, (name, value) in enumerate(zip(coupling.names, coupling.q0, strict=False), 1):
+            q0 = self._parameter(part, f"q0{n}", torch.as_tensor(value, dtype=torch.float64))
+            differences.append(f"({self._expressed(name, coordinates)}-{q0})")
+        first, *others = differences
+        for m, k in coupling.by_power().items():
+            power = "" if cosine is None else power_less_mean(cosine, m)
+            product = "*".join([self._parameter(part, f"k{m}", k), *others])
+            self._couplings.setdefault(power, {}).setdefault(first, []).append(product)
+
+    def _parameter(self, part: Part, field: str, value: torch.Tensor) -> str:
+        """The name of a parameter's column."""
+        column = value.expand(self._size).contiguous()
+        name = self._known.setdefault(column.numpy().tobytes(), _free(f"{part.term.name}_{field}", self.columns))
+        self.columns[name] = column
+        return name
+
+    def _expressed(self, text: str, coordinates: Mapping[str, Coordinate]) -> str:
+        """An expression in the names of coordinates as one in those of their definitions."""
+        for q, coordinate in coordinates.items():
+            text = self.cartesian.express(text, q, coordinate)
+        return text
 
 
-def _expressed(text: str, coordinates: Mapping[str, Coordinate], cartesian: Cartesian) -> str:
-    """An expression in the names of coordinates as one in those of their definitions."""
-    for q, coordinate in coordinates.items():
-        text = cartesian.express(text, q, coordinate)
-    return text
+def power_less_mean(cosine: str, m: int) -> str:
+    """cosᵐφ less its mean over a turn, which is (m − 1)!!/m!! for even m; `cosine` is the name of cos φ."""
+    power = cosine if m == 1 else f"{cosine}^{m}"
+    return power if m % 2 else f"({power}-{math.comb(m, m // 2) / 2**m!r})"
 
 
 def cosine_series(part: Part) -> Recipe:

@@ -180,9 +180,16 @@ class Coupling(Primitive):
     def _product(self) -> str:
         return "*".join(f"(q{i}-q0{i})" for i in range(1, len(self.q) + 1))
 
-    def by_periodicity(self) -> dict[int, str]:
-        """What each cos nφ of a series is multiplied with, in the names of `expression`, by n."""
-        return {n: f"k{j}*{self._product}" for j, n in enumerate(self.n, 1)}
+    def by_power(self) -> dict[int, Tensor]:
+        """The coefficient of each power of cos φ; without a dihedral, of the power 0.
+
+        The mean of a series over a turn is zero, so that its constant follows from the other coefficients.
+        """
+        if self.phi is None:
+            return {0: self.k[0]}
+        of_n = chebyshev(self.n).to(self.k[0])
+        powers = torch.stack(self.k, -1) @ of_n
+        return {m: powers[..., m] for m in range(1, of_n.shape[1]) if of_n[:, m].any()}
 
     def energy(self, q: tuple[Tensor, ...]) -> Tensor:
         """Energies [kcal/mol]."""

@@ -14,10 +14,11 @@ from espalike.export import texts, to_openmm, to_topology
 from espalike.export.ffxml import minimum
 from espalike.export.ffxml_script import espalike_extend
 from espalike.export.parts import bonded_parts, select
-from espalike.export.recipes import Native, custom, native_force
+from espalike.export.recipes import Native, custom, native_force, power_less_mean
 from espalike.geometry import Angle, Distance
 from espalike.model import ForceFieldModel
 from espalike.terms.base import PairTerm
+from espalike.terms.fourier import Coupling
 from tests.export.cases import (
     ASPIRIN,
     FIELDS,
@@ -132,6 +133,17 @@ def test_native_forces_equal_the_expression(term):
         agree(*actual)
     harmonic_or_periodic = term.name.startswith(("Harmonic", "LinearMixture", "Urey", "Periodic", "Ryckaert"))
     assert bool(parts) == harmonic_or_periodic
+
+
+@pytest.mark.parametrize("n", [(1,), (1, 2, 3), (2, 6), (1, 3, 4, 5)])
+def test_a_coupling_is_a_sum_of_powers_less_their_means(n):
+    """What stands in the energy of a compound force is the series of cosines."""
+    k = tuple(torch.randn(4, 1, dtype=torch.float64) for _ in n)
+    coupling = Coupling((0,), (0.0,), k, 1, n)
+    phi = torch.linspace(-3.0, 3.0, 50, dtype=torch.float64).expand(4, 50)
+    powers = {m: power_less_mean("c", m).replace("^", "**") for m in coupling.by_power()}
+    actual = sum(a * eval(powers[m], {"c": torch.cos(phi)}) for m, a in coupling.by_power().items())
+    torch.testing.assert_close(actual, coupling.energy((torch.ones_like(phi), phi)), rtol=0.0, atol=1e-12)
 
 
 @pytest.mark.slow
