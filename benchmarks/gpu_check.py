@@ -189,7 +189,7 @@ def show(rows: list[Row], title: str) -> None:
         )
         verdict = {None: "", True: "agrees", False: "DIFFERS"}[row.get("passed")]
         table.add_row(row["check"], row["case"], escape("\n".join(cells)), verdict)
-    Console(width=120).print(table)
+    Console(width=120, markup=False).print(table)
 
 
 def main() -> int:

@@ -167,7 +167,7 @@ def proteins(atoms: list[int], formats: list[str]) -> list[dict]:
 
 
 def show(result: dict) -> None:
-    console = Console(width=120)
+    console = Console(width=120, markup=False)
     table = Table(
         "written", "CPU [ms/molecule]", "clock [ms/molecule]", f"{REFERENCE} / this", title="drug-like molecules"
     )

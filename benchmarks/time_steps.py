@@ -232,7 +232,7 @@ def main() -> int:
 
     args = arguments()
     torch.set_num_threads(1)
-    console = Console(width=120)
+    console = Console(width=120, markup=False)
     chosen = dict(list(MOLECULES.items())[: args.molecules])
     total = len(chosen) * args.picoseconds * (2 + len(args.models) * len(args.outer))
     results: dict[str, Any] = {name: {} for name in chosen}

@@ -329,7 +329,7 @@ def main() -> int:
     arguments = parser.parse_args()
     keep_freed_memory()  # training does so, too
     result = run(arguments)
-    show(result, Console(width=max(Console().width, 130)))
+    show(result, Console(width=max(Console().width, 130), markup=False))
     if arguments.json:
         path = Path(arguments.json)
         path.parent.mkdir(parents=True, exist_ok=True)

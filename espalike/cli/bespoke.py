@@ -92,7 +92,7 @@ def _print(result: Fitted) -> None:
     for score in result.scores:
         pairs = (f"{before:.2f} → {after:.2f}" for before, after in (score.energy, score.forces))
         table.add_row(score.molecule, score.kind, *pairs)
-    Console().print(table)
+    Console(markup=False).print(table)
     for name, notes in result.notes.items():
         for note in notes:
             print(f"note: {name}: {note}", file=sys.stderr)

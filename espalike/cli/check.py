@@ -76,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
 def _molecules(args: argparse.Namespace) -> int:
     """Every check on every molecule."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import Progress
     from rich.table import Table
 
@@ -88,7 +87,7 @@ def _molecules(args: argparse.Namespace) -> int:
         raise ValueError("; ".join(unread) or "no molecules")
     settings = Settings(args.model, args.picoseconds)
     out = Path(args.out)
-    console = Console()
+    console = Console(markup=False)
     cost = linear_cost(args.model)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("molecules", total=len(molecules))
@@ -96,12 +95,10 @@ def _molecules(args: argparse.Namespace) -> int:
     outcome = Outcome([*findings, *([cost] if cost else [])], unread)
     shown = Table(report.HEADER[0], *report.HEADER[2:], title=f"check of {args.model}, {len(molecules)} molecules")
     for row in report.rows(outcome):
-        shown.add_row(row[0], *(escape(str(cell)) for cell in row[2:]), style="red" if row[3] else None)
+        shown.add_row(row[0], *map(str, row[2:]), style="red" if row[3] else None)
     console.print(shown)
     for finding in outcome.failed[:_SHOWN]:
-        console.print(
-            f"failed: {finding.molecule}: {finding.check}: {finding.message[:200]}", highlight=False, markup=False
-        )
+        console.print(f"failed: {finding.molecule}: {finding.check}: {finding.message[:200]}", highlight=False)
     if len(outcome.failed) > _SHOWN:
         print(f"... and {len(outcome.failed) - _SHOWN} more, in the report")
     if outside := sum(one.status == "outside" for one in outcome.findings):
@@ -115,7 +112,6 @@ def _molecules(args: argparse.Namespace) -> int:
 def _liquids(args: argparse.Namespace) -> int:
     """Density and heat of vaporisation of liquids."""
     from rich.console import Console
-    from rich.markup import escape
     from rich.progress import Progress
     from rich.table import Table
 
@@ -126,24 +122,20 @@ def _liquids(args: argparse.Namespace) -> int:
     chosen = [liquids.LIQUIDS[name] for name in dict.fromkeys(args.inputs or liquids.LIQUIDS)]
     sources = list(dict.fromkeys([args.model, liquids.REFERENCE]))
     protocol = liquids.Protocol(args.box, args.picoseconds)
-    out, console = Path(args.out), Console()
+    out, console = Path(args.out), Console(markup=False)
     with Progress(console=console, transient=True) as progress:
         blocks = liquids.EQUILIBRATION + liquids.BLOCKS
         task = progress.add_task("blocks of dynamics", total=len(sources) * len(chosen) * blocks)
         results = liquids.measure(sources, chosen, protocol, out, args.jobs, lambda: progress.advance(task))
     own, references = results[: len(chosen)], results[len(chosen) :]
     rows = liquids_report.rows(own, references)
-    shown = Table(
-        *map(escape, liquids_report.header(args.model)), title=f"{args.box} molecules, {args.picoseconds:g} ps"
-    )
+    shown = Table(*liquids_report.header(args.model), title=f"{args.box} molecules, {args.picoseconds:g} ps")
     for row in rows:
-        shown.add_row(*map(escape, row), style="red" if row[-1] == "failed" else None)
+        shown.add_row(*row, style="red" if row[-1] == "failed" else None)
     console.print(shown)
     for result in results:
         if result.message:
-            console.print(
-                f"failed: {result.liquid.name}: {result.field}: {result.message}", highlight=False, markup=False
-            )
+            console.print(f"failed: {result.liquid.name}: {result.field}: {result.message}", highlight=False)
     if any(row[-1] == "undecided" for row in rows):
         print("undecided: the limit is within two standard errors; longer runs (--picoseconds) decide")
     print(f"wrote {' and '.join(map(str, liquids_report.write(own, references, args.model, protocol, out)))}")

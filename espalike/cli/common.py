@@ -58,7 +58,7 @@ def show_store(store: Store, rejected: Mapping[str, int], verb: str = "wrote") -
         table.add_column(column, justify="left" if column == "split" else "right")
     for split, counts in store.counts["splits"].items():
         table.add_row(split, *(str(counts[key]) for key in ("molecules", "connectivities", "entries", "conformers")))
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     if rejected:
         out = Table(title="left out")

@@ -108,7 +108,7 @@ def show(
     from rich.console import Console
     from rich.table import Table as Shown
 
-    console = Console()
+    console = Console(markup=False)
     coverage = Shown(title="environments, by number of molecules that have them")
     for column in rows[0]:
         coverage.add_column(column, justify="left" if column == "kind" else "right")

@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
                 summary.add(result)
                 if args.debug and trace:
                     print(trace, end="", file=sys.stderr)
-        summary.print(Console(), output.folder)
+        summary.print(Console(markup=False), output.folder)
         report.end({key: summary.counts[status] for key, status in _COUNTED.items()})
     if report.error is not None:  # the files of the molecules stay
         print(f"failed: the report {args.report} cannot be written: {report.error}", file=sys.stderr)

@@ -42,7 +42,7 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     for row in sorted(rows, key=lambda row: (row["rank"] or len(rows) + 1, row["run"])):
         value = "failed" if row["status"] else "" if row["value"] is None else f"{row['value']:.4g}"
         table.add_row(str(row["rank"] or ""), str(row["run"]), value, *(row.get(name, "") for name in varied))
-    Console().print(table)
+    Console(markup=False).print(table)
 
 
 class Table(Callback):

@@ -12,11 +12,12 @@ import torch
 import espalike
 from espalike.chem import from_smiles
 from espalike.chem.complexes import joined
-from espalike.cli.bespoke import HELP
+from espalike.cli.bespoke import HELP, _print
 from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.energy import energy
-from espalike.fitting.check import Profile, worse_torsions
+from espalike.fitting.check import Profile, Score, worse_torsions
+from espalike.fitting.result import Fitted
 from espalike.model import DEFAULT, Ensemble, find, load
 from espalike.qm.mmff import MMFFCalculator
 from tests.test_page import needs_browser, opened
@@ -242,3 +243,10 @@ def test_a_torsion_that_is_worse_is_named_though_all_together_are_better():
     ]
     expected = "the scan of torsion 5-2-3-4 is worse after the fit, 0.50 → 0.70 kcal/mol"
     assert worse_torsions(profiles) == [("ligand", expected)]
+
+
+def test_units_and_names_in_brackets_are_printed(tmp_path, capsys):
+    _print(Fitted(tmp_path, "espalike-1", scores=[Score("c1cc[nH]c1", "scan", 9, (0.5, 0.2), (4.0, 2.0))]))
+    shown = capsys.readouterr().out
+    for text in ("energy [kcal/mol]", "forces [kcal/mol/Å]", "c1cc[nH]c1"):
+        assert text in shown
