@@ -1,7 +1,7 @@
 """What `espalike bespoke` reaches: python benchmarks/bespoke.py [--teacher aimnet2] [--out runs/bespoke] [--json FILE]
 
 Fits a force field to each of three drug-like molecules, one after the other, with default settings, and prints root
-mean square errors before → after on held-out geometries, and the time of the processor. A fit that is in the folder
+mean square errors before → after on held-out geometries, whether the fit was kept, and the time of the processor. A fit that is in the folder
 is taken from there, with its times.
 """
 
@@ -35,7 +35,8 @@ def row(name: str, report: dict[str, Any]) -> list[str]:
     }
     cells = [f"{errors[kind]['before']:.2f} → {errors[kind]['after']:.2f}" for kind in COLUMNS]
     labels = f"{report['labels']['fitted']} + {report['labels']['held out']}"
-    return [name, str(molecule["atoms"]), labels, *cells, f"{sum(report['seconds'].values()):.0f}"]
+    kept = "yes" if report["kept"] == "fitted" else "no"
+    return [name, str(molecule["atoms"]), labels, *cells, kept, f"{sum(report['seconds'].values()):.0f}"]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -53,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
             molecule = espalike.Molecule.from_smiles(MOLECULES[name], name)
             espalike.bespoke(molecule, path.parent, teacher=args.teacher)
         reports[name] = json.loads(path.read_text(encoding="utf-8"))
-    heads = ["molecule", "atoms", "labels", *COLUMNS.values(), "time [s]"]
+    heads = ["molecule", "atoms", "labels", *COLUMNS.values(), "kept", "time [s]"]
     for cells in (heads, ["---"] * len(heads), *(row(name, report) for name, report in reports.items())):
         print(f"| {' | '.join(cells)} |")
     if args.json:
