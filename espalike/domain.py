@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -194,6 +194,12 @@ class ChemicalDomain:
                 f"{place} and lone pairs, with angles of 90° and 180°; such surroundings were not in training. {advice}"
             )
 
+    @cached_property
+    def _rare(self) -> dict[str, int]:
+        """The counts of surroundings that are rare in training."""
+        common = min(_COMMON, _SHARE * max(self.counts.values()))
+        return {text: count for text, count in self.counts.items() if 0 < count < common}
+
     def _new(self, known: Mapping[int, Sequence[str]]) -> list[int]:
         """Atoms with surroundings that were not in training."""
         return sorted(i for i, texts in known.items() if not all(text in self.counts for text in texts))
@@ -232,11 +238,11 @@ class ChemicalDomain:
             return ("the model's file has no counts of environments: only elements of neighbours were compared",)
         if (molecule.numbers > 1).sum() < 2:  # only the molecule itself has the surrounding of such an atom
             return ()
-        common = min(_COMMON, _SHARE * max(self.counts.values()))
+        rare = self._rare
         least = {
-            i: min(rare)
+            i: min(rare[text] for text in texts if text in rare)
             for i, texts in sorted(_surroundings(molecule).items())
-            if (rare := [self.counts[text] for text in texts if 0 < self.counts.get(text, 0) < common])
+            if not rare.keys().isdisjoint(texts)
         }
         return tuple(
             f"{place}: such surroundings were in {count} training molecule{'s' * (count > 1)}"

@@ -266,11 +266,11 @@ def write(
     given |= {"torsions": torsions} if torsions != "native" else {}
     content = texts(system, format, index=index, info=info, xyz=xyz, **given)
     paths = FORMATS[format].paths(path)
-    stem = paths[0].name.removesuffix(FORMATS[format].endings[0])
-    (name,) = safe_names([stem])
+    if len(paths) > 1:
+        stem = paths[0].name.removesuffix(FORMATS[format].endings[0])
+        (name,) = safe_names([stem])
+        content = {ending: text.replace(STEM, stem).replace(NAME, name) for ending, text in content.items()}
     with contextlib.ExitStack() as stack:
         for target, ending in zip(paths, FORMATS[format].endings, strict=True):
-            temporary = stack.enter_context(replacing(target))
-            text = content[ending].replace(STEM, stem).replace(NAME, name)
-            temporary.write_text(text, encoding="utf-8")
+            stack.enter_context(replacing(target)).write_bytes(content[ending].encode())
     return Path(path)

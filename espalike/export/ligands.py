@@ -21,6 +21,7 @@ from espalike.export.output import Result as Result
 from espalike.export.output import charges_of, not_written, reason_of, write_files
 from espalike.model import Ensemble, ForceFieldModel
 from espalike.system import MMSystem
+from espalike.terms.base import PairTerm
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ class Parametrizer:
             if not isinstance(self.model, Ensemble):
                 return [(system, None) for system in self.model.parametrize(molecules, given).split()]
             mean, deviation = self.model.parametrize_with_spread(molecules, given)
-            return list(zip(mean.split(), map(_spread, deviation.split()), strict=True))
+            return list(zip(mean.split(), _spreads(deviation, len(molecules)), strict=True))
         except Exception as error:
             if len(molecules) == 1:
                 return [error]
@@ -261,13 +262,18 @@ def units_of(model: ForceFieldModel) -> dict[str, dict[str, str]]:
     return {term.name: {param.name: param.unit for param in term.params} for term in model.terms}
 
 
-def _spread(deviation: MMSystem) -> Spread:
-    """Standard deviation over an ensemble's members by term and parameter, in its unit."""
-    return {
-        bound.term.name: {
-            param.name: {"rms": round(float(column.square().mean().sqrt()), 6), "max": round(float(column.max()), 6)}
-            for param, column in zip(bound.term.params, bound.values.unbind(-1), strict=True)
-        }
-        for bound in deviation.terms
-        if len(bound.values)
-    }
+def _spreads(deviation: MMSystem, count: int) -> list[Spread]:
+    """Of each molecule, the standard deviation over an ensemble's members by term and parameter, in its unit."""
+    spreads: list[Spread] = [{} for _ in range(count)]
+    for bound in deviation.terms:
+        mol = deviation.mol if isinstance(bound.term, PairTerm) else bound.tuples.mol
+        numbers, first, rows = np.unique(mol.numpy(), return_index=True, return_counts=True)
+        if not len(rows):
+            continue
+        values, names = bound.values.numpy(), [param.name for param in bound.term.params]
+        rms = np.sqrt(np.add.reduceat(values**2, first) / rows[:, None]).round(6).tolist()
+        largest = np.maximum.reduceat(values, first).round(6).tolist()
+        for number, *of_molecule in zip(numbers.tolist(), rms, largest, strict=True):
+            columns = zip(names, *of_molecule, strict=True)
+            spreads[number][bound.term.name] = {name: {"rms": mean, "max": most} for name, mean, most in columns}
+    return spreads

@@ -153,11 +153,11 @@ class Part:
         """
         primitive = self.primitive
         assert isinstance(primitive, Fourier)
-        n, phases, k = list(primitive.n), list(primitive.phase), [k / len(primitive.q) for k in primitive.k]
+        n, phases, k = list(primitive.n), list(primitive.phase), list(primitive.k)
         if primitive.constant is not None:
-            half = primitive.constant / (2 * len(primitive.q))
-            n, phases, k = [*n, 1, 1], [*phases, 0.0, math.pi], [*k, half, half]
+            n, phases, k = [*n, 1, 1], [*phases, 0.0, math.pi], [*k, *[primitive.constant / 2] * 2]
         height, phase = (np.stack(self.columns(*values), axis=1) for values in (k, phases))
+        height = height / len(primitive.q)
         row, wave = np.nonzero(height)
         return Waves(row, np.array(n, dtype=np.int64)[wave], phase[row, wave], height[row, wave])
 
@@ -173,6 +173,8 @@ class Part:
     def dihedrals(self) -> tuple[np.ndarray, Waves]:
         """Of a `Fourier`: atoms of the dihedral `(R, 4)` of each wave, tuple after tuple, dihedral after dihedral."""
         waves, count = self.waves, len(self.coordinates)
+        if count == 1:
+            return self.idx[waves.row[:, None], self.coordinates[0].atoms], waves
         number = np.tile(np.arange(len(waves.row)), count)
         dihedral = np.repeat(np.arange(count), len(waves.row))
         order = np.lexsort((number, dihedral, waves.row[number]))
