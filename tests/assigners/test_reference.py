@@ -1,8 +1,10 @@
 """References: cached on disk by what they depend on, computed once, in this process or in workers."""
 
 import importlib.util
+import io
 import multiprocessing
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +88,21 @@ CAST = {"charge": np.zeros(9, np.int8), "lj": np.ones((9, 2))}
 TEXT = {"charge": np.zeros(9).astype("S8"), "lj": np.ones((9, 2))}
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 nothing", OF_ANOTHER, CHARGED, CAST, TEXT])
+def archive(charge: bytes, encrypted: bool = False) -> bytes:
+    """An archive whose charges are any bytes."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as members:
+        members.writestr("charge.npy", charge)
+        members.writestr("lj.npy", charge)
+    content = file.getvalue()
+    at = content.index(b"PK\x01\x02") + 8  # the flags in the index of the archive
+    return content[:at] + bytes([content[at] | encrypted]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"PK\x03\x04 nothing", archive(b"no array"), archive(b"", True), OF_ANOTHER, CHARGED, CAST, TEXT],
+)
 def test_a_damaged_entry_is_computed_again(made, tmp_path, damage):
     ethanol = chem.from_smiles("CCO")
     References(cache=tmp_path)(ethanol)

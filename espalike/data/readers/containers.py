@@ -255,15 +255,19 @@ class Archive(Container):
         packed = members.getinfo(f"{name}.npy" if f"{name}.npy" in members.namelist() else name)
         _check_size(f"{self.where}/{name}", packed.file_size, packed.compress_size)
         try:
-            return self._archive[name]
+            array = self._archive[name]
         except ValueError as error:
             raise RecordError(
                 "pickled array",
                 f"{self.where}: array {name!r} holds Python objects, which are not unpickled from a file",
             ) from error
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             message = f"{self.where}: array {name!r} cannot be read ({error})"
             raise RecordError("file is cut short or damaged", message) from error
+        if not isinstance(array, np.ndarray):  # bytes without the head of an array
+            message = f"{self.where}: array {name!r} is not in NumPy's format"
+            raise RecordError("file is cut short or damaged", message)
+        return array
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """rMD17: archives as NumPy writes them, and the shared excerpt of the real ones."""
 
 import shutil
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,24 @@ def test_nothing_is_unpickled(tmp_path):
     write(tmp_path / "rmd17_ethanol.npz", sample("CCO"), energies=np.array([None, "x", 1], dtype=object))
     (rejection,) = Rmd17Reader(tmp_path / "rmd17_ethanol.npz")
     assert (rejection.reason, "not unpickled" in rejection.message) == ("pickled array", True)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_what_is_no_array_is_named(tmp_path, encrypted):
+    path = tmp_path / "rmd17_ethanol.npz"
+    write(path, sample("CCO"))
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content if encrypted else b"no array" + content)
+    if encrypted:
+        path.write_bytes(
+            path.read_bytes().replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01")
+        )
+    (rejection,) = Rmd17Reader(path)
+    assert rejection.reason == "file is cut short or damaged"
+    assert ("encrypted" if encrypted else "not in NumPy's format") in rejection.message
 
 
 def test_a_folder_without_archives(tmp_path):
