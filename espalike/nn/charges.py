@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from espalike.batch import Batch, LabelledBatch
 from espalike.features import FEATURES
 from espalike.nn.heads import SymmetricHead
-from espalike.nn.orbits import Orbits, distinct
+from espalike.nn.orbits import Orbits
 from espalike.terms.base import NONE, Op
 from espalike.tuples import Kind
 
@@ -65,7 +65,7 @@ class Increments(nn.Module):
     def forward(self, h: Tensor, batch: Batch, orbits: Orbits) -> Tensor:
         """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each connected component."""
         idx = batch.tuples[Kind.BOND].idx
-        bonds, inverse = distinct(orbits.of[idx], self.head.orders, len(h))
+        bonds, inverse = orbits.distinct(idx, self.head.orders)
         moved = self.head(h, bonds)[:, 0].double().index_select(0, inverse)
         base = batch.x[:, _SHARE].double()
         total, component = batch.component_charge.double(), batch.component

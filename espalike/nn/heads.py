@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from espalike.nn.links import find
-from espalike.nn.orbits import Orbits, distinct
+from espalike.nn.orbits import Orbits
 from espalike.terms.base import NONE, Op, Param, Term
 from espalike.tuples import Kind
 
@@ -37,7 +37,13 @@ class GatherSum(torch.autograd.Function):
         """Shape `(T, H)`."""
         ctx.save_for_backward(index)
         ctx.shape = matrix.shape
-        return nn.functional.embedding_bag(index, matrix, mode="sum")
+        if matrix.dtype != torch.float64:
+            return nn.functional.embedding_bag(index, matrix, mode="sum")
+        first, *others = index.unbind(-1)  # in double precision, embedding_bag is slower
+        total = matrix.index_select(0, first)
+        for column in others:
+            total += matrix.index_select(0, column)
+        return total
 
     @staticmethod
     def backward(ctx, slope: Tensor):
@@ -195,7 +201,7 @@ class TermHead(nn.Module):
             orbits: the classes.
             level: level of theory of each class, shape `(C,)`, or None for the target.
         """
-        idx, inverse = distinct(orbits.of[idx], self.head.orders, len(h))
+        idx, inverse = orbits.distinct(idx, self.head.orders)
         raw = self.head(h, idx)
         if level is not None:
             raw = raw + self._shift(h, idx, level[idx[:, 0]])

@@ -9,7 +9,7 @@ is the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
@@ -52,6 +52,14 @@ class Orbits:
     atom: Tensor
     numbers: Tensor
     degrees: Tensor
+    _distinct: dict[tuple, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, repr=False)
+
+    def distinct(self, idx: Tensor, orders: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
+        """The result of `distinct` for tuples of atoms `(T, k)`; the members of an ensemble have it in common."""
+        key = id(idx), tuple(orders)
+        if key not in self._distinct:
+            self._distinct[key] = idx, *distinct(self.of[idx], orders, len(self.atom))
+        return self._distinct[key][1:]
 
     @staticmethod
     def of_batch(batch: Batch, layers: int, alike: bool = True) -> Orbits:
@@ -85,11 +93,14 @@ class Orbits:
 
 
 def _classes(colour: Tensor) -> tuple[Tensor, Tensor]:
-    """The first atom of each colour, and the number of each atom's colour."""
+    """The first atom of each colour, ascending, and the number of each atom's colour.
+
+    So classes of atoms that are near each other are near each other in memory.
+    """
     colours, of = torch.unique(colour, return_inverse=True)
     everyone = torch.arange(len(of), device=of.device)
-    first = torch.full_like(colours, len(of)).scatter_reduce(0, of, everyone, "amin")
-    return first, of
+    first, order = torch.full_like(colours, len(of)).scatter_reduce(0, of, everyone, "amin").sort()
+    return first, torch.empty_like(order).index_copy(0, order, everyone[: len(order)])[of]
 
 
 def _scrambled(z: Tensor) -> Tensor:
