@@ -7,7 +7,6 @@ the orders at an atom add up to its valence, the formal charges to the total cha
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
 
 HALOGENS = (9, 17, 35, 53)
 STATES = {
@@ -45,6 +44,8 @@ def lewis(
     Returns:
         Bond orders, shape `(B,)`, and formal charges [e], shape `(A,)`; int64.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp  # slow to import, and most files say the bond orders
+
     if not set(numbers.tolist()) <= STATES.keys():
         return None
     atoms, rows = len(numbers), len(bonds)

@@ -15,7 +15,6 @@ from functools import cache
 
 import numpy as np
 from rdkit import Chem
-from scipy.spatial import cKDTree
 
 from espalike.chem.graphs import RADII
 from espalike.chem.structures import Residue, Structure, positions
@@ -186,6 +185,8 @@ class Graph:
 
     def _pairs(self, atoms: Sequence[int], reach: float = REACH) -> list[tuple[int, int]]:
         """Pairs of atoms at the distance of a bond, those of the usual length first."""
+        from scipy.spatial import cKDTree  # slow to import
+
         atoms = [n for n in atoms if self.numbers[n] in _BONDED]
         radius = RADII[np.array([self.numbers[n] for n in atoms], dtype=np.int64)]
         xyz = self._xyz[atoms]

@@ -17,6 +17,7 @@ _ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_C
 _ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
 _ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _MASS_NUMBER = "_espalike_mass_number"
+_IS_NOTED = rdqueries.HasPropQueryAtom(_MASS_NUMBER)
 _BRIDGE = Chem.MolFromSmarts("[#1;!D0;!D1]")
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 
@@ -131,10 +132,9 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
 
 def restore_isotopes(mol: Chem.Mol) -> None:
     """Give the atoms of a sanitized molecule the isotopes that they had before."""
-    for atom in atoms_of(mol):
-        if atom.HasProp(_MASS_NUMBER):
-            atom.SetIsotope(atom.GetIntProp(_MASS_NUMBER))
-            atom.ClearProp(_MASS_NUMBER)
+    for atom in mol.GetAtomsMatchingQuery(_IS_NOTED):
+        atom.SetIsotope(atom.GetIntProp(_MASS_NUMBER))
+        atom.ClearProp(_MASS_NUMBER)
 
 
 def _check_elements(mol: Chem.Mol, name: str) -> None:
