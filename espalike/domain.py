@@ -17,7 +17,7 @@ from rdkit import Chem
 from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.environments import surroundings
-from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.chem.molecule import Molecule, sanitized, to_rdkit
 from espalike.chem.sanitize import atoms_of, without_ylides
 
 _COMMON, _SHARE = 3, 0.01
@@ -62,7 +62,7 @@ def _crowded(molecule: Molecule) -> list[int]:
 @lru_cache(maxsize=1)  # `check` and `remarks` ask for the same molecule
 def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
     """See `espalike.chem.environments.surroundings`."""
-    return surroundings(to_rdkit(molecule, isotopes=False))
+    return surroundings(sanitized(molecule))
 
 
 def _other_forms(molecule: Molecule) -> Iterator[dict[int, tuple[str, ...]]]:

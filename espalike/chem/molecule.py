@@ -208,7 +208,7 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool =
     Raises:
         ChemistryError: if `xyz` has another shape.
     """
-    mol = Chem.Mol(_sanitized(molecule))
+    mol = Chem.Mol(sanitized(molecule))
     with rdBase.BlockLogs():
         if isotopes:
             rd.restore_isotopes(mol)
@@ -226,8 +226,8 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool =
 
 
 @lru_cache(maxsize=2)  # a molecule is checked, embedded and written one after the other
-def _sanitized(molecule: Molecule) -> Chem.Mol:
-    """The sanitized RDKit molecule, its isotopes noted and not set."""
+def sanitized(molecule: Molecule) -> Chem.Mol:
+    """The sanitized RDKit molecule, its isotopes noted and not set; it is kept, so it must not be changed."""
     with rdBase.BlockLogs():
         mol = rd.parse_smiles(molecule.smiles)
         assert mol is not None  # it was written by `graph_of`

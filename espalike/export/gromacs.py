@@ -155,10 +155,10 @@ class _Types:
         if size > _MAX_PAIRED_TYPES and self.single.nonbonded.rule in _RULE:
             return [f"#error too many atom types ({size}) for a comb-rule that is not the one of these parameters"]
         i, j = np.triu_indices(size)
-        mixed = self.single.nonbonded.pairs(np.stack([self.first[i], self.first[j]], axis=1)).tolist()
-        rows = zip(i.tolist(), j.tolist(), mixed, strict=True)
-        explicit = [(names[a], names[b], "1", repr(s * LENGTH), repr(e * ENERGY)) for a, b, (s, e) in rows]
-        return ["[ nonbond_params ]", *aligned(explicit)]
+        sigma, epsilon = self.single.nonbonded.pairs(np.stack([self.first[i], self.first[j]], axis=1)).T
+        named = np.array(names, dtype=object)
+        rows = rows_text(" %s  %s  1  %r  %r", named[i], named[j], sigma * LENGTH, epsilon * ENERGY)
+        return ["[ nonbond_params ]", rows.rstrip("\n")]
 
 
 def _sections(single: Single) -> dict[str, str]:

@@ -62,10 +62,11 @@ class WholeMolecule:
             return self._plain[atom]
         return f"{self._plain[atom]}$(*{''.join(f'(~[{self._plain[n]}])' for n in groups)})"
 
-    def _parent(self, atom: int) -> int:
-        """Of an atom outside the skeleton, the atom that it is bonded to on the way there."""
-        near = self._neighbours[atom]
-        return next((n for n in near if not self._hydrogen[n]), near[0])
+    @cached_property
+    def _parent(self) -> dict[int, int]:
+        """Of each atom outside the skeleton, the atom that it is bonded to on the way there."""
+        outside = {a: near for a, near in enumerate(self._neighbours) if a not in self._inside}
+        return {a: next((n for n in near if not self._hydrogen[n]), near[0]) for a, near in outside.items()}
 
     @cached_property
     def _text(self) -> list[str]:
@@ -85,9 +86,9 @@ class WholeMolecule:
         tags = {atom: f":{n}" for n, atom in enumerate(atoms, 1)}
         shown: dict[int, list[int]] = {}  # by atom, those outside the skeleton that stand beside it
         for atom in atoms:
-            while atom not in self._inside and atom not in shown.get(self._parent(atom), ()):
-                shown.setdefault(self._parent(atom), []).append(atom)
-                atom = self._parent(atom)
+            while atom not in self._inside and atom not in shown.get(self._parent[atom], ()):
+                shown.setdefault(self._parent[atom], []).append(atom)
+                atom = self._parent[atom]
 
         def beside(atom: int) -> str:
             leaves = shown.get(atom, ())
@@ -140,9 +141,9 @@ class WholeMolecule:
             path = []
             while atom not in self._inside and atom not in order:
                 path.append(atom)
-                atom = self._parent(atom)
+                atom = self._parent[atom]
             order += reversed(path)
-        inside = {a for a in (*atoms, *map(self._parent, order)) if a in self._inside}
+        inside = {a for a in (*atoms, *(self._parent[a] for a in order)) if a in self._inside}
         starts = {tuple((a, symmetry[a]) for a in inside) for symmetry in self._symmetries}
         return {tuple(image[a] for a in atoms) for start in starts for image in self._placed(dict(start), order)}
 
@@ -152,7 +153,7 @@ class WholeMolecule:
             yield image
             return
         atom, *others = order
-        for other in self._neighbours[image[self._parent(atom)]]:
+        for other in self._neighbours[image[self._parent[atom]]]:
             if other not in self._inside and other not in image.values() and self._plain[other] == self._plain[atom]:
                 yield from self._placed({**image, atom: other}, others)
 
