@@ -1,8 +1,8 @@
 """What `espalike bespoke` reaches: python benchmarks/bespoke.py [--teacher aimnet2] [--out runs/bespoke] [--json FILE]
 
 Fits a force field to each of three drug-like molecules, one after the other, with default settings, and prints root
-mean square errors before → after on held-out geometries, whether the fit was kept, and the time of the processor. A fit that is in the folder
-is taken from there, with its times.
+mean square errors before → after on held-out geometries, whether the fit was kept, and the time of the processor. A
+fit that is in the folder is taken from there, with its times.
 """
 
 from __future__ import annotations
