@@ -239,6 +239,12 @@ def _trainer(settings: Mapping[str, Any], out: Path, sampler: Any) -> pl.Trainer
     """Lightning's trainer with the logs, checkpoints and the early stop of a run."""
     check_number("patience", settings["patience"], 1)
     check_number("trainer.max_epochs", settings["trainer"].get("max_epochs"), -1)
+    epochs, every = (settings["trainer"].get(name) for name in ("max_epochs", "check_val_every_n_epoch"))
+    if isinstance(epochs, int) and isinstance(every, int) and 0 < epochs < every:
+        raise ValueError(
+            f"trainer.max_epochs={epochs} ends before the first validation, and no model would be written; give "
+            f"trainer.check_val_every_n_epoch={epochs} or less ({every} now)"
+        )
     check_number("trainer.gradient_clip_val", settings["trainer"].get("gradient_clip_val"), 0)
     best = SaveBestModel(out / MODEL)
     return instantiate(

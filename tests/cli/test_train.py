@@ -148,6 +148,10 @@ def test_another_level_has_its_own_shift_and_none_at_inference(store, tmp_path):
         (["forcefield.term.harmonic_bond._target_=os.system"], "refusing to build 'os.system'"),
         (["optimizer=adamm"], "adamm"),
         (["trainer.max_epochs=-3"], "error: trainer.max_epochs=-3: expected a number, -1 or more"),
+        (
+            ["trainer.max_epochs=2", "trainer.check_val_every_n_epoch=3"],
+            "trainer.check_val_every_n_epoch=2 or less (3 now",
+        ),
         (["optimizer.lr=fast"], "error: optimizer.lr=fast: expected a number, 0 or more"),
         (["ensemble=0"], "error: ensemble=0: expected a number, 1 or more"),
         (["model.width=0"], "error: model.width=0: expected a number, 1 or more"),
