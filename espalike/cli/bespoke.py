@@ -102,6 +102,7 @@ def _print(result: Fitted) -> None:
         print(f"NOT FITTED: the files hold the parameters of {result.start}; the fit is worse on", file=sys.stderr)
         for line in result.worse:
             print(f"  {line}", file=sys.stderr)
+        print(f"the fit itself is {result.out / 'work' / 'fit-2' / 'model.espalike'}", file=sys.stderr)
     times = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
     print(f"{result.fitted} labels of {result.teacher} fitted, {result.held_out} held out; processor time: {times}")
     number = sum(len(each.files) for each in result.results)
