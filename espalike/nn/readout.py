@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from espalike.batch import Batch
+from espalike.features import FEATURES
 from espalike.nn.charges import CHARGE_HEADS
 from espalike.nn.heads import TermHead
 from espalike.nn.links import find
@@ -120,13 +121,14 @@ class Readout(nn.ModuleList):
     def stacked(self, columns: Sequence[Sequence[Tensor | None]], batch: Batch) -> list[Tensor]:
         """Values of each term, shape `(T, P)`, from its columns, with borrowed ones from the terms that have them.
 
-        Where the couplings of a bond with its angles would take more than `_TAKEN` of its force constant away, they are
-        scaled down together.
+        Parameters of linear centres that have a value (`Param.linear`) get it. Where the couplings of a bond with its
+        angles would take more than `_TAKEN` of its force constant away, they are scaled down together.
 
         Args:
             columns: the columns of each term, each `(T,)`; those of borrowed parameters are not read.
             batch: the molecules.
         """
+        columns = _straightened(self.terms, columns, batch)
         rows: dict[tuple[object, ...], Tensor] = {}  # of bonds and angles in other tuples
 
         def row_of(term: Term, borrow: Borrow) -> Tensor:
@@ -159,6 +161,23 @@ class Readout(nn.ModuleList):
         if callable(param.mean):
             raise TypeError(f"{term.name}.{param.name} is universal: its mean is a number, not a prior by element")
         return find(param.link)(raw, torch.full_like(raw, param.mean), param.std)
+
+
+def _straightened(
+    terms: Sequence[Term], columns: Sequence[Sequence[Tensor | None]], batch: Batch
+) -> list[list[Tensor | None]]:
+    """The columns, with the values that parameters of linear centres have (`Param.linear`)."""
+    linear = batch.x[:, FEATURES.index("linear")] > 0
+
+    def straightened(term: Term, param: Param, column: Tensor | None) -> Tensor | None:
+        if param.linear is None or column is None:
+            return column
+        return torch.where(linear[batch.tuples[term.param_kind].idx[:, 1]], param.linear, column)
+
+    return [
+        [straightened(term, param, column) for param, column in zip(term.params, of_term, strict=True)]
+        for term, of_term in zip(terms, columns, strict=True)
+    ]
 
 
 def _limited(

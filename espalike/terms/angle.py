@@ -1,10 +1,13 @@
 """Angle bending, and the Urey–Bradley distance across an angle."""
 
+import math
+from typing import ClassVar
+
 from torch import Tensor
 
 from espalike.geometry import Angle, Distance
 from espalike.terms import priors
-from espalike.terms.base import REVERSAL_3, Param, Term
+from espalike.terms.base import REVERSAL_3, Param, Straightened, Term
 from espalike.terms.primitives import CosineHarmonic, Harmonic, Polynomial, Primitive
 from espalike.tuples import Kind
 
@@ -21,13 +24,14 @@ class _Angle(Term):
     symmetry = REVERSAL_3
 
 
-class HarmonicAngle(_Angle):
+class HarmonicAngle(Straightened, _Angle):
     """½ k (θ − θ₀)².
 
     As in Amber (W. D. Cornell et al., J. Am. Chem. Soc. 117 (1995) 5179), which leaves out the ½.
     """
 
     params = (K, THETA0)
+    at_linear: ClassVar = {"theta0": math.pi}
 
     def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
         """One harmonic."""
@@ -35,7 +39,7 @@ class HarmonicAngle(_Angle):
         return (Harmonic(0, k, theta0),)
 
 
-class QuarticAngle(_Angle):
+class QuarticAngle(Straightened, _Angle):
     """½ k d² (1 + c d + 7/12 c² d²), d = θ − θ₀: class II's quartic angle, with one minimum whatever c.
 
     The quartic coefficient is tied to the cubic one in the same way as in `QuarticBond`; c may have either sign.
@@ -43,6 +47,7 @@ class QuarticAngle(_Angle):
     """
 
     params = (K, THETA0, Param("c", "1/radian", mean=0.0, std=0.3, link="range(-2,2)"))
+    at_linear: ClassVar = {"theta0": math.pi}
 
     def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
         """One polynomial."""
@@ -64,7 +69,7 @@ class CosineAngle(_Angle):
         return (CosineHarmonic(0, k, theta0),)
 
 
-class LinearMixtureAngle(_Angle):
+class LinearMixtureAngle(Straightened, _Angle):
     """½ k₁ (θ − c₁)² + ½ k₂ (θ − c₂)² with fixed centres: a harmonic angle that is linear in its parameters.
 
     As `LinearMixtureBond` (Y. Wang et al., Chem. Sci. 13 (2022) 12016).
@@ -75,6 +80,7 @@ class LinearMixtureAngle(_Angle):
         Param("k1", "kcal/mol", mean=priors.angle_mixture_low, std=0.3, link="positive"),
         Param("k2", "kcal/mol", mean=priors.angle_mixture_high, std=0.3, link="positive"),
     )
+    at_linear: ClassVar = {"k1": 0.0}  # the other centre is 180°
 
     def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
         """Two harmonics."""

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -63,6 +63,7 @@ class Param:
             With an equilibrium value weighted by its force constant, the mean of harmonics is one harmonic, exactly.
         couples: the force constants of the bond and of the angle that this parameter couples; it stays so small that
             the bond does not give way, see `espalike.nn.readout.Readout.stacked`.
+        linear: its value where the second atom of a tuple is a linear centre, see `espalike.linear`; None: as learned.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Param:
     smallest: float = 0.0
     weight: str = ""
     couples: tuple[Borrow, Borrow] | None = None
+    linear: float | None = None
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,31 @@ def _derive(cls: type[Term]) -> None:
     for function in (energy, slopes):
         if function.__name__ not in cls.__dict__:
             setattr(cls, function.__name__, function)
+
+
+class Straightened(Term):
+    """A form of an angle θ whose energy has a kink at 180°, unless it rests there.
+
+    Args:
+        straight: whether the angle rests at 180° where its centre is linear, so that the energy is smooth there: as in
+            nitriles, alkynes and azides, whose thermal motion passes 180°.
+
+    Attributes:
+        at_linear: parameters that then have a value where the centre is linear.
+    """
+
+    at_linear: ClassVar[Mapping[str, float]]
+    straight: bool = False
+
+    def __init__(self, straight: bool = False):
+        if not isinstance(straight, bool):
+            raise ValueError(f"{self.name}: straight is true or false; got {straight!r}")
+        self.straight = straight
+        if straight:
+            self.params = tuple(replace(param, linear=self.at_linear.get(param.name)) for param in type(self).params)
+
+    def __repr__(self) -> str:
+        return f"{self.name}({'straight=True' if self.straight else ''})"
 
 
 LEARNED = "learned"

@@ -7,12 +7,13 @@ bond with its angles are also bounded together, relative to the force constants 
 """
 
 from dataclasses import replace
+from typing import ClassVar
 
 from torch import Tensor
 
 from espalike.geometry import Angle, Dihedral, Distance
 from espalike.terms import priors
-from espalike.terms.base import REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Term, swapping
+from espalike.terms.base import REVERSAL_3, REVERSAL_4, Borrow, Op, Param, Straightened, Term, swapping
 from espalike.terms.fourier import Coupling
 from espalike.terms.primitives import Primitive
 from espalike.tuples import Kind
@@ -59,7 +60,7 @@ class BondBond(Term):
         return (Coupling((0, 1), (ra0, rb0), (k,)),)
 
 
-class BondAngle(Term):
+class BondAngle(Straightened):
     """(kₐ (rₐ − rₐ₀) + k_b (r_b − r_b₀)) (θ − θ₀): an angle with its two bonds.
 
     Class II: H. Sun, J. Phys. Chem. B 102 (1998) 7338.
@@ -76,6 +77,7 @@ class BondAngle(Term):
         _r0("rb0", 1, 2),
         _theta0("theta0", 0, 1, 2),
     )
+    at_linear: ClassVar = {"ka": 0.0, "kb": 0.0}
 
     def primitives(self, p: tuple[Tensor, ...]) -> tuple[Primitive, ...]:
         """One coupling per bond."""
