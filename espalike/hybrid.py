@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from espalike.potential import Source
     from espalike.system import MMSystem
 
+_CHARGE = 1e-4
+"""Largest difference of a charge in a system and in the parameters [e]: files round it."""
+
 
 def multiple_time_step(
     system: MMSystem,
@@ -53,7 +56,8 @@ def multiple_time_step(
         The system, with the forces of `within` in force group 0 and the difference in group 1, and the integrator.
 
     Raises:
-        ValueError: when the outer step is no multiple of the inner one, or the system is not one molecule.
+        ValueError: when the outer step is no multiple of the inner one, the system is not one molecule, or particles of
+            `within` have other charges than the molecule's atoms.
         NotInstalled: see `espalike.potential.potential`.
 
     Examples:
@@ -77,10 +81,41 @@ def multiple_time_step(
         force.setForceGroup(0)
     if atoms is None and both.getNumParticles() != molecule.n_atoms:
         raise ValueError(f"{molecule.name}: the system has {both.getNumParticles()} particles; name its own in `atoms`")
+    if within is not None:
+        _check_charges(system, within, range(molecule.n_atoms) if atoms is None else atoms)
     force = force_of(Difference(potential(source, molecule), ForceFieldCalculator(system, molecule)), molecule, atoms)
     force.setForceGroup(1)
     both.addForce(force)
     return both, openmm.MTSLangevinIntegrator(temperature, friction, outer * 1e-3, [(1, 1), (0, substeps)])
+
+
+def _check_charges(system: MMSystem, within: openmm.System, atoms: Sequence[int]) -> None:
+    """Check by the charges that particles are the molecule's atoms in its order, with its force field.
+
+    Raises:
+        ValueError: naming the first particle that differs.
+    """
+    import openmm
+
+    from espalike.export import to_openmm
+
+    (molecule,) = system.molecules
+    alone = to_openmm(system)  # must stay, since its forces belong to it
+    expected, present = (
+        next((force for force in one.getForces() if isinstance(force, openmm.NonbondedForce)), None)
+        for one in (alone, within)
+    )
+    if expected is None or present is None:
+        return
+    for number, particle in enumerate(map(int, atoms)):
+        if not 0 <= particle < within.getNumParticles():
+            raise ValueError(f"{molecule.name}: no particle {particle}; the system has {within.getNumParticles()}")
+        (charge, *_), (found, *_) = expected.getParticleParameters(number), present.getParticleParameters(particle)
+        if abs(charge._value - found._value) > _CHARGE:
+            raise ValueError(
+                f"{molecule.name}: particle {particle} has a charge of {found._value:.4f} e, but atom {number + 1} of "
+                f"the molecule has {charge._value:.4f} e; expected its atoms in their order, with its force field"
+            )
 
 
 def _substeps(outer: float, inner: float) -> int:

@@ -1,9 +1,12 @@
+import io
+
 import numpy as np
 import openmm
+import openmm.app
 import pytest
 
 import espalike
-from espalike.chem import from_smiles
+from espalike.chem import embed, from_smiles
 from espalike.hybrid import multiple_time_step, overlap
 from espalike.units import BOLTZMANN
 from tests.bridge.cases import ETHANOL, NMA, mmff94, perturbed
@@ -78,6 +81,38 @@ def test_within_a_larger_system(ethanol):
     xyz = np.concatenate([[[9.0, 0.0, 0.0]], perturbed(ETHANOL)[0]])
     mm = state_of(alone, xyz[1:])[0]
     assert state_of(system, xyz)[0] == pytest.approx(state_of(larger, xyz)[0] + mmff94(ETHANOL, xyz[1:])[0] - mm)
+
+
+@pytest.fixture(scope="module")
+def solvated(ethanol):
+    """Ethanol behind a water in a periodic box, by ForceField files."""
+    field = openmm.app.ForceField("tip3p.xml", io.StringIO(espalike.export.texts(ethanol, "ffxml")[".xml"]))
+    modeller = openmm.app.Modeller(espalike.export.to_topology(ETHANOL), embed(ETHANOL, 1)[0] / 10)
+    modeller.addSolvent(field, numAdded=1)
+    other = openmm.app.Modeller(modeller.topology, modeller.positions)
+    other.delete([residue for residue in other.topology.residues() if residue.name != "HOH"])
+    modeller.delete([residue for residue in modeller.topology.residues() if residue.name == "HOH"])
+    other.add(modeller.topology, modeller.positions)
+    return field.createSystem(other.topology)
+
+
+def test_particles_are_the_atoms_in_their_order(ethanol, solvated):
+    assert solvated.getNumParticles() == 12
+    system, _ = multiple_time_step(ethanol, "mmff94", within=solvated, atoms=range(3, 12))
+    assert system.getNumForces() == solvated.getNumForces() + 1
+    with pytest.raises(ValueError, match=r"particle 0 has a charge of -0\.8340 e, but atom 1 of the molecule has"):
+        multiple_time_step(ethanol, "mmff94", within=solvated, atoms=range(9))
+    with pytest.raises(ValueError, match=r"particle 5 has a charge of .* but atom 1 of .* in their order"):
+        multiple_time_step(ethanol, "mmff94", within=solvated, atoms=[5, 4, 3, *range(6, 12)])
+    with pytest.raises(ValueError, match=r"no particle 12; the system has 12"):
+        multiple_time_step(ethanol, "mmff94", within=solvated, atoms=[*range(3, 11), 12])
+
+
+def test_another_force_field_in_the_system_is_refused(solvated):
+    """Its energy would not cancel."""
+    other = espalike.load("espalike-2").parametrize(ETHANOL)
+    with pytest.raises(ValueError, match="with its force field"):
+        multiple_time_step(other, "mmff94", within=solvated, atoms=range(3, 12))
 
 
 @pytest.mark.parametrize(
