@@ -56,8 +56,8 @@ def multiple_time_step(
         The system, with the forces of `within` in force group 0 and the difference in group 1, and the integrator.
 
     Raises:
-        ValueError: when the outer step is no multiple of the inner one, the system is not one molecule, or particles of
-            `within` have other charges than the molecule's atoms.
+        ValueError: when the outer step is no multiple of the inner one, the temperature is not positive, the system is
+            not one molecule, or particles of `within` have other charges than the molecule's atoms.
         NotInstalled: see `espalike.potential.potential`.
 
     Examples:
@@ -73,6 +73,7 @@ def multiple_time_step(
     from espalike.export import to_openmm
 
     substeps = _substeps(outer, inner)
+    _check_temperature(temperature)
     if len(system.molecules) != 1:
         raise ValueError(f"expected the parameters of one molecule, got {len(system.molecules)}")
     molecule = system.molecules[0]
@@ -120,10 +121,15 @@ def _check_charges(system: MMSystem, within: openmm.System, atoms: Sequence[int]
 
 def _substeps(outer: float, inner: float) -> int:
     """Number of inner time steps in an outer one."""
-    number = round(outer / inner) if inner > 0 else 0
+    number = round(outer / inner) if inner > 0 and np.isfinite([outer, inner]).all() else 0
     if number < 1 or abs(number * inner - outer) > 1e-9 * outer:
         raise ValueError(f"outer={outer}, inner={inner}: the outer time step must be a multiple of the inner one")
     return number
+
+
+def _check_temperature(temperature: float) -> None:
+    if not 0.0 < temperature < np.inf:
+        raise ValueError(f"temperature={temperature}: expected a positive number of kelvin")
 
 
 @dataclass(frozen=True)
@@ -153,8 +159,12 @@ def overlap(system: MMSystem, source: Source, xyz: np.ndarray, temperature: floa
 
     Raises:
         CalculatorError: when the potential cannot compute a frame.
+        ValueError: without frames, for frames of another number of atoms, or a temperature that is not positive.
     """
     (molecule,) = system.molecules
+    _check_temperature(temperature)
+    if np.ndim(xyz) != 3 or not len(xyz) or np.shape(xyz)[1:] != (molecule.n_atoms, 3):
+        raise ValueError(f"{molecule.name}: expected frames of shape (K, {molecule.n_atoms}, 3), got {np.shape(xyz)}")
     upper = batched(potential(source, molecule), molecule, xyz)[0]
     lower = batched(ForceFieldCalculator(system, molecule), molecule, xyz)[0]
     difference = upper - lower

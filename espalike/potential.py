@@ -146,7 +146,7 @@ def force_of(calculator: Calculator, molecule: Molecule, atoms: Sequence[int] | 
         atoms: the particles that are the molecule's atoms, in its order; None: all particles of the system.
 
     Raises:
-        ValueError: when the number of particles is not the molecule's number of atoms.
+        ValueError: when the number of particles is not the molecule's number of atoms, or a particle is given twice.
     """
     import openmm
 
@@ -155,7 +155,10 @@ def force_of(calculator: Calculator, molecule: Molecule, atoms: Sequence[int] | 
     if atoms is not None:
         if len(atoms) != molecule.n_atoms:
             raise ValueError(f"{molecule.name}: it has {molecule.n_atoms} atoms, but {len(atoms)} particles are given")
-        force.setParticles([int(atom) for atom in atoms])
+        particles = [int(atom) for atom in atoms]
+        if len(set(particles)) < len(particles) or min(particles) < 0:
+            raise ValueError(f"{molecule.name}: particles are different numbers from 0 on; got {particles}")
+        force.setParticles(particles)
     return force
 
 

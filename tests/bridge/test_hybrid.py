@@ -120,8 +120,13 @@ def test_another_force_field_in_the_system_is_refused(solvated):
     [
         ({"outer": 2.5, "inner": 1.0}, "must be a multiple"),
         ({"inner": -1.0}, "must be a multiple"),
+        ({"outer": float("nan")}, "must be a multiple"),
+        ({"outer": float("inf")}, "must be a multiple"),
+        ({"temperature": 0.0}, "a positive number of kelvin"),
         ({"within": openmm.System()}, "0 particles"),
         ({"atoms": [0, 1]}, "9 atoms, but 2 particles"),
+        ({"atoms": [0, 0, *range(2, 9)]}, "different numbers from 0 on"),
+        ({"atoms": range(-1, 8)}, "different numbers from 0 on"),
     ],
 )
 def test_settings_that_cannot_be_meant(ethanol, settings, fault):
@@ -165,3 +170,16 @@ def test_a_molecule_that_the_potential_lacks():
     system = espalike.load("espalike-small").parametrize(boron)
     with pytest.raises(CalculatorError, match="boronic acid"):
         overlap(system, "mmff94", perturbed(boron))
+
+
+@pytest.mark.parametrize(
+    ("xyz", "temperature", "fault"),
+    [
+        (np.zeros((9, 3)), 300.0, r"expected frames of shape \(K, 9, 3\), got \(9, 3\)"),
+        (np.zeros((0, 9, 3)), 300.0, r"got \(0, 9, 3\)"),
+        (np.zeros((1, 9, 3)), -1.0, "a positive number of kelvin"),
+    ],
+)
+def test_frames_that_cannot_be_reweighted(ethanol, xyz, temperature, fault):
+    with pytest.raises(ValueError, match=fault):
+        overlap(ethanol, "mmff94", xyz, temperature)
