@@ -36,7 +36,7 @@ def convolution(n_in: int, n_out: int, name: str, **settings: Any) -> nn.Module:
     try:
         import dgl.nn.pytorch.conv as convs
     except ImportError as error:
-        raise ImportError("this model uses DGL; install it with: pip install 'espalike[dgl]'") from error
+        raise ImportError("this model uses DGL; install it with: pip install 'espalike[dgl]' (Python 3.11)") from error
     base = getattr(convs, name, None)
     if not (inspect.isclass(base) and issubclass(base, nn.Module)):
         raise ValueError(f"dgl.nn has no convolution {name!r}")

@@ -130,7 +130,9 @@ def load(path: Path) -> dict[str, Any]:
     try:
         import dgl
     except ImportError as error:
-        raise ReaderError("espaloma's graphs are read by DGL; install it with: pip install 'espalike[dgl]'") from error
+        raise ReaderError(
+            "espaloma's graphs are read by DGL; install it with: pip install 'espalike[dgl]' (Python 3.11)"
+        ) from error
     try:
         graphs, _ = dgl.load_graphs(str(path))
     except (dgl.DGLError, ValueError, RuntimeError, UnicodeDecodeError) as error:
