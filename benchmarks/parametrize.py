@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,6 +76,8 @@ def openff_job(count: int) -> Callable[[], object] | None:
         return None
     import openmm
 
+    # the toolkit asks every object in memory for its module, this one of torch too
+    warnings.filterwarnings("ignore", ".*torch.distributed.reduce_op", FutureWarning)
     molecules = [chem.from_smiles(smiles) for smiles in MOLECULES[:count]]
 
     def job() -> None:
