@@ -63,7 +63,7 @@ Graph = tuple[bytes, ...]
 Spread = dict[str, dict[str, dict[str, float]]]
 Parameters = tuple[MMSystem, Spread | None]
 """Parameters of a molecule, and for an ensemble their spread."""
-_MOLECULES, _ATOMS = 32, 4000
+_MOLECULES, _ATOMS = 64, 4000
 """A pass of the network has this many molecules, or fewer if they have this many atoms."""
 _REMEMBERED = 256
 """Number of graphs whose parameters are kept for further molecules with the same graph."""
