@@ -58,8 +58,8 @@ _HUGE = "so large forces are rare; check their unit (reader.units)"
 _MOST_ALONE = 0.1
 """Share of the geometries, from which on an ingest is refused for molecules with several entries of one geometry."""
 _UNRELATED = (
-    "no audit tells the unit and the sign of these energies: fewer than three molecules have total energies, and too few "
-    "geometries are near each other or comparable with MMFF94; compare an energy with the data's source"
+    "no audit tells the unit and the sign of these energies: fewer than three molecules have total energies, and too "
+    "few geometries are near each other or comparable with MMFF94; compare an energy with the data's source"
 )
 
 _UNVERIFIED = (
