@@ -131,6 +131,13 @@ stage espalike-1 train espalike-1 "start=$out/mean-1/model.espalike" "${averaged
 stage last-2 train last-2 "start=$out/within-2/model.espalike" "${own[@]}" "${averaged[@]}"
 stage espalike-2 python scripts/mean_weights.py "$out/espalike-2" "$out"/{within,last}-2/model.espalike
 
+# For comparison, the same without any interaction of 1-4 pairs.
+no14=(forcefield=class2_no14 forcefield.term.lennard_jones.within=learned forcefield.term.lennard_jones.scale14=0.0
+    forcefield.term.coulomb.scale14=0.0)
+stage no14-within train no14-within "start=$out/mean-2/model.espalike" "${no14[@]}" "${wide[@]}" trainer.max_epochs=10
+stage no14-last train no14-last "start=$out/no14-within/model.espalike" "${no14[@]}" "${averaged[@]}"
+stage no14 python scripts/mean_weights.py "$out/class2_no14" "$out"/no14-{within,last}/model.espalike
+
 models="model=[$out/espalike-1/model.espalike,$out/espalike-2/model.espalike]"
 baselines='baselines=[openff-2.2.1,openff-2.3.0,garnet,mmff94,gfn2-xtb,aimnet2]'
 for set in runs/td runs/hutchison runs/pepconf sample; do
