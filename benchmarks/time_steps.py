@@ -1,6 +1,6 @@
 """Multiple time steps: how far the outer step of an ML potential can be when a force field carries the fast forces.
 
-python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-1,espalike-2] [--molecules 5]
+python benchmarks/time_steps.py [--potential aimnet2] [--models espalike-1,espalike-2] [--molecules ethanol,…]
                                 [--outer 2,4,6,8] [--inner 0.5] [--reference 0.5] [--friction 1] [--picoseconds 5]
                                 [--copies 1] [--json FILE]
 
@@ -212,11 +212,19 @@ def _label(model: str) -> str:
     return Path(model).parent.name if Path(model).stem == "model" else Path(model).stem
 
 
+def _names(text: str) -> list[str]:
+    """Names of molecules, by commas."""
+    names = [name.strip() for name in text.split(",")]
+    if unknown := [name for name in names if name not in MOLECULES]:
+        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; molecules: {', '.join(MOLECULES)}")
+    return names
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--potential", default="aimnet2")
     parser.add_argument("--models", default="espalike-1,espalike-2", type=lambda text: text.split(","))
-    parser.add_argument("--molecules", default=len(MOLECULES), type=int)
+    parser.add_argument("--molecules", default=list(MOLECULES), type=_names, help=f"of {', '.join(MOLECULES)}")
     parser.add_argument("--outer", default="2,4,6,8", type=lambda text: [float(part) for part in text.split(",")])
     parser.add_argument("--inner", default=0.5, type=float)
     parser.add_argument("--reference", default=0.5, type=float)
@@ -233,7 +241,7 @@ def main() -> int:
     args = arguments()
     torch.set_num_threads(1)
     console = Console(width=120, markup=False)
-    chosen = dict(list(MOLECULES.items())[: args.molecules])
+    chosen = {name: MOLECULES[name] for name in args.molecules}
     total = len(chosen) * args.picoseconds * (2 + len(args.models) * len(args.outer))
     results: dict[str, Any] = {name: {} for name in chosen}
 

@@ -97,7 +97,7 @@ def test_time_steps(copies, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import time_steps
 
-    options = ["--potential", "espalike-small", "--models", "espalike-small", "--molecules", "1", "--outer", "1"]
+    options = ["--potential", "espalike-small", "--models", "espalike-small", "--molecules", "ethanol", "--outer", "1"]
     options += ["--picoseconds", "0.5", "--copies", copies, "--json", str(tmp_path / "steps.json")]
     monkeypatch.setattr(sys, "argv", ["time_steps.py", *options])
     assert time_steps.main() == 0

@@ -28,7 +28,13 @@ def _samplers(seed: int, spacing: int, shapes: int, thermal: int) -> Parts:
     module = "espalike.qm.sampling"
     return {
         "scan": {"_target_": f"{module}.Scan", "spacing": spacing, "steps": 60, "rounds": 1, "seed": seed},
-        "shapes": {"_target_": f"{module}.Shapes", "frames": shapes, "pool": 36, "minimise": 100, "seed": seed},
+        "shapes": {
+            "_target_": f"{module}.Shapes",
+            "frames": shapes,
+            "pool": 3 * shapes // 2,
+            "minimise": 100,
+            "seed": seed,
+        },
         "thermal": {
             "_target_": f"{module}.Thermal",
             "frames": thermal,
@@ -42,9 +48,9 @@ def _samplers(seed: int, spacing: int, shapes: int, thermal: int) -> Parts:
     }
 
 
-FIT = (_samplers(0, 15, 24, 73), _samplers(1, 15, 24, 73))
+FIT = (_samplers(0, 15, 40, 73), _samplers(1, 15, 40, 73))
 """Geometries to fit: those of the start model, and those of a first fit."""
-HELD_OUT = _samplers(2, 24, 12, 33)
+HELD_OUT = _samplers(2, 24, 24, 33)
 """Geometries that are held out: from other conformers, scans also at other angles."""
 OWN_SCAN = {"scan": HELD_OUT["scan"]}
 """Scans that are held out, for the fitted model to relax by itself."""
