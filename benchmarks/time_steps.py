@@ -42,7 +42,7 @@ MOLECULES = {
     "N-methylacetamide": "CC(=O)NC",
     "alanine dipeptide": "CC(=O)N[C@@H](C)C(=O)NC",
     "paracetamol": "CC(=O)Nc1ccc(O)cc1",
-    "methanesulfonamide": "CNS(C)(=O)=O",
+    "N-methylmethanesulfonamide": "CNS(C)(=O)=O",
 }
 TEMPERATURE, EQUILIBRATION = 300.0, 0.2
 """K, and the share of a run that is left out at its start."""
