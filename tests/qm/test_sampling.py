@@ -158,12 +158,12 @@ def test_one_walker_of_a_batch_is_the_trajectory_alone():
 
 def test_thermal_frames_of_a_calculator_of_batches(force_field):
     molecule = from_smiles("CC(=O)NCCO")
-    sampler = Thermal(force_field, frames=9, starts=4, temperature=300.0, highest=700.0, interval=15.0)
+    sampler = Thermal(force_field, frames=9, starts=4, temperature=300.0, highest=700.0, interval=15.0, minimise=500)
     frames = sampler(molecule)
     assert frames.shape == (9, molecule.n_atoms, 3)
     assert all(intact(molecule, frame) for frame in frames)
     np.testing.assert_array_equal(frames, sampler(molecule))
-    assert np.sqrt((force_field(molecule, frames[0])[1] ** 2).mean()) < 0.5  # relaxed
+    assert np.abs(force_field(molecule, frames[0])[1]).max() < 0.5
     assert np.sqrt((force_field.batch(molecule, frames[1:])[1] ** 2).mean((1, 2))).min() > 5.0
 
 
@@ -182,18 +182,19 @@ def test_minimisation_of_many_geometries_ends_where_that_of_each_does(force_fiel
 
 def test_shapes_reach_from_compact_to_extended(force_field):
     molecule = from_smiles("CC(=O)NCC(=O)NCCCCO")
-    frames = Shapes(force_field, frames=5, pool=12)(molecule)
+    sampler = Shapes(force_field, frames=5, pool=12, minimise=1500)
+    frames = sampler(molecule)
     radii = gyration(frames)
     assert len(frames) == 5
     assert (np.diff(radii) > 0).all()
     assert all(intact(molecule, frame) for frame in frames)
     energies, forces = force_field.batch(molecule, frames)
-    assert np.sqrt((forces**2).mean((1, 2))).max() < 1.0  # embedded ones have about 20
+    assert np.abs(forces).max() < 1.0
     assert np.ptp(energies) <= 25.0
     plain = gyration(embed(molecule, 12, seed=1))
     assert radii[0] < plain.min()
     assert radii[-1] > 0.95 * plain.max()
-    np.testing.assert_array_equal(frames, Shapes(force_field, frames=5, pool=12)(molecule))
+    np.testing.assert_array_equal(frames, sampler(molecule))
     assert Shapes(force_field)(from_smiles("[Na+]")).shape == (1, 1, 3)
 
 
