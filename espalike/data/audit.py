@@ -13,7 +13,7 @@ of the elements, E ≈ Σ n(Z) e(Z).
 *Size.* Few geometries have huge forces. They are counted before filters leave them out.
 
 Where forces are there and no audit of them has a verdict, as for relaxed geometries, a warning says that their sign is
-not verified. `judge_entries` finds geometries of a molecule that are entries of their own.
+not verified. `espalike.data.alone` finds geometries of a molecule that are entries of their own.
 
 *Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`.
 """
@@ -24,13 +24,13 @@ import copy
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from espalike import units
 from espalike.data import labels
+from espalike.data.filters import far_energies
 from espalike.data.schema import Record
 
 ATOM_ENERGIES = {
@@ -52,11 +52,11 @@ LEAST_PAIRS, LEAST_MOLECULES = 20, 3
 _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
 """Largest accepted deviation of the slope from 1, smallest r² for a verdict, largest deviation of a ratio from that of
 a unit."""
+_CLEAR, _ALIKE = 1.0, 0.7
+"""A change of energy [kcal/mol] that is no noise, and the share of such pairs that fit in data without a fault."""
 HIGH, _MOST_HIGH = 500.0, 0.3
 """A force component that few geometries have [kcal/mol/Å], and the share of geometries that is a fault."""
 _HUGE = "so large forces are rare; check their unit (reader.units)"
-_MOST_ALONE = 0.1
-"""Share of the geometries, from which on an ingest is refused for molecules with several entries of one geometry."""
 _UNRELATED = (
     "no audit tells the unit and the sign of these energies: fewer than three molecules have total energies, and too "
     "few geometries are near each other or comparable with MMFF94; compare an energy with the data's source"
@@ -82,6 +82,7 @@ class Sums:
     Attributes:
         pairs: close geometries.
         xx, xy, yy: sums over them of (F·Δx)², −(F·Δx)ΔE and ΔE² [kcal²/mol²].
+        clear, alike: of them, those with a change above `_CLEAR`, and those of these that fit within a factor of 3.
         molecules: records with energies and known atoms.
         classes: their number by the look of their energy: `right`, `A read as B`, `wrong sign`, or `other`.
         examples: a few of their identifiers, by the same classes.
@@ -93,12 +94,15 @@ class Sums:
         spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
         waiting: deviations of energies and of those of MMFF94 from their means, of entries of two or three geometries.
         seen, high: number of geometries with forces before filters, and of those with a force above `HIGH`.
+        labelled, far: number of geometries with energies before filters, and of those far from the others of the entry.
     """
 
     pairs: int = 0
     xx: float = 0.0
     xy: float = 0.0
     yy: float = 0.0
+    clear: int = 0
+    alike: int = 0
     molecules: int = 0
     classes: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
@@ -111,6 +115,18 @@ class Sums:
     waiting: list[list[list[float]]] = field(default_factory=list)
     seen: int = 0
     high: int = 0
+    labelled: int = 0
+    far: int = 0
+
+
+class Counts(NamedTuple):
+    """Of an entry before filters: source and level, and the last four numbers of `Sums`."""
+
+    where: str
+    seen: int
+    high: int
+    labelled: int
+    far: int
 
 
 @dataclass(frozen=True)
@@ -144,11 +160,12 @@ class Audit:
         """All sums, as plain values for JSON."""
         return {where: copy.deepcopy(vars(sums)) for where, sums in self._sums.items()}
 
-    def see(self, forces: tuple[str, int, int] | None) -> None:
-        """Count the geometries of an entry with huge forces, a result of `forces_of`."""
-        if forces is not None:
-            sums = self._sums.setdefault(forces[0], Sums())
-            sums.seen, sums.high = sums.seen + forces[1], sums.high + forces[2]
+    def see(self, counts: Counts | None) -> None:
+        """Count the geometries of an entry that filters leave out, a result of `counts_of`."""
+        if counts is not None:
+            sums = self._sums.setdefault(counts.where, Sums())
+            sums.seen, sums.high = sums.seen + counts.seen, sums.high + counts.high
+            sums.labelled, sums.far = sums.labelled + counts.labelled, sums.far + counts.far
 
     def add(self, record: Record) -> None:
         """Add a record, as it passed the filters, to the sums."""
@@ -171,11 +188,16 @@ class Audit:
         """The verdicts on the records so far."""
         found = []
         for where, sums in sorted(self._sums.items()):
-            forces, bonds = _judge_forces(where, sums), Verdict("bonds", where, *labels.judge_bonds(sums.bonds))
+            forces = _judge_forces(where, sums)
+            fit = forces.outcome == "passed" and sums.pairs >= LEAST_PAIRS
+            bonds = Verdict("bonds", where, *labels.judge_bonds(sums.bonds, fit))
             found += [forces, _judge_energy(where, sums), bonds]
             if sums.high >= _MOST_HIGH * sums.seen > 0:
                 text = f"{sums.high} of {sums.seen} geometries have a force above {HIGH:g} kcal/mol/Å; " + _HUGE
                 found.append(Verdict("size", where, "failed", text))
+            if sums.far >= _MOST_HIGH * sums.labelled > 0:
+                text = f"{sums.far} of {sums.labelled} geometries have energies far from the others of their entry; "
+                found.append(Verdict("size", where, "failed", text + labels.UNRELATED_ENERGIES))
             if sums.forces and forces.outcome == bonds.outcome == "skipped":
                 found.append(Verdict("sign", where, "warning", _UNVERIFIED))
             found.append(Verdict("spread", where, *labels.judge_spread(sums.spreads)))
@@ -185,66 +207,15 @@ class Audit:
         return found
 
 
-def forces_of(record: Record) -> tuple[str, int, int] | None:
-    """Source and level, the number of geometries, and of those with a force above `HIGH`; None without forces."""
+def counts_of(record: Record) -> Counts | None:
+    """Numbers of geometries with forces and with energies, and of those that cannot be meant; None for complexes."""
     conf = record.conformers
-    if conf.forces is None or conf.interaction is not None or not conf.forces.size:
+    if conf.interaction is not None:
         return None
-    high = np.abs(conf.forces).reshape(len(conf.forces), -1).max(axis=1) > HIGH
-    return f"{conf.source}, {conf.level}", len(high), int(high.sum())
-
-
-def judge_entries(tables: Iterable[pa.Table]) -> list[Verdict]:
-    """Verdicts on molecules that have several entries of one geometry: their energies are never compared.
-
-    A warning for a few of them; failed where they are `_MOST_ALONE` of the geometries or more.
-
-    Args:
-        tables: rows of `schema.SCHEMA`.
-    """
-    geometries: Counter[str] = Counter()
-    alone: dict[tuple, list[str]] = {}
-    for table in tables:
-        lengths = pc.list_value_length(table.column("energy"))
-        columns = [table.column(name).to_pylist() for name in ("source", "level")]
-        for source, level, n in zip(*columns, lengths.to_pylist(), strict=True):
-            geometries[f"{source}, {level}"] += n
-        rows = table.filter(pc.and_(pc.equal(lengths, 1), pc.is_null(table.column("interaction"))))
-        known = ~np.isnan(pc.list_flatten(rows.column("energy")).to_numpy())
-        for row in rows.select(["source", "level", "kind", "key", "smiles"]).filter(pa.array(known)).to_pylist():
-            alone.setdefault((f"{row['source']}, {row['level']}", row["kind"], row["key"]), []).append(row["smiles"])
-    of_molecule = Counter(
-        (*group, _without_order(text)) for group, texts in alone.items() if len(texts) > 1 for text in texts
-    )
-    several: dict[str, list[int]] = {}
-    for (where, *_), n in of_molecule.items():
-        if n > 1:
-            several.setdefault(where, []).append(n)
-    return [_of_one_geometry(where, several[where], geometries[where]) for where in sorted(several)]
-
-
-def _of_one_geometry(where: str, several: list[int], total: int) -> Verdict:
-    """The verdict on the numbers of entries of one geometry, by molecule; the source has `total` geometries."""
-    n = sum(several)
-    text = (
-        f"{n} entries of one geometry are of {len(several)} molecules. Energies are compared within an entry, so these "
-        "are not used in training; put the geometries of a molecule into one entry with the atoms in one order, or "
-        "into a table or an extended XYZ file, whose readers do that"
-    )
-    return Verdict("entries", where, "failed" if n >= _MOST_ALONE * total else "warning", text)
-
-
-def _without_order(smiles: str) -> str:
-    """A mapped SMILES without the order of its atoms."""
-    from rdkit import Chem
-
-    mol = Chem.MolFromSmiles(smiles, sanitize=False)  # sanitized, it would lose its hydrogens
-    if mol is None:
-        return smiles
-    Chem.SanitizeMol(mol, catchErrors=True)  # only texts are compared
-    for atom in mol.GetAtoms():
-        atom.SetAtomMapNum(0)
-    return Chem.MolToSmiles(mol)
+    forces = conf.forces if conf.forces is not None and conf.forces.size else np.zeros((0, 1, 3))
+    high = np.abs(forces).max(axis=(1, 2), initial=0.0) > HIGH
+    known = int(np.isfinite(conf.energy).sum())
+    return Counts(f"{conf.source}, {conf.level}", len(high), int(high.sum()), known, int(far_energies(record).sum()))
 
 
 def refuse_failed(verdicts: Iterable[Verdict], remedy: str) -> None:
@@ -287,6 +258,9 @@ def _add_lag(sums: Sums, lag: int, xyz: np.ndarray, energy: np.ndarray, forces: 
     sums.xx += float(expected[moved] @ expected[moved])
     sums.xy += float(expected[moved] @ change[moved])
     sums.yy += float(change[moved] @ change[moved])
+    clear = np.maximum(np.abs(expected), np.abs(change)) > _CLEAR
+    sums.clear += int(clear.sum())
+    sums.alike += int((3.0 * expected * change > np.maximum(expected**2, change**2))[clear].sum())
 
 
 def _add_energy(sums: Sums, record: Record) -> None:
@@ -325,6 +299,8 @@ def _judge_forces(where: str, sums: Sums) -> Verdict:
     slope = sums.xy / sums.xx
     correlation = sums.xy**2 / (sums.xx * sums.yy) if sums.yy else 0.0
     figures = f"slope of ΔE on -F·Δx is {slope:.4g} (r² {correlation:.3f}, {sums.pairs} pairs)"
+    if correlation < _CORRELATION and sums.clear >= LEAST_PAIRS and sums.alike < _ALIKE * sums.clear:
+        return Verdict("forces", where, "failed", f"{figures}, expected 1: {labels.UNRELATED_ENERGIES}")
     if correlation < _CORRELATION:
         return Verdict(
             "forces", where, "skipped", f"{figures}: energies and forces are hardly related; check their source"

@@ -38,7 +38,7 @@ class Filters:
         closed_shell: the number of electrons must be even.
         connectivity: bond lengths and contacts must fit the graph.
         force_ceiling: largest force component [kcal/mol/Å].
-        outliers: energies must lie near the median of the record's; see `_outliers`.
+        outliers: energies must lie near the median of the record's; see `far_energies`.
         energy_window: largest energy, of complexes interaction energy, above the record's lowest [kcal/mol].
         duplicates: coordinates that agree to this [Å] are one conformer of a record. Unless None, an ingest also leaves
             out what an earlier record has, up to rounding (`espalike.data.similar.Seen`).
@@ -180,19 +180,23 @@ def farthest_energy(n_atoms: int) -> float:
 
 
 def _outliers(record: Record, _: float) -> Bad:
-    """Energies farther from the record's median than can be meant, or than the others by far.
+    return [("conformer: energy far from the others", far_energies(record))]
+
+
+def far_energies(record: Record) -> np.ndarray:
+    """Which geometries `(K,)` have energies farther from the record's median than can be meant, or than others by far.
 
     Of five or more energies, 30 times the median distance is far, from 50 kcal/mol and 3 kcal/mol per atom on.
     """
     conf, n = record.conformers, record.molecule.n_atoms
     energy = conf.energy if conf.interaction is None else conf.interaction
     if np.isnan(energy).all() or len(energy) < 2:
-        return []
-    distance = np.abs(energy - np.median(energy))
+        return np.zeros(len(energy), dtype=bool)
+    distance = np.abs(energy - np.nanmedian(energy))
     far = distance > farthest_energy(n)
     if len(energy) >= 5:
-        far |= distance > max(30.0 * np.median(distance), 50.0 + 3.0 * n)
-    return [("conformer: energy far from the others", far)]
+        far |= distance > max(30.0 * np.nanmedian(distance), 50.0 + 3.0 * n)
+    return far
 
 
 def _energies(record: Record, window: float) -> Bad:

@@ -21,7 +21,8 @@ import numpy as np
 
 from espalike.chem.complexes import is_complex, monomers
 from espalike.chem.molecule import Molecule
-from espalike.data.audit import Audit, Verdict, forces_of, judge_entries, refuse_failed
+from espalike.data.alone import judge_entries
+from espalike.data.audit import Audit, Counts, Verdict, counts_of, refuse_failed
 from espalike.data.filters import Filters, describe, drop, useful
 from espalike.data.schema import FORMAT, Record, RecordError, Rejection, check
 from espalike.data.shards import SHARD, ShardWriter, StoreError, commit, map_shard, planned, publish
@@ -49,13 +50,13 @@ class Outcome:
         record: the stored part of it, or None.
         rejected: the rejected parts.
         fault: whether the entry was bad, not merely filtered out.
-        forces: see `audit.forces_of`, of the entry before filters.
+        counts: see `audit.counts_of`, of the entry before filters.
     """
 
     record: Record | None
     rejected: tuple[Rejected, ...] = ()
     fault: bool = False
-    forces: tuple[str, int, int] | None = None
+    counts: Counts | None = None
 
 
 class Ingest:
@@ -110,15 +111,15 @@ class Ingest:
     def _filtered(self, entry: Record | Rejection) -> Outcome:
         if isinstance(entry, Rejection):
             return Outcome(None, (Rejected(entry.id, entry.reason, entry.message),), fault=True)
-        forces = forces_of(entry)
+        counts = counts_of(entry)
         try:
             record, dropped = self._filters(entry)
         except RecordError as error:
-            return Outcome(None, (Rejected(entry.id, error.reason, str(error)),), forces=forces)
+            return Outcome(None, (Rejected(entry.id, error.reason, str(error)),), counts=counts)
         except Exception as error:  # of one entry: the others go on
             text = f"{entry.id}: cannot be checked ({type(error).__name__}: {error})"
             return Outcome(None, (Rejected(entry.id, "cannot be checked", text),), fault=True)
-        return Outcome(record, _dropped(entry, dropped), forces=forces)
+        return Outcome(record, _dropped(entry, dropped), counts=counts)
 
     def _finished(self, outcome: Outcome) -> Outcome:
         record = outcome.record
@@ -127,7 +128,7 @@ class Ingest:
         rejected = list(outcome.rejected)
         if record.id in self.ids:
             text = f"{record.id}: an earlier entry has this identifier; only that one is stored"
-            return Outcome(None, (*rejected, Rejected(record.id, "identifier twice", text)), True, outcome.forces)
+            return Outcome(None, (*rejected, Rejected(record.id, "identifier twice", text)), True, outcome.counts)
         try:
             record, repeats = self._unseen(record)
             rejected += _dropped(outcome.record, repeats)  # type: ignore[arg-type]
@@ -138,11 +139,11 @@ class Ingest:
             if record.ref_charge is not None:
                 check(record)
         except RecordError as error:
-            return Outcome(None, (*rejected, Rejected(record.id, error.reason, str(error))), forces=outcome.forces)
+            return Outcome(None, (*rejected, Rejected(record.id, error.reason, str(error))), counts=outcome.counts)
         self.ids.add(record.id)
         if self.seen is not None:
             self.seen.add(record)
-        return Outcome(record, tuple(rejected), forces=outcome.forces)
+        return Outcome(record, tuple(rejected), counts=outcome.counts)
 
     def _unseen(self, record: Record) -> tuple[Record, Mapping[str, int]]:
         if self.seen is None:
@@ -340,7 +341,7 @@ def _write_parts(job: Job, work: Work, report: Callable[[str], None]) -> tuple[P
         entries += 1
         faults += outcome.fault
         rejected += outcome.rejected
-        audit.see(outcome.forces)
+        audit.see(outcome.counts)
         for line in outcome.rejected:
             if not line.reason.startswith("conformer: "):
                 report(line.message)

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from espalike.data.audit import Audit, forces_of
+from espalike.data.audit import Audit, counts_of
 from espalike.data.filters import Filters, describe
 from espalike.data.readers.base import Reader
 from espalike.data.readers.hdf5 import Hdf5Reader, plain_level
@@ -72,7 +72,7 @@ def checked(entries: Iterable[Record | Rejection], audit: Audit) -> Iterator[Rec
         if isinstance(entry, Rejection):
             yield entry
             continue
-        audit.see(forces_of(entry))
+        audit.see(counts_of(entry))
         try:
             record, dropped = filters(entry)
         except RecordError as error:

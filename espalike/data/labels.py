@@ -12,8 +12,10 @@ geometries); gradients have a negative one, and forces in another unit one that 
 0.7 to 1.1 in the median over the entries of DFT data, of relaxed conformers and of thermal frames. Energies in another
 unit have another ratio, and energies of the opposite sign go down where those of MMFF94 go up.
 
-Both keep a few numbers per source and level. Relaxed geometries do not tell forces from gradients, and MMFF94 lacks
-parameters for some molecules; then there is no verdict.
+All keep a few numbers per source and level. Relaxed geometries do not tell forces from gradients, and MMFF94 lacks
+parameters for some molecules; then there is no verdict. Where bonds are stretched and energies spread as in thermal
+frames, r² is 0.95 and the correlation 0.6 to 0.99; labels without a relation there are those of other geometries,
+atoms or axes, of several levels of theory, or partly gradients, and fail.
 """
 
 from __future__ import annotations
@@ -40,6 +42,9 @@ _ALIKE, _OTHER_UNIT = 0.5, 3.0
 """Smallest magnitude of the median likeness for a verdict, and the smallest factor that tells another unit."""
 _STIFF = 5.0
 """Smallest root mean square of k(r − r̄) [kcal/mol/Å]; below it, geometries are as good as relaxed."""
+_STRAINED = 12.0
+"""Root mean square of k(r − r̄) [kcal/mol/Å] from which on forces must fit the bonds: it is 20 to 32 in thermal and
+distorted frames, and 1 to 7 in relaxed ones."""
 _SIGN, _UNIT, _SURE = 0.5, 0.7, 0.8
 """Smallest r² of forces for a verdict on their sign, and on their unit; and on both, of few bonds."""
 _SLOPES, _WIDE_SLOPES = (0.68, 1.6), (0.5, 2.2)
@@ -48,6 +53,14 @@ _SPREADS, _FEW_SPREADS = 2.5, 6.0
 """Largest accepted ratio of spreads, either way: for five entries or more, and for fewer."""
 _RELATED, _OPPOSITE = 0.3, -0.5
 """Smallest median correlation of energies with those of MMFF94 for a verdict; from there down, their sign is wrong."""
+_WIDE, _MANY = 2.0, 8
+"""Standard deviation by MMFF94 [kcal/mol] of the entries whose energies must be related to it, and their smallest
+number."""
+_UNLIKE, _PAIRS_FOR_RELATION, _COMPARABLE = 0.25, 10, 10.0
+"""Magnitude of the median likeness below which changes of energy are not those of the forces, the smallest number of
+pairs, and the largest factor between their sizes, for a verdict on it: projected forces of scans are smaller."""
+_EQUAL = 1e-6
+"""Standard deviation of energies that are all the same [kcal/mol]."""
 _GEOMETRIES, _ATOMS = 12, 200
 """Geometries of an entry, and atoms of a molecule, for which MMFF94 is computed at most."""
 _ALL, _EVERY = 200, 20
@@ -56,6 +69,17 @@ _NEAR = 0.15
 """Distance in the logarithm within which a slope does not tell two units apart."""
 _ENERGIES = ("hartree", "eV", "kcal/mol", "kJ/mol")
 _FORCES = tuple(f"{energy}/{length}" for energy in _ENERGIES for length in ("angstrom", "bohr"))
+
+UNRELATED_FORCES = (
+    "these are not the forces of these geometries; compare the order of geometries, atoms and axes, and sign and unit "
+    "of all of them, with the data's source"
+)
+"""What to check where forces have no relation to geometries."""
+UNRELATED_ENERGIES = (
+    "these are not the energies of these geometries; compare their order, and the levels of theory within an entry, "
+    "with the data's source"
+)
+"""What to check where energies have no relation to geometries."""
 
 Sums = dict[str, list[float]]
 """Of bonds to hydrogen: number, Σx, Σf, Σx², Σxf, Σf², where x = −k·r [kcal/mol/Å] and f is the force along the bond.
@@ -91,8 +115,13 @@ def _add(sums: Sums, key: str, x: np.ndarray, f: np.ndarray) -> None:
     sums[key] = [a + float(b) for a, b in zip(sums.get(key, [0.0] * 6), new, strict=True)]
 
 
-def judge_bonds(sums: Mapping[str, Sequence[float]]) -> tuple[str, str]:
-    """Outcome, `passed`, `failed` or `skipped`, and the figures with what to do."""
+def judge_bonds(sums: Mapping[str, Sequence[float]], fit: bool = False) -> tuple[str, str]:
+    """Outcome, `passed`, `failed` or `skipped`, and the figures with what to do.
+
+    Args:
+        sums: of bonds to hydrogen.
+        fit: whether many changes of energy fit the forces, so that these are right however odd the bonds.
+    """
     n, xx, xf, ff = 0.0, 0.0, 0.0, 0.0
     for count, x, f, x2, x_f, f2 in sums.values():
         n, xx, xf, ff = n + count, xx + x2 - x * x / count, xf + x_f - x * f / count, ff + f2 - f * f / count
@@ -103,6 +132,8 @@ def judge_bonds(sums: Mapping[str, Sequence[float]]) -> tuple[str, str]:
     slope, correlation = xf / xx, xf**2 / (xx * ff) if ff > 0 else 0.0
     figures = f"slope of forces on -k(r - mean) of bonds to hydrogen is {slope:.4g} (r² {correlation:.3f}, {n:.0f})"
     if correlation < (_SURE if n < FEW_BONDS else _SIGN if slope < 0 else _UNIT):
+        if n >= FEW_BONDS and xx / n >= _STRAINED**2 and not fit:
+            return "failed", f"{figures}, expected 1 (r² 0.95): {UNRELATED_FORCES}"
         return "skipped", f"{figures}: forces and bond lengths are hardly related; check their source"
     sign = "the forces have the opposite sign: gradients, −forces, were read as forces" if slope < 0 else ""
     if _SLOPES[0] <= abs(slope) <= _SLOPES[1]:
@@ -162,8 +193,11 @@ def judge_near(pairs: Sequence[Sequence[float]]) -> tuple[str, str]:
     likeness = float(np.median(expected * change / np.maximum(expected**2, change**2)))
     ratios = np.log(np.maximum(np.abs(expected), 1e-12) / np.maximum(np.abs(change), 1e-12))
     factor = float(np.exp(np.median(ratios)))
-    squared = float(expected @ change) ** 2 / float((expected @ expected) * (change @ change))
+    norms = float((expected @ expected) * (change @ change))
+    squared = float(expected @ change) ** 2 / norms if norms else 0.0
     related = abs(np.sign(expected * change).sum()) == n and squared >= _SURE
+    sizes = float(np.sqrt((expected @ expected) / (change @ change))) if change.any() else 0.0
+    comparable = 1.0 / _COMPARABLE < sizes < _COMPARABLE
     figures = f"of {n} pairs of geometries, -F·Δx is {factor:.3g} times ΔE (likeness {likeness:.2f}, expected near 1)"
     if likeness <= -_ALIKE:
         return "failed", f"{figures}; the forces have the opposite sign: gradients, −forces, were read as forces"
@@ -172,6 +206,8 @@ def judge_near(pairs: Sequence[Sequence[float]]) -> tuple[str, str]:
     if related and n >= _FEW_FOR_UNIT and not 1.0 / _OTHER_UNIT < factor < _OTHER_UNIT:
         guess = _guess(factor, _FORCES) if factor > 1.0 else ""
         return "failed", f"{figures}; forces or energies are in another unit{guess}: check reader.units"
+    if n >= _PAIRS_FOR_RELATION and abs(likeness) < _UNLIKE and comparable:
+        return "failed", f"{figures}: {UNRELATED_ENERGIES}"
     return "skipped", f"{figures}: energies and forces are hardly related; check their source"
 
 
@@ -179,7 +215,7 @@ def add_spread(found: list[list[float]], waiting: list[list[list[float]]], entri
     """Add the logarithm of the ratio of spreads and the correlation with MMFF94; the number of entries that could be.
 
     Args:
-        found: pairs so far; one is added at most.
+        found: pairs so far, with the standard deviation by MMFF94; one is added at most.
         waiting: of entries of two or three geometries, energies and those of MMFF94, each less their mean; a few of
             these entries together give a pair.
         entries: number of earlier entries that could be compared.
@@ -203,9 +239,11 @@ def add_spread(found: list[list[float]], waiting: list[list[list[float]]], entri
 
 def _compare(found: list[list[float]], energy: list[float], expected: list[float]) -> None:
     """Add the pair of energies and those of MMFF94, less their means [kcal/mol]."""
-    spread = np.std(energy), np.std(expected)
-    if min(spread) > 1e-6:
-        found.append([float(np.log(spread[0] / spread[1])), float(np.corrcoef(energy, expected)[0, 1])])
+    spread, usual = float(np.std(energy)), float(np.std(expected))
+    if min(spread, usual) > _EQUAL:
+        found.append([float(np.log(spread / usual)), float(np.corrcoef(energy, expected)[0, 1]), usual])
+    elif usual > _WIDE:  # all energies are the same
+        found.append([float(np.log(_EQUAL / usual)), 0.0, usual])
 
 
 def _mmff(molecule: Molecule, xyz: np.ndarray) -> np.ndarray | None:
@@ -236,16 +274,28 @@ def judge_spread(found: Sequence[Sequence[float]]) -> tuple[str, str]:
             "skipped",
             f"{n} entries of four geometries, or groups of smaller ones, that MMFF94 knows; {LEAST_ENTRIES} are needed",
         )
-    logarithm, correlation = np.median(np.array(found), axis=0)
+    logarithm, correlation = np.median(np.array([pair[:2] for pair in found]), axis=0)
     ratio = float(np.exp(logarithm))
     figures = f"energies spread {ratio:.3g} times as far as by MMFF94 (correlation {correlation:.2f}, {n} entries)"
     if correlation <= _OPPOSITE:
         return "failed", f"{figures}: the energies have the opposite sign; check the reader's columns"
+    if correlation < _RELATED and _of_wide_entries(found) < _RELATED:
+        return "failed", f"{figures}: {UNRELATED_ENERGIES}"
     if correlation < _RELATED:
         return "skipped", f"{figures}: hardly related; check their source"
     if abs(logarithm) <= np.log(_SPREADS if n >= 5 else _FEW_SPREADS):
         return "passed", figures
     return "failed", f"{figures}: they are in another unit{_guess(ratio, _ENERGIES)}: check reader.units"
+
+
+def _of_wide_entries(found: Sequence[Sequence[float]]) -> float:
+    """Correlation of the energies of all entries that spread far by MMFF94, about their means; 1 if they are few."""
+    wide = [row for row in found if row[2] >= _WIDE]
+    if len(wide) < _MANY:
+        return 1.0
+    logarithm, correlation, usual = np.array(wide).T
+    spread = usual * np.exp(logarithm)
+    return float((correlation * spread * usual).sum() / np.sqrt((spread @ spread) * (usual @ usual)))
 
 
 def _guess(ratio: float, known: Sequence[str]) -> str:

@@ -24,6 +24,7 @@ from espalike.domain import ChemicalDomain
 from espalike.energy import energy
 from espalike.evaluation.run import evaluate, read_records
 from espalike.model import from_config, load
+from espalike.qm.mmff import MMFFCalculator
 from espalike.settings import compose
 from tests.data.conftest import MANIFEST, build_record
 
@@ -258,6 +259,9 @@ def test_the_result_shows_itself(store, model, tmp_path):
 
 def test_hdf5_scores_as_the_store_does(tmp_path):
     record = build_record("CCO", split="test")
+    labels = [MMFFCalculator("MMFF94s")(record.molecule, xyz) for xyz in record.conformers.xyz]
+    energy, forces = (np.stack(values) for values in zip(*labels, strict=True))
+    record = replace(record, conformers=replace(record.conformers, energy=energy, forces=forces))
     with h5py.File(tmp_path / "data.h5", "w") as file:
         file.attrs["units"] = "coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom"
         file.attrs["level_of_theory"] = "B3LYP-D3BJ/DZVP"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from espalike import units
+from espalike.chem.embedding import embed
 from espalike.data.audit import ATOM_ENERGIES, Audit, atom_energies
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.store import Store, write_store
@@ -114,11 +115,11 @@ def test_too_few_data_give_no_verdict(trajectories):
     assert "1 pairs of geometries within 0.4 Å, 2 are needed" in result["forces"].message
 
 
-def test_noise_gives_no_verdict(trajectories):
+def test_noise_is_refused(trajectories):
     rng = np.random.default_rng(0)
     result = verdicts(trajectories, lambda c: {"forces": rng.normal(0, 20, c.forces.shape)})["forces"]
-    assert result.outcome == "skipped"
-    assert "hardly related" in result.message
+    assert result.outcome == "failed"
+    assert "not the energies of these geometries" in result.message
 
 
 def test_atom_energies_are_those_of_the_sum(trajectories):
@@ -186,6 +187,7 @@ def test_the_sample_and_the_shared_scans_pass():
 def test_forces_that_no_audit_can_judge_are_not_verified(trajectories):
     """Relaxed geometries, far from each other: negated forces are as good."""
     relaxed = [replace(r, conformers=r.conformers.take(np.array([0]))) for r in trajectories]
+    relaxed = [replace(r, conformers=replace(r.conformers, xyz=embed(r.molecule, 1))) for r in relaxed]
     small = {"forces": np.full((1, 1, 3), 0.01)}
     for sign in (1.0, -1.0):
         result = verdicts(relaxed, lambda c: {"forces": sign * small["forces"] + np.zeros_like(c.xyz)})  # noqa: B023
@@ -196,7 +198,7 @@ def test_forces_that_no_audit_can_judge_are_not_verified(trajectories):
 
 
 def test_entries_of_one_geometry_of_the_same_molecule(tmp_path):
-    from espalike.data.audit import judge_entries
+    from espalike.data.alone import judge_entries
     from tests.data.conftest import MANIFEST, build_record
 
     several = [build_record("CO", 1, seed=k) for k in range(4)] + [build_record("CC", 1, seed=k) for k in range(2)]
@@ -216,7 +218,7 @@ def test_entries_of_one_geometry_of_the_same_molecule(tmp_path):
 
 def test_few_entries_of_one_geometry_are_a_warning(tmp_path):
     """Filters may leave one geometry of two entries of a molecule."""
-    from espalike.data.audit import judge_entries
+    from espalike.data.alone import judge_entries
     from tests.data.conftest import MANIFEST, build_record
 
     records = [build_record("CO", 1, seed=k) for k in range(2)] + [build_record("CCO", 19, seed=2)]
@@ -225,7 +227,7 @@ def test_few_entries_of_one_geometry_are_a_warning(tmp_path):
 
 
 def test_entries_of_one_geometry_with_their_atoms_in_another_order(tmp_path):
-    from espalike.data.audit import judge_entries
+    from espalike.data.alone import judge_entries
     from tests.data.conftest import MANIFEST, build_record
 
     records = [

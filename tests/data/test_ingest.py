@@ -359,7 +359,7 @@ def test_one_group_per_conformer_is_refused_with_a_count(tmp_path, capsys):
 
     s = sample("CO", 4)
     rows = [replace(s, name=f"conformer-{k}", **{n: getattr(s, n)[k : k + 1] for n in ROWS}) for k in range(4)]
-    Suite().write(tmp_path / "a.h5", [*rows, sample("CC", 3, 1)])
+    Suite().write(tmp_path / "a.h5", [*rows, sample("C", 3, 1)])
     out = tmp_path / "store"
     command = ["ingest", "reader=hdf5", f"reader.path={tmp_path / 'a.h5'}", f"out={out}", "origin=x"]
     assert main(command) == 2

@@ -1,5 +1,6 @@
 """Audits of independent geometries: right data pass, whatever their kind; wrong signs and units are refused."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from espalike import units
 from espalike.chem.conformers import Conformers
 from espalike.chem.embedding import embed
 from espalike.chem.molecule import Molecule
-from espalike.data.audit import Audit, AuditError
+from espalike.data.audit import Audit, AuditError, counts_of
 from espalike.data.ingest import run
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.schema import Record, Rejection
@@ -114,6 +115,52 @@ def test_gradients_of_two_molecules_fail(displaced, geometries):
     assert outcomes(records)["bonds"].outcome == "passed"
     verdict = outcomes(records, lambda c: {"forces": -c.forces})["bonds"]
     assert (verdict.outcome, "gradients" in verdict.message) == ("failed", True)
+
+
+def rolled(values):
+    return np.roll(values, 1, axis=0)
+
+
+def one_in(n, values):
+    """-1 for one in so many geometries, else 1."""
+    return np.where(np.arange(len(values)) % n, 1.0, -1.0)[:, None, None]
+
+
+UNRELATED = {
+    "energies of other geometries": lambda c: {"energy": rolled(c.energy)},
+    "equal energies": lambda c: {"energy": np.full_like(c.energy, -100.0)},
+    "energies of two levels": lambda c: {"energy": c.energy + 6.0 * c.xyz.shape[1] * (np.arange(len(c.energy)) % 2)},
+    "energies of two programs": lambda c: {"energy": c.energy + 1e4 * (np.arange(len(c.energy)) % 2)},
+    "forces of other geometries": lambda c: {"forces": rolled(c.forces)},
+    "forces of other atoms": lambda c: {"forces": c.forces[:, ::-1]},
+    "forces along other axes": lambda c: {"forces": c.forces[:, :, [1, 2, 0]]},
+    "forces of the mirror image": lambda c: {"forces": c.forces * [1.0, 1.0, -1.0]},
+    "magnitudes of forces": lambda c: {"forces": np.abs(c.forces)},
+    "no forces": lambda c: {"forces": np.zeros_like(c.forces)},
+    "one third gradients": lambda c: {"forces": c.forces * one_in(3, c.forces)},
+}
+
+
+@pytest.mark.parametrize("change", UNRELATED.values(), ids=UNRELATED)
+@pytest.mark.parametrize("kind", ["thermal", "distorted"])
+def test_labels_of_other_geometries_fail(kind, change):
+    """Of two geometries, as of the distorted ones, those of the other one have the opposite sign."""
+    records = [r for r in Store.open("sample").records() if r.kind == kind and r.molecule.n_atoms > 5][:60]
+    assert "failed" not in {verdict.outcome for verdict in seen(records).values()}
+    found = seen(records, change)
+    assert [
+        v.message for v in found.values() if v.outcome == "failed" and re.search("are not the |opposite", v.message)
+    ], found
+
+
+def seen(records, change=lambda conformers: {}):
+    """The verdicts, with those on geometries that filters leave out."""
+    audit = Audit()
+    for record in records:
+        changed = replace(record, conformers=replace(record.conformers, **change(record.conformers)))
+        audit.see(counts_of(changed))
+        audit.add(changed)
+    return {verdict.audit: verdict for verdict in audit.verdicts()}
 
 
 def pairs_of(records, n, rng):
