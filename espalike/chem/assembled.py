@@ -20,8 +20,8 @@ from espalike.topology import components
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 """Suffixes of the files."""
 _WATER = {"HOH", "WAT", "H2O", "DOD", "TIP", "TIP3", "TP3", "TIP4", "TP4", "SOL", "SPC"}
-_PARTS_OF_MOLECULES = {1, 5, 6, 7, 14, 15, 16}
-"""Elements whose single atoms are no ions, but have lost their bonds."""
+_PARTS_OF_MOLECULES = {0, 1, 5, 6, 7, 14, 15, 16}
+"""Elements whose single atoms are no ions, but have lost their bonds; 0 is an unknown one."""
 _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
 """Number of a residue, and its insertion code."""
 _SHOWN = 5
@@ -117,7 +117,32 @@ def _molecule(
     conformer = Chem.Conformer(len(inside))
     conformer.SetPositions(np.array([structure.atoms[n].xyz for n in inside]))
     mol.AddConformer(conformer, assignId=True)
+    if unknown and not (set(inside) - set(unknown)):
+        notes = (*notes, *_other_stereo(mol.GetMol(), str(smiles), name))
     return mol.GetMol(), notes
+
+
+def _other_stereo(mol: Chem.Mol, smiles: str, name: str) -> tuple[str, ...]:
+    """A note if the coordinates are those of another stereoisomer than a SMILES with the same stereo elements."""
+    mol = Chem.Mol(mol)
+    rd.sanitize(mol, name)
+    Chem.AssignStereochemistryFrom3D(mol)
+    found = _isomer(mol)
+    wanted = [_isomer(_template(part, name)) for part in smiles.split(".")]
+    alike = [isomer for isomer in wanted if re.sub(r"[@/\\]+", "@", isomer) == re.sub(r"[@/\\]+", "@", found)]
+    if found in wanted or not alike:
+        return ()
+    return (
+        f"the coordinates are those of the stereoisomer {found}, the SMILES is that of {alike[0]}; it is the former",
+    )
+
+
+def _isomer(mol: Chem.Mol) -> str:
+    """Canonical SMILES without isotopes."""
+    mol = Chem.RemoveHs(mol)
+    for atom in mol.GetAtoms():
+        atom.SetIsotope(0)
+    return Chem.MolToSmiles(Chem.RemoveHs(mol))
 
 
 def _is_whole(graph: Graph, atoms: Sequence[int], smiles: str, name: str) -> bool:

@@ -15,10 +15,9 @@ from typing import Generic, TypeVar
 import numpy as np
 from rdkit import Chem, rdBase
 
-from espalike.chem import assembled, mol2
+from espalike.chem import assembled, coordinates, mol2
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
-from espalike.chem.graphs import RADII, ends_of, numbers_of
 from espalike.chem.names import ALIASES
 
 _CHARGE_TAG = "atom.dprop.PartialCharge"
@@ -35,9 +34,6 @@ _BLOCK = 2**20
 """Characters that are read at once."""
 _NULS = 0.1
 """Largest share of NUL bytes of a text file; a file that is not UTF-8 may have none."""
-_SHORTEST, _LONGEST = 0.5, 2.0
-"""Of a bond in the coordinates of a record, relative to the sum of the covalent radii."""
-
 
 T = TypeVar("T")
 
@@ -325,14 +321,13 @@ def _checked(
 ) -> Record:
     """Sanitizes and checks a record's molecule, whose stereo is that of its 3D coordinates where it has them.
 
-    Coordinates that no geometry of the molecule has (all zero, in nanometres, hydrogens at the origin) are left out,
-    with a note.
+    Coordinates that no geometry of the molecule has (see `espalike.chem.coordinates`) are left out, with a note.
     """
     rd.sanitize(mol, name, drawn)
     xyz = None
     if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1):
         xyz = mol.GetConformer().GetPositions()
-        fault = _bond_fault(mol, xyz)
+        fault = coordinates.fault(mol, xyz)
         if fault:
             notes = (*notes, f"coordinates of the input are not used: {fault}")
             xyz = None
@@ -341,21 +336,6 @@ def _checked(
             Chem.AssignStereochemistryFrom3D(mol)
     rd.check_structure(mol, name)
     return Record(name, mol, None, notes + rd.remarks(mol), xyz, charges)
-
-
-def _bond_fault(mol: Chem.Mol, xyz: np.ndarray) -> str:
-    """Which bond is of no possible length, or empty."""
-    radius = RADII[numbers_of(mol)]
-    i, j = np.array(ends_of(mol), dtype=np.int64).reshape(-1, 2).T
-    length, usual = np.linalg.norm(xyz[i] - xyz[j], axis=1), radius[i] + radius[j]
-    odd = np.flatnonzero(~((_SHORTEST * usual < length) & (length < _LONGEST * usual)))
-    if not len(odd):
-        return "" if np.isfinite(xyz).all() else "they hold values that are not finite"
-    bond = odd[0]
-    return (
-        f"{len(odd)} of {len(i)} bonds are of no possible length, first {i[bond] + 1}-{j[bond] + 1} of "
-        f"{length[bond]:.3g} Å; expected about {usual[bond]:.1f} Å"
-    )
 
 
 _SDF = _Format(_split_sdf, _first_line, from_molblock)

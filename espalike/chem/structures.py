@@ -27,7 +27,8 @@ class Residue:
     """A residue of a file.
 
     Attributes:
-        part: number of its chain by TER records, so that chains without letters are told apart.
+        part: number of its chain by TER and END records and by residues that come again, so that chains without
+            letters are told apart.
         chain: letter of its chain.
         number: its number with its insertion code, as text.
         name: its name.
@@ -84,25 +85,28 @@ def read_pdb(text: str) -> Structure:
     """
     rows: list[tuple[str, str, Atom]] = []
     derived, part, models = 0, 0, 0
+    seen: set[tuple[Residue, str, str]] = set()
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
         record = line[:6].strip()
         models += record == "MODEL"
-        part += record == "TER"
+        part += record in ("TER", "END", "ENDMDL")
         if record not in ("ATOM", "HETATM") or models > 1:
             continue
-        try:
-            xyz = float(line[30:38]), float(line[38:46]), float(line[46:54])
-        except ValueError:
-            raise ChemistryError(
-                f"line {number}: expected coordinates in columns 31 to 54, got {line[30:54]!r}"
-            ) from None
+        xyz = _coordinates([line[30:38], line[38:46], line[46:54]])
+        if xyz is None:
+            raise ChemistryError(f"line {number}: expected coordinates in columns 31 to 54, got {line[30:54]!r}")
         symbol = line[76:78].strip().upper()
         known = symbol in _SYMBOLS or symbol == "D"
         derived += not known
         z, isotope = _element(symbol if known else _symbol_by_columns(line[12:16]))
-        residue = Residue(part, line[21].strip(), line[22:27].strip(), line[17:21].strip())
-        rows.append((line[6:11], line[16], Atom(line[12:16].strip(), z, isotope, residue, xyz)))
+        name, where = line[12:16].strip(), (line[21].strip(), line[22:27].strip(), line[17:21].strip())
+        residue = Residue(part, *where)
+        if rows and rows[-1][2].residue != residue and (residue, name, line[16]) in seen:  # another chain has begun
+            part += 1
+            residue = Residue(part, *where)
+        seen.add((residue, name, line[16]))
+        rows.append((line[6:11], line[16], Atom(name, z, isotope, residue, xyz)))
     if not rows:
         raise ChemistryError("holds no atoms; expected ATOM or HETATM lines")
     notes = []
@@ -113,6 +117,15 @@ def read_pdb(text: str) -> Structure:
     rows, more = _one_location(rows)
     bonds, odd = _connected([serial for serial, _, _ in rows], lines)
     return Structure(tuple(atom for _, _, atom in rows), bonds, (*notes, *more, *odd))
+
+
+def _coordinates(words: Iterable[str]) -> tuple[float, float, float] | None:
+    """Three numbers; None where one is none, or not finite."""
+    try:
+        x, y, z = map(float, words)
+    except ValueError:
+        return None
+    return (x, y, z) if np.isfinite([x, y, z]).all() else None
 
 
 def _symbol_by_columns(name: str) -> str:
@@ -186,9 +199,11 @@ def read_mmcif(text: str) -> Structure:
         PdbxReader(io.StringIO(text)).read(blocks)
     except Exception as error:
         raise ChemistryError(f"not a readable mmCIF file ({error})") from error
-    tables = next((block for block in blocks if block.getObj("atom_site") is not None), None)
-    if tables is None:
-        raise ChemistryError("holds no atoms; expected a table atom_site")
+    full = [block for block in blocks if block.getObj("atom_site") is not None]
+    if not full:
+        of = "defines a residue and " if any(block.getObj("chem_comp_atom") is not None for block in blocks) else ""
+        raise ChemistryError(f"{of}holds no atoms; expected a table atom_site" + (", or give an SDF" if of else ""))
+    tables = full[0]
     rows, models = [], dict[str, None]()
     for row in _rows(tables, "atom_site"):
         model = _value(row, "pdbx_PDB_model_num")
@@ -198,6 +213,8 @@ def read_mmcif(text: str) -> Structure:
         letter = _value(row, "label_alt_id") or " "
         rows.append(("", letter, _mmcif_atom(row)))
     notes = (f"the first of {len(models)} models is read",) if len(models) > 1 else ()
+    if len(full) > 1:
+        notes = (*notes, f"the first of {len(full)} data blocks with atoms is read")
     chosen, more = _one_location(rows)
     atoms = tuple(atom for _, _, atom in chosen)
     bonds = frozenset(_within(atoms, _rows(tables, "chem_comp_bond")) | _between(atoms, _rows(tables, "struct_conn")))
@@ -209,11 +226,10 @@ def _mmcif_atom(row: Mapping[str, str]) -> Atom:
     number = _value(row, "auth_seq_id", "label_seq_id") + _value(row, "pdbx_PDB_ins_code")
     chain, residue = _value(row, "auth_asym_id", "label_asym_id"), _value(row, "auth_comp_id", "label_comp_id")
     z, isotope = _element(_value(row, "type_symbol").upper())
-    try:
-        xyz = float(row["Cartn_x"]), float(row["Cartn_y"]), float(row["Cartn_z"])
-    except (KeyError, ValueError):
+    xyz = _coordinates([row.get(f"Cartn_{axis}", "") for axis in "xyz"])
+    if xyz is None:
         where = f"atom {name} of {residue} {number}"
-        raise ChemistryError(f"{where}: expected numbers in Cartn_x, Cartn_y and Cartn_z") from None
+        raise ChemistryError(f"{where}: expected numbers in Cartn_x, Cartn_y and Cartn_z")
     return Atom(name, z, isotope, Residue(0, chain, number, residue), xyz)
 
 

@@ -316,3 +316,80 @@ def test_coordinates_and_names_are_kept(tmp_path):
     rows = (STORED / "dna.pdb").read_text().splitlines()[:126]
     expected = np.array([[float(row[n : n + 8]) for n in (30, 38, 46)] for row in rows])
     np.testing.assert_allclose(entry.xyz, expected)
+
+
+@pytest.mark.parametrize("between", ["", "END", "ENDMDL", "TER"])
+def test_chains_without_letters_are_told_apart(tmp_path, between):
+    """A dimer as GROMACS writes it: the second chain has the residues of the first one again."""
+    mol = helm("PEPTIDE1{[ac].A.S.[am]}$$$$")
+    rows = [f"{line[:21]} {line[22:]}" for line in lines(mol).splitlines()]
+    moved = [f"{line[:30]}{float(line[30:38]) + 40.0:8.3f}{line[38:]}" for line in rows]
+    entries = read(tmp_path, "\n".join([*rows, *filter(None, [between]), *moved, "END", ""]))
+    assert [entry.error for entry in entries] == [None, None]
+    assert [canonical(entry.molecule) for entry in entries] == [canonical(mol)] * 2
+    np.testing.assert_allclose(entries[1].xyz - entries[0].xyz, np.tile([40.0, 0.0, 0.0], (len(rows), 1)))
+
+
+def test_hydrogens_behind_their_residues_belong_to_them(tmp_path):
+    mol = helm("PEPTIDE1{[ac].A.S.[am]}$$$$")
+    rows = sorted(lines(mol).splitlines(), key=lambda line: line[76:78].strip() == "H")
+    assert canonical(only(read(tmp_path, "\n".join(rows)))) == canonical(mol)
+
+
+def ligand(smiles: str) -> str:
+    mol = built(Chem.MolFromSmiles(smiles))
+    return Chem.MolToPDBBlock(mol)
+
+
+def test_an_atom_of_unknown_element_is_no_ion(tmp_path):
+    row = "HETATM 9000  XX  UNX W   9      40.000  40.000  40.000  1.00  0.00           X\n"
+    good, odd = read(tmp_path, ligand("CO").replace("END\n", row), "CO")
+    assert (good.error, good.molecule.n_atoms) == (None, 6)
+    assert "the element of atom XX of residue UNX 9 of chain W is unknown" in odd.error
+
+
+@pytest.mark.parametrize("word", ["nan", "inf", "-inf"])
+def test_coordinates_that_are_not_finite_are_named(tmp_path, word):
+    text = ligand("CO")
+    broken = "\n".join(row[:30] + word.rjust(8) + row[38:] if n == 2 else row for n, row in enumerate(text.split("\n")))
+    (entry,) = read(tmp_path, broken, "CO")
+    assert "x.pdb, record 1: line 3: expected coordinates in columns 31 to 54" in entry.error
+    table = as_mmcif(text)
+    x = f" {float(text.split(chr(10))[2][30:38]):10.4f}"
+    assert x in table
+    (entry,) = read(tmp_path, table.replace(x, f" {word}", 1), "CO", "cif")
+    assert "expected numbers in Cartn_x, Cartn_y and Cartn_z" in entry.error
+
+
+def test_data_blocks_of_an_mmcif(tmp_path):
+    text = as_mmcif(ligand("CO"))
+    (entry,) = read(tmp_path, text + text.replace("data_cell", "data_other"), "CO", "cif")
+    assert (entry.error, entry.notes) == (None, ("the first of 2 data blocks with atoms is read",))
+    (entry,) = read(tmp_path, "data_MOH\nloop_\n_chem_comp_atom.comp_id\n_chem_comp_atom.atom_id\nMOH C\n", "CO", "cif")
+    assert "defines a residue and holds no atoms" in entry.error
+
+
+@pytest.mark.parametrize(
+    ("there", "given"),
+    [
+        ("C[C@H](O)CC", "C[C@@H](O)CC"),
+        ("C/C=C/C", "C/C=C\\C"),
+        ("C[C@H](O)[C@@H](O)C", "C[C@H](O)[C@H](O)C"),
+        ("C[C@H]1CC[C@@H](C)CC1", "C[C@H]1CC[C@H](C)CC1"),
+        ("C[S@](=O)CC", "C[S@@](=O)CC"),
+    ],
+)
+def test_coordinates_of_another_stereoisomer_are_noted(tmp_path, there, given):
+    (entry,) = read(tmp_path, ligand(there), given)
+    assert canonical(entry.molecule) == Chem.CanonSmiles(there)
+    (note,) = [note for note in entry.notes if "stereoisomer" in note]
+    assert f"the SMILES is that of {Chem.CanonSmiles(given)}; it is the former" in note
+    for same in (there, there.replace("@", "").replace("/", "")):
+        (entry,) = read(tmp_path, ligand(there), same)
+        assert not any("stereoisomer" in note for note in entry.notes)
+
+
+@pytest.mark.parametrize("smiles", ["CP(=O)(O)OC", "[2H]C([2H])([2H])O", "C[C@]([2H])(O)CC", "C/C=N/O", "CC(=O)[O-]"])
+def test_no_note_where_the_stereoisomer_is_the_same(tmp_path, smiles):
+    (entry,) = read(tmp_path, ligand(smiles), smiles)
+    assert (entry.error, [note for note in entry.notes if "stereoisomer" in note]) == (None, [])

@@ -1,0 +1,99 @@
+"""Coordinates that are those of no geometry: not used, with a note that says why; those of molecules are used."""
+
+import re
+
+import numpy as np
+import pytest
+from rdkit import Chem
+from rdkit.Chem import rdDepictor
+
+from espalike import chem
+from espalike.chem.coordinates import fault
+from espalike.chem.embedding import embed
+from espalike.data.store import Store
+from espalike.units import BOHR
+from tests.test_chem import MOL2
+
+SMILES = "CCC(C)O"
+
+
+def at(xyz, smiles=SMILES):
+    return fault(chem.to_rdkit(chem.from_smiles(smiles)), xyz)
+
+
+def drawing(smiles):
+    mol = chem.to_rdkit(chem.from_smiles(smiles))
+    rdDepictor.Compute2DCoords(mol)
+    return mol.GetConformer().GetPositions()
+
+
+def on_one_point(xyz):
+    xyz[-1] = xyz[-2]
+    return xyz
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda xyz: xyz / BOHR, "bonds are 1.9. times as long as usual; expected Å"),
+        (lambda xyz: xyz * BOHR, "bonds are 0.5. times as long as usual; expected Å"),
+        (lambda xyz: xyz / 10.0, "of no possible length"),
+        (lambda xyz: xyz * 0.0, "of no possible length"),
+        (lambda xyz: on_one_point(xyz.copy()), "of no possible length|atoms .* and .* are 0 Å apart"),
+        (lambda xyz: drawing(SMILES), "a drawing in a plane, but atom 1 has four neighbours"),
+        (lambda xyz: drawing(SMILES)[:, [2, 0, 1]] + 3.0, "a drawing in a plane"),
+        (lambda xyz: np.where(np.arange(3) == 1, np.nan, xyz), "not finite"),
+    ],
+)
+def test_what_is_no_geometry(change, message):
+    xyz = embed(chem.from_smiles(SMILES))[0]
+    assert at(xyz) == ""
+    assert re.search(message, at(change(xyz)))
+
+
+def test_hydrogens_of_one_atom_on_one_point():
+    xyz = embed(chem.from_smiles(SMILES))[0]
+    xyz[6] = xyz[7]
+    assert at(xyz) == "atoms 7 and 8 are 0 Å apart"
+
+
+def test_atoms_on_one_point_of_a_large_molecule():
+    smiles = "C" * 180
+    xyz = np.concatenate([[[1.25 * k, 0.8 * (k % 2), 0.0] for k in range(180)], np.zeros((362, 3))])
+    mol = chem.to_rdkit(chem.from_smiles(smiles))
+    for atom in mol.GetAtoms():
+        for n, other in enumerate(a.GetIdx() for a in atom.GetNeighbors() if a.GetAtomicNum() == 1):
+            up = 1.0 if atom.GetIdx() % 2 else -1.0
+            xyz[other] = xyz[atom.GetIdx()] + [0.0, 0.6 * up, 0.9 * (-1.0) ** n]
+            if n == 2:
+                xyz[other] = xyz[atom.GetIdx()] + [1.1 if atom.GetIdx() else -1.1, 0.0, 0.1]
+    assert fault(mol, xyz) == ""
+    xyz[-1] = xyz[-2] + 0.001
+    assert "Å apart" in fault(mol, xyz)
+
+
+@pytest.mark.parametrize(
+    "smiles", ["N#N", "[H][H]", "N#CC#N", "C#C", "O", "C=C", "c1ccccc1", "[C-]#[O+]", "II", "Cl", "[Na+]", "BrC#CBr"]
+)
+def test_small_and_flat_molecules(smiles):
+    assert at(embed(chem.from_smiles(smiles))[0], smiles) == ""
+
+
+def test_geometries_of_the_embedded_set():
+    """DFT data, distorted ones included."""
+    for record in Store.open("sample").records("train"):
+        mol = chem.to_rdkit(record.molecule)
+        assert [fault(mol, xyz) for xyz in record.conformers.xyz[:3]] == [""] * len(record.conformers.xyz[:3])
+
+
+def test_a_drawing_in_a_mol2_is_embedded(tmp_path):
+    rows = [line.split() for line in MOL2.split("@<TRIPOS>ATOM\n")[1].split("@<TRIPOS>")[0].splitlines()]
+    flat = MOL2
+    for row, (x, y, _) in zip(rows, drawing("CO"), strict=True):
+        flat = flat.replace(f"{row[2]} {row[3]} {row[4]}", f"{x:.4f} {y:.4f} 0.0", 1)
+    (tmp_path / "x.mol2").write_text(flat)
+    (entry,) = chem.read_molecules(tmp_path / "x.mol2")
+    assert entry.error is None
+    assert entry.xyz is None
+    assert any("a drawing in a plane" in note for note in entry.notes)
+    assert Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(entry.molecule))) == "CO"
