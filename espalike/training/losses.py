@@ -132,10 +132,10 @@ def charges_of(system: MMSystem) -> Tensor | None:
     return None
 
 
-def charge_loss(charges: Tensor, batch: LabelledBatch, scale: float) -> Tensor:
+def charge_loss(charges: Tensor, batch: LabelledBatch, factors: Tensor, scale: float) -> Tensor:
     """Mean squared error of partial charges, shape `(N,)`, in units of `scale` [e]."""
     error = (charges.to(batch.ref_charge.dtype) - torch.nan_to_num(batch.ref_charge)) / scale
-    return shared_mean(error**2, batch.ref_charge.isfinite())
+    return shared_mean(error**2 * factors[batch.mol], batch.ref_charge.isfinite())
 
 
 def dipoles(charges: Tensor, batch: LabelledBatch) -> Tensor:
@@ -197,13 +197,13 @@ def lennard_jones(system: MMSystem) -> Bound | None:
     )
 
 
-def lj_loss(values: Tensor, batch: LabelledBatch, sigma_scale: float, depth_scale: float) -> Tensor:
+def lj_loss(values: Tensor, batch: LabelledBatch, factors: Tensor, sigma_scale: float, depth_scale: float) -> Tensor:
     """Mean squared error of σ [Å] and √ε [(kcal/mol)^½] in units of their scales; `values` are σ and ε, `(N, 2)`."""
     known = batch.ref_lj.isfinite().all(-1)
     sigma, epsilon = torch.where(known.unsqueeze(-1), batch.ref_lj, 1.0).unbind(-1)
     size = (values[:, 0] - sigma) / sigma_scale * (epsilon > 0.0)  # without a well, σ means nothing
     depth = (values[:, 1].sqrt() - epsilon.sqrt()) / depth_scale
-    return shared_mean(size**2 + depth**2, known)
+    return shared_mean((size**2 + depth**2) * factors[batch.mol], known)
 
 
 def squares(system: MMSystem, zero: Tensor, chosen: Callable[[Param], bool], scale: Callable[[Param], float]) -> Tensor:

@@ -18,9 +18,9 @@ from espalike.training import interactions
 from espalike.training import losses as parts
 from espalike.training.fold import only
 
-BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp", "interaction", "sapt")
-"""Losses that may have a factor for each data source."""
-LOSSES = (*BY_SOURCE, "charge", "lj", "torsion", "sparse", "coupling", "pull")
+BY_SOURCE = ("energy", "forces", "hessian", "profile", "dipole", "esp", "interaction", "sapt", "charge", "lj")
+"""Losses that may have a factor for each data source and each kind of geometries."""
+LOSSES = (*BY_SOURCE, "torsion", "sparse", "coupling", "pull")
 """Losses that an `Objective` has a weight for."""
 
 
@@ -151,7 +151,7 @@ class Objective:
         return float(getattr(self, name) * factor)
 
     def source_factors(self, sources: Sequence[str]) -> Tensor:
-        """Factors on the losses of `BY_SOURCE` by index of the source, shape `(S, 8)`.
+        """Factors on the losses of `BY_SOURCE` by index of the source, shape `(S, L)`.
 
         Raises:
             ValueError: when a factor is given for a source that the data does not have, or for another loss.
@@ -160,7 +160,7 @@ class Objective:
         return torch.tensor([[self.sources.get(s, {}).get(name, 1.0) for name in BY_SOURCE] for s in sources])
 
     def _factors(self, factors: Tensor, batch: LabelledBatch) -> Tensor:
-        """Factors on the losses of `BY_SOURCE` of each molecule, shape `(M, 8)`."""
+        """Factors on the losses of `BY_SOURCE` of each molecule, shape `(M, L)`."""
         of_source = factors[batch.source]
         if not self.kinds:
             return of_source
@@ -207,12 +207,12 @@ class Objective:
         }
         if charges is not None:
             losses |= {
-                "charge": lambda: parts.charge_loss(charges, batch, scales.charge),
+                "charge": lambda: parts.charge_loss(charges, batch, factor["charge"], scales.charge),
                 "dipole": lambda: parts.dipole_loss(charges, batch, factor["dipole"], scales.dipole),
                 "esp": lambda: parts.esp_loss(charges, batch, factor["esp"], scales.esp),
             }
         if (bound := parts.lennard_jones(system)) is not None:
-            losses["lj"] = lambda: parts.lj_loss(bound.values, batch, scales.sigma, scales.sqrt_epsilon)
+            losses["lj"] = lambda: parts.lj_loss(bound.values, batch, factor["lj"], scales.sigma, scales.sqrt_epsilon)
         between = cache(lambda: interactions.interaction_energies(system, batch))
         scale = (scales.interaction, scales.interaction_relative)
         losses |= {

@@ -37,7 +37,8 @@ def setup():
 def test_losses_equal_numpys(setup):
     batch, system, prediction = setup
     objective = Objective(
-        sources={"b": {"energy": 0.5, "forces": 2.0}}, scales=Scales(energy=2.0, forces=3.0, charge=0.1, sigma=0.1)
+        sources={"a": {"charge": 2.0, "lj": 3.0}, "b": {"energy": 0.5, "forces": 2.0}},
+        scales=Scales(energy=2.0, forces=3.0, charge=0.1, sigma=0.1),
     )
     losses = objective.losses(system, prediction, batch, objective.source_factors(["a", "b"]))
     squares, count = 0.0, 0
@@ -53,11 +54,11 @@ def test_losses_equal_numpys(setup):
         squares, count = squares + weight * (error**2).sum() / 9.0, count + error.size
     assert float(losses["forces"]) == pytest.approx(squares / count, rel=1e-10)
     q = system.bound("Coulomb").values[:3, 0].detach().numpy()
-    assert float(losses["charge"]) == pytest.approx((((q - [-0.8, 0.4, 0.4]) / 0.1) ** 2).mean(), rel=1e-10)
+    assert float(losses["charge"]) == pytest.approx(2.0 * (((q - [-0.8, 0.4, 0.4]) / 0.1) ** 2).mean(), rel=1e-10)
     lj = system.bound("LennardJones").values[:3].numpy()
     size = ((lj[:, 0] - [3.2, 1.0, 1.0]) / 0.1) * [1, 0, 0]  # a well of no depth has no size
     depth = (np.sqrt(lj[:, 1]) - np.sqrt([0.15, 0, 0])) / 0.02
-    expected = (size**2 + depth**2).mean()
+    expected = 3.0 * (size**2 + depth**2).mean()
     assert float(losses["lj"]) == pytest.approx(expected, rel=1e-10)
 
 
@@ -198,15 +199,15 @@ def test_factors_of_kinds_multiply_those_of_sources(setup):
     assert losses["energy"] != plain.losses(system, prediction, batch, plain.source_factors(["a", "b"]))["energy"]
     with pytest.raises(ValueError, match=r"objective.kinds: unknown hot; the data has relaxed, scan"):
         Objective(kinds={"hot": {"energy": 0.1}})
-    with pytest.raises(ValueError, match=r"objective.kinds.thermal takes energy.*got charge"):
-        Objective(kinds={"thermal": {"charge": 0.1}})
+    with pytest.raises(ValueError, match=r"objective.kinds.thermal takes energy.*got torsion"):
+        Objective(kinds={"thermal": {"torsion": 0.1}})
 
 
 @pytest.mark.parametrize(
     ("sources", "message"),
     [
         ({"x": {"energy": 1}}, "unknown x; the data has a, b"),
-        ({"a": {"E": 1}}, "takes energy, forces, hessian, profile, dipole, esp, interaction, sapt; got E"),
+        ({"a": {"E": 1}}, "takes energy, forces, hessian, profile, dipole, esp, interaction, sapt, charge, lj; got E"),
     ],
 )
 def test_factors_of_unknown_sources_and_losses_are_refused(sources, message):

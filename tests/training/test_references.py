@@ -33,4 +33,6 @@ def test_what_else_a_term_has_does_not_hide_it(settings):
         ((values[:, 0] - reference[:, 0]) / 0.03) ** 2
         + ((np.sqrt(values[:, 1]) - np.sqrt(reference[:, 1])) / 0.02) ** 2
     )
-    assert float(lj_loss(bound.values, batch, 0.03, 0.02).detach()) == pytest.approx(expected, rel=1e-6)
+    for factor in (1.0, 2.0):
+        loss = lj_loss(bound.values, batch, torch.full((1,), factor), 0.03, 0.02)
+        assert float(loss.detach()) == pytest.approx(factor * expected, rel=1e-6)
