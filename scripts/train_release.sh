@@ -127,9 +127,27 @@ done
 own=(forcefield=class2 forcefield.term.lennard_jones.within=learned)
 averaged=("${wide[@]}" trainer.max_epochs=5 ema=0.997)
 stage within-2 train within-2 "start=$out/mean-2/model.espalike" "${own[@]}" "${wide[@]}" trainer.max_epochs=10
-stage espalike-1 train espalike-1 "start=$out/mean-1/model.espalike" "${averaged[@]}"
+stage last-1 train last-1 "start=$out/mean-1/model.espalike" "${averaged[@]}"
 stage last-2 train last-2 "start=$out/within-2/model.espalike" "${own[@]}" "${averaged[@]}"
-stage espalike-2 python scripts/mean_weights.py "$out/espalike-2" "$out"/{within,last}-2/model.espalike
+stage ended-2 python scripts/mean_weights.py "$out/ended-2" "$out"/{within,last}-2/model.espalike
+
+# At last, thermal frames of iodides, whose bonds are too soft without; angles of 180° at linear centres; and a pull twice
+# as strong for the molecules of complexes, since pairs alone make liquids too dense.
+stage iodides python scripts/with_element.py I runs/teacher3/iodides.smi runs/teacher2/{shapes,conformers,scans,thermal} \
+    runs/teacher3/{shapes,shapes2}
+stage thermal-iodides espalike label calculator=aimnet2 calculator@sampler.calculator=espalike \
+    sampler.calculator.model=espalike-class2 input=runs/teacher3/iodides.smi out=runs/teacher3/iodides disagreement=10 \
+    reference=openff source=aimnet2-thermal licence=CC0-1.0 chunk=64 'fractions={train:1,val:0,test:0}' workers=2 \
+    sampler=thermal sampler.temperature=300 sampler.highest=700 sampler.starts=3 sampler.frames=4 sampler.interval=36 \
+    sampler.equilibration=60 sampler.minimise=40
+liquid=("${averaged[@]/,sample]/,runs/teacher3/iodides,sample]}")
+for set in D1200 D442x10 HB300SPXx10 HB375x10 IHB100x10 R739x5 SH250x10; do
+    liquid+=("+objective.sources.NCIA_$set={charge:2,lj:2}")
+done
+stage espalike-1 train espalike-1 "start=$out/last-1/model.espalike" "${liquid[@]}" \
+    forcefield.term.harmonic_angle.straight=true
+stage espalike-2 train espalike-2 "start=$out/ended-2/model.espalike" "${own[@]}" "${liquid[@]}" \
+    forcefield.term.{quartic_angle,bond_angle}.straight=true
 
 # For comparison, the same without any interaction of 1-4 pairs.
 no14=(forcefield=class2_no14 forcefield.term.lennard_jones.within=learned forcefield.term.lennard_jones.scale14=0.0
