@@ -1,9 +1,10 @@
 """MOL2 records. Atom types are SYBYL's, GAFF's (antechamber's default) or AMBER's.
 
-Records of SYBYL types are read by RDKit. GAFF's and AMBER's types say the elements. The bond orders that antechamber
-writes beside them are no Lewis structure (both bonds of a carboxylate are single), so orders and formal charges are
-those of the best Lewis structure of the bonds and the total charge, which is the sum of the partial charges. Among
-equally good structures it is the one next to the orders in the file.
+Records of SYBYL types are read by RDKit, unless types and bond orders disagree, as in files of antechamber. GAFF's and
+AMBER's types say the elements. The bond orders that antechamber writes beside any types are no Lewis structure (both
+bonds of a carboxylate, or of a nitro group, are single), so orders and formal charges are those of the best Lewis
+structure of the bonds and the total charge, which is the sum of the partial charges. Among equally good structures it
+is the one next to the orders in the file.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem.errors import ChemistryError
-from espalike.chem.lewis import cost, lewis
+from espalike.chem.lewis import STATES, cost, lewis
 from espalike.chem.sanitize import BOND_TYPES
 
 _GAFF = {
@@ -42,6 +43,7 @@ _AMBER = {
 _ELEMENTS = {kind: z for table in (_GAFF, _AMBER) for z, kinds in table.items() for kind in kinds.split()}
 """Atomic numbers of types of GAFF, GAFF2 and Amber's parm10 and ff14SB."""
 _SYBYL = {"H", "F", "Cl", "Br", "I", "Si", "Li", "Na", "Mg", "Al", "K", "Ca", "Zn", "N", "C", "O", "S", "P", "B"}
+_SYMBOLS = {Chem.GetPeriodicTable().GetElementSymbol(z): z for z in STATES}
 _BONDS = {"1": 1.0, "2": 2.0, "3": 3.0, "am": 1.0, "ar": 1.5}
 _WHOLE = 0.1
 """Largest distance of a sum of partial charges from a whole number [e]."""
@@ -67,14 +69,55 @@ def read(text: str, name: str) -> Read:
     kinds = [row[5] for row in rows if len(row) > 5]
     if rows and len(kinds) == len(rows) and not all(kind in _SYBYL or "." in kind for kind in kinds):
         return _from_types(text, name, rows)
+    known = text.startswith("@<TRIPOS>MOLECULE") and rows and len(kinds) == len(rows)
+    known = known and {_element(kind) for kind in kinds} <= STATES.keys()
+    if known and _disagree(kinds, text, rows):
+        return _from_types(text, name, rows)
     mol = Chem.MolFromMol2Block(text, sanitize=False, removeHs=False)
+    if known and (mol is None or not _is_closed(mol)):
+        return _from_types(text, name, rows)
     if mol is None:
         raise ChemistryError(f"{name}: not a readable MOL2 record; expected tables ATOM and BOND, and known atom types")
     _name_residues(mol, rows)
     if _has_charges(text) and mol.GetAtomWithIdx(0).HasProp("_TriposPartialCharge"):
         charges = np.array([float(atom.GetProp("_TriposPartialCharge")) for atom in mol.GetAtoms()])
-        return mol, charges, ()
+        return mol, charges, _other_sum(charges, mol)
     return mol, None, ()
+
+
+def _other_sum(charges: np.ndarray, mol: Chem.Mol) -> tuple[str, ...]:
+    """A note if the partial charges sum to another whole number than the formal charges."""
+    total, summed = Chem.GetFormalCharge(mol), float(charges.sum())
+    if not charges.any() or round(summed) == total or abs(summed - round(summed)) > _WHOLE:
+        return ()
+    return (f"the partial charges sum to {summed:+.2f} e, the formal charges to {total:+d} e; the latter are used",)
+
+
+def _disagree(kinds: list[str], text: str, rows: list[list[str]]) -> bool:
+    """Whether SYBYL types and orders disagree: O.2 or S.2 without a double bond, C.2 or N.2 with several of them."""
+    kind_of = {row[0]: kind for row, kind in zip(rows, kinds, strict=True)}
+    orders: dict[str, list[str]] = {atom: [] for atom in kind_of}
+    for bond in _rows(text, "BOND"):
+        for end in bond[1:3]:
+            orders.get(end, []).append(bond[3] if len(bond) > 3 else "")
+    return any(
+        (kind in ("O.2", "S.2") and set(orders[atom]) <= {"1", "am"})
+        or (kind in ("C.2", "N.2") and orders[atom].count("2") > 1)
+        for atom, kind in kind_of.items()
+    )
+
+
+def _is_closed(mol: Chem.Mol) -> bool:
+    """Whether a molecule has a structure without unpaired electrons."""
+    mol = Chem.Mol(mol)
+    if Chem.SanitizeMol(mol, catchErrors=True):
+        return False
+    return not any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+
+
+def _element(kind: str) -> int:
+    """Atomic number of a type of GAFF, AMBER or SYBYL; 0 if it is unknown."""
+    return _ELEMENTS.get(kind) or _SYMBOLS.get(kind.partition(".")[0], 0)
 
 
 def _rows(text: str, table: str) -> list[list[str]]:
@@ -107,13 +150,13 @@ def _name_residues(mol: Chem.Mol, rows: list[list[str]]) -> None:
 def _from_types(text: str, name: str, rows: list[list[str]]) -> Read:
     """A record whose types are those of GAFF or AMBER."""
     for row in rows:
-        if row[5] not in _ELEMENTS:
+        if not _element(row[5]):
             raise ChemistryError(
                 f"{name}: atom {row[0]} ({row[1]}) has the type {row[5]!r}; known are the types of SYBYL (C.3), GAFF "
-                "and GAFF2 (c3), and AMBER (CT). Write the file with SYBYL types (antechamber -at sybyl), or an SDF"
+                "and GAFF2 (c3), and AMBER (CT). Write an SDF"
             )
     place = {row[0]: n for n, row in enumerate(rows)}
-    numbers = np.array([_ELEMENTS[row[5]] for row in rows])
+    numbers = np.array([_element(row[5]) for row in rows])
     try:
         bonds = np.array([sorted((place[row[1]], place[row[2]])) for row in _rows(text, "BOND")], np.int64).reshape(
             -1, 2
@@ -166,7 +209,7 @@ def _lewis(
             raise ChemistryError(
                 f"{name}: the partial charges sum to {given.sum():+.3f} e, but the bonds are those of a molecule of "
                 f"charge {best[1].sum():+d}. Compute charges that sum to the total charge (antechamber -nc), or write "
-                "SYBYL types (antechamber -at sybyl) or an SDF"
+                "an SDF"
             )
         return *found, ()
     for size in range(_LARGEST + 1):

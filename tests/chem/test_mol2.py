@@ -132,3 +132,79 @@ def test_unknown_types_and_bonds_are_refused_by_name(tmp_path):
     known = [*itertools.chain(TYPES.values()), "n+", "2C", "C*"]
     for kind in known:
         assert "has the type" not in (read(tmp_path, text.replace(" o ", f" {kind} ")).error or "")
+
+
+SYBYL = {
+    "C[N+](=O)[O-]": ("N.pl3", "O.2", "1"),  # as antechamber -at sybyl writes it: RDKit reads a dianion
+    "CS(=O)(=O)[O-]": ("S.3", "O.2", "1"),
+    "CS(=O)(=O)O[CH3]": ("S.o2", "O.3", "2"),
+    "COS(=O)(=O)[O-]": ("S.3", "O.co2", "ar"),
+    "CC(=O)[O-]": ("N.3", "O.2", "1"),
+    "CP(=O)([O-])[O-]": ("P.3", "O.co2", "ar"),
+}
+
+
+def sybyl(smiles: str, charged: bool) -> str:
+    """A MOL2 of SYBYL types, whose oxygens at a nitrogen, sulfur, phosphorus or carboxylate have one type and order."""
+    molecule = chem.from_smiles(smiles)
+    centre, oxygen, order = SYBYL[smiles]
+    text = written(molecule, charged)
+    near = np.bincount(molecule.bonds.ravel(), minlength=molecule.n_atoms)
+    single = {n + 1 for n in range(molecule.n_atoms) if molecule.numbers[n] == 8 and near[n] == 1}
+    rows = []
+    for row in text.splitlines():
+        words = row.split()
+        if len(words) == 9:
+            z = int(molecule.numbers[int(words[0]) - 1])
+            kind = {1: "H", 6: "C.3", 7: centre, 15: centre, 16: centre, 8: "O.3"}[z]
+            words[5] = oxygen if int(words[0]) in single else kind
+        elif len(words) == 4 and words[0].isdigit() and single & {int(words[1]), int(words[2])}:
+            words[3] = order
+        rows.append(" ".join(words))
+    return "\n".join([*rows, ""])
+
+
+@pytest.mark.parametrize("charged", [True, False])
+@pytest.mark.parametrize("smiles", SYBYL)
+def test_sybyl_types_with_orders_of_no_lewis_structure(smiles, charged, tmp_path):
+    entry = read(tmp_path, sybyl(smiles, charged))
+    assert entry.error is None
+    assert canonical(entry.molecule) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize("kind", ["N.2", "C.2"])
+def test_two_double_bonds_at_an_atom_of_one(kind, tmp_path):
+    """1,2,3-triazolate as antechamber draws it, a cation for RDKit; without partial charges it may be one."""
+    molecule = chem.from_smiles("c1cn[n-]n1")
+    drawn = {
+        frozenset(pair): order for pair, order in [((0, 1), 2), ((1, 2), 1), ((2, 3), 2), ((3, 4), 2), ((4, 0), 1)]
+    }
+    for charged in (True, False):
+        rows = []
+        for row in written(molecule, charged).splitlines():
+            words = row.split()
+            if len(words) == 9:
+                words[5] = {1: "H", 6: kind if kind[0] == "C" else "C.2", 7: "N.2"}[molecule.numbers[int(words[0]) - 1]]
+            elif len(words) == 4 and words[0].isdigit():
+                words[3] = str(drawn.get(frozenset((int(words[1]) - 1, int(words[2]) - 1)), 1))
+            rows.append(" ".join(words))
+        entry = read(tmp_path, "\n".join([*rows, ""]))
+        if charged:
+            assert inchi(entry.molecule) == inchi(molecule)
+        else:
+            assert "the bonds fit several; give partial charges" in entry.error
+
+
+def test_partial_charges_of_another_sum_are_noted(tmp_path):
+    text = sybyl("CC(=O)[O-]", charged=True).replace("O.2", "O.co2")
+    text = "\n".join(
+        f"{row.rsplit(maxsplit=1)[0]} ar" if row.split()[1:3] in (["2", "3"], ["2", "4"]) and len(row.split()) == 4
+        else row.replace("C.3", "C.2") if row.startswith("2 X2") else row
+        for row in text.splitlines()
+    )  # fmt: skip
+    entry = read(tmp_path, text + "\n")
+    assert (entry.error, entry.molecule.net_charge, entry.notes) == (None, -1, ())
+    entry = read(tmp_path, text.replace("-1.0000", "0.5000") + "\n")
+    assert entry.notes == ()  # no whole number
+    entry = read(tmp_path, text.replace("-1.0000", "1.0000") + "\n")
+    assert entry.notes == ("the partial charges sum to +1.00 e, the formal charges to -1 e; the latter are used",)
