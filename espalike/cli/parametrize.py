@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from espalike.bounds import check_number
+from espalike.files import is_stream
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -120,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
     formats = _formats(args.format, args.mixed)
     check_number("--jobs", args.jobs, 1)
     name = args.model or models.DEFAULT
+    _check_report(args)
     model = models.load(name).double()
     refused = export.refusals(model.terms, formats)
     possible = tuple(format for format in formats if format not in refused)
@@ -169,6 +171,17 @@ def _formats(text: str, mixed: str | None) -> list[str]:
     if mixed and "ffxml" not in formats:
         raise ValueError(f"--mixed {mixed}: belongs to --format ffxml, got {', '.join(formats)}")
     return formats
+
+
+def _check_report(args: argparse.Namespace) -> None:
+    """Refuse a report that would replace a file that is read, or that can be one of the written files."""
+    if not args.report or is_stream(path := Path(args.report)):
+        return
+    if path.suffix.lower() not in {".json", ".jsonl"}:
+        raise ValueError(f"--report {path}: a report is JSON; expected a name that ends with .json or .jsonl")
+    for other in filter(None, (*args.inputs, args.charges, args.model)):
+        if _state(other)[1] and path.exists() and path.samefile(other):
+            raise ValueError(f"--report {path} would replace {other}, which is read; give the report another name")
 
 
 def _shown(work: Iterator[Finished], finished: int) -> Iterator[Finished]:

@@ -255,6 +255,28 @@ def test_a_report_to_a_device_does_not_replace_it(tmp_path, model_file, capsys):
     assert Path("/dev/null").is_char_device()
 
 
+@pytest.mark.parametrize("name", ["in.sdf", "out/para.system.xml", "report"])
+def test_a_report_that_could_replace_another_file_is_refused(tmp_path, model_file, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("in.sdf").write_text("kept")
+    assert main(["parametrize", "CCO", "--out", "out", "--model", model_file, "--report", name]) == 2
+    assert (
+        f"--report {name}: a report is JSON; expected a name that ends with .json or .jsonl" in capsys.readouterr().err
+    )
+    assert Path("in.sdf").read_text() == "kept"
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize("option", ["--charges", "--model"])
+def test_a_report_does_not_replace_what_is_read(tmp_path, model_file, capsys, option):
+    path = tmp_path / "read.json"
+    path.write_bytes(Path(model_file).read_bytes())
+    (tmp_path / "link.json").symlink_to(path)
+    assert main(["parametrize", "CCO", option, str(path), "--report", str(tmp_path / "link.json")]) == 2
+    assert f"would replace {path}, which is read" in capsys.readouterr().err
+    assert path.read_bytes() == Path(model_file).read_bytes()
+
+
 def test_a_full_disk_is_reported_and_the_other_files_stay(call, monkeypatch):
     from espalike import export
 
