@@ -135,11 +135,14 @@ stage ended-2 python scripts/mean_weights.py "$out/ended-2" "$out"/{within,last}
 # as strong for the molecules of complexes, since pairs alone make liquids too dense.
 stage iodides python scripts/with_element.py I runs/teacher3/iodides.smi runs/teacher2/{shapes,conformers,scans,thermal} \
     runs/teacher3/{shapes,shapes2}
-stage thermal-iodides espalike label calculator=aimnet2 calculator@sampler.calculator=espalike \
+hot() {
+    espalike label calculator=aimnet2 calculator@sampler.calculator=espalike \
     sampler.calculator.model=espalike-class2 input=runs/teacher3/iodides.smi out=runs/teacher3/iodides disagreement=10 \
     reference=openff source=aimnet2-thermal licence=CC0-1.0 chunk=64 'fractions={train:1,val:0,test:0}' workers=2 \
     sampler=thermal sampler.temperature=300 sampler.highest=700 sampler.starts=3 sampler.frames=4 sampler.interval=36 \
-    sampler.equilibration=60 sampler.minimise=40
+    sampler.equilibration=60 sampler.minimise=40 || [ $? -eq 1 ]
+}
+stage thermal-iodides hot
 liquid=("${averaged[@]/,sample]/,runs/teacher3/iodides,sample]}")
 for set in D1200 D442x10 HB300SPXx10 HB375x10 IHB100x10 R739x5 SH250x10; do
     liquid+=("+objective.sources.NCIA_$set={charge:2,lj:2}")

@@ -93,6 +93,11 @@ def run(cfg) -> int:
 def _check(cfg) -> None:
     if Path(cfg.out).suffix != ".smi":
         raise ValueError(f"out={cfg.out}: expected a file name that ends in .smi")
+    for name in ("input", "exclude", "before"):
+        sources = [cfg[name]] if isinstance(cfg[name], str) else cfg[name] or ()
+        for source in sources:
+            if Path(cfg.out).exists() and Path(source).is_file() and Path(cfg.out).samefile(source):
+                raise ValueError(f"out={cfg.out} would replace {name}={source}, which is read; give another name")
     if cfg.cost not in ("atoms", "molecules"):
         raise ValueError(f"cost={cfg.cost}: expected atoms or molecules")
     for name in ("needed", "workers"):

@@ -75,6 +75,15 @@ def test_every_environment_of_the_sources_is_covered(folder):
     assert report()["chosen"]["given"] == sum(row["what"] == "given" for row in chosen)
 
 
+@pytest.mark.parametrize("name", ["input", "exclude", "before"])
+def test_a_list_does_not_replace_what_is_read(folder, capsys, name):
+    before = Path("in.smi").read_bytes()
+    settings = {"input": "groups"} | {name: "in.smi"}
+    assert main(["molecules", "out=./in.smi", *(f"{key}={value}" for key, value in settings.items())]) == 2
+    assert f"would replace {name}=in.smi, which is read" in capsys.readouterr().err
+    assert Path("in.smi").read_bytes() == before
+
+
 def test_the_same_settings_give_the_same_list(folder):
     run("input=in.smi", "seed=3")
     first = (folder / "out.smi").read_bytes()
