@@ -7,8 +7,10 @@ are found by the names of the atom features, so a model is still read when this 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from math import prod
@@ -21,7 +23,7 @@ from espalike.chem.sanitize import shorten
 from espalike.features import FEATURES
 from espalike.files import replacing
 
-VERSION = 3
+VERSION = 4
 """Version of the layout that is written. A change that an older reader would misread raises it."""
 DEFAULT = "espalike-1"
 """Name of the shipped model that is used by default."""
@@ -30,6 +32,10 @@ SUPERSEDED = {"espalike-small": "espalike-1", "espalike-class2": "espalike-2"}
 UNITS = {"length": "angstrom", "energy": "kcal/mol", "charge": "e", "angle": "radian"}
 INPUT_LAYER = "encoder.enter.weight"
 """End of the name of a network's first weights, shape `(width, F)`: one column for each atom feature."""
+LISTS = ("split", "surroundings")
+"""Parts of a description that are long lists: they are compressed in a file."""
+_HIGHEST_RATIO = 100
+"""Lists that would be more times as long as their compressed text are damaged."""
 _MOST_MEMBERS = 1000
 _LARGEST_WEIGHT = 1e6
 """Larger weights are of no trained network: the largest of the shipped models is below 100."""
@@ -53,7 +59,12 @@ def _from_2(header: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
     return header, tensors
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Content]] = {1: _from_1, 2: _from_2}
+def _from_3(header: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
+    """Version 3 did not compress long lists; `_header` reads both."""
+    return header, tensors
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Content]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """By version: what brings the content of a file of this version to the next."""
 
 
@@ -79,9 +90,35 @@ def write(path: str | Path, description: Mapping[str, Any], members: int, tensor
     header = {"format_version": VERSION, "members": members, "units": UNITS, "features": list(FEATURES), **description}
     state = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header["sha256"] = _digest(header, state)
+    lists = {name: header.pop(name) for name in LISTS if name in header}
     with replacing(path) as temporary:
         # save_file would make a file that only its owner may read
-        temporary.write_bytes(save(state, metadata={"espalike": json.dumps(header)}))
+        temporary.write_bytes(save(state, metadata={"espalike": json.dumps(header), "lists": _packed(lists)}))
+
+
+def _packed(lists: dict[str, Any]) -> str:
+    """Long lists as they are in a file: JSON, compressed (zlib), as Base64."""
+    return base64.b64encode(zlib.compress(json.dumps(lists).encode(), 9)).decode()
+
+
+def _unpacked(text: str) -> dict[str, Any]:
+    """What `_packed` was given.
+
+    Raises:
+        ValueError: where the text is damaged.
+    """
+    data = base64.b64decode(text, validate=True)
+    stream = zlib.decompressobj()
+    try:
+        content = stream.decompress(data, _HIGHEST_RATIO * len(data))
+    except zlib.error as error:
+        raise ValueError(f"lists cannot be decompressed: {error}") from error
+    if not stream.eof or stream.unused_data:
+        raise ValueError("lists are cut or too long")
+    lists = json.loads(content)
+    if not isinstance(lists, dict) or not set(lists) <= set(LISTS):
+        raise ValueError(f"expected lists for {' and '.join(LISTS)}")
+    return lists
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -113,6 +150,7 @@ def _header(path: str | Path) -> dict[str, Any]:
     try:
         header = json.loads(metadata["espalike"])
         version = header.get("format_version")
+        header |= _unpacked(metadata["lists"]) if "lists" in metadata else {}
     except (ValueError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path}: its model description is damaged ({error}); get the file again") from error
     if type(version) is not int or version not in (*MIGRATIONS, VERSION):

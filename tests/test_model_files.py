@@ -1,7 +1,9 @@
 """Damaged model files: refused with the file's name, or the model that was written; nothing hangs, nothing is cast."""
 
+import base64
 import json
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from espalike import modelfile
 from espalike.chem import from_smiles
 from espalike.cli.main import main
-from espalike.model import ModelFileError, ParameterError, from_config, load
+from espalike.domain import ChemicalDomain
+from espalike.model import ModelFileError, ParameterError, Provenance, from_config, load
 from espalike.nn.heads import READOUTS
 from tests.nn.common import FORCE_FIELDS
 from tests.nn.common import model as model_of
@@ -29,9 +32,7 @@ def written(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("models") / "written.espalike"
     from_config(SMALL).save(path)
-    with safe_open(path, framework="pt") as file:
-        header = json.loads(file.metadata()["espalike"])
-    return path, header, load_file(path)
+    return path, modelfile._header(path), load_file(path)
 
 
 def test_a_model_file_has_the_permissions_of_any_other_file(written, tmp_path):
@@ -142,7 +143,7 @@ def test_a_file_of_this_format_has_a_hash(written, tmp_path):
 def test_a_file_of_this_format_has_its_number_of_members(written, tmp_path):
     _, header, tensors = written
     lacks = {name: value for name, value in unsealed(header).items() if name != "members"}
-    with pytest.raises(ModelFileError, match=r"odd\.espalike: of format 3, with None members"):
+    with pytest.raises(ModelFileError, match=rf"odd\.espalike: of format {modelfile.VERSION}, with None members"):
         load(saved(tmp_path / "odd.espalike", lacks, tensors))
 
 
@@ -198,3 +199,45 @@ def test_every_force_field_is_inside_the_ranges(forcefield):
     if any(getattr(term, "charges", None) == "input" for term in model.terms):
         given_charges = np.linspace(-0.5, 0.5, MOLECULE.n_atoms)
     assert model.parametrize(MOLECULE, given_charges).n_mols == 1
+
+
+def packed(content, level=9):
+    return base64.b64encode(zlib.compress(content, level)).decode()
+
+
+def test_long_lists_are_compressed(tmp_path):
+    keys = [f"{key:014d}" for key in range(20_000)]
+    split, counts = {"train": keys, "val": []}, {f"[#{key}]": 1 for key in range(1, 5000)}
+    model = from_config(SMALL)
+    domain = ChemicalDomain(elements=(6,), environments=(), charges=(0, 0), counts=counts)
+    model.provenance = Provenance(config=model.provenance.config, domain=domain, split=split)
+    model.save(tmp_path / "long.espalike")
+    assert (tmp_path / "long.espalike").stat().st_size < 150_000 < len(json.dumps(split))
+    read = load(tmp_path / "long.espalike").provenance
+    assert read.split == split
+    assert read.domain.counts == counts
+    with safe_open(tmp_path / "long.espalike", framework="pt") as file:
+        assert not {"split", "surroundings"} & set(json.loads(file.metadata()["espalike"]))
+
+
+@pytest.mark.parametrize(
+    ("lists", "message"),
+    [
+        ("%", "damaged"),
+        ("AAAA", "cannot be decompressed"),
+        (packed(b'{"split": {}}')[:-8], "lists are cut"),
+        (packed(b'{"split": {}, "more": [' + b"0," * 10_000_000 + b"0]}"), "too long"),
+        (packed(b"[1]"), "expected lists for split and surroundings"),
+        (packed(b'{"config": {}}'), "expected lists for split and surroundings"),
+        (packed(b"{"), "damaged"),
+        (packed(b'{"surroundings": {}}'), "lacks split"),
+        (packed(b'{"split": {"train": [1]}}'), "split in its description: expected lists of keys"),
+        (packed(b'{"split": {"train": ["A"]}}'), "SHA-256 differs"),
+    ],
+)
+def test_damaged_lists_are_refused(written, tmp_path, lists, message):
+    _, header, tensors = written
+    rest = {name: part for name, part in header.items() if name not in modelfile.LISTS}
+    save_file(tensors, tmp_path / "bad.espalike", metadata={"espalike": json.dumps(rest), "lists": lists})
+    with pytest.raises(ModelFileError, match=rf"bad\.espalike.*{message}"):
+        load(tmp_path / "bad.espalike")

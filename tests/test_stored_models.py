@@ -1,6 +1,6 @@
 """Model files of earlier versions, and the shipped models, give the energies that were recorded when they were written.
 
-`stored_models/` holds a class I model in a file of version 1, an ensemble of two in a file of version 2, and
+`stored_models/` holds a class I model in a file of version 1, an ensemble of two in files of version 2 and 3, and
 `energies.json`: geometries [Å] of three molecules and the energies [kJ/mol] of their exported OpenMM systems, computed
 by the espalike version that wrote the files; that of version 2 by the first one that weighted equilibrium bonds and
 angles of an ensemble by force constants.
@@ -42,7 +42,7 @@ def test_every_version_and_every_shipped_model_is_recorded():
     assert set(RECORDED["energies"]) == files | set(shipped())
 
 
-@pytest.mark.parametrize(("version", "members"), [(1, 1), (2, 2)])
+@pytest.mark.parametrize(("version", "members"), [(1, 1), (2, 2), (3, 2)])
 def test_a_description_is_migrated(version, members):
     header = describe(FOLDER / f"version{version}.espalike")
     assert (header["format_version"], header["members"]) == (VERSION, members)
