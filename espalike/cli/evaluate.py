@@ -32,7 +32,8 @@ Complexes are scored by interaction energies, E(AB) - E(A) - E(B), by set, kind 
 complexes that all methods cover.
 
 Each method is scored on all entries that it covers; a row says how many molecules these are. If a method does not
-cover all entries, a second table (common.csv) compares all methods on the entries that every method covers. A baseline
+cover all entries, a second table (common.csv) compares all methods on the entries that every method covers; another one
+(inside.csv) does so for the molecules inside the chemical domain of every model, where some are outside. A baseline
 that is not installed is skipped. Entries that a baseline does not cover, or a skipped baseline, leave the exit status
 at 0; entries that a model does not cover, or that cannot be read, make it 1."""
 
@@ -51,7 +52,7 @@ def run(cfg) -> int:
     settings = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     settings["baselines"] = _with_own(settings["baselines"])
     result = evaluate(settings, print)
-    parts = [repr(result), show.contributions(result.contributions), show.worst(result.worst)]
+    parts = [repr(result), show.contributions(result.contributions), show.worst(result.worst, result.outside)]
     print(*filter(None, parts), sep="\n\n")
     unread = [entry for entry in result.rejected if not entry.reason.startswith("conformer: ")]
     return 1 if result.failures or unread else 0

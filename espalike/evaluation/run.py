@@ -21,6 +21,7 @@ from espalike.data.audit import Audit, refuse_failed
 from espalike.data.inputs import ReaderOf, checked, open_data, reader_of
 from espalike.data.readers.base import Reader
 from espalike.data.schema import Record, Rejection
+from espalike.domain import ChemicalDomain
 from espalike.evaluation import interactions, plots, show, table
 from espalike.evaluation.baselines import NotInstalled, baseline, label_of
 from espalike.evaluation.interactions import Interactions
@@ -46,6 +47,8 @@ class Evaluation:
     Attributes:
         rows: errors of every method on the entries that it covers, by source.
         common: errors of all methods on the entries that all of them cover; the same rows if they cover the same.
+        inside: the same for molecules inside the chemical domain of every model; no rows if all molecules are.
+        outside: ids of the entries whose molecules are not.
         scores: records and the energies and forces of every method.
         models: names of the methods that are models; the others are baselines.
         skipped: baselines that are not installed, and what to install.
@@ -60,6 +63,8 @@ class Evaluation:
 
     rows: tuple[Row, ...]
     common: tuple[Row, ...]
+    inside: tuple[Row, ...]
+    outside: tuple[str, ...]
     scores: Scores
     models: tuple[str, ...]
     skipped: Mapping[str, str]
@@ -86,6 +91,8 @@ class Evaluation:
         tables = [f"Evaluation in {self.out}: {show.UNITS}", *([show.errors(self.rows)] if self.rows else [])]
         if self.common is not self.rows:
             tables.append(show.errors(self.common, ", entries of all methods"))
+        if self.inside:
+            tables.append(show.errors(self.inside, ", inside the domain of every model"))
         if self.interactions:
             tables.append(show.interactions(self.interaction_rows, len(self.interactions.records)))
         return "\n\n".join(tables)
@@ -93,7 +100,8 @@ class Evaluation:
     def _repr_html_(self) -> str:
         """The rows as a table, for notebooks."""
         more = "" if self.common is self.rows else f"<p>Entries of all methods:</p>{show.html(self.common)}"
-        return show.html(self.rows) + more
+        inside = f"<p>Inside the domain of every model:</p>{show.html(self.inside)}" if self.inside else ""
+        return show.html(self.rows) + more + inside
 
 
 def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
@@ -112,7 +120,7 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
     """
     for name, least in (("resamples", 0), ("seed", 0), ("worst", 0)):
         check_number(name, settings[name], least)
-    predictors, trained_on = _models(_names(settings["models"]), settings.get("level"))
+    predictors, trained_on, domains = _models(_names(settings["models"]), settings.get("level"))
     models, skipped = tuple(predictors), _add_baselines(settings["baselines"], predictors, say)
     if not predictors:
         raise ValueError(
@@ -129,9 +137,14 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
     common = rows
     if not scores.complete:
         common = tuple(table.table(scores, *sampling, common=True))
+    outside = _outside(scores.records, domains)
+    within = scores.without(outside)
+    inside = tuple(table.table(within, *sampling, common=True)) if outside and within.methods else ()
     result = Evaluation(
         rows=rows,
         common=common,
+        inside=inside,
+        outside=outside,
         scores=scores,
         models=models,
         skipped=skipped,
@@ -158,14 +171,17 @@ def _names(value: Any) -> list:
     return [value] if isinstance(value, Mapping) else list(value)
 
 
-def _models(names: Sequence[str], level: str | None) -> tuple[dict[str, Predictor], dict[str, set[str]]]:
-    """Models by the name that the tables have, and the connectivity keys of their training molecules.
+def _models(
+    names: Sequence[str], level: str | None
+) -> tuple[dict[str, Predictor], dict[str, set[str]], list[ChemicalDomain]]:
+    """Models by the name that the tables have, the connectivity keys of their training molecules, and their domains.
 
     Raises:
         ValueError: when a model was not trained with this level of theory.
     """
     predictors: dict[str, Predictor] = {}
     trained_on: dict[str, set[str]] = {}
+    domains: list[ChemicalDomain] = []
     paths = [str(name) for name in names]
     short = [_short(path) for path in paths]
     for path, name in zip(paths, short, strict=True):
@@ -178,7 +194,20 @@ def _models(names: Sequence[str], level: str | None) -> tuple[dict[str, Predicto
             raise ValueError(f"{path}: {error}") from error
         predictors[name] = ForceField(partial(model.parametrize, level=level))
         trained_on[name] = set(model.provenance.split.get("train", ())) if model.provenance else set()
-    return predictors, trained_on
+        domains += [model.provenance.domain] if model.provenance else []
+    return predictors, trained_on, domains
+
+
+def _outside(records: Sequence[Record], domains: Sequence[ChemicalDomain]) -> tuple[str, ...]:
+    """Entries whose molecules are outside the chemical domain of a model."""
+
+    def is_outside(record: Record) -> bool:
+        try:
+            return any(domain.check(record.molecule) for domain in domains)
+        except ValueError:  # a molecule that the domain refuses
+            return True
+
+    return tuple(record.id for record in records if is_outside(record))
 
 
 def _short(path: str) -> str:
@@ -279,6 +308,7 @@ def _write(result: Evaluation, settings: Mapping[str, Any]) -> list[str]:
     tables: dict[str, list[dict]] = {
         "table.csv": [table.flat(row) for row in result.rows],
         "common.csv": [] if result.common is result.rows else [table.flat(row) for row in result.common],
+        "inside.csv": [table.flat(row) for row in result.inside],
         "interactions.csv": [interactions.flat(row) for row in result.interaction_rows],
         "terms.csv": [{key: _rounded(value) for key, value in asdict(row).items()} for row in result.contributions],
     }
@@ -305,6 +335,8 @@ def _summary(result: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
         "entries_compared": len(scores.covered(*scores.methods)),
         "rows": [table.flat(row) for row in result.rows],
         "common": [table.flat(row) for row in result.common],
+        "inside": [table.flat(row) for row in result.inside],
+        "outside_domain": list(result.outside),
         "interactions": [interactions.flat(row) for row in result.interaction_rows],
         "molecules_seen_in_training": dict(result.seen),
         "skipped": dict(result.skipped),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import groupby, islice
 
 from espalike.evaluation.interactions import DISTANCES
@@ -72,13 +72,14 @@ def contributions(rows: Sequence[Contribution]) -> str:
     return "\n\n".join(tables)
 
 
-def worst(entries: Sequence[Worst], count: int = 3) -> str:
-    """A line per entry, for the first entries of each method."""
+def worst(entries: Sequence[Worst], outside: Collection[str] = (), count: int = 3) -> str:
+    """A line per entry, for the first entries of each method; with a remark on those outside a model's domain."""
     lines = []
     for method, group in groupby(entries, key=lambda entry: entry.method):
         lines.append(f"largest errors of {method} (energy / force RMSE):")
         for w in islice(group, count):
-            lines.append(f"  {_plain(w.energy_rmse)} / {_plain(w.force_rmse)}  {w.smiles}  ({w.name})")
+            remark = ", outside the domain" if w.entry in outside else ""
+            lines.append(f"  {_plain(w.energy_rmse)} / {_plain(w.force_rmse)}  {w.smiles}  ({w.name}){remark}")
     return "\n".join(lines)
 
 

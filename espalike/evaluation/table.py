@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,14 @@ class Scores:
     def covered(self, *methods: str) -> tuple[Record, ...]:
         """Entries for which each of these methods has a result."""
         return tuple(r for r in self.records if all(r.id in self.results[name] for name in methods))
+
+    def without(self, ids: Collection[str]) -> Scores:
+        """All but these entries."""
+        return Scores(
+            tuple(record for record in self.records if record.id not in ids),
+            {name: {id: r for id, r in results.items() if id not in ids} for name, results in self.results.items()},
+            tuple(failure for failure in self.failures if failure.entry not in ids),
+        )
 
     @property
     def complete(self) -> bool:

@@ -257,6 +257,31 @@ def test_the_result_shows_itself(store, model, tmp_path):
     assert "<td>mine</td>" in page
 
 
+def test_molecules_inside_the_domain_of_every_model_have_a_table(store, model, tmp_path, capsys):
+    """Ethanol is in the domains of both models, acetaldehyde in that of one: the table has ethanol alone."""
+    for name, smiles in (("wide", ["CCO", "CC=O"]), ("narrow", ["CCO"])):
+        made = load(model)
+        made.provenance.domain = ChemicalDomain.of([from_smiles(text) for text in smiles])
+        (tmp_path / name).mkdir()
+        made.save(tmp_path / name / "model.espalike")
+    both = f"model=[{tmp_path}/wide/model.espalike,{tmp_path}/narrow/model.espalike]"
+    more = [f"data.path={store}", "baselines=[mmff94]", f"out={tmp_path / 'out'}", "resamples=20"]
+    assert main(["evaluate", both, *more]) == 0
+    shown = capsys.readouterr().out
+    assert "made-up, inside the domain of every model: 1 molecules" in shown
+    assert "CC=O  (CC=O), outside the domain" in shown
+    assert "CCO  (CCO), outside" not in shown
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["outside_domain"] == ["CC=O-0"]
+    ethanol = [line for line in summary["rows"] if line["source"] == "made-up"]  # the other entry's source is `other`
+    assert summary["inside"] == ethanol
+    with (tmp_path / "out" / "inside.csv").open() as file:
+        assert [line["method"] for line in csv.DictReader(file)] == ["wide", "narrow", "mmff94"]
+    wide = evaluate_in_python(tmp_path / "wide" / "model.espalike", store, out=tmp_path / "out", resamples=0)
+    assert (wide.inside, wide.outside) == ((), ())
+    assert not (tmp_path / "out" / "inside.csv").exists()
+
+
 def test_hdf5_scores_as_the_store_does(tmp_path):
     record = build_record("CCO", split="test")
     labels = [MMFFCalculator("MMFF94s")(record.molecule, xyz) for xyz in record.conformers.xyz]
