@@ -12,13 +12,14 @@ from functools import lru_cache
 from rdkit import Chem, rdBase
 
 from espalike.chem.embedding import embed
-from espalike.chem.enumerate import Limits, pieces, states, tautomers
+from espalike.chem.enumerate import Limits, halves, pieces, states, tautomers
 from espalike.chem.environments import environments
 from espalike.chem.errors import ChemistryError
 from espalike.chem.molecule import connectivity_key, from_smiles
 from espalike.chem.sanitize import without_ylides
 
-GIVEN, STATE, TAUTOMER, FRAGMENT, RECOMBINED = "given", "state", "tautomer", "fragment", "recombined"
+GIVEN, STATE, TAUTOMER, FRAGMENT = "given", "state", "tautomer", "fragment"
+RECOMBINED, JOINED = "recombined", "joined"
 """What a candidate is."""
 
 Pattern = tuple[str, str]
@@ -54,6 +55,7 @@ class Derived:
         reason: why the molecule itself cannot be chosen, or None.
         candidates: SMILES and what they are.
         open_ends: pieces for recombination.
+        cuts: both sides of its bonds for recombination.
         patterns: environments of a molecule that is outside the limits, so that it is known what is lost.
     """
 
@@ -62,6 +64,7 @@ class Derived:
     reason: str | None = None
     candidates: tuple[tuple[str, str], ...] = ()
     open_ends: tuple[str, ...] = ()
+    cuts: tuple[tuple[str, str], ...] = ()
     patterns: tuple[Pattern, ...] = ()
 
 
@@ -113,12 +116,13 @@ def derive(name: str, smiles: str, recipe: Recipe) -> Derived:
         for candidate, what in candidates:
             if recipe.limits.reason(candidate) is None:
                 kept.setdefault(Chem.MolToSmiles(candidate), what)
+        cuts = _tried(halves, mol) or []
         fragments, open_ends = _tried(pieces, mol, recipe.joined) or ([], [])
         for fragment in map(Chem.MolToSmiles, fragments):
             for form in _fragment(fragment, recipe):
                 kept.setdefault(form, FRAGMENT)
         patterns = tuple(_patterns(mol)) if reason is not None else ()
-    return Derived(name, key, reason, tuple(kept.items()), tuple(open_ends), patterns)
+    return Derived(name, key, reason, tuple(kept.items()), tuple(open_ends), tuple(cuts), patterns)
 
 
 @lru_cache(maxsize=100_000)

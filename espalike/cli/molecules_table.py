@@ -24,7 +24,7 @@ class Candidate:
     Attributes:
         name: its name in the list.
         smiles: canonical SMILES.
-        what: `given`, `state`, `tautomer`, `fragment` or `recombined`.
+        what: `given`, `state`, `tautomer`, `fragment`, `recombined` or `joined`.
         origin: input that it comes from.
         examined: its key, atoms and environments.
     """
@@ -54,7 +54,7 @@ class Table:
 
     @staticmethod
     def of(derived: Sequence[Derived], candidates: Sequence[Candidate], before: Sequence[Examined]) -> Table:
-        """Environments that only recombined molecules have do not count: they are a means."""
+        """Environments that only recombined molecules have do not count: they are a means; those of joined ones do."""
         import numpy as np
 
         from espalike.chem.environments import KINDS
