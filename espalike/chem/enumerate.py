@@ -183,8 +183,9 @@ def halves(mol: Chem.Mol) -> list[tuple[str, str]]:
     """
     found = []
     for bond in mol.GetBonds():
-        if bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing():
-            ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+        ends = (bond.GetBeginAtom(), bond.GetEndAtom())
+        heavy = all(atom.GetAtomicNum() > 1 for atom in ends)  # a double bond's stereochemistry may need a hydrogen
+        if heavy and bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing():
             sides = [_side(mol, *pair) for pair in (ends, ends[::-1])]
             if sides[0] and sides[1]:
                 found.append((sides[0], sides[1]))

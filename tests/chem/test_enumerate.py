@@ -170,6 +170,7 @@ def test_sides_of_a_bond_have_the_groups_around_it_whole():
             assert [atom.GetDegree() for atom in mol.GetAtoms() if not atom.GetAtomicNum()] == [1]
             assert not mol.HasSubstructMatch(Chem.MolFromSmarts("[S,P;!X1;!X2;!H0]"))  # no hydrogen on a sulfonyl
     assert halves(Chem.MolFromSmiles("C1CCCCC1")) == halves(Chem.MolFromSmiles("C=C")) == []
+    assert len(halves(Chem.MolFromSmiles("[H]/N=C/C"))) == 1
 
 
 def test_groups_that_no_source_has_side_by_side_are_joined():
