@@ -12,6 +12,7 @@ value smaller than CODATA's; see docs/exports.md, also for angles near 180°.
 from __future__ import annotations
 
 import math
+import string
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges, shares_wells
 from espalike.export.nonbonded import Nonbonded, pair_keys
 from espalike.export.parts import Single
-from espalike.export.text import atom_names, labels_of, one_line, require_room, residue_starts
+from espalike.export.text import labels_of, one_line, require_room, residue_starts
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.topology import Topology
@@ -55,6 +56,8 @@ ENGINE = Engine(
 _RADII = {1: 1.2, 6: 1.7, 7: 1.55, 8: 1.5, 9: 1.5, 14: 2.1, 15: 1.85, 16: 1.8, 17: 1.7}
 _SCREEN = {1: 0.85, 6: 0.72, 7: 0.79, 8: 0.85, 9: 0.88, 15: 0.86, 16: 0.96}
 """Amber's "bondi" radii [Å] and screening for implicit solvent, which every file must have; else 1.5 and 0.8."""
+_SIGNS = string.ascii_letters + string.digits
+"""Signs of the names of atom types."""
 _SMALLEST_SCALE = 1e-12
 """1-4 factors stand in the file as divisors; a factor of 0 becomes this one."""
 
@@ -187,7 +190,7 @@ def _atoms(single: Single) -> list[Section]:
         ("RESIDUE_LABEL", _NAMES, [labels[atom].residue[:4] for atom in starts]),
         ("RESIDUE_POINTER", _INTEGERS, [atom + 1 for atom in starts]),
         *_numbered(molecule, starts),
-        ("AMBER_ATOM_TYPE", _NAMES, atom_names(molecule, 4)),
+        ("AMBER_ATOM_TYPE", _NAMES, _type_names(single)),
         ("TREE_CHAIN_CLASSIFICATION", _NAMES, ["BLA"] * molecule.n_atoms),
         ("RADIUS_SET", _LINE, ["Bondi radii (bondi)"]),
         ("RADII", _FLOATS, [_RADII.get(number, 1.5) for number in molecule.numbers.tolist()]),
@@ -207,6 +210,22 @@ def _numbered(molecule: Molecule, starts: list[int]) -> list[Section]:
         ("RESIDUE_CHAINID", _NAMES, [label.chain[:4] for label in labels]),
         ("RESIDUE_ICODE", _NAMES, [label.insertion[:4] for label in labels]),
     ]
+
+
+def _type_names(single: Single) -> list[str]:
+    """Names of atom types, one per atom: a letter and three letters or digits, counted from a hash of the parameters.
+
+    Programs that write other formats join types by name, those of other molecules and force fields too.
+    """
+    start = int(single.name[1:], 16)
+    names = []
+    for number in range(start, start + single.molecule.n_atoms):
+        rest, places = number, ""
+        for base in (_SIGNS, _SIGNS, _SIGNS, _SIGNS[:52]):
+            rest, place = divmod(rest, len(base))
+            places = base[place] + places
+        names.append(places)
+    return names
 
 
 def _kinds(pairs: Nonbonded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,6 +11,8 @@ from openmm import app
 from espalike import export
 from espalike.terms.angle import HarmonicAngle, UreyBradley
 from espalike.terms.bond import HarmonicBond
+from espalike.terms.coulomb import Coulomb
+from espalike.terms.lennard_jones import LennardJones
 from espalike.units import convert
 from tests.export.cases import FAST, by_term, evaluate, geometry, random_system, with_equal_phases
 
@@ -59,6 +61,39 @@ def test_parmed_reads_urey_bradley_terms(tmp_path):
     assert len(parm.urey_bradleys) == len(system.bound("UreyBradley").tuples.idx)
     actual = sum(row.energy() for row in parm.urey_bradleys)
     assert math.isclose(actual, by_term(system, xyz)["UreyBradley"], abs_tol=1e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("parmed") is None, reason="needs ParmEd: scripts/install_engines.sh")
+@pytest.mark.filterwarnings("ignore")  # ParmEd's, and files that OpenMM leaves open
+def test_parmed_converts_several_molecules_to_gromacs(tmp_path):
+    """It joins atom types by name, those of different molecules too, and rounds parameters."""
+    import parmed
+
+    expected, places, types, joined = 0.0, [], [], None
+    for n, smiles in enumerate(("C[N+](C)(C)CCO", "N#Cc1ccccc1Cl", "CC(=O)Nc1ccc(O)cc1")):
+        molecule, xyz = geometry(smiles)
+        terms = (HarmonicBond(), HarmonicAngle(), LennardJones(0.5), Coulomb())
+        system = random_system(smiles, *terms)
+        path = export.write(system, tmp_path / f"{n}.prmtop", xyz=xyz)
+        one = parmed.load_file(str(path), xyz=str(tmp_path / f"{n}.inpcrd"))
+        types += [atom.type for atom in one.atoms]
+        joined = one if joined is None else joined + one
+        expected += sum(by_term(system, xyz).values())
+        places.append(xyz + 1000.0 * n)  # no charges meet
+    assert len(set(types)) == len(types)
+    assert all(len(name) == 4 and name.isalnum() and name[0].isalpha() for name in types)
+    joined.save(str(tmp_path / "all.top"))
+    built = app.GromacsTopFile(str(tmp_path / "all.top")).createSystem(nonbondedMethod=app.NoCutoff)
+    assert math.isclose(evaluate(built, np.concatenate(places))[0], expected, abs_tol=0.05)
+
+
+def test_poses_of_a_molecule_have_the_same_types(tmp_path):
+    texts = []
+    for name in ("a", "b"):
+        molecule, xyz = geometry("CC(=O)N")
+        text = export.write(with_equal_phases(molecule), tmp_path / f"{name}.prmtop", xyz=xyz).read_text()
+        texts.append(text.partition("%FLAG AMBER_ATOM_TYPE")[2].partition("%FLAG")[0])
+    assert texts[0] == texts[1]
 
 
 def test_names_masses_and_provenance(tmp_path):
