@@ -198,7 +198,8 @@ def parametrize(
     if refused := export.refusal(loaded.terms, formats):
         raise ValueError(refused)
     single, entries = _entries(molecules, smiles)
-    output = ligands.Output(Path(out or "."), formats, mixed, torsions, residue)
+    read = ligands.existing(*(source for source, _ in entries), str(charges), name)
+    output = ligands.Output(Path(out or "."), formats, mixed, torsions, residue, read)
     if formats:
         output.folder.mkdir(parents=True, exist_ok=True)
     source = ligands.charge_source(str(charges), loaded, len(entries))

@@ -39,7 +39,7 @@ A MOL2 may have atom types of SYBYL, GAFF or AMBER. For ligands that are bound c
 
 Coordinates are those of the input, or of an embedded conformer if the input has none. NAME.sdf and NAME.pdb, beside the
 other files, are the molecule as it was parametrized: coordinates, order and names of its atoms. Names of atoms and
-residue are those of the input where they are unique. A file NAME.sdf or NAME.pdb of your own is kept.
+residue are those of the input where they are unique. A file of your own is never replaced, nor one that is read.
 A molecule that cannot be used is reported with its reason; the others are written. A format that cannot express the
 model's force field is reported once, with those that can; the other formats are written.
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
@@ -131,7 +131,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"not written: {export.refusal(model.terms, formats)}", file=sys.stderr)
     entries = ligands.read(args.inputs, args.smiles)
     first = list(itertools.islice(entries, 2))
-    output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions, args.residue)
+    read = ligands.existing(*args.inputs, args.charges, args.model)
+    output = ligands.Output(Path(args.out), possible, args.mixed, args.torsions, args.residue, read)
     work = library.Work(str(name), args.charges, len(first), output, args.strict)
     ligands.charge_source(args.charges, model, len(first))  # wrong ones are errors before anything is written
     output.folder.mkdir(parents=True, exist_ok=True)

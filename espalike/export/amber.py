@@ -23,7 +23,7 @@ from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges, shares_wells
 from espalike.export.nonbonded import Nonbonded, pair_keys
 from espalike.export.parts import Single
-from espalike.export.text import labels_of, one_line, require_room, residue_starts
+from espalike.export.text import labels_of, one_line, require_room, residue_starts, signed
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
 from espalike.topology import Topology
@@ -67,7 +67,7 @@ def texts(single: Single) -> dict[str, str]:
     molecule, pairs = single.molecule, single.nonbonded
     rows = _interactions(single)
     charmm = len(rows["CHARMM_UREY_BRADLEY"].kind) > 0
-    title = one_line(molecule.name)[:72]
+    title = one_line(molecule.name)[:60]
     sections = [
         *_atoms(single),
         *_parameters(rows, pairs, charmm),
@@ -317,4 +317,4 @@ def _inpcrd(title: str, name: str, xyz: np.ndarray) -> str:
     require_room(xyz, 12, 7, f"{name}: coordinates [Å] of the .inpcrd")
     numbers = [f"{x:12.7f}" for x in xyz.ravel().tolist()]
     rows = ["".join(numbers[n : n + 6]) for n in range(0, len(numbers), 6)]
-    return "\n".join([title, f"{len(xyz):6d}", *rows, ""])
+    return "\n".join([signed(title), f"{len(xyz):6d}", *rows, ""])

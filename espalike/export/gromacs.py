@@ -33,7 +33,7 @@ from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.nonbonded import pair_keys
 from espalike.export.pairs import excepted
 from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single
-from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text
+from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text, signed
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Coupling, Fourier
@@ -284,7 +284,7 @@ def _all_pairs(single: Single) -> list[str]:
 def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     """Coordinates with seven decimals [nm] (readers count them), in a box that holds a cut-off beyond every pair."""
     size = np.ceil(2.0 * (np.linalg.norm(np.ptp(xyz, axis=0)) * LENGTH + 1.0))
-    lines = [one_line(molecule.name), f"{molecule.n_atoms:5d}"]
+    lines = [signed(molecule.name), f"{molecule.n_atoms:5d}"]
     require_room(xyz * LENGTH, 12, 7, f"{molecule.name}: coordinates [nm] of the .gro")
     numbers = [n % 100000 for n in range(1, len(xyz) + 1)]
     named = [

@@ -18,7 +18,8 @@ from espalike.export.charges import charge_source as charge_source
 from espalike.export.charges import molecule_of
 from espalike.export.output import Output as Output
 from espalike.export.output import Result as Result
-from espalike.export.output import charges_of, not_written, reason_of, write_files
+from espalike.export.output import charges_of, earlier, not_written, reason_of, write_files
+from espalike.export.output import existing as existing
 from espalike.model import Ensemble, ForceFieldModel
 from espalike.system import MMSystem
 from espalike.terms.base import PairTerm
@@ -155,6 +156,8 @@ class Parametrizer:
             except Exception as caught:  # a molecule that fails does not stop the others
                 error, system = caught, None
                 result.reason = reason_of(error)
+            if error is not None:
+                result.reason = "; ".join([str(result.reason), *earlier(result, self.output)])
             result.seconds = round(time.perf_counter() - start, 4)
             yield Done(result, system, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from espalike import export
 from espalike.chem import ChemistryError, Entry, embed
 from espalike.chem.names import RESIDUE
 from espalike.export import structure
+from espalike.export.text import is_foreign
 from espalike.files import write
 from espalike.system import MMSystem
 
@@ -64,6 +66,7 @@ class Output:
             force fields.
         torsions: for `system`: how cosine series become OpenMM forces.
         residue: name of the residue in the files; None: the input's, or `LIG`.
+        read: files that are read, resolved; none of them is replaced.
     """
 
     folder: Path = Path()
@@ -71,15 +74,32 @@ class Output:
     mixed: str | None = None
     torsions: str = "native"
     residue: str | None = None
+    read: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.residue is not None and not RESIDUE.fullmatch(self.residue):
             raise ValueError(f"residue {self.residue!r}: expected one to four letters and digits")
 
+    def kept(self, path: Path) -> str | None:
+        """Why a file must not be replaced: it is read, or the user's own; None if it may."""
+        if self.read and path.exists() and path.resolve() in self.read:
+            return f"{path} is kept: it is read"
+        return f"{path} is kept: it is not a file that espalike wrote" if is_foreign(path) else None
+
     def options(self, format: export.Format) -> dict[str, Any]:
         """The arguments of `export.write` that only this format has."""
         options = {"mixed": self.mixed, "torsions": self.torsions}
         return {name: value for name, value in options.items() if name == format.option}
+
+
+def existing(*given: str | None) -> tuple[Path, ...]:
+    """Those of the given texts that are names of files, resolved."""
+    found = []
+    for text in dict.fromkeys(filter(None, given)):
+        with suppress(OSError, ValueError):  # a SMILES can be too long for a name
+            if (path := Path(text)).is_file():
+                found.append(path.resolve())
+    return tuple(found)
 
 
 def reason_of(error: Exception) -> str:
@@ -121,6 +141,8 @@ def write_files(
         known = export.FORMATS[name]
         path = output.folder / f"{result.name}{known.endings[0]}"
         try:
+            if kept := list(filter(None, (output.kept(file) for file in known.paths(path)))):
+                raise ValueError(f"{'; '.join(kept)}; rename it, or give another --out")
             export.write(system, path, name, info=info, xyz=xyz, **output.options(known))
             result.files += [str(file) for file in known.paths(path)]
         except Exception as error:  # the other formats are written
@@ -132,10 +154,18 @@ def write_files(
     return failures
 
 
+def earlier(result: Result, output: Output) -> list[str]:
+    """A note on files of this molecule's name that an earlier run wrote, and this one did not; or none."""
+    formats = [ending for name in output.formats for ending in export.FORMATS[name].endings]
+    paths = [output.folder / f"{result.name}{ending}" for ending in (*formats, *structure.ENDINGS) if output.formats]
+    old = [str(path) for path in paths if str(path) not in result.files and path.exists() and not output.kept(path)]
+    return [f"of an earlier run: {', '.join(old)}"] if old else []
+
+
 def _structure(
     system: MMSystem, xyz: np.ndarray, result: Result, output: Output, failures: dict[str, Exception]
 ) -> None:
-    """Write the SDF and the PDB beside the other files; a file of the user by that name is kept."""
+    """Write the SDF and the PDB beside the other files; one that the user made or that is read is kept."""
     molecule, whole = system.molecules[0], "ffxml" in output.formats
     if molecule.labels and whole:
         result.warnings.append(
@@ -145,8 +175,8 @@ def _structure(
     for ending in structure.ENDINGS:
         path = output.folder / f"{result.name}{ending}"
         try:
-            if structure.is_foreign(path):
-                result.warnings.append(f"{path} is kept: it is not a file that espalike wrote")
+            if kept := output.kept(path):
+                result.warnings.append(kept)
                 continue
             write(path, structure.text(ending, molecule, xyz, charges_of(system), whole))
             result.files.append(str(path))

@@ -5,22 +5,28 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule, to_rdkit
 from espalike.chem.names import Label
-from espalike.export.text import atom_names, labels_of, one_line, require_room, rows_text, symbols
+from espalike.export.text import (
+    PDB_REMARK,
+    SDF_PROGRAM,
+    atom_names,
+    labels_of,
+    one_line,
+    require_room,
+    rows_text,
+    symbols,
+)
 
 ENDINGS = (".sdf", ".pdb")
 """Endings of the files."""
-_PROGRAM = "espalike"
 _WRAPPED = re.compile(r"(\S.{,189})(?: |$)")
 """Lines of at most 190 characters, broken at spaces."""
 _LARGEST = 99_999
 """Serial numbers have five digits."""
-_REMARK = f"REMARK     the molecule as {_PROGRAM} parametrized it"
 
 
 def texts(
@@ -58,7 +64,7 @@ def _sdf(molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None) -> str
     mol = to_rdkit(molecule, xyz)
     mol.SetProp("_Name", one_line(molecule.name)[:80])
     lines = Chem.MolToMolBlock(mol).split("\n")
-    lines[1] = f"  {_PROGRAM:8}          3D"  # no clock: equal input, equal file
+    lines[1] = SDF_PROGRAM
     fields = {"atom.prop.AtomName": atom_names(molecule)}
     if charges is not None:
         fields["atom.dprop.PartialCharge"] = tuple(map(repr, charges.tolist()))
@@ -86,7 +92,7 @@ def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label]) -> str:
     row = "%-6s%5d %-4s %3s %1s%4d%1s   %8.3f%8.3f%8.3f  1.00  0.00          %2s%-2s"
     upper = [symbol.upper() for symbol in symbols(molecule)]
     atoms = rows_text(row, *zip(*named, strict=True), *np.asarray(xyz).T, upper, charges)
-    return f"{_REMARK}\nCOMPND    {one_line(molecule.name)[:70]}\n{atoms}{_bonds(molecule)}END\n"
+    return f"{PDB_REMARK}\nCOMPND    {one_line(molecule.name)[:70]}\n{atoms}{_bonds(molecule)}END\n"
 
 
 def _bonds(molecule: Molecule) -> str:
@@ -98,14 +104,3 @@ def _bonds(molecule: Molecule) -> str:
         near.setdefault(i, []).extend([j] * order)
     rows = [(i, *ends[n : n + 4]) for i, ends in sorted(near.items()) for n in range(0, len(ends), 4)]
     return "".join("CONECT" + "%5d" * len(ends) % ends + "\n" for ends in rows)
-
-
-def is_foreign(path: Path) -> bool:
-    """Whether a file exists that this module did not write: a user's own structure, which is kept."""
-    if not path.exists():
-        return False
-    if not path.is_file():
-        return True
-    with path.open("rb") as file:
-        lines = file.read(1000).split(b"\n")
-    return not (lines[1:2] == [f"  {_PROGRAM:8}          3D".encode()] or lines[0] == _REMARK.encode())

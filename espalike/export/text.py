@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from rdkit.Chem import GetPeriodicTable
@@ -16,6 +17,14 @@ STEM = "@STEM@"
 """Stands for the stem of the written files in the texts of a format of several files."""
 NAME = "@NAME@"
 """Stands for the same stem as one word, which names the molecule inside the files."""
+SDF_PROGRAM = "  espalike          3D"
+"""The second line of an SDF; no clock: equal input, equal file."""
+PDB_REMARK = "REMARK     the molecule as espalike parametrized it"
+"""The first line of a PDB."""
+_SIGNATURE = " (espalike)"
+"""The end of the first line of files whose only text is a title."""
+_MARKS = (b"Source: espalike ", b'<Fact name="Source">espalike ')
+"""Provenance in the other files."""
 _UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -89,6 +98,27 @@ def printable(text: str) -> str:
 def one_line(text: str) -> str:
     """A title: one line of at most 200 characters that does not begin like a directive and holds no comment."""
     return printable(text.translate({ord(c): " " for c in ';"\\&'})).lstrip("[#*%@!$ ")[:200].strip() or "molecule"
+
+
+def signed(text: str) -> str:
+    """A title that says which program wrote the file, for files that have room for nothing else."""
+    return f"{one_line(text)}{_SIGNATURE}"
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether something exists at a path that espalike did not write: a user's own file, which is kept."""
+    if not path.exists():
+        return False
+    if not path.is_file():
+        return True
+    content = path.read_bytes()
+    first, second, *_ = [*content[:1000].split(b"\n"), b"", b""]
+    return not (
+        first == PDB_REMARK.encode()
+        or second == SDF_PROGRAM.encode()
+        or first.endswith(_SIGNATURE.encode())
+        or any(mark in content for mark in _MARKS)
+    )
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -71,7 +71,7 @@ def test_parmed_converts_several_molecules_to_gromacs(tmp_path):
 
     expected, places, types, joined = 0.0, [], [], None
     for n, smiles in enumerate(("C[N+](C)(C)CCO", "N#Cc1ccccc1Cl", "CC(=O)Nc1ccc(O)cc1")):
-        molecule, xyz = geometry(smiles)
+        _, xyz = geometry(smiles)
         terms = (HarmonicBond(), HarmonicAngle(), LennardJones(0.5), Coulomb())
         system = random_system(smiles, *terms)
         path = export.write(system, tmp_path / f"{n}.prmtop", xyz=xyz)
