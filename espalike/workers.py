@@ -8,7 +8,12 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+
+
+class WorkerEndedError(ChildProcessError):
+    """A worker process has ended before its work was done."""
 
 
 @contextmanager
@@ -18,15 +23,22 @@ def pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     At the end of the block they finish the tasks that they have begun. On an error, Ctrl-C or SIGTERM they are stopped
     at once. They also end when this process is killed. The processes are spawned, because a forked one inherits the
     locks of its parent's thread pools.
+
+    Raises:
+        WorkerEndedError: when a worker ends before its work is done.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # for the workers: torch and numpy read it when they are loaded
     workers = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     with _sigterm_raises():
         try:
             yield workers
-        except BaseException:
+        except BaseException as error:
             for process in list((workers._processes or {}).values()):
                 process.terminate()
+            if isinstance(error, BrokenProcessPool):
+                raise WorkerEndedError(
+                    "a worker process was ended from outside, often for lack of memory: fewer processes need less"
+                ) from error
             raise
         finally:
             workers.shutdown(wait=True, cancel_futures=True)

@@ -19,6 +19,7 @@ from espalike.files import is_stream
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from espalike.cli.parametrize_report import Report
     from espalike.export.library import Finished
     from espalike.export.ligands import Result
 
@@ -146,20 +147,34 @@ def run(args: argparse.Namespace) -> int:
         if summary.count:
             print(f"{report.lines}: {summary.count} inputs were finished by a run that was stopped; it is continued")
         groups = ligands.chunks(itertools.chain(first, entries), summary.count)
-        for finished in _shown(library.run(work, model, groups, args.jobs), summary.count):
+        ended = _collect(library.run(work, model, groups, args.jobs), summary, report, args.debug)
+        summary.print(Console(markup=False), output.folder)
+        if ended is None:
+            report.end({key: summary.counts[status] for key, status in _COUNTED.items()})
+        else:  # the same command goes on
+            print(f"failed: stopped after {summary.count} inputs: {ended}", file=sys.stderr)
+    if report.error is not None:  # the files of the molecules stay
+        print(f"failed: the report {args.report} cannot be written: {report.error}", file=sys.stderr)
+    elif args.report and ended is None:
+        print(f"report: {args.report}")
+    complete = ended is None and not refused and summary.counts["ok"] == summary.count and report.error is None
+    return 2 if not summary.written else 0 if complete else 1
+
+
+def _collect(work: Iterator[Finished], summary: Summary, report: Report, debug: bool) -> Exception | None:
+    """Take the results into the summary and the report; returns why they have ended early, if so."""
+    from espalike.workers import WorkerEndedError
+
+    try:
+        for finished in _shown(work, summary.count):
             report.add([asdict(result) for result, _ in finished])
             for result, trace in finished:
                 summary.add(result)
-                if args.debug and trace:
+                if debug and trace:
                     print(trace, end="", file=sys.stderr)
-        summary.print(Console(markup=False), output.folder)
-        report.end({key: summary.counts[status] for key, status in _COUNTED.items()})
-    if report.error is not None:  # the files of the molecules stay
-        print(f"failed: the report {args.report} cannot be written: {report.error}", file=sys.stderr)
-    elif args.report:
-        print(f"report: {args.report}")
-    complete = not refused and summary.counts["ok"] == summary.count and report.error is None
-    return 2 if not summary.written else 0 if complete else 1
+    except WorkerEndedError as error:
+        return error
+    return None
 
 
 def _formats(text: str, mixed: str | None) -> list[str]:
@@ -175,7 +190,9 @@ def _formats(text: str, mixed: str | None) -> list[str]:
 
 
 def _check_report(args: argparse.Namespace) -> None:
-    """Refuse a report that would replace a file that is read, or that can be one of the written files."""
+    """Refuse a report that would replace a file of the user or one that is read, or can be one of the written files."""
+    from espalike.cli.parametrize_report import is_report
+
     if not args.report or is_stream(path := Path(args.report)):
         return
     if path.suffix.lower() not in {".json", ".jsonl"}:
@@ -183,6 +200,8 @@ def _check_report(args: argparse.Namespace) -> None:
     for other in filter(None, (*args.inputs, args.charges, args.model)):
         if _state(other)[1] and path.exists() and path.samefile(other):
             raise ValueError(f"--report {path} would replace {other}, which is read; give the report another name")
+    if path.is_file() and not is_report(path):
+        raise ValueError(f"--report {path} would replace a file that is no report; give the report another name")
 
 
 def _shown(work: Iterator[Finished], finished: int) -> Iterator[Finished]:

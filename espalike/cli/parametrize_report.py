@@ -45,23 +45,43 @@ class Report:
                 self._file.close()
 
     def begin(self) -> Iterator[dict[str, Any]]:
-        """Open the report; the rows of inputs that a stopped run has finished are kept, and given in order."""
+        """Open the report; the rows of inputs that a stopped run has finished are kept, and given in order.
+
+        Raises:
+            ValueError: when another run writes this report.
+        """
         if self.lines is None:
             return
         end = 0
+        try:
+            self.lines.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.lines.open("wb" if files.is_stream(self.lines) else "ab")  # nothing is lost so far
+            self._lock()
+        except OSError as error:
+            self.error = error
+            return
         for row, place in self._rows():
             yield row
             end = place
         try:
-            self.lines.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.lines.open("r+b" if end else "wb")
-            if end:
+            if not files.is_stream(self.lines):
                 self._file.truncate(end)
-                self._file.seek(end)
         except OSError as error:
             self.error = error
         if not end:
             self._write([self._head | {_RUN: self._run}])
+
+    def _lock(self) -> None:
+        """Let no other run write this report until it is closed; where a file system has no locks, nothing is done."""
+        assert self._file is not None
+        try:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"{self.path}: another run writes this report; wait, or give another --report") from error
+        except (OSError, ImportError):
+            pass
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of finished inputs."""
@@ -101,6 +121,8 @@ class Report:
                     continue
                 if row is None or not all(Path(name).is_file() for name in row["files"]):
                     return
+                if "[Errno " in str(row.get("reason")):  # a full disk, for instance: it is tried again
+                    return
                 yield row, file.tell()
 
     def _is_complete(self) -> bool:
@@ -126,6 +148,13 @@ class Report:
                     separator = b",\n  "
             document.write(b"\n ]\n}\n")
         self.lines.unlink()
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is empty, or begins as a report does."""
+    with path.open("rb") as file:
+        start = file.read(100).split()
+    return start[:1] in ([], [b'{"espalike":']) or start[:2] == [b"{", b'"espalike":']
 
 
 def _encoded(content: Mapping[str, Any], indent: int | None = None) -> bytes:

@@ -17,7 +17,7 @@ from rdkit.Chem import rdDistGeom
 from espalike import chem, model
 from espalike import files as files_module
 from espalike.cli.main import main
-from espalike.export import FORMATS, to_topology
+from espalike.export import to_topology
 from espalike.units import convert
 from tests.cli.inputs import CONFIG, geometry, morse_model, save_model
 from tests.molecules import SMALL
@@ -347,80 +347,6 @@ def test_coordinates_without_room_in_a_file_cost_that_file_only(call, tmp_path):
     for text in ("amber not written: far: coordinates [Å] of the .inpcrd", "pdb not written: far: coordinates [Å] of"):
         assert text in result["reason"]
         assert text in err
-
-
-def test_structures_of_the_user_are_kept(model_file, tmp_path, monkeypatch, capfd):
-    """Among them the input, where files are written beside it."""
-    monkeypatch.chdir(tmp_path)
-    text = geometry("CCO", "lig") + geometry("O", "water")
-    (tmp_path / "lig.sdf").write_text(text)
-    (tmp_path / "water.pdb").write_text("REMARK mine\n")
-    for _ in range(2):
-        assert main(["parametrize", "lig.sdf", "--model", model_file]) == 0
-        err = capfd.readouterr().err
-        assert "lig.sdf is kept: it is read" in err
-        assert "water.pdb is kept" in err
-        assert "lig.pdb" not in err
-    assert (tmp_path / "lig.sdf").read_text() == text
-    assert (tmp_path / "water.pdb").read_text() == "REMARK mine\n"
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "lig.pdb", "lig.sdf", "lig.system.xml", "water.pdb", "water.sdf", "water.system.xml"
-    ]  # fmt: skip
-
-
-OTHERS = (
-    "lig.system.xml",
-    "lig.xml",
-    "lig.offxml",
-    "lig.in",
-    "lig.gro",
-    "lig.top",
-    "lig.itp",
-    "lig.inpcrd",
-    "lig.prmtop",
-)
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_no_file_of_the_user_is_replaced(model_file, tmp_path, monkeypatch, capfd, name):
-    """One rule for all formats; the others are written, and a second run replaces what the first one wrote."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_text("mine\n")
-    options = ["--format", "system,ffxml,offxml,lammps,gromacs,amber", "--model", model_file, "--out", "."]
-    (tmp_path / "in.smi").write_text("CCO lig\n")
-    for _ in range(2):
-        assert main(["parametrize", "in.smi", *options]) == 1
-        assert (tmp_path / name).read_text() == "mine\n"
-        err = capfd.readouterr().err
-        assert f"{name} is kept: it is not a file that espalike wrote; rename it, or give another --out" in err
-        assert err.count("is kept") == 1
-    mine = {ending for form in FORMATS.values() if name[3:] in form.endings for ending in form.endings}
-    expected = {ending for form in FORMATS.values() for ending in form.endings} - mine | {".sdf", ".pdb", name[3:]}
-    assert {path.name[3:] for path in tmp_path.glob("lig.*")} == expected
-
-
-def test_what_is_read_is_not_replaced(model_file, tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
-    assert main(["parametrize", "CCO", "--model", model_file]) == 0
-    text = (tmp_path / "molecule.sdf").read_text()
-    (tmp_path / "molecule.sdf").write_text(text + text)
-    capfd.readouterr()
-    assert main(["parametrize", "molecule.sdf", "--model", model_file]) == 0
-    assert "molecule.sdf is kept: it is read" in capfd.readouterr().err
-    assert (tmp_path / "molecule.sdf").read_text() == text + text
-
-
-def test_files_of_an_earlier_run_are_told_where_this_one_fails(call, tmp_path):
-    (tmp_path / "in.smi").write_text("CCO lig\n")
-    assert call("in.smi", "--format", "system,gromacs")[0] == 0
-    (tmp_path / "in.smi").write_text("C[Si](C)(C)C lig\n")
-    status, report, _, _, err = call("in.smi", "--format", "system,gromacs")
-    assert status == 2
-    note = "of an earlier run: " + ", ".join(
-        f"out/lig{ending}" for ending in (".system.xml", ".top", ".gro", ".itp", ".sdf", ".pdb")
-    )
-    assert report["inputs"][0]["reason"].endswith(note)
-    assert "of an earlier run" in err
 
 
 NAMES = ("CB'", "CA", "OXT", "HB1", "1HB", "HX", "HA", "H2", "HO")

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,8 +12,11 @@ import time
 import pytest
 
 from espalike import model
+from espalike.chem import Entry, from_smiles
 from espalike.cli.main import main
+from espalike.export import library as library_module
 from espalike.export import ligands
+from espalike.workers import WorkerEndedError
 from tests.cli.inputs import save_model
 
 SMILES = ["CCO", "CC(=O)[O-]", "c1ccccc1", "CCN", "C1CC1", "CC#N", "CCOC", "CC(C)O", "C[C@H](N)C(=O)O", "OCCO"]
@@ -178,3 +182,84 @@ def test_a_report_leaves_other_reports_alone(library, model_file, tmp_path):
     assert run(model_file, library, "--out", "out", "--report", "report.json") == 1
     assert other.read_text() == '{"mine": 1}\n'
     assert not (tmp_path / "report.json.unfinished").exists()
+
+
+class Deadly:
+    """Ends the process that reads it."""
+
+    notes = ()
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+def entries(*names):
+    return [(name, name, Entry(name, from_smiles("CCO", name)) if name[0] != "d" else Deadly()) for name in names]
+
+
+@pytest.mark.slow
+def test_a_molecule_that_ends_its_process_fails_and_the_others_are_finished(model_file, tmp_path):
+    work = library_module.Work(model_file, "model", 9, ligands.Output(tmp_path, ("system",)))
+    groups = [entries("a", "b"), entries("c", "d1"), entries("e")]
+    done = [result for group in library_module.run(work, model.load(model_file), groups, 2) for result, _ in group]
+    assert [result.name for result in done] == ["a", "b", "c", "d1", "e"]
+    assert [result.status for result in done] == ["ok", "ok", "ok", "failed", "ok"]
+    assert done[3].reason.startswith("the process that worked on it ended: a worker process was ended from outside")
+    assert sorted(path.name for path in tmp_path.glob("*.xml")) == [f"{name}.system.xml" for name in "abce"]
+
+
+@pytest.mark.slow
+def test_processes_that_end_again_and_again_stop_the_run(model_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(library_module, "_LOST", 1)
+    work = library_module.Work(model_file, "model", 9, ligands.Output(tmp_path, ("system",)))
+    with pytest.raises(WorkerEndedError, match="so it was with 2 molecules, the last before d2"):
+        list(library_module.run(work, model.load(model_file), [entries("d1"), entries("d2")], 2))
+
+
+def test_a_run_that_its_processes_end_can_be_continued(library, model_file, tmp_path, monkeypatch, capsys):
+    run_groups = library_module.run
+
+    def ended(work, network, groups, jobs):
+        yield from itertools.islice(run_groups(work, network, groups, jobs), 2)
+        raise WorkerEndedError("a worker process was ended")
+
+    arguments = [library, "--out", "out", "--report", "r.jsonl"]
+    monkeypatch.setattr(library_module, "run", ended)
+    assert run(model_file, *arguments) == 1
+    printed = capsys.readouterr()
+    assert "wrote 18 files of 6 molecules" in printed.out
+    assert "failed: stopped after 6 inputs: a worker process was ended" in printed.err
+    monkeypatch.setattr(library_module, "run", run_groups)
+    assert run(model_file, *arguments) == 1
+    assert "6 inputs were finished by a run that was stopped; it is continued" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.jsonl"])
+def test_two_runs_do_not_write_one_report(name, library, model_file, tmp_path, capsys):
+    import fcntl
+
+    lines = tmp_path / ("r.json.unfinished" if name == "r.json" else name)
+    with lines.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert run(model_file, library, "--out", "out", "--report", name) == 2
+    assert f"{name}: another run writes this report; wait, or give another --report" in capsys.readouterr().err
+    assert run(model_file, library, "--out", "out", "--report", name) == 1
+
+
+def test_a_report_does_not_replace_a_file_that_is_none(library, model_file, tmp_path, capsys):
+    (tmp_path / "mine.json").write_text('{"mine": 1}\n')
+    assert run(model_file, library, "--out", "out", "--report", "mine.json") == 2
+    assert "--report mine.json would replace a file that is no report" in capsys.readouterr().err
+    assert (tmp_path / "mine.json").read_text() == '{"mine": 1}\n'
+
+
+def test_what_failed_by_a_full_disk_is_tried_again(library, model_file, tmp_path, monkeypatch, capsys):
+    arguments = [library, "--out", "out", "--report", "r.jsonl"]
+    assert run(model_file, *arguments) == 1
+    lines = (tmp_path / "r.jsonl").read_text().splitlines(keepends=True)
+    full = json.loads(lines[4]) | {"status": "failed", "files": [], "reason": "OSError: [Errno 28] No space left on it"}
+    (tmp_path / "r.jsonl").write_text("".join([*lines[:4], json.dumps(full) + "\n", *lines[5:8]]))
+    capsys.readouterr()
+    assert run(model_file, *arguments) == 1
+    assert "3 inputs were finished by a run that was stopped" in capsys.readouterr().out
+    assert rows_of(tmp_path / "r.jsonl")[-1] == {"done": 12, "partial": 0, "failed": 1}
