@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -226,20 +227,25 @@ def _side(mol: Chem.Mol, end: Chem.Atom, other: Chem.Atom) -> str | None:
     return None if side is None else Chem.MolToSmiles(side, isomericSmiles=True)
 
 
-def joined_anew(cuts: Sequence[tuple[str, str]], number: int, seed: int, limits: Limits) -> Iterator[str]:
+def joined_anew(
+    cuts: Iterable[Sequence[tuple[str, str]]], number: int, seed: int, limits: Limits, common: int = 1
+) -> Iterator[str]:
     """SMILES of new molecules, each of two sides of bonds: of kinds of atoms that are bonded in some molecule.
 
     Every side is as likely as any other, so rare ones are not rare here. The same arguments give the same molecules.
 
     Args:
-        cuts: both sides of bonds, as `halves` gives them.
+        cuts: for each molecule, both sides of its bonds, as `halves` gives them.
         number: how many to try; fewer come out, because molecules repeat or are outside the limits.
         seed: of the choice.
         limits: that the molecules are within.
+        common: sides that fewer molecules have are not used.
     """
-    mols = {smiles: Chem.MolFromSmiles(smiles) for smiles in sorted({side for cut in cuts for side in cut})}
+    given = [frozenset(of_one) for of_one in cuts]
+    counts = Counter(side for of_one in given for side in {side for cut in of_one for side in cut})
+    mols = {smiles: Chem.MolFromSmiles(smiles) for smiles, count in sorted(counts.items()) if count >= common}
     kinds = {smiles: _open_kind(mol) for smiles, mol in mols.items() if mol is not None}
-    usable = [cut for cut in cuts if cut[0] in kinds and cut[1] in kinds]
+    usable = {cut for of_one in given for cut in of_one if cut[0] in kinds and cut[1] in kinds}
     pairs = {(kinds[a], kinds[b]) for cut in usable for a, b in (cut, cut[::-1])}
     sides: dict[int, list[str]] = {}
     for smiles, kind in kinds.items():

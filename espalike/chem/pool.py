@@ -36,6 +36,7 @@ class Recipe:
         margin: groups whose pKa is nearer to the pH than this occur protonated and deprotonated.
         tautomers: largest number of tautomers.
         joined: number of neighbouring BRICS pieces that fragments may have; 0 = no fragments.
+        common: sides of bonds that fewer molecules have are not joined.
     """
 
     limits: Limits
@@ -43,6 +44,7 @@ class Recipe:
     margin: float = 1.0
     tautomers: int = 3
     joined: int = 3
+    common: int = 3
 
 
 @dataclass(frozen=True)

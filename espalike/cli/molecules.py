@@ -214,8 +214,8 @@ def _candidates(
     ends = [end for made in derived for end in made.open_ends]
     for number_of, smiles in enumerate(recombined(ends, cfg.recombine, cfg.seed, recipe.limits), start=1):
         found.setdefault(smiles, (f"recombined-{number_of}", RECOMBINED, "recombined"))
-    cuts = [cut for made in derived for cut in made.cuts]
-    for number_of, smiles in enumerate(joined_anew(cuts, cfg.join, cfg.seed, recipe.limits), start=1):
+    joined = joined_anew((made.cuts for made in derived), cfg.join, cfg.seed, recipe.limits, recipe.common)
+    for number_of, smiles in enumerate(joined, start=1):
         found.setdefault(smiles, (f"joined-{number_of}", JOINED, "joined"))
     result = []
     for (smiles, (name, what, origin)), entry in zip(

@@ -36,6 +36,10 @@ class Candidate:
     examined: Examined
 
 
+_OF_JOINED = ("atom", "bond")
+"""Kinds of environments for which joined molecules are chosen."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Environments of the sources, numbered.
@@ -54,14 +58,18 @@ class Table:
 
     @staticmethod
     def of(derived: Sequence[Derived], candidates: Sequence[Candidate], before: Sequence[Examined]) -> Table:
-        """Environments that only recombined molecules have do not count: they are a means; those of joined ones do."""
+        """Environments of the candidates; those that only recombined molecules have do not count: they are a means.
+
+        Of joined molecules, atoms and bonds count: two groups side by side have new angles and torsions without end.
+        """
         import numpy as np
 
         from espalike.chem.environments import KINDS
-        from espalike.chem.pool import RECOMBINED
+        from espalike.chem.pool import JOINED, RECOMBINED
 
         targets = {pattern for made in derived for pattern in made.patterns}
-        targets.update(p for c in candidates if c.what != RECOMBINED for p in c.examined.patterns)
+        targets.update(p for c in candidates if c.what not in (RECOMBINED, JOINED) for p in c.examined.patterns)
+        targets.update(p for c in candidates if c.what == JOINED for p in c.examined.patterns if p[0] in _OF_JOINED)
         patterns = sorted(targets, key=lambda pattern: (KINDS.index(pattern[0]), pattern[1]))
         index = {pattern: number for number, pattern in enumerate(patterns)}
 

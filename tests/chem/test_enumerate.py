@@ -1,5 +1,6 @@
 """Molecules made from molecules: known states, fragments as parts of their parent, recombinations within limits."""
 
+import itertools
 import random
 import re
 
@@ -158,13 +159,13 @@ def test_a_bond_of_a_recombination_is_one_that_brics_makes():
     assert sorted(recombined(["[7*]C[8*]", "[7*]CC"], 50, 0, Limits())) == ["C=C", "C=CC", "CC=CC"]
 
 
-CUTS = [cut for smiles in DRUGLIKE for cut in halves(Chem.MolFromSmiles(smiles))]
+CUTS = [halves(Chem.MolFromSmiles(smiles)) for smiles in DRUGLIKE]
 
 
 def test_sides_of_a_bond_have_the_groups_around_it_whole():
     sides = [[re.sub(r"\[\d+\*\]", "*", side) for side in cut] for cut in halves(Chem.MolFromSmiles("CCN=Nc1ccccc1"))]
     assert sides == [["*C", "*CN=N"], ["*CC", "*N=Nc1ccccc1"], ["*N=NC", "*c1ccccc1"]]
-    for cut in CUTS:
+    for cut in itertools.chain(*CUTS):
         for side in cut:
             mol = Chem.MolFromSmiles(side)
             assert [atom.GetDegree() for atom in mol.GetAtoms() if not atom.GetAtomicNum()] == [1]
@@ -176,7 +177,7 @@ def test_sides_of_a_bond_have_the_groups_around_it_whole():
 def test_groups_that_no_source_has_side_by_side_are_joined():
     """A sulfonylimine and an azo compound give a sulfonyl azo compound."""
     sources = ("CS(=O)(=O)N=CC", "CN=NC")
-    cuts = [cut for smiles in sources for cut in halves(Chem.MolFromSmiles(smiles))]
+    cuts = [halves(Chem.MolFromSmiles(smiles)) for smiles in sources]
     found = set(joined_anew(cuts, 300, 0, Limits()))
     assert "CN=NS(C)(=O)=O" in found
     assert not [
@@ -196,6 +197,8 @@ def test_joined_molecules_are_within_the_limits_and_have_bonds_of_the_sources():
         assert len(Chem.GetMolFrags(mol)) == 1
         assert single_bonds(smiles) <= known
     assert list(joined_anew(CUTS, 500, 1, limits)) == found != list(joined_anew(CUTS, 500, 2, limits))
+    assert list(joined_anew(CUTS, 500, 1, limits, common=len(DRUGLIKE) + 1)) == []
+    assert list(joined_anew([*CUTS, *CUTS], 500, 1, limits, common=2)) == found
     assert list(joined_anew([], 500, 1, limits)) == []
 
 
