@@ -34,7 +34,8 @@ class Topology:
     Attributes:
         numbers: atomic numbers, shape `(A,)`.
         bonds: shape `(B, 2)`.
-        linear: sp centres (two neighbours; a triple or two double bonds), shape `(A,)`, bool.
+        orders: Kekulé bond orders, shape `(B,)`.
+        charges: formal charges [e], shape `(A,)`.
         degrees: number of neighbours, shape `(A,)`.
         source: atoms at the beginning of directed edges, which are sorted, shape `(2 B,)`.
         target: atoms at their ends, shape `(2 B,)`.
@@ -43,7 +44,8 @@ class Topology:
 
     numbers: np.ndarray
     bonds: np.ndarray
-    linear: np.ndarray
+    orders: np.ndarray
+    charges: np.ndarray
     degrees: np.ndarray
     source: np.ndarray
     target: np.ndarray
@@ -53,6 +55,11 @@ class Topology:
     def n_atoms(self) -> int:
         """Number of atoms."""
         return len(self.numbers)
+
+    @cached_property
+    def linear(self) -> np.ndarray:
+        """Linear sp centres, see `espalike.linear`, shape `(A,)`, bool."""
+        return linear_centres(self.numbers, self.bonds, self.orders, self.charges)
 
     def _neighbours(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """For each atom in `rows`, its neighbours one after the other: `(which row, neighbour)`."""
@@ -155,13 +162,14 @@ def enumerate_tuples(numbers, bonds, orders, charges=None) -> Topology:
     numbers = np.asarray(numbers, dtype=np.int64)
     bonds, orders = _canonical_bonds(len(numbers), bonds, orders)
     source, target, starts = _adjacency(len(numbers), bonds)
-    linear = linear_centres(numbers, bonds, orders, np.zeros(len(numbers)) if charges is None else np.asarray(charges))
-    return Topology(numbers, bonds, linear, np.diff(starts), source, target, starts)
+    charges = np.zeros(len(numbers)) if charges is None else np.asarray(charges)
+    return Topology(numbers, bonds, orders, charges, np.diff(starts), source, target, starts)
 
 
 def _keys(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
     """A number for each distinct pair of atoms, ascending."""
-    return np.unique(pairs.min(axis=1) * n_atoms + pairs.max(axis=1))
+    i, j = pairs.T
+    return np.unique(np.minimum(i, j) * n_atoms + np.maximum(i, j))
 
 
 def components(n_atoms: int, bonds: np.ndarray) -> np.ndarray:

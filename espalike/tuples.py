@@ -133,7 +133,7 @@ class Pairs(Tuples):
     atom_mol: torch.Tensor
 
     def __len__(self) -> int:
-        sizes = self.atom_mol.bincount()
+        sizes = np.bincount(self.atom_mol.cpu().numpy())
         return int((sizes * (sizes - 1)).sum()) // 2 - len(self.excluded)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Pairs:

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,12 @@ FORMATS: dict[str, Format] = {
 def _engine(format: str) -> Engine:
     """The table of a format."""
     return importlib.import_module(FORMATS[format].module).ENGINE
+
+
+@lru_cache(maxsize=64)
+def _lacks(format: str, terms: tuple[Term, ...]) -> list[str]:
+    """Names of the terms that a format cannot express."""
+    return _engine(format).refused(terms)
 
 
 def table() -> list[list[str]]:
@@ -182,8 +189,8 @@ def _refused(terms: Iterable[Term], formats: Sequence[str]) -> tuple[dict[str, s
     unknown = [name for name in formats if name not in FORMATS]
     if unknown:
         raise ValueError(f"unknown format {unknown[0]!r}; known formats: {', '.join(FORMATS)}")
-    terms = list(terms)
-    lacks = {name: _engine(name).refused(terms) for name in FORMATS}
+    terms = tuple(terms)
+    lacks = {name: _lacks(name, terms) for name in FORMATS}
     able = [name for name, names in lacks.items() if not names]
     advice = f"formats that can express this force field: {', '.join(able)}" if able else "no format can"
     return {name: f"format {name!r} cannot express {', '.join(lacks[name])}" for name in formats if lacks[name]}, advice
@@ -210,8 +217,8 @@ def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=Non
     """One molecule for a format; refuses terms that the format cannot express."""
     from espalike.export.parts import ExportError, Single, select
 
-    terms = [bound.term for bound in system.terms]
-    if format not in FORMATS or _engine(format).refused(terms):
+    terms = tuple(bound.term for bound in system.terms)
+    if format not in FORMATS or _lacks(format, terms):
         refused = refusals(terms, [format])
         molecules = system.molecules if index is None else system.molecules[index : index + 1]
         raise ExportError(f"{', '.join(m.name for m in molecules[:3])}: {refused[format]}")

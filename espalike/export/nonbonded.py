@@ -30,7 +30,8 @@ def near_pairs(bound: Bound, n_atoms: int) -> tuple[np.ndarray, np.ndarray]:
 
 def pair_keys(pairs: np.ndarray, n_atoms: int) -> np.ndarray:
     """A number for each pair of atoms."""
-    return pairs.min(axis=1) * n_atoms + pairs.max(axis=1)
+    i, j = pairs.T
+    return np.minimum(i, j) * n_atoms + np.maximum(i, j)
 
 
 def pair_scales(bound: Bound, pairs: np.ndarray, n_atoms: int) -> np.ndarray:

@@ -75,7 +75,7 @@ def select(system: MMSystem, index: int | None = None) -> MMSystem:
     (molecule,), terms, on_cpu = one.molecules, [], one.numbers.device.type == "cpu"
     for bound in one.terms:
         values = bound.values.detach().cpu().double()
-        if not torch.isfinite(values).all():
+        if not np.isfinite(values.numpy()).all():
             raise ExportError(f"{molecule.name}: parameters of {bound.term.name} are not all finite numbers")
         for column, param in enumerate(bound.term.params):
             if param.link == "charge":
@@ -177,7 +177,7 @@ class Part:
             return self.idx[waves.row[:, None], self.coordinates[0].atoms], waves
         number = np.tile(np.arange(len(waves.row)), count)
         dihedral = np.repeat(np.arange(count), len(waves.row))
-        order = np.lexsort((number, dihedral, waves.row[number]))
+        order = np.argsort(waves.row[number] * count + dihedral, kind="stable")
         number, dihedral = number[order], dihedral[order]
         places = np.array([coordinate.atoms for coordinate in self.coordinates])[dihedral]
         every = Waves(*(part[number] for part in (waves.row, waves.n, waves.phase, waves.k)))

@@ -25,12 +25,13 @@ _SIGNATURE = " (espalike)"
 """The end of the first line of files whose only text is a title."""
 _MARKS = (b"Source: espalike ", b'<Fact name="Source">espalike ')
 """Provenance in the other files."""
+_SYMBOLS = [GetPeriodicTable().GetElementSymbol(number) for number in range(119)]
 _UNPRINTABLE = re.compile("[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def symbols(molecule: Molecule) -> list[str]:
     """Element symbols."""
-    return [GetPeriodicTable().GetElementSymbol(number) for number in molecule.numbers.tolist()]
+    return [_SYMBOLS[number] for number in molecule.numbers.tolist()]
 
 
 def atom_names(molecule: Molecule, width: int | None = None) -> tuple[str, ...]:
