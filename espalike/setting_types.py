@@ -25,7 +25,7 @@ DECLARED: Mapping[str, Any] = {
 }
 """Types of the jobs' own settings that their defaults do not show, by name; a setting has one meaning in all jobs."""
 LEAST = {
-    **dict.fromkeys(("seed", "worst", "recombine", "join", "geometries", "esp", "resamples"), 0),
+    **dict.fromkeys(("seed", "worst", "recombine", "geometries", "esp", "resamples"), 0),
     **dict.fromkeys(("limit", "stop", "most", "chunk", "needed", "workers", "ensemble", "member", "save_every"), 1),
     **dict.fromkeys(("rounds", "patience", "threads", "conformers"), 1),
 }

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -170,103 +169,6 @@ def _cut_out(mol: Chem.Mol, atoms: frozenset[int]) -> Chem.Mol | None:
         edit.RemoveAtom(index)
     edit.CommitBatchEdit()
     return _sanitized(edit)
-
-
-def halves(mol: Chem.Mol) -> list[tuple[str, str]]:
-    """Both sides of each single bond of a molecule that is in no ring, hydrogens aside.
-
-    A side has the atoms within two bonds of its open end, their rings, and what is bonded to them by a multiple bond or
-    to S, P, Si, Se, B and N+; what is cut off is replaced by hydrogen.
-
-    Returns:
-        SMILES of the two sides of each bond, with open ends `[n*]`, where n tells the kind of the atom that is bonded
-        there, for `joined_anew`. Bonds with a side that cannot be closed by hydrogen are left out.
-    """
-    found = []
-    for bond in mol.GetBonds():
-        ends = (bond.GetBeginAtom(), bond.GetEndAtom())
-        heavy = all(atom.GetAtomicNum() > 1 for atom in ends)  # a double bond's stereochemistry may need a hydrogen
-        if heavy and bond.GetBondType() == Chem.BondType.SINGLE and not bond.IsInRing():
-            sides = [_side(mol, *pair) for pair in (ends, ends[::-1])]
-            if sides[0] and sides[1]:
-                found.append((sides[0], sides[1]))
-    return found
-
-
-_OPEN = frozenset({"S", "P", "Si", "Se", "B"})
-"""Elements whose neighbours stay with them: with hydrogen instead they would be something else."""
-
-
-def _kind(atom: Chem.Atom) -> int:
-    """A number for what an atom is: element, number of neighbours, charge, and multiple bonds."""
-    orders = {bond.GetBondType() for bond in atom.GetBonds()}
-    multiple = next((n for n, order in enumerate(_MULTIPLE, start=1) if order in orders), 0)
-    return atom.GetAtomicNum() * 1000 + atom.GetTotalDegree() * 100 + (atom.GetFormalCharge() + 2) * 10 + multiple
-
-
-_MULTIPLE = (Chem.BondType.DOUBLE, Chem.BondType.TRIPLE, Chem.BondType.AROMATIC)
-
-
-def _side(mol: Chem.Mol, end: Chem.Atom, other: Chem.Atom) -> str | None:
-    """SMILES of one side of a bond; None where it cannot be closed by hydrogen."""
-    edit = Chem.RWMol(mol)
-    edit.RemoveBond(end.GetIdx(), other.GetIdx())
-    dummy = Chem.Atom(0)
-    dummy.SetIsotope(_kind(end))
-    edit.AddBond(end.GetIdx(), edit.AddAtom(dummy), Chem.BondType.SINGLE)
-    atoms = {end.GetIdx()}
-    for _ in range(2):
-        atoms |= {near.GetIdx() for i in atoms for near in edit.GetAtomWithIdx(i).GetNeighbors()}
-    atoms |= {i for ring in mol.GetRingInfo().AtomRings() if not atoms.isdisjoint(ring) for i in ring}
-    kept = set(atoms)
-    for i in atoms:
-        atom = edit.GetAtomWithIdx(i)
-        whole = atom.GetSymbol() in _OPEN or atom.GetFormalCharge() > 0
-        kept |= {b.GetOtherAtomIdx(i) for b in atom.GetBonds() if whole or b.GetBondType() in _MULTIPLE}
-    side = _cut_out(edit, frozenset(kept))
-    return None if side is None else Chem.MolToSmiles(side, isomericSmiles=True)
-
-
-def joined_anew(
-    cuts: Iterable[Sequence[tuple[str, str]]], number: int, seed: int, limits: Limits, common: int = 1
-) -> Iterator[str]:
-    """SMILES of new molecules, each of two sides of bonds: of kinds of atoms that are bonded in some molecule.
-
-    Every side is as likely as any other, so rare ones are not rare here. The same arguments give the same molecules.
-
-    Args:
-        cuts: for each molecule, both sides of its bonds, as `halves` gives them.
-        number: how many to try; fewer come out, because molecules repeat or are outside the limits.
-        seed: of the choice.
-        limits: that the molecules are within.
-        common: sides that fewer molecules have are not used.
-    """
-    given = [frozenset(of_one) for of_one in cuts]
-    counts = Counter(side for of_one in given for side in {side for cut in of_one for side in cut})
-    mols = {smiles: Chem.MolFromSmiles(smiles) for smiles, count in sorted(counts.items()) if count >= common}
-    kinds = {smiles: _open_kind(mol) for smiles, mol in mols.items() if mol is not None}
-    usable = {cut for of_one in given for cut in of_one if cut[0] in kinds and cut[1] in kinds}
-    pairs = {(kinds[a], kinds[b]) for cut in usable for a, b in (cut, cut[::-1])}
-    sides: dict[int, list[str]] = {}
-    for smiles, kind in kinds.items():
-        sides.setdefault(kind, []).append(smiles)
-    partners = {kind: sorted(b for a, b in pairs if a == kind) for kind in sides}
-    draw, seen, every = random.Random(seed), set(), list(kinds)
-    for _ in range(number if every else 0):
-        first = draw.choice(every)
-        partner = draw.choice(partners[kinds[first]])
-        new = _bonded(mols[first], mols[draw.choice(sides[partner])], kinds[first], partner, draw)
-        if new is None or limits.reason(new):
-            continue
-        smiles = Chem.MolToSmiles(new)
-        if smiles not in seen:
-            seen.add(smiles)
-            yield smiles
-
-
-def _open_kind(mol: Chem.Mol) -> int:
-    """Kind of the atom at the open end of a side."""
-    return next(atom.GetIsotope() for atom in mol.GetAtoms() if not atom.GetAtomicNum())
 
 
 def recombined(fragments: Sequence[str], number: int, seed: int, limits: Limits) -> Iterator[str]:

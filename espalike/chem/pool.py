@@ -12,14 +12,13 @@ from functools import lru_cache
 from rdkit import Chem, rdBase
 
 from espalike.chem.embedding import embed
-from espalike.chem.enumerate import Limits, halves, pieces, states, tautomers
+from espalike.chem.enumerate import Limits, pieces, states, tautomers
 from espalike.chem.environments import environments
 from espalike.chem.errors import ChemistryError
 from espalike.chem.molecule import connectivity_key, from_smiles
 from espalike.chem.sanitize import without_ylides
 
-GIVEN, STATE, TAUTOMER, FRAGMENT = "given", "state", "tautomer", "fragment"
-RECOMBINED, JOINED = "recombined", "joined"
+GIVEN, STATE, TAUTOMER, FRAGMENT, RECOMBINED = "given", "state", "tautomer", "fragment", "recombined"
 """What a candidate is."""
 
 Pattern = tuple[str, str]
@@ -36,7 +35,6 @@ class Recipe:
         margin: groups whose pKa is nearer to the pH than this occur protonated and deprotonated.
         tautomers: largest number of tautomers.
         joined: number of neighbouring BRICS pieces that fragments may have; 0 = no fragments.
-        common: sides of bonds that fewer molecules have are not joined.
     """
 
     limits: Limits
@@ -44,7 +42,6 @@ class Recipe:
     margin: float = 1.0
     tautomers: int = 3
     joined: int = 3
-    common: int = 3
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,6 @@ class Derived:
         reason: why the molecule itself cannot be chosen, or None.
         candidates: SMILES and what they are.
         open_ends: pieces for recombination.
-        cuts: both sides of its bonds for recombination.
         patterns: environments of a molecule that is outside the limits, so that it is known what is lost.
     """
 
@@ -66,7 +62,6 @@ class Derived:
     reason: str | None = None
     candidates: tuple[tuple[str, str], ...] = ()
     open_ends: tuple[str, ...] = ()
-    cuts: tuple[tuple[str, str], ...] = ()
     patterns: tuple[Pattern, ...] = ()
 
 
@@ -118,13 +113,12 @@ def derive(name: str, smiles: str, recipe: Recipe) -> Derived:
         for candidate, what in candidates:
             if recipe.limits.reason(candidate) is None:
                 kept.setdefault(Chem.MolToSmiles(candidate), what)
-        cuts = _tried(halves, mol) or []
         fragments, open_ends = _tried(pieces, mol, recipe.joined) or ([], [])
         for fragment in map(Chem.MolToSmiles, fragments):
             for form in _fragment(fragment, recipe):
                 kept.setdefault(form, FRAGMENT)
         patterns = tuple(_patterns(mol)) if reason is not None else ()
-    return Derived(name, key, reason, tuple(kept.items()), tuple(open_ends), tuple(cuts), patterns)
+    return Derived(name, key, reason, tuple(kept.items()), tuple(open_ends), patterns)
 
 
 @lru_cache(maxsize=100_000)

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 HELP = """usage: espalike molecules input=[SOURCE,...] out=FILE.smi [key=value ...]
 
 Chooses molecules that cover the chemistry of their sources, for labels to train on. Candidates are the molecules of the
-sources, their protonation states and tautomers at pH 7, fragments (cut at BRICS bonds), fragments put together anew
-(recombine=N), and groups that no source has side by side (join=N). Every environment of an atom, a bond, an angle or a
-torsion that the sources have should occur in 5 chosen molecules; where there are fewer, all of them are chosen.
-`espalike label input=FILE.smi` reads the list.
+sources, their protonation states and tautomers at pH 7, fragments (cut at BRICS bonds), and fragments put together
+anew. Every environment of an atom, a bond, an angle or a torsion that the sources have should occur in 5 chosen
+molecules; where there are fewer, all of them are chosen. `espalike label input=FILE.smi` reads the list.
 
   espalike molecules input=groups out=groups-cover.smi most=100
   espalike molecules 'input=[minidrugbank,freesolv,rdkit]' out=cover.smi workers=2
@@ -38,8 +37,7 @@ torsion that the sources have should occur in 5 chosen molecules; where there ar
   needed=5               number of chosen molecules that should have an environment
   most=N                 at most N molecules, those that add most
   cost=atoms|molecules   what is kept small
-  recipe.ph=7, recipe.margin=1, recipe.tautomers=3, recipe.joined=3, recombine=10000, join=0: what is made of the
-                         sources
+  recipe.ph=7, recipe.margin=1, recipe.tautomers=3, recipe.joined=3, recombine=10000: what is made of the sources
   recipe.limits.atoms=45, .macrocycle_atoms=75, .charge=2, .rotatable_bonds=10, .elements=[H,C,...]: what is chosen from
 
 Beside FILE.smi are written: FILE.json (settings, counts by reason, table of coverage), FILE.csv (where each molecule
@@ -199,8 +197,8 @@ def _candidates(
     derived: Sequence[Derived], source: _Source, cfg, recipe: Recipe, excluded: frozenset[str], work: Work
 ) -> list[Candidate]:
     """All candidates that the program can use and that are not excluded, each once, in the order of the sources."""
-    from espalike.chem.enumerate import joined_anew, recombined
-    from espalike.chem.pool import FRAGMENT, GIVEN, JOINED, RECOMBINED, examine
+    from espalike.chem.enumerate import recombined
+    from espalike.chem.pool import FRAGMENT, GIVEN, RECOMBINED, examine
 
     found: dict[str, tuple[str, str, str]] = {}
     for fragments in (False, True):  # molecules as they are go before equal ones that were cut out of others
@@ -214,9 +212,6 @@ def _candidates(
     ends = [end for made in derived for end in made.open_ends]
     for number_of, smiles in enumerate(recombined(ends, cfg.recombine, cfg.seed, recipe.limits), start=1):
         found.setdefault(smiles, (f"recombined-{number_of}", RECOMBINED, "recombined"))
-    joined = joined_anew((made.cuts for made in derived), cfg.join, cfg.seed, recipe.limits, recipe.common)
-    for number_of, smiles in enumerate(joined, start=1):
-        found.setdefault(smiles, (f"joined-{number_of}", JOINED, "joined"))
     result = []
     for (smiles, (name, what, origin)), entry in zip(
         found.items(), work("environments", examine, list(found)), strict=True

@@ -24,7 +24,7 @@ class Candidate:
     Attributes:
         name: its name in the list.
         smiles: canonical SMILES.
-        what: `given`, `state`, `tautomer`, `fragment`, `recombined` or `joined`.
+        what: `given`, `state`, `tautomer`, `fragment` or `recombined`.
         origin: input that it comes from.
         examined: its key, atoms and environments.
     """
@@ -34,10 +34,6 @@ class Candidate:
     what: str
     origin: str
     examined: Examined
-
-
-_OF_JOINED = ("atom", "bond")
-"""Kinds of environments for which joined molecules are chosen."""
 
 
 @dataclass(frozen=True)
@@ -58,18 +54,14 @@ class Table:
 
     @staticmethod
     def of(derived: Sequence[Derived], candidates: Sequence[Candidate], before: Sequence[Examined]) -> Table:
-        """Environments of the candidates; those that only recombined molecules have do not count: they are a means.
-
-        Of joined molecules, atoms and bonds count: two groups side by side have new angles and torsions without end.
-        """
+        """Environments that only recombined molecules have do not count: they are a means."""
         import numpy as np
 
         from espalike.chem.environments import KINDS
-        from espalike.chem.pool import JOINED, RECOMBINED
+        from espalike.chem.pool import RECOMBINED
 
         targets = {pattern for made in derived for pattern in made.patterns}
-        targets.update(p for c in candidates if c.what not in (RECOMBINED, JOINED) for p in c.examined.patterns)
-        targets.update(p for c in candidates if c.what == JOINED for p in c.examined.patterns if p[0] in _OF_JOINED)
+        targets.update(p for c in candidates if c.what != RECOMBINED for p in c.examined.patterns)
         patterns = sorted(targets, key=lambda pattern: (KINDS.index(pattern[0]), pattern[1]))
         index = {pattern: number for number, pattern in enumerate(patterns)}
 

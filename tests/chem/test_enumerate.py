@@ -1,8 +1,6 @@
 """Molecules made from molecules: known states, fragments as parts of their parent, recombinations within limits."""
 
-import itertools
 import random
-import re
 
 import pytest
 from hypothesis import given
@@ -10,7 +8,7 @@ from hypothesis import strategies as st
 from rdkit import Chem
 
 from espalike.chem import pool
-from espalike.chem.enumerate import Limits, halves, joined_anew, pieces, recombined, states, tautomers
+from espalike.chem.enumerate import Limits, pieces, recombined, states, tautomers
 from espalike.chem.errors import ChemistryError
 from espalike.chem.pool import FRAGMENT, GIVEN, STATE, TAUTOMER, Recipe, components, derive, embeddable, examine
 from espalike.chem.protonation import RULES, protonation_state
@@ -157,56 +155,6 @@ def test_a_bond_of_a_recombination_is_one_that_brics_makes():
     assert both == ["CC(=O)N(C)C"]
     assert list(recombined(["[3*]OC", "[3*]OCC"], 50, 0, Limits())) == []  # no peroxides
     assert sorted(recombined(["[7*]C[8*]", "[7*]CC"], 50, 0, Limits())) == ["C=C", "C=CC", "CC=CC"]
-
-
-CUTS = [halves(Chem.MolFromSmiles(smiles)) for smiles in DRUGLIKE]
-
-
-def test_sides_of_a_bond_have_the_groups_around_it_whole():
-    sides = [[re.sub(r"\[\d+\*\]", "*", side) for side in cut] for cut in halves(Chem.MolFromSmiles("CCN=Nc1ccccc1"))]
-    assert sides == [["*C", "*CN=N"], ["*CC", "*N=Nc1ccccc1"], ["*N=NC", "*c1ccccc1"]]
-    for cut in itertools.chain(*CUTS):
-        for side in cut:
-            mol = Chem.MolFromSmiles(side)
-            assert [atom.GetDegree() for atom in mol.GetAtoms() if not atom.GetAtomicNum()] == [1]
-            assert not mol.HasSubstructMatch(Chem.MolFromSmarts("[S,P;!X1;!X2;!H0]"))  # no hydrogen on a sulfonyl
-    assert halves(Chem.MolFromSmiles("C1CCCCC1")) == halves(Chem.MolFromSmiles("C=C")) == []
-    assert len(halves(Chem.MolFromSmiles("[H]/N=C/C"))) == 1
-
-
-def test_groups_that_no_source_has_side_by_side_are_joined():
-    """A sulfonylimine and an azo compound give a sulfonyl azo compound."""
-    sources = ("CS(=O)(=O)N=CC", "CN=NC")
-    cuts = [halves(Chem.MolFromSmiles(smiles)) for smiles in sources]
-    found = set(joined_anew(cuts, 300, 0, Limits()))
-    assert "CN=NS(C)(=O)=O" in found
-    assert not [
-        s for s in found if Chem.MolFromSmiles(s).HasSubstructMatch(Chem.MolFromSmarts("NN=*"))
-    ]  # N-N is nowhere
-
-
-def test_joined_molecules_are_within_the_limits_and_have_bonds_of_the_sources():
-    limits = Limits(atoms=30, charge=0)
-    found = list(joined_anew(CUTS, 500, 1, limits))
-    assert len(found) == len(set(found)) > 100
-    known = {pair for smiles in DRUGLIKE for pair in single_bonds(smiles)}
-    for smiles in found:
-        mol = Chem.MolFromSmiles(smiles)
-        assert Chem.MolToSmiles(mol) == smiles
-        assert limits.reason(mol) is None
-        assert len(Chem.GetMolFrags(mol)) == 1
-        assert single_bonds(smiles) <= known
-    assert list(joined_anew(CUTS, 500, 1, limits)) == found != list(joined_anew(CUTS, 500, 2, limits))
-    assert list(joined_anew(CUTS, 500, 1, limits, common=len(DRUGLIKE) + 1)) == []
-    assert list(joined_anew([*CUTS, *CUTS], 500, 1, limits, common=2)) == found
-    assert list(joined_anew([], 500, 1, limits)) == []
-
-
-def single_bonds(smiles):
-    """Elements and charges at both ends of each single bond that is in no ring."""
-    bonds = Chem.MolFromSmiles(smiles).GetBonds()
-    ends = [(b.GetBeginAtom(), b.GetEndAtom()) for b in bonds if b.GetBondTypeAsDouble() == 1 and not b.IsInRing()]
-    return {tuple(sorted((atom.GetSymbol(), atom.GetFormalCharge()) for atom in pair)) for pair in ends}
 
 
 @pytest.mark.parametrize(
