@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
-def check_number(name: str, value: Any, least: float) -> None:
-    """Check that a setting is a number and not too small; None passes, since it stands for a default.
+def check_number(name: str, value: Any, least: float, most: float = math.inf) -> None:
+    """Check that a setting is a finite number within bounds; None passes, since it stands for a default.
 
     Args:
         name: the setting as users type it, `data.batch_size`.
         value: its value.
         least: smallest value that it may have.
+        most: largest one.
 
     Raises:
         ValueError: naming the setting, what was expected and what was given.
@@ -24,5 +26,7 @@ def check_number(name: str, value: Any, least: float) -> None:
     """
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
-        raise ValueError(f"{name}={value}: expected a number, {least} or more")
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not least <= value <= most:
+        bounds = f"{least} or more" if most == math.inf else f"{least} to {most}"
+        raise ValueError(f"{name}={value}: expected a number, {bounds}")

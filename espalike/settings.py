@@ -78,6 +78,8 @@ def check_complete(
     if not isinstance(out := "" if OmegaConf.is_missing(cfg, "out") else cfg.get("out", ""), str):
         given = "null" if out is None else out
         raise ValueError(f"out={given}: expected the name of a folder; a name that looks like a number is quoted twice")
+    if not out and any(_key(argument) == "out" for argument in overrides):
+        raise ValueError("out=: expected the name of a folder; the present one is out=.")
     unresolved = None
     try:
         settings = OmegaConf.to_container(cfg, resolve=True)

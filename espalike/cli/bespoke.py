@@ -31,6 +31,7 @@ exit status: 0 all done, 1 some inputs failed or the fit was not kept (the rest 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    from espalike.cli.common import folder
     from espalike.export import FORMATS
 
     parser.add_argument(
@@ -44,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|PATH",
         help="the model to begin at: a shipped model or a file (default: the shipped one)",
     )
-    parser.add_argument("--out", default="bespoke", metavar="DIR", help="where files are written (default: bespoke)")
+    parser.add_argument(
+        "--out", type=folder, default="bespoke", metavar="DIR", help="where files are written (default: bespoke)"
+    )
     parser.add_argument(
         "--format",
         default="system",

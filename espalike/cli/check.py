@@ -40,6 +40,8 @@ _SHOWN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    from espalike.cli.common import folder
+
     parser.add_argument("model", metavar="MODEL", help="the force field")
     parser.add_argument(
         "inputs",
@@ -48,7 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="molecules: SDF, MOL, MOL2 or .smi file, or a SMILES; names of liquids",
     )
     parser.add_argument("--liquids", action="store_true", help="measure pure liquids instead")
-    parser.add_argument("--out", default="runs/check", metavar="DIR", help="where reports are written (runs/check)")
+    parser.add_argument(
+        "--out", type=folder, default="runs/check", metavar="DIR", help="where reports are written (runs/check)"
+    )
     parser.add_argument(
         "--picoseconds", type=float, metavar="PS", help="length of each run of dynamics (5; of a liquid 100)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -44,6 +45,13 @@ def command_line(job: str) -> str:
 
     overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
     return shlex.join(["espalike", job, *overrides])
+
+
+def folder(text: str) -> str:
+    """The name of a folder, as an option; no name is an error, since it would be the present folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected the name of a folder; the present one is .")
+    return text
 
 
 def show_store(store: Store, rejected: Mapping[str, int], verb: str = "wrote") -> None:

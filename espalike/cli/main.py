@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 
 from espalike import settings
@@ -127,10 +128,19 @@ def _report(error: BaseException, debug: bool) -> int:
         text = str(error.args[0]) if error.args else "missing key"
     if isinstance(error, ModuleNotFoundError):
         text = missing(error)
+    elif isinstance(error, FileExistsError | NotADirectoryError) and (file := _file_on(error.filename)):
+        text = f"{file} is a file; expected a folder, or a name that nothing has"
     elif not isinstance(error, ValueError | OSError | KeyError | LookupError | ImportError):
         text = f"{type(error).__name__}: {text}" + ("" if debug else " (--debug shows where)")
     print(f"error: {text.strip() or type(error).__name__}", file=sys.stderr)
     return 2
+
+
+def _file_on(path: str | bytes | int | None) -> Path | None:
+    """The file that stands where a path needs a folder, if that is so."""
+    if not isinstance(path, str):
+        return None
+    return next((part for part in (Path(path), *Path(path).parents) if part.exists() and not part.is_dir()), None)
 
 
 def _root(error: BaseException) -> BaseException:

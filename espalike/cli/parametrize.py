@@ -53,6 +53,7 @@ _COUNTED = {"done": "ok", "partial": "partial", "failed": "failed"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's options."""
+    from espalike.cli.common import folder
     from espalike.export import FORMATS
 
     parser.add_argument(
@@ -61,7 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", metavar="NAME|PATH", help="a shipped model or a model file (default: the shipped one)"
     )
-    parser.add_argument("--out", default=".", metavar="DIR", help="where files are written (default: here)")
+    parser.add_argument(
+        "--out", type=folder, default=".", metavar="DIR", help="where files are written (default: here)"
+    )
     files = "; ".join(f"{name}: NAME{', NAME'.join(format.endings)}" for name, format in FORMATS.items())
     parser.add_argument(
         "--format", default="system", metavar="FORMAT[,FORMAT]", help=f"what to write ({files}; default: system)"

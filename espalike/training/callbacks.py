@@ -69,7 +69,7 @@ class Average(EMAWeightAveraging):
     """
 
     def __init__(self, decay: float):
-        check_number("ema", decay, 0)
+        check_number("ema", decay, 0, 1)
         if decay >= 1:
             raise ValueError(f"ema={decay}: expected a number below 1, e.g. 0.999, or null for no average")
         super().__init__(decay=decay)

@@ -12,12 +12,27 @@ from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 
 def to_start(trainer: dict[str, Any]) -> int:
-    """Number of processes to start for a trainer; 0 when this is one of them, or the only one."""
-    if trainer.get("strategy") != "ddp" or "LOCAL_RANK" in os.environ or SLURMEnvironment.detect():
+    """Number of processes to start for a trainer; 0 when this is one of them, or the only one.
+
+    Raises:
+        ValueError: for several processes without `trainer=ddp`: Lightning would start this program anew, and cannot.
+    """
+    if "LOCAL_RANK" in os.environ or SLURMEnvironment.detect() or (number := _devices(trainer)) < 2:
         return 0
+    if trainer.get("strategy") != "ddp":
+        raise ValueError(
+            f"trainer.devices={trainer['devices']}: several processes need trainer=ddp, for instance "
+            "trainer=ddp trainer.accelerator=cpu trainer.devices=2"
+        )
+    return number
+
+
+def _devices(trainer: dict[str, Any]) -> int:
+    """Number of devices that a trainer asks for."""
     devices = trainer["devices"]
-    number = torch.cuda.device_count() if devices == "auto" else devices if isinstance(devices, int) else len(devices)
-    return number if number > 1 else 0
+    if devices in ("auto", -1, "-1"):
+        return 1 if trainer.get("accelerator") == "cpu" else torch.cuda.device_count()
+    return len(devices) if isinstance(devices, list) else int(devices)
 
 
 def start(number: int, config: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -159,7 +160,10 @@ class TrainingModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """The optimizer, and its learning rate over all steps."""
         optimizer = self.make_optimizer(self.model.parameters())
-        steps = self._steps = max(int(self.trainer.estimated_stepping_batches), 1)
+        steps = self.trainer.estimated_stepping_batches
+        if steps == math.inf:
+            raise ValueError("trainer.max_epochs=-1: the learning rate needs an end; give it, or trainer.max_steps")
+        steps = self._steps = max(int(steps), 1)
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, steps)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

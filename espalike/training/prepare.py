@@ -45,7 +45,9 @@ def prepare(
             split.
     """
     data = settings["data"]
-    stores = open_stores(data["stores"])
+    stores = open_stores(data["stores"] or [])
+    if not stores:
+        raise ValueError("data.stores is empty; expected names of stores, for instance data.stores=[sample]")
     levels = levels_of(stores, data["level"])
     train, val = _datasets(stores, levels, data, say)
     for part in (train, val):
@@ -91,7 +93,7 @@ def _datasets(
     else:
         check_leakage(stores)
     share = data.get("share", 1.0)
-    check_number("data.share", share, 0)
+    check_number("data.share", share, 0, 1)
     if share < 1.0:
         splits = _thinned(stores, splits, share)
     sources = sorted({source for store in stores for source in store.manifest["sources"]})

@@ -13,7 +13,7 @@ from espalike.bounds import check_number
 
 def _rise(steps: int, warmup: float) -> int:
     """Number of steps in which the rate rises."""
-    check_number("schedule.warmup", warmup, 0)
+    check_number("schedule.warmup", warmup, 0, 1)
     return max(round(warmup * steps), 1)
 
 
