@@ -16,7 +16,7 @@ from espalike.bounds import check_number
 from espalike.chem.picture import drawing
 from espalike.data.schema import Record
 from espalike.evaluation import show
-from espalike.evaluation.baselines import NotInstalled, is_baseline
+from espalike.evaluation.baselines import NotInstalled, is_baseline, names
 from espalike.evaluation.interactions import DISTANCES
 from espalike.evaluation.metrics import METRICS
 from espalike.evaluation.run import Evaluation, evaluate
@@ -73,6 +73,10 @@ def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
         check_number(name, settings[name], least)
     for atoms in settings["water"]:
         check_number("water", atoms, 1000)
+    if (labels := settings["labels"]) and not is_baseline(str(labels)):  # its cost is measured last
+        raise ValueError(
+            f"labels={labels}: expected a calculator, pyscf for instance; calculators: {', '.join(names())}"
+        )
     methods = [str(method) for method in settings["methods"]]
     mixed = hybrids(methods)
     baselines = [name for name in methods if name not in mixed and is_baseline(name)]

@@ -132,6 +132,8 @@ def test_the_command(store, tmp_path, capsys):
 
 
 def test_a_metric_that_does_not_exist(capsys):
+    assert main(["landscape", "labels=nothing"]) == 2
+    assert "labels=nothing: expected a calculator, pyscf for instance" in capsys.readouterr().err
     assert main(["landscape", "metric=force"]) == 2
     assert "expected force_rmse or energy_rmse" in capsys.readouterr().err
 

@@ -9,7 +9,21 @@ from espalike.chem import embed, from_smiles
 from espalike.qm.base import CalculatorError
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.models import ModelCalculator
-from espalike.qm.sampling import Shapes, Thermal, intact, langevin, langevin_batch, masses, minimised, minimised_batch
+from espalike.qm.sampling import (
+    ETKDG,
+    Distort,
+    Modes,
+    Scan,
+    Shapes,
+    Thermal,
+    Wavefront,
+    intact,
+    langevin,
+    langevin_batch,
+    masses,
+    minimised,
+    minimised_batch,
+)
 from espalike.qm.sampling.shapes import gyration
 from espalike.qm.xtb import XTBCalculator
 from espalike.units import BOLTZMANN
@@ -204,3 +218,18 @@ def test_nothing_left_of_a_molecule_that_falls_apart(force_field):
     starts[:, 0] += 8.0
     with pytest.raises(CalculatorError, match="my-ethanol"):
         Shapes(Push(), minimise=2)(molecule, starts)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "settings"),
+    [
+        (Thermal, {"frames": 0}), (Thermal, {"temperature": -5.0}), (Thermal, {"temperature": 0.0}),
+        (Thermal, {"timestep": -1.0}), (Thermal, {"starts": 0}), (Thermal, {"highest": float("inf")}),
+        (ETKDG, {"frames": -1}), (Distort, {"bond": -0.1}), (Modes, {"step": 0.0}), (Scan, {"rounds": 0}),
+        (Wavefront, {"minimise": -1}),
+    ],
+)  # fmt: skip
+def test_numbers_that_cannot_be_meant_are_refused(sampler, settings):
+    ((name, value),) = settings.items()
+    with pytest.raises(ValueError, match=rf"^sampler\.{name}={value}: expected a number"):
+        sampler(MMFFCalculator(), **settings)

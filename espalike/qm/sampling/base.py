@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol, Self
 
 import numpy as np
 
+from espalike.bounds import check_number
 from espalike.chem import embed
 from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
@@ -65,12 +66,38 @@ class Geometries(Protocol):
         ...
 
 
+_LEAST = {
+    **dict.fromkeys(("frames", "starts", "pool", "rounds"), 1),
+    **dict.fromkeys(("minimise", "steps", "seed", "equilibration", "friction", "bond", "angle", "least", "apart"), 0),
+    **dict.fromkeys(("pull", "window", "floor"), 0),
+}
+_ABOVE_ZERO = ("temperature", "highest", "timestep", "interval", "hydrogen_mass", "step", "threshold")
+
+
+def check_settings(sampler: object) -> None:
+    """Check the numbers that samplers have in common.
+
+    Raises:
+        ValueError: naming a setting, what was expected and what was given.
+    """
+    for name, value in vars(sampler).items():
+        if name in _LEAST:
+            check_number(f"sampler.{name}", value, _LEAST[name])
+        elif name in _ABOVE_ZERO:
+            check_number(f"sampler.{name}", value, 0)
+            if value == 0:
+                raise ValueError(f"sampler.{name}={value}: expected a number above 0")
+
+
 class OneEntry:
     """Mixin of samplers whose geometries of a molecule are one entry."""
 
     driven: None = None
     all_are: ClassVar[str] = ""
     """Kind of all geometries."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     def kind(self, number: int) -> str:
         """What a geometry is, by its number; see `Geometries`."""

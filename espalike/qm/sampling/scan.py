@@ -11,7 +11,7 @@ import numpy as np
 from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
-from espalike.qm.sampling.base import minima, seed_of, stored
+from espalike.qm.sampling.base import check_settings, minima, seed_of, stored
 from espalike.qm.sampling.constrained import constrained
 from espalike.qm.sampling.restrained import restrained_batch, side_by_side
 from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, measured, suffix
@@ -53,6 +53,7 @@ class Scan:
     rounds: int = 6
 
     def __post_init__(self) -> None:
+        check_settings(self)
         grid(self.spacing)
         if self.most is not None and self.most < 1:
             raise ValueError(f"most={self.most}: expected a number of bonds per molecule, or null for all of them")

@@ -14,7 +14,7 @@ import numpy as np
 from espalike.chem.bonds import intact
 from espalike.chem.molecule import Molecule
 from espalike.qm.base import Calculator, CalculatorError
-from espalike.qm.sampling.base import minima, seed_of, stored
+from espalike.qm.sampling.base import check_settings, minima, seed_of, stored
 from espalike.qm.sampling.constrained import constrained
 from espalike.qm.sampling.restrained import restrained_batch, side_by_side
 from espalike.qm.sampling.torsions import ROTATABLE, Dihedrals, chosen, grid, suffix
@@ -58,6 +58,7 @@ class Wavefront:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_settings(self)
         grid(self.spacing)
         if self.dimensions not in (1, 2):
             raise ValueError(f"dimensions={self.dimensions}: expected 1 or 2")
