@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from functools import partial
 import numpy as np
 from rdkit import Chem
 
+from espalike.chem import coordinates
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import ends_of, formula, numbers_of, skeleton
@@ -27,6 +29,8 @@ _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
 _SHOWN = 5
 """Number of faults that a message lists."""
 
+_RELATIVE = {Chem.BondStereo.STEREOE: Chem.BondStereo.STEREOTRANS, Chem.BondStereo.STEREOZ: Chem.BondStereo.STEREOCIS}
+"""The stereo of a double bond by the priorities of its neighbours, and relative to two of them."""
 Assembled = tuple[Chem.Mol, tuple[str, ...]]
 """A molecule with its coordinates, and remarks."""
 
@@ -126,6 +130,8 @@ def _other_stereo(mol: Chem.Mol, smiles: str, name: str) -> tuple[str, ...]:
     """A note if the coordinates are those of another stereoisomer than a SMILES with the same stereo elements."""
     mol = Chem.Mol(mol)
     rd.sanitize(mol, name)
+    if coordinates.fault(mol, mol.GetConformer().GetPositions()):  # they are not used
+        return ()
     Chem.AssignStereochemistryFrom3D(mol)
     found = _isomer(mol)
     wanted = [_isomer(_template(part, name)) for part in smiles.split(".")]
@@ -241,3 +247,31 @@ def _assign_part(
             mol.GetAtomWithIdx(back[row]).SetFormalCharge(atom.GetFormalCharge())
         if atom.GetIsotope():
             mol.GetAtomWithIdx(back[row]).SetIsotope(atom.GetIsotope())
+    _take_stereo(mol, template, [back[row] for row in match])
+
+
+def _take_stereo(mol: Chem.RWMol, template: Chem.Mol, place: Sequence[int]) -> None:
+    """Give atoms the stereo of a SMILES, for coordinates that show none; those of a geometry replace it.
+
+    Args:
+        mol: the molecule.
+        template: the molecule of the SMILES.
+        place: atoms of the molecule that are the template's.
+    """
+    for atom in template.GetAtoms():
+        if atom.GetChiralTag() == Chem.ChiralType.CHI_UNSPECIFIED:
+            continue
+        ours = mol.GetAtomWithIdx(place[atom.GetIdx()])
+        order = [place[bond.GetOtherAtomIdx(atom.GetIdx())] for bond in atom.GetBonds()]
+        turned = [order.index(bond.GetOtherAtomIdx(ours.GetIdx())) for bond in ours.GetBonds()]
+        ours.SetChiralTag(atom.GetChiralTag())
+        if sum(a > b for a, b in itertools.combinations(turned, 2)) % 2:
+            ours.InvertChirality()
+    for bond in template.GetBonds():
+        if ends := [place[atom] for atom in bond.GetStereoAtoms()]:
+            ours = mol.GetBondBetweenAtoms(place[bond.GetBeginAtomIdx()], place[bond.GetEndAtomIdx()])
+            if ours.GetBeginAtomIdx() != place[bond.GetBeginAtomIdx()]:
+                ends = ends[::-1]
+            ours.SetStereoAtoms(*ends)
+            ours.SetStereo(_RELATIVE.get(bond.GetStereo(), bond.GetStereo()))
+    Chem.SetDoubleBondNeighborDirections(mol)  # from these, sanitization finds the stereo anew

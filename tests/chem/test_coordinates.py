@@ -97,3 +97,30 @@ def test_a_drawing_in_a_mol2_is_embedded(tmp_path):
     assert entry.xyz is None
     assert any("a drawing in a plane" in note for note in entry.notes)
     assert Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(entry.molecule))) == "CO"
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        "C[C@H](F)Cl", "C[C@@H](F)Cl", "F/C=C/Cl", "F/C=C\\Cl", "C/C=N/O", "C[S@](=O)CC",
+        "C[C@@H](O)[C@H](F)/C=C/[C@@H](C)N", "C[C@]1(O)CC[C@H](Br)[C@@H]1F", "C/C(F)=C(/C)[C@H](F)Cl",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("seed", range(3))
+def test_without_coordinates_a_pdb_has_the_stereo_of_its_smiles(tmp_path, smiles, seed):
+    """All atoms on one point, in any order, with CONECT records."""
+    molecule = chem.from_smiles(smiles)
+    order = np.random.default_rng(seed).permutation(molecule.n_atoms)
+    place = np.argsort(order) + 1
+    mol = chem.to_rdkit(molecule)
+    symbols = [mol.GetAtomWithIdx(int(atom)).GetSymbol() for atom in order]
+    row = "HETATM%5d %-4s LIG A   1       0.000   0.000   0.000  1.00  0.00          %2s"
+    lines = [row % (n, f"{symbol}{n}"[:4], symbol) for n, symbol in enumerate(symbols, 1)]
+    lines += [f"CONECT{place[i]:5}{place[j]:5}" for i, j in molecule.bonds]
+    (tmp_path / "flat.pdb").write_text("\n".join([*lines, "END", ""]))
+    (entry,) = chem.read_molecules(tmp_path / "flat.pdb", smiles)
+    assert entry.error is None
+    assert entry.xyz is None
+    made = chem.to_rdkit(entry.molecule, embed(entry.molecule)[0])
+    Chem.AssignStereochemistryFrom3D(made)
+    assert Chem.MolToSmiles(Chem.RemoveHs(made)) == Chem.CanonSmiles(smiles)
