@@ -329,7 +329,7 @@ def test_stereo_is_read_off_coordinates(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "the file is empty"), (b"\n \n", "the file is empty"), (b"\x1f\x8b\x00\x01", "not a text file")],
+    [(b"", "the file is empty"), (b"\n \n", "the file is empty"), (b"\x1f\x8b\x00\x01", "is compressed; unpack it")],
 )
 @pytest.mark.parametrize("suffix", ["sdf", "mol", "mol2", "pdb", "smi"])
 def test_unusable_files(tmp_path, content, message, suffix):

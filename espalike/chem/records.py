@@ -35,6 +35,12 @@ _BLOCK = 2**20
 _NULS = 0.1
 """Largest share of NUL bytes of a text file; a file that is not UTF-8 may have none."""
 
+_NOT_TEXT = {
+    **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "is written in UTF-16; save it as UTF-8"),
+    **dict.fromkeys((b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd"), "is compressed; unpack it"),
+}
+"""First bytes of files that are no plain texts."""
+
 T = TypeVar("T")
 
 
@@ -93,6 +99,8 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
     Raises:
         ChemistryError: if the file itself is unreadable, empty or of an unknown kind.
     """
+    if not str(source).strip():
+        raise ChemistryError("an empty name: expected a file or a SMILES")
     path = Path(source)
     suffix = path.suffix.lower()
     if not exists(path) and suffix not in SUFFIXES:
@@ -141,12 +149,16 @@ def _check_text(path: Path, whole: bool) -> None:
     """Check that a file is a text and not empty; a NUL byte in a record is that record's fault, unless `whole`."""
     empty = True
     try:
+        with path.open("rb") as start:
+            first = start.read(4)
+        if what := next((what for mark, what in _NOT_TEXT.items() if first.startswith(mark)), None):
+            raise ChemistryError(f"{path}: {what}")
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             for block in iter(lambda: file.read(_BLOCK), ""):
                 empty = empty and not block.strip()
                 nuls = block.count("\0")
                 if nuls and (whole or nuls > _NULS * len(block) or "\ufffd" in block):
-                    raise ChemistryError(f"{path}: not a text file; a compressed file must be unpacked first")
+                    raise ChemistryError(f"{path}: not a text file")
     except FileNotFoundError:
         raise ChemistryError(f"{path}: no such file") from None
     except OSError as error:

@@ -194,6 +194,10 @@ def read_mmcif(text: str) -> Structure:
     """
     from openmm.app.internal.pdbx.reader.PdbxReader import PdbxReader
 
+    if "_atom_site_fract_" in text and "_atom_site." not in text:
+        raise ChemistryError(
+            "holds fractional coordinates of a crystal (core CIF), no mmCIF; write its molecule as an SDF or MOL2"
+        )
     blocks: list = []
     try:
         PdbxReader(io.StringIO(text)).read(blocks)

@@ -1,5 +1,8 @@
 """What files of molecules can lose in silence: records, atoms, and numbers that are none."""
 
+import bz2
+import gzip
+
 import numpy as np
 import pytest
 from rdkit import Chem
@@ -35,7 +38,7 @@ def test_a_nul_byte_is_the_fault_of_its_record(tmp_path, suffix):
     assert f"x.{suffix}, record 2 (b\ufffdd): holds a NUL byte" in second.error
 
 
-@pytest.mark.parametrize("content", ["CO methanol\n".encode("utf-16"), b"PK\x03\x04\x00\x00\xff\xfeCO methanol\n"])
+@pytest.mark.parametrize("content", ["CO methanol\n".encode("utf-16-le"), b"XK\x03\x04\x00\x00\xff\xfeCO methanol\n"])
 def test_a_file_that_is_no_text_is_refused_as_a_whole(tmp_path, content):
     (tmp_path / "x.smi").write_bytes(content)
     with pytest.raises(chem.ChemistryError, match=r"x\.smi: not a text file"):
@@ -133,3 +136,32 @@ def test_a_record_without_atoms_is_refused(tmp_path):
     broken, good = read(tmp_path / "x.sdf", empty + sdf("CC", "two"))
     assert "x.sdf, record 1 (none): no atoms" in broken.error
     assert good.error is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("CO one\n".encode("utf-16"), "x.smi: is written in UTF-16; save it as UTF-8"),
+        (gzip.compress(b"CO one\n"), "x.smi: is compressed; unpack it"),
+        (bz2.compress(b"CO one\n"), "x.smi: is compressed; unpack it"),
+    ],
+)
+def test_what_a_file_is_that_is_no_text(tmp_path, content, message):
+    (tmp_path / "x.smi").write_bytes(content)
+    with pytest.raises(chem.ChemistryError, match=message):
+        chem.read_molecules(tmp_path / "x.smi")
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name(name):
+    with pytest.raises(chem.ChemistryError, match="an empty name: expected a file or a SMILES"):
+        chem.read_molecules(name)
+
+
+def test_a_crystal_is_no_mmcif(tmp_path):
+    text = (
+        "data_1\nloop_\n_atom_site_label\n_atom_site_fract_x\n_atom_site_fract_y\n_atom_site_fract_z\nC1 0.1 0.2 0.3\n"
+    )
+    (tmp_path / "x.cif").write_text(text)
+    (entry,) = chem.read_molecules(tmp_path / "x.cif", "C")
+    assert "x.cif, record 1: holds fractional coordinates of a crystal (core CIF), no mmCIF" in entry.error
