@@ -64,6 +64,37 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
             raise
 
 
+@contextmanager
+def only_one(folder: Path, run: str, error: type[ValueError] = ValueError) -> Iterator[None]:
+    """Lock a folder against other runs that write to it; the lock ends with the process, even if that is killed.
+
+    Args:
+        folder: the folder; it exists.
+        run: what such a run is called in the message.
+        error: what is raised.
+
+    Raises:
+        ValueError: when another run holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as held:
+        os.close(handle)
+        raise error(f"{folder}: another {run} is writing to it; wait for it, or give another out=") from held
+    except OSError:  # nor on this file system
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
 def is_stream(path: Path) -> bool:
     """Whether a path is that of a pipe or device; `/dev/stdout` is one also where it leads to a file."""
     return str(path.parent) in _STREAMS or (path.exists() and not path.is_file() and not path.is_dir())

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from espalike import files
 from espalike.chem.complexes import is_complex, monomers
 from espalike.chem.molecule import Molecule
 from espalike.data.alone import judge_entries
@@ -28,7 +29,7 @@ from espalike.data.schema import FORMAT, Record, RecordError, Rejection, check
 from espalike.data.shards import SHARD, ShardWriter, StoreError, commit, map_shard, planned, publish
 from espalike.data.similar import Seen
 from espalike.data.store import MANIFEST, Store, check_manifest
-from espalike.data.work import Part, Rejected, Work, only_one, to_lines
+from espalike.data.work import Part, Rejected, Work, to_lines
 
 PIPELINE = 3
 """Version of the pipeline: increased when unchanged input and settings give a different store."""
@@ -257,7 +258,7 @@ def run(job: Job, report: Callable[[str], None] = lambda message: None) -> Resul
     is_new = not job.out.exists()
     job.out.mkdir(parents=True, exist_ok=True)
     work = job.out / f".ingest-{fingerprint[:12]}"
-    with only_one(job.out):
+    with files.only_one(job.out, "ingest", StoreError):
         try:
             return _run(job, fingerprint, work, report)
         except BaseException:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from espalike import files
-from espalike.data.shards import ShardWriter, StoreError, shard_path
+from espalike.data.shards import ShardWriter, shard_path
 
 
 @dataclass(frozen=True)
@@ -113,27 +112,3 @@ class Work:
 
     def _lines(self, number: int) -> Path:
         return shard_path(self.path, number).with_suffix(".jsonl")
-
-
-@contextlib.contextmanager
-def only_one(root: Path) -> Iterator[None]:
-    """Lock the store against other ingests; the lock ends with the process, even if that is killed.
-
-    Raises:
-        StoreError: when another ingest holds the lock.
-    """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
-        yield
-        return
-    handle = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise StoreError(f"{root}: another ingest is writing to it; wait for it, or give another out=") from error
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,9 +149,17 @@ def _silent(message: str) -> None:
 
 
 def _train_one(settings: Mapping[str, Any], say: Say) -> TrainedRun:
-    """Train one model."""
-    out, first = Path(settings["out"]), getattr(rank_zero_only, "rank", 0) == 0
+    """Train one model in a folder that no other run writes to; processes of one run share it."""
+    out = Path(settings["out"])
     out.mkdir(parents=True, exist_ok=True)
+    if "LOCAL_RANK" in os.environ or getattr(rank_zero_only, "rank", 0) != 0:
+        return _train_alone(settings, say)
+    with files.only_one(out, "training"):
+        return _train_alone(settings, say)
+
+
+def _train_alone(settings: Mapping[str, Any], say: Say) -> TrainedRun:
+    out, first = Path(settings["out"]), getattr(rank_zero_only, "rank", 0) == 0
     checkpoint, changed = _to_resume(settings)
     if first:
         files.write(out / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))

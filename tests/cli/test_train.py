@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import espalike
+from espalike import files
 from espalike.chem import connectivity_key, embed, from_smiles
 from espalike.chem.conformers import Conformers
 from espalike.cli.main import main
@@ -363,3 +364,12 @@ def test_processes_of_lightning_share_an_epoch(store, tmp_path, monkeypatch):
         frames = [[frame for e, _, frame in rows if e == epoch] for rows in ranks]
         assert len(frames[0] + frames[1]) == len({*frames[0], *frames[1]}) == 20
         assert [len({i for e, i, _ in rows if e == epoch}) for rows in ranks] == [3, 3]
+
+
+def test_two_runs_do_not_train_in_one_folder(store, tmp_path, capsys):
+    with files.only_one(tmp_path, "training"):
+        assert train(store, tmp_path) == 2
+    assert (
+        f"{tmp_path}: another training is writing to it; wait for it, or give another out=" in capsys.readouterr().err
+    )
+    assert not list(tmp_path.iterdir())
