@@ -7,18 +7,19 @@ directory. Another place to compute, a server for instance, is another class wit
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import Calculator, in_batches
+from espalike.qm.base import Calculator, CalculatorError, in_batches
 from espalike.qm.labelling import Job, LabelDirectory
 from espalike.qm.sampling import Geometries
-from espalike.workers import pool
+from espalike.workers import WorkerEndedError, pool
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +57,14 @@ class Task:
         """Make the geometries if there are none."""
         self.directory.prepare(self.job, self._sample)
 
+    def give_up(self, error: Exception) -> None:
+        """Let all labels fail that are not there."""
+        if not self.directory.prepared(self.job):
+            self.directory.fail(self.job, -1, error)
+            return
+        for k, _ in list(self.directory.unlabelled(self.job, self.frames, self.esp)):
+            self.directory.fail(self.job, k, error, k < self.esp)
+
     def sampler(self) -> Geometries:
         """What makes the geometries of this entry."""
         return self.tools()[1].entries(self.job.molecule)[self.entry]
@@ -89,18 +98,45 @@ class Local:
     chunk: int | None = None
 
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
-        """Do the tasks, `chunk` geometries of each in turn; see `Compute`."""
+        """Do the tasks, `chunk` geometries of each in turn; see `Compute`.
+
+        Where a process is ended from outside, what it did is tried again; a task that ends it again is given up.
+        """
         calculator = tasks[0].tools()[0]
         str(calculator.program)  # a program that is not here is reported before geometries are made
         chunk = self.chunk or (64 if in_batches(calculator) else 4)
         most = max(task.frames for task in tasks)
-        with pool(min(self.workers, len(tasks))) as workers:
-            for stop in [*range(chunk, most, chunk), most]:
-                left = [task for task in tasks if stop - chunk < task.frames]
-                futures = {workers.submit(task.work, stop): task for task in left}
-                for future in as_completed(futures):
-                    future.result()
-                    yield futures[future]
+        stops = [*range(chunk, most, chunk), most]
+        rounds = deque((stop, [task for task in tasks if stop - chunk < task.frames]) for stop in stops)
+        while rounds:
+            try:
+                with pool(min(self.workers, len(tasks))) as workers:
+                    while rounds:
+                        yield from _together(workers, *rounds[0])
+                        rounds.popleft()
+            except WorkerEndedError:
+                yield from _alone(*rounds[0], self.workers)
+
+
+def _together(workers: Executor, stop: int, left: list[Task]) -> Iterator[Task]:
+    """Do tasks, which are taken from the list when they are finished."""
+    futures = {workers.submit(task.work, stop): task for task in left}
+    for future in as_completed(futures):
+        future.result()
+        left.remove(futures[future])
+        yield futures[future]
+
+
+def _alone(stop: int, left: list[Task], number: int) -> Iterator[Task]:
+    """Do the first tasks, those that were at work, each in a process of its own; one that ends it is given up."""
+    for task in left[:number]:
+        try:
+            with pool(1) as worker:
+                worker.submit(task.work, stop).result()
+        except WorkerEndedError as error:
+            task.give_up(CalculatorError("process ended", f"{task.job.name}: {error}"))
+        left.remove(task)
+        yield task
 
 
 def compute_labels(tasks: Sequence[Task], compute: Compute, console: Console) -> None:

@@ -28,3 +28,13 @@ class CountingBatches(CountingCalculator):
     def batch(self, molecule, xyz):
         results = [self(molecule, one) for one in xyz]
         return np.array([energy for energy, _ in results]), np.array([forces for _, forces in results])
+
+
+class DeadlyCalculator(CountingCalculator):
+    """Ends its process where it labels ethanol."""
+
+    def __call__(self, molecule, xyz):
+        result = super().__call__(molecule, xyz)
+        if molecule.name == "ethanol":
+            os._exit(9)
+        return result

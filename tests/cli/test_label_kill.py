@@ -171,3 +171,14 @@ def test_killed_at_twenty_random_times(tmp_path):
     assert store.manifest["conformers"] == count
     assert len(calls(out)) == count
     assert calls(out).total() <= count + kills * WORKERS * chunk
+
+
+@pytest.mark.slow
+def test_a_molecule_that_ends_its_process_is_given_up_and_the_others_are_labelled(tmp_path):
+    out = tmp_path / "store"
+    arguments = [text.replace("CountingCalculator", "DeadlyCalculator") for text in overrides(tmp_path, out, 0.0)]
+    assert main(["label", *arguments]) in (0, 1)
+    store = Store.open(out)
+    assert {record.molecule.name for record in store.records()} == {"methanol", "glycolaldehyde"}
+    assert store.manifest["conformers"] == 2 * (8 + 3)
+    assert any("process ended" in reason for reason in store.manifest["rejected"])
