@@ -22,7 +22,7 @@ import numpy as np
 from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges, shares_wells
 from espalike.export.nonbonded import Nonbonded, pair_keys
-from espalike.export.parts import Single
+from espalike.export.parts import Single, distinct
 from espalike.export.text import labels_of, one_line, require_room, residue_starts, signed
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, TwelveSix
@@ -74,7 +74,7 @@ def texts(single: Single) -> dict[str, str]:
         *_wells(pairs, charmm),
         *_lists(molecule, rows, charmm),
     ]
-    pointers = _pointers({flag: len(values) for flag, _, values in sections}, molecule)
+    pointers = _pointers({flag: values for flag, _, values in sections}, molecule.n_atoms)
     head: list[Section] = [("CTITLE" if charmm else "TITLE", _LINE, [title]), ("POINTERS", _INTEGERS, pointers)]
     if charmm:
         head.append(("FORCE_FIELD_TYPE", "i2,a78", [" 1CHARMM functional form, parameters by espalike"]))
@@ -104,9 +104,8 @@ class _Rows:
         width = 4 if name == "DIHEDRAL" else 3 if name == "ANGLE" else 2
         atoms = np.concatenate([np.zeros((0, width), dtype=np.int64), *(a for a, _ in parts)])
         values = np.concatenate([np.zeros((0, len(_COLUMNS[name]))), *(v for _, v in parts)])
-        _, first, kind = np.unique(values, axis=0, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        return _Rows(atoms, np.argsort(order)[kind.ravel()], values[first[order]])
+        first, kind = distinct(values)
+        return _Rows(atoms, kind, values[first])
 
 
 def _interactions(single: Single) -> dict[str, _Rows]:
@@ -115,9 +114,9 @@ def _interactions(single: Single) -> dict[str, _Rows]:
     for part in single.parts:
         if isinstance(part.primitive, Harmonic):
             name, ends = _HARMONIC[part.place], part.idx[:, part.coordinates[0].atoms]
-            values = np.array(part.rows(0.5 * part.primitive.k, part.primitive.q0)).reshape(-1, 2)
+            values = np.stack(part.columns(0.5 * part.primitive.k, part.primitive.q0), axis=1)
             rows[name].append((ends + 1 if part.place == Place.ACROSS else 3 * ends, values))
-    bare = np.array(single.bonds_without(Place.BOND), dtype=np.int64).reshape(-1, 2)
+    bare = single.bonds_without(Place.BOND)
     rows["BOND"].append((3 * bare, np.tile([0.0, 1.0], (len(bare), 1))))
     rows["DIHEDRAL"] = _dihedrals(single)
     return {name: _Rows.of(name, parts) for name, parts in rows.items()}
@@ -282,8 +281,9 @@ def _lists(molecule: Molecule, rows: dict[str, _Rows], charmm: bool) -> list[Sec
     ]
 
 
-def _pointers(size: dict[str, int], molecule: Molecule) -> list[int]:
-    """The numbers that begin the file, from the lengths of its sections."""
+def _pointers(sections: dict[str, Sequence], n_atoms: int) -> list[int]:
+    """The numbers that begin the file."""
+    size = {flag: len(values) for flag, values in sections.items()}
 
     def rows(name: str, width: int) -> tuple[int, int]:
         return size[f"{name}_INC_HYDROGEN"] // width, size[f"{name}_WITHOUT_HYDROGEN"] // width
@@ -293,8 +293,10 @@ def _pointers(size: dict[str, int], molecule: Molecule) -> list[int]:
         rows("ANGLES", 4),
         rows("DIHEDRALS", 5),
     )
-    n_atoms, n_kinds = molecule.n_atoms, math.isqrt(size["NONBONDED_PARM_INDEX"])
-    largest = int(np.diff([*residue_starts(labels_of(molecule, 4)), n_atoms]).max())
+    n_kinds, largest = (
+        math.isqrt(size["NONBONDED_PARM_INDEX"]),
+        int(np.diff([*sections["RESIDUE_POINTER"], n_atoms + 1]).max()),
+    )
     return [
         *(n_atoms, n_kinds, bonds_h, bonds, angles_h, angles, dihedrals_h, dihedrals, 0, 0),
         *(size["EXCLUDED_ATOMS_LIST"], size["RESIDUE_LABEL"], bonds, angles, dihedrals, size["BOND_FORCE_CONSTANT"]),

@@ -219,12 +219,10 @@ def _torsions(parts: list[Part], types: list[str]) -> list[str]:
     number = np.arange(1, len(order) + 1) - edges[where[order]]  # of a wave in its row
     columns = [number, np.concatenate(n)[order], number, np.concatenate(phase)[order], number, np.concatenate(k)[order]]
     waves_text = _lines('periodicity%d="%d" phase%d="%r" k%d="%r"', *columns)
-    lines = []
-    for (tag, atoms), (low, high) in zip(places, itertools.pairwise(edges.tolist()), strict=True):
-        if high > low:
-            named = " ".join(f'type{m}="{types[a]}"' for m, a in enumerate(atoms, 1))
-            lines.append(f"<{tag} {named} {' '.join(waves_text[low:high])} />")
-    return lines
+    atoms = np.array([atoms for _, atoms in places], dtype=np.int64).reshape(-1, 4)
+    heads = _lines(f"<%s {_typed(4)}", [tag for tag, _ in places], *np.array(types, dtype=object)[atoms].T)
+    rows_of = zip(heads, itertools.pairwise(edges.tolist()), strict=True)
+    return [f"{head} {' '.join(waves_text[low:high])} />" for head, (low, high) in rows_of if high > low]
 
 
 def _nonbonded(pairs: FilePairs, types: list[str]) -> list[str]:

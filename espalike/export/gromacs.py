@@ -22,7 +22,7 @@ In free-energy calculations GROMACS itself turns the 1-4 pairs of a decoupled mo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +32,7 @@ from espalike.chem.molecule import Molecule
 from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.nonbonded import pair_keys
 from espalike.export.pairs import excepted
-from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single
+from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single, distinct
 from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text, signed
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
@@ -123,10 +123,7 @@ class _Types:
     @staticmethod
     def of(single: Single) -> _Types:
         """The types of a molecule, in the order of their first atoms."""
-        rows = np.column_stack([single.molecule.numbers, single.nonbonded.wells])
-        _, first, kind = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-        order = np.argsort(first)
-        return _Types(single, first[order], np.argsort(order)[kind.ravel()])
+        return _Types(single, *distinct(np.column_stack([single.molecule.numbers, single.nonbonded.wells])))
 
     @property
     def names(self) -> list[str]:
@@ -186,9 +183,9 @@ def _sections(single: Single) -> dict[str, str]:
     return sections
 
 
-def _rows(atoms: np.ndarray, function: int, *columns: np.ndarray) -> str:
-    """Lines of atoms counted from 1, GROMACS's function number, and parameters in GROMACS's units."""
-    row = " ".join(["%4d"] * atoms.shape[1] + [str(function)] + ["%r"] * len(columns))
+def _rows(atoms: np.ndarray, function: int, *columns: np.ndarray | Sequence[str]) -> str:
+    """Lines of atoms counted from 1, GROMACS's function number, and parameters in GROMACS's units, or their texts."""
+    row = " ".join(["%4d"] * atoms.shape[1] + [str(function)] + ["%s"] * len(columns))
     return rows_text(row, *(atoms + 1).T, *columns)
 
 
@@ -260,9 +257,9 @@ def _pairs(single: Single) -> list[str]:
     if not len(atoms) or not (pairs.charges.any() or pairs.wells[:, 1].any()):
         return []
     sigma, epsilon = pairs.pairs(atoms).T
-    lj = (sigma * LENGTH, epsilon * pairs.scale_lj * ENERGY)
-    scale = np.full(len(atoms), pairs.scale_charge)
-    full = _rows(atoms, 2, scale, *pairs.charges[atoms].T, *lj).rstrip()
+    lj = [list(map(repr, column.tolist())) for column in (sigma * LENGTH, epsilon * pairs.scale_lj * ENERGY)]
+    charges = np.array(list(map(repr, pairs.charges.tolist())), dtype=object)
+    full = _rows(atoms, 2, [repr(pairs.scale_charge)] * len(atoms), *charges[atoms].T, *lj).rstrip()
     macro = _macro(_factor(pairs.scale_charge))
     return ["", "[ pairs ]", f"#ifdef {macro}", _rows(atoms, 1, *lj).rstrip(), "#else", full, "#endif"]
 

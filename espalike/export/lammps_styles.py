@@ -104,7 +104,7 @@ def bonded(single: Single) -> dict[str, list[Row]]:
     """All bonded interactions of a molecule, by LAMMPS's category."""
     bonds = [row for part in single.parts if part.place == Place.BOND for row in _plain(part)]
     # exclusions follow from bonds
-    bonds += [Row("harmonic", bond, ((0.0, 1.0),)) for bond in single.bonds_without(Place.BOND)]
+    bonds += [Row("harmonic", bond, ((0.0, 1.0),)) for bond in map(tuple, single.bonds_without(Place.BOND).tolist())]
     return {
         "Bond": bonds,
         "Angle": [*_angles(single.parts), *_class2_angles(single.parts)],

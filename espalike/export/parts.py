@@ -19,7 +19,7 @@ from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
 from espalike.chem.names import made
 from espalike.export.engine import Place, coordinates_of, place_of, shapes
-from espalike.export.nonbonded import Nonbonded, near_pairs
+from espalike.export.nonbonded import Nonbonded, near_pairs, pair_keys
 from espalike.export.text import printable, symbols
 from espalike.geometry import Coordinate
 from espalike.system import Bound, MMSystem
@@ -325,10 +325,11 @@ class Single:
         """The pair terms."""
         return [bound for bound in self.system.terms if isinstance(bound.term, PairTerm)]
 
-    def bonds_without(self, place: Place) -> list[Atoms]:
-        """Bonds on which no primitive acts in a place, in the order of the molecule."""
-        listed = {frozenset(atoms) for part in self.parts if part.place == place for atoms in part.atoms}
-        return [(i, j) for i, j in self.molecule.bonds.tolist() if frozenset((i, j)) not in listed]
+    def bonds_without(self, place: Place) -> np.ndarray:
+        """Bonds on which no primitive acts in a place, in the order of the molecule, shape `(B, 2)`."""
+        bonds, n_atoms = self.molecule.bonds, self.molecule.n_atoms
+        listed = [pair_keys(part.idx, n_atoms) for part in self.parts if part.place == place]
+        return bonds[~np.isin(pair_keys(bonds, n_atoms), np.concatenate([np.zeros(0, np.int64), *listed]))]
 
     def check_pairs(self) -> None:
         """Check that the pairs and 1-4 pairs of every pair term are those that an engine derives from the bonds.
@@ -356,6 +357,18 @@ class Single:
         self.check_pairs()
         place = {place_of(b.term, shapes(b.term)[0]): b for b in self.pair_terms}
         return Nonbonded(place.get(Place.VAN_DER_WAALS), place.get(Place.CHARGES), self.molecule.n_atoms)
+
+
+def distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of each kind of equal rows, ascending, and the kind of each row `(R,)`, in the order of these.
+
+    Rows are compared as bytes, which takes a quarter of the time of `numpy.unique`.
+    """
+    known: dict[bytes, int] = {}
+    rows = np.ascontiguousarray(rows + 0.0)  # there is no -0.0 then
+    texts = rows.view(f"V{rows.itemsize * rows.shape[1]}").ravel().tolist()
+    kind = np.array([known.setdefault(text, len(known)) for text in texts], dtype=np.int64)
+    return np.unique(kind, return_index=True)[1], kind
 
 
 def _sorted(rows: np.ndarray) -> bytes:
