@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,22 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "levels": list, "units": dict,
 }  # fmt: skip
 """What a manifest needs in order to be opened."""
+
+
+def _are_verdicts(value: object) -> bool:
+    """Whether a value is a list of what audits found, see `espalike.data.audit.Verdict`."""
+    keys = ("audit", "where", "outcome", "message")
+    return isinstance(value, list) and all(
+        isinstance(each, dict) and all(isinstance(each.get(key), str) for key in keys) for each in value
+    )
+
+
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {
+    "checksums": lambda value: isinstance(value, dict),
+    "rejected": lambda value: isinstance(value, dict) and all(type(count) is int for count in value.values()),
+    "audits": _are_verdicts,
+}
+"""Entries that a manifest may lack, and whether a value can be one."""
 
 
 def read_manifest(root: Path) -> dict:
@@ -39,8 +55,7 @@ def read_manifest(root: Path) -> dict:
         given = manifest.get("format") if isinstance(manifest, dict) else None
         raise StoreError(f"{root}: store format {given!r}, this version reads {FORMAT}; ingest the data again")
     missing = {name for name, kind in _TYPES.items() if not isinstance(manifest.get(name), kind)}
-    if not isinstance(manifest.get("checksums", {}), dict):
-        missing.add("checksums")
+    missing |= {name for name, fits in _OPTIONAL.items() if name in manifest and not fits(manifest[name])}
     names = [] if "data" in missing else data_files(manifest)
     if missing or not names or any(not isinstance(name, str) or Path(name).name != name for name in names):
         raise StoreError(f"{root}: {MANIFEST} is damaged (no {', '.join(sorted(missing)) or 'valid file name'})")

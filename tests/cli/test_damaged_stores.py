@@ -65,6 +65,7 @@ FILES = {
 ENTRIES = {
     "format": 2, "entries": 2, "conformers": 8, "molecules": 4, "hash": "0" * 64, "levels": ["PBE/def2-SVP"],
     "splits": {}, "sources": {}, "units": {"energy": "hartree"}, "checksums": {}, "data": ["x.arrow"],
+    "rejected": "none", "audits": [{"audit": "forces"}],
 }  # fmt: skip
 GONE = ("entries", "conformers", "levels", "splits", "sources", "units", "data", "hash")
 NOT_KNOWN = ("molecules", "checksums")
@@ -117,6 +118,13 @@ def test_other_entries_of_the_manifest(stores, tmp_path, capsys, name, seal):
 @pytest.mark.parametrize("seal", ["sealed", "without"])
 def test_missing_entries_of_the_manifest(stores, tmp_path, capsys, name, seal):
     refused(stores[0], tmp_path, capsys, edited(lambda manifest: manifest.pop(name), seal))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("rejected", 5), ("rejected", {"a": "b"}), ("audits", "x"), ("audits", [1])]
+)
+def test_entries_without_a_checksum(stores, tmp_path, capsys, name, value):
+    refused(stores[0], tmp_path, capsys, edited(lambda manifest: manifest.update({name: value}), "plain"))
 
 
 def test_verify_notices_other_rejections(stores, tmp_path, capsys):
