@@ -15,7 +15,8 @@ of the elements, E ≈ Σ n(Z) e(Z).
 Where forces are there and no audit of them has a verdict, as for relaxed geometries, a warning says that their sign is
 not verified. `espalike.data.alone` finds geometries of a molecule that are entries of their own.
 
-*Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`.
+*Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`. *Mixture* tells where
+a part of the labels is wrong: `espalike.data.mixtures`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from espalike import units
-from espalike.data import labels
+from espalike.data import labels, mixtures
 from espalike.data.filters import far_energies
 from espalike.data.schema import Record
 
@@ -90,6 +91,7 @@ class Sums:
         forces: whether a record had forces.
         near: changes of energy of a few pairs that are rather close, see `labels.add_near`.
         bonds: see `labels.Sums`.
+        signs, odd, groups: see `mixtures.count_signs`, `count_pairs` and `add_groups`.
         entries: number of entries whose energies can be compared with those of MMFF94.
         spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
         waiting: deviations of energies and of those of MMFF94 from their means, of entries of two or three geometries.
@@ -110,6 +112,9 @@ class Sums:
     forces: bool = False
     near: list[list[float]] = field(default_factory=list)
     bonds: labels.Sums = field(default_factory=dict)
+    signs: list[int] = field(default_factory=lambda: [0, 0])
+    odd: list[int] = field(default_factory=lambda: [0, 0])
+    groups: list[list[float]] = field(default_factory=list)
     entries: int = 0
     spreads: list[list[float]] = field(default_factory=list)
     waiting: list[list[list[float]]] = field(default_factory=list)
@@ -134,7 +139,7 @@ class Verdict:
     """Outcome of one audit for one source and level.
 
     Attributes:
-        audit: `forces`, `energies`, `bonds`, `spread`, `sign`, `size`, `unit` or `entries`.
+        audit: `forces`, `energies`, `bonds`, `spread`, `sign`, `size`, `unit`, `mixture` or `entries`.
         where: source and level.
         outcome: `passed`, `failed`, `skipped`, or `warning` where something cannot be verified or will not be used.
         message: the figures, and what to do.
@@ -175,13 +180,13 @@ class Audit:
         sums = self._sums.setdefault(f"{conf.source}, {conf.level}", Sums())
         if conf.forces is not None:
             sums.forces = True
-            labels.add_bonds(sums.bonds, record)
+            labels.add_bonds(sums.bonds, sums.signs, record)
         if np.isnan(conf.energy).any():
             return
         if conf.forces is not None:
             _add_pairs(sums, conf.xyz, conf.energy, conf.forces)
             labels.add_near(sums.near, conf.xyz, conf.energy, conf.forces)
-        sums.entries = labels.add_spread(sums.spreads, sums.waiting, sums.entries, record)
+        sums.entries = labels.add_spread(sums.spreads, sums.waiting, sums.groups, sums.entries, record)
         _add_energy(sums, record)
 
     def verdicts(self) -> list[Verdict]:
@@ -202,6 +207,10 @@ class Audit:
                 found.append(Verdict("sign", where, "warning", _UNVERIFIED))
             found.append(Verdict("spread", where, *labels.judge_spread(sums.spreads)))
             judged = {v.audit: v.outcome for v in found if v.where == where}
+            texts = [mixtures.of_signs(sums.signs)]
+            if "failed" not in judged.values():  # else the part can be most of the data
+                texts += [mixtures.of_pairs(sums.odd, sums.clear), mixtures.of_groups(sums.groups, sums.clear)]
+            found += [Verdict("mixture", where, "failed", text) for text in texts if text]
             if sums.entries and judged["forces"] == judged["energies"] == judged["spread"] == "skipped":
                 found.append(Verdict("unit", where, "warning", _UNRELATED))
         return found
@@ -260,6 +269,7 @@ def _add_lag(sums: Sums, lag: int, xyz: np.ndarray, energy: np.ndarray, forces: 
     sums.yy += float(change[moved] @ change[moved])
     clear = np.maximum(np.abs(expected), np.abs(change)) > _CLEAR
     sums.clear += int(clear.sum())
+    mixtures.count_pairs(sums.odd, expected, change, clear)
     sums.alike += int((3.0 * expected * change > np.maximum(expected**2, change**2))[clear].sum())
 
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from espalike import units
 from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.data import mixtures
 from espalike.data.schema import Record
 
 CONSTANTS = {6: 680.0, 7: 920.0, 8: 1080.0, 14: 400.0, 15: 450.0, 16: 560.0}
@@ -87,8 +88,8 @@ The key `entries` has those about each bond's mean over its entry, the others, b
 """
 
 
-def add_bonds(sums: Sums, record: Record) -> None:
-    """Add the bonds to hydrogen of a record with forces."""
+def add_bonds(sums: Sums, signs: list[int], record: Record) -> None:
+    """Add the bonds to hydrogen of a record with forces, and count the signs of its geometries."""
     numbers, bonds = record.molecule.numbers, record.molecule.bonds
     if not len(bonds):
         return
@@ -104,7 +105,9 @@ def add_bonds(sums: Sums, record: Record) -> None:
     elements = numbers[ends[:, 0]]
     x = -np.array([CONSTANTS[int(z)] for z in elements]) * length
     if len(xyz) > 1:
-        _add(sums, "entries", (x - x.mean(axis=0)).ravel(), (along - along.mean(axis=0)).ravel())
+        x, along = x - x.mean(axis=0), along - along.mean(axis=0)
+        _add(sums, "entries", x.ravel(), along.ravel())
+        mixtures.count_signs(signs, x, along)
         return
     for z in np.unique(elements):
         _add(sums, str(int(z)), x[0, elements == z], along[0, elements == z])
@@ -211,13 +214,20 @@ def judge_near(pairs: Sequence[Sequence[float]]) -> tuple[str, str]:
     return "skipped", f"{figures}: energies and forces are hardly related; check their source"
 
 
-def add_spread(found: list[list[float]], waiting: list[list[list[float]]], entries: int, record: Record) -> int:
+def add_spread(
+    found: list[list[float]],
+    waiting: list[list[list[float]]],
+    groups: list[list[float]],
+    entries: int,
+    record: Record,
+) -> int:
     """Add the logarithm of the ratio of spreads and the correlation with MMFF94; the number of entries that could be.
 
     Args:
         found: pairs so far, with the standard deviation by MMFF94; one is added at most.
         waiting: of entries of two or three geometries, energies and those of MMFF94, each less their mean; a few of
             these entries together give a pair.
+        groups: see `mixtures.add_groups`.
         entries: number of earlier entries that could be compared.
         record: an entry with energies.
     """
@@ -228,6 +238,7 @@ def add_spread(found: list[list[float]], waiting: list[list[list[float]]], entri
         chosen = np.linspace(0, len(energy) - 1, min(len(energy), _GEOMETRIES)).astype(int)
         expected = _mmff(molecule, record.conformers.xyz[chosen])
         if expected is not None:
+            mixtures.add_groups(groups, energy[chosen], expected, molecule.n_atoms)
             waiting.append([(values - values.mean()).tolist() for values in (energy[chosen], expected)])
             if len(energy) >= 4:
                 _compare(found, *waiting.pop())
