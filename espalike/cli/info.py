@@ -250,8 +250,11 @@ def summary(content: dict[str, Any]) -> dict[str, str]:
     }
 
 
-ERRORS = ("split", "data", "molecules", "conformers", "energy RMSE\n[kcal/mol]", "force RMSE\n[kcal/mol/Å]")
-"""Columns of `errors`."""
+ERRORS = (
+    *("split", "data", "molecules", "conformers"),
+    *("energy RMSE\n[kcal/mol]", "force RMSE\n[kcal/mol/Å]", "interaction MAE\n[kcal/mol]"),
+)
+"""Columns of `errors`; the last one is of complexes, whose geometries are counted as conformers."""
 
 
 def errors(content: dict[str, Any]) -> list[tuple]:
@@ -259,8 +262,11 @@ def errors(content: dict[str, Any]) -> list[tuple]:
     figures, members = content["figures"], content["notes"].get("members", [])
     rows = _validation("validation", figures)
     rows += [row for member in members for row in _validation(f"validation, seed {member['seed']}", member)]
-    names = ("molecules", "conformers", "energy_rmse", "force_rmse")
-    return rows + [("test", data, *map(row.get, names)) for data, row in figures.get("test", {}).items()]
+    rows = [(*row, None) for row in rows]  # validation has no interaction energies
+    names = (("molecules", "complexes"), ("conformers", "points"), ("energy_rmse",), ("force_rmse",), ("mae",))
+    for data, row in figures.get("test", {}).items():
+        rows.append(("test", data, *(next((row[n] for n in either if n in row), None) for either in names)))
+    return rows
 
 
 def _validation(split: str, figures: dict[str, Any]) -> list[tuple]:

@@ -23,7 +23,10 @@ def model(tmp_path):
     made.provenance.data = [{"name": "store", "hash": "abc", "licence": "MIT", "sources": source}]
     made.provenance.figures = {
         "validation": {"val/loss": 0.5, "val/mine/energy_rmse": 2.75, "val/mine/forces_rmse": 6.125},
-        "test": {"set": {"molecules": 3, "conformers": 9, "energy_rmse": 1.25, "force_rmse": 4.5}},
+        "test": {
+            "set": {"molecules": 3, "conformers": 9, "energy_rmse": 1.25, "force_rmse": 4.5},
+            "pairs": {"complexes": 4, "points": 20, "mae": 0.75},
+        },
     }
     path = tmp_path / "x.espalike"
     made.save(path)
@@ -145,10 +148,11 @@ def test_model_as_text(model, capsys):
     assert "net charge +0 to +0 e" in lines
     assert "connectivities 2 train, 1 val" in lines
     assert "store mine 5 50 GFN2-xTB MIT abc" in lines
-    head = lines.index("split data molecules conformers [kcal/mol] [kcal/mol/Å]")
-    assert lines[head - 1] == "energy RMSE force RMSE"
+    head = lines.index("split data molecules conformers [kcal/mol] [kcal/mol/Å] [kcal/mol]")
+    assert lines[head - 1] == "energy RMSE force RMSE interaction MAE"
     assert "validation mine 2.75 6.12" in lines
     assert "test set 3 9 1.25 4.50" in lines
+    assert "test pairs 4 20 0.75" in lines
 
 
 def test_models_lists_what_is_shipped(model, monkeypatch, capsys):
