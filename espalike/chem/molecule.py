@@ -17,7 +17,7 @@ from rdkit.Chem.inchi import MolToInchiKey
 from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
-from espalike.chem.graphs import ends_of, formula
+from espalike.chem.graphs import formula
 from espalike.chem.names import RESIDUE, Label, names_of, unique
 from espalike.tables import html_table
 
@@ -160,8 +160,8 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
 def graph_of(mol: Chem.Mol, name: str) -> Molecule:
     """The molecule of an RDKit molecule that is sanitized and checked, which is used up."""
     Chem.Kekulize(mol, clearAromaticFlags=True)
-    ends, bonds = ends_of(mol), [mol.GetBondWithIdx(n) for n in range(mol.GetNumBonds())]
-    listed = sorted((*pair, int(bond.GetBondTypeAsDouble())) for pair, bond in zip(ends, bonds, strict=True))
+    bonds = [mol.GetBondWithIdx(n) for n in range(mol.GetNumBonds())]
+    listed = sorted((*sorted((b.GetBeginAtomIdx(), b.GetEndAtomIdx())), int(b.GetBondTypeAsDouble())) for b in bonds)
     rows = np.array(listed, dtype=np.int64).reshape(-1, 3)
     atoms = rd.atoms_of(mol)
     atom_names, residue, labels = names_of(mol)
@@ -231,7 +231,10 @@ def sanitized(molecule: Molecule) -> Chem.Mol:
     with rdBase.BlockLogs():
         mol = rd.parse_smiles(molecule.smiles)
         assert mol is not None  # it was written by `graph_of`
-        places = [atom.GetAtomMapNum() for atom in rd.atoms_of(mol)]
+        places = []
+        for atom in rd.atoms_of(mol):
+            places.append(atom.GetAtomMapNum())
+            atom.SetAtomMapNum(0)
         mol = Chem.RenumberAtoms(mol, np.argsort(places).tolist())
         rd.sanitize(mol, molecule.name)
     return mol

@@ -17,6 +17,7 @@ _ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_C
 _ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
 _ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _MASS_NUMBER = "_espalike_mass_number"
+_IS_MAPPED = rdqueries.HasPropQueryAtom("molAtomMapNumber")
 _IS_NOTED = rdqueries.HasPropQueryAtom(_MASS_NUMBER)
 _BRIDGE = Chem.MolFromSmarts("[#1;!D0;!D1]")
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
@@ -96,26 +97,25 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
     Raises:
         ChemistryError: for unsupported elements and bonds, and where RDKit complains; atom numbers begin at 1.
     """
-    atoms = atoms_of(mol)
-    for atom in atoms:
+    for atom in mol.GetAtomsMatchingQuery(_IS_MAPPED):
         atom.SetAtomMapNum(0)
-    isotopes = mol.GetSubstructMatches(_ISOTOPE) if mol.HasSubstructMatch(_ISOTOPE) else ()
-    for (i,) in isotopes:
-        atoms[i].SetIntProp(_MASS_NUMBER, atoms[i].GetIsotope())
-        atoms[i].SetIsotope(0)
+    isotopes = [mol.GetAtomWithIdx(i) for (i,) in mol.GetSubstructMatches(_ISOTOPE)]
+    for atom in isotopes:
+        atom.SetIntProp(_MASS_NUMBER, atom.GetIsotope())
+        atom.SetIsotope(0)
     _check_elements(mol, name)
-    for (i,) in isotopes:
-        if not Chem.GetPeriodicTable().GetMassForIsotope(atoms[i].GetAtomicNum(), atoms[i].GetIntProp(_MASS_NUMBER)):
+    for atom in isotopes:
+        if not Chem.GetPeriodicTable().GetMassForIsotope(atom.GetAtomicNum(), atom.GetIntProp(_MASS_NUMBER)):
             raise ChemistryError(
-                f"{name}: atom {i + 1} is {atoms[i].GetSymbol()} of mass number {atoms[i].GetIntProp(_MASS_NUMBER)}; "
-                "no such isotope is known"
+                f"{name}: atom {atom.GetIdx() + 1} is {atom.GetSymbol()} of mass number "
+                f"{atom.GetIntProp(_MASS_NUMBER)}; no such isotope is known"
             )
-    expanded = [i for (i,) in mol.GetSubstructMatches(_TWO_MULTIPLE_BONDS)]
+    expanded = [mol.GetAtomWithIdx(i) for (i,) in mol.GetSubstructMatches(_TWO_MULTIPLE_BONDS)]
     try:
         Chem.SanitizeMol(mol)
-        for i in expanded:
-            if atoms[i].GetFormalCharge():
-                atoms[i].SetBoolProp(_REWRITTEN, True)
+        for atom in expanded:
+            if atom.GetFormalCharge():
+                atom.SetBoolProp(_REWRITTEN, True)
         if drawn:
             Chem.DetectBondStereochemistry(mol)
         Chem.AssignStereochemistry(mol, cleanIt=True, force=True)

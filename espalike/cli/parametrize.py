@@ -9,7 +9,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +169,7 @@ def _collect(work: Iterator[Finished], summary: Summary, report: Report, debug: 
 
     try:
         for finished in _shown(work, summary.count):
-            report.add([asdict(result) for result, _ in finished])
+            report.add([vars(result) for result, _ in finished])
             for result, trace in finished:
                 summary.add(result)
                 if debug and trace:
