@@ -91,7 +91,7 @@ class Sums:
         forces: whether a record had forces.
         near: changes of energy of a few pairs that are rather close, see `labels.add_near`.
         bonds: see `labels.Sums`.
-        signs, odd, groups: see `mixtures.count_signs`, `count_pairs` and `add_groups`.
+        signs, odd, zeros, groups: see `mixtures.count_signs`, `count_pairs`, `count_zeros` and `add_groups`.
         entries: number of entries whose energies can be compared with those of MMFF94.
         spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
         waiting: deviations of energies and of those of MMFF94 from their means, of entries of two or three geometries.
@@ -114,6 +114,7 @@ class Sums:
     bonds: labels.Sums = field(default_factory=dict)
     signs: list[int] = field(default_factory=lambda: [0, 0])
     odd: list[int] = field(default_factory=lambda: [0, 0])
+    zeros: list[int] = field(default_factory=lambda: [0, 0])
     groups: list[list[float]] = field(default_factory=list)
     entries: int = 0
     spreads: list[list[float]] = field(default_factory=list)
@@ -180,6 +181,7 @@ class Audit:
         sums = self._sums.setdefault(f"{conf.source}, {conf.level}", Sums())
         if conf.forces is not None:
             sums.forces = True
+            mixtures.count_zeros(sums.zeros, conf.forces)
             labels.add_bonds(sums.bonds, sums.signs, record)
         if np.isnan(conf.energy).any():
             return
@@ -207,7 +209,7 @@ class Audit:
                 found.append(Verdict("sign", where, "warning", _UNVERIFIED))
             found.append(Verdict("spread", where, *labels.judge_spread(sums.spreads)))
             judged = {v.audit: v.outcome for v in found if v.where == where}
-            texts = [mixtures.of_signs(sums.signs)]
+            texts = [mixtures.of_signs(sums.signs), mixtures.of_zeros(sums.zeros)]
             if "failed" not in judged.values():  # else the part can be most of the data
                 texts += [mixtures.of_pairs(sums.odd, sums.clear), mixtures.of_groups(sums.groups, sums.clear)]
             found += [Verdict("mixture", where, "failed", text) for text in texts if text]

@@ -57,6 +57,18 @@ def count_pairs(counts: list[int], expected: np.ndarray, change: np.ndarray, cle
     counts[1] += int(((np.abs(change - expected) > _JUMP + 0.5 * np.abs(expected)) & clear).sum())
 
 
+def count_zeros(zeros: list[int], forces: np.ndarray) -> None:
+    """Count the geometries of several atoms, and those of them whose forces are all zero.
+
+    Args:
+        zeros: both numbers.
+        forces: forces of an entry, shape `(K, A, 3)`.
+    """
+    if forces.shape[1] > 1:
+        zeros[0] += len(forces)
+        zeros[1] += int((forces == 0.0).all(axis=(1, 2)).sum())
+
+
 def add_groups(found: list[list[float]], energy: np.ndarray, expected: np.ndarray, n_atoms: int) -> None:
     """Add how far the energies of an entry, less those by MMFF94, fall into two groups.
 
@@ -83,6 +95,14 @@ def of_signs(signs: Sequence[int]) -> str:
         f"in {wrong} of {right + wrong} strained geometries the forces push stretched bonds to hydrogen further apart: "
         "a part of them are gradients, −forces; check their sign entry by entry"
     )
+
+
+def of_zeros(zeros: Sequence[int]) -> str:
+    """What is wrong where the forces of most geometries are zero; empty if they are not."""
+    number, zero = zeros
+    if zero < max(_FEW, 0.5 * number):
+        return ""
+    return f"all forces of {zero} of {number} geometries are zero: none were computed; read the data without forces"
 
 
 def of_pairs(counts: Sequence[int], clear: int) -> str:

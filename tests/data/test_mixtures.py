@@ -77,3 +77,9 @@ def test_energies_of_two_levels_within_an_entry(of_kind, kind):
     assert failures(many) == {}
     found = " ".join(failures(many, change).values())
     assert "two levels of theory" in found or "levels of theory within an entry" in found
+
+
+@pytest.mark.parametrize("kind", STORES)
+def test_forces_that_are_zero_are_none(of_kind, kind):
+    found = failures(of_kind[kind], lambda number, conformers: {"forces": np.zeros_like(conformers.forces)})
+    assert "geometries are zero: none were computed" in found["mixture"]
