@@ -181,7 +181,7 @@ class Audit:
         sums = self._sums.setdefault(f"{conf.source}, {conf.level}", Sums())
         if conf.forces is not None:
             sums.forces = True
-            mixtures.count_zeros(sums.zeros, conf.forces)
+            mixtures.count_zeros(sums.zeros, conf.forces, record.kind)
             labels.add_bonds(sums.bonds, sums.signs, record)
         if np.isnan(conf.energy).any():
             return

@@ -57,14 +57,15 @@ def count_pairs(counts: list[int], expected: np.ndarray, change: np.ndarray, cle
     counts[1] += int(((np.abs(change - expected) > _JUMP + 0.5 * np.abs(expected)) & clear).sum())
 
 
-def count_zeros(zeros: list[int], forces: np.ndarray) -> None:
-    """Count the geometries of several atoms, and those of them whose forces are all zero.
+def count_zeros(zeros: list[int], forces: np.ndarray, kind: str) -> None:
+    """Count the geometries of several atoms that are known to be no minima, and those whose forces are all zero.
 
     Args:
         zeros: both numbers.
         forces: forces of an entry, shape `(K, A, 3)`.
+        kind: kind of its geometries; data sets of minima may have zeros.
     """
-    if forces.shape[1] > 1:
+    if forces.shape[1] > 1 and kind in ("scan", "thermal", "distorted"):
         zeros[0] += len(forces)
         zeros[1] += int((forces == 0.0).all(axis=(1, 2)).sum())
 
@@ -98,11 +99,11 @@ def of_signs(signs: Sequence[int]) -> str:
 
 
 def of_zeros(zeros: Sequence[int]) -> str:
-    """What is wrong where the forces of most geometries are zero; empty if they are not."""
+    """What is wrong where the forces of most scans and displaced geometries are zero; empty if they are not."""
     number, zero = zeros
     if zero < max(_FEW, 0.5 * number):
         return ""
-    return f"all forces of {zero} of {number} geometries are zero: none were computed; read the data without forces"
+    return f"{zero} of {number} geometries that are no minima have no forces but zeros; read the data without forces"
 
 
 def of_pairs(counts: Sequence[int], clear: int) -> str:

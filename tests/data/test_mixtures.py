@@ -82,4 +82,10 @@ def test_energies_of_two_levels_within_an_entry(of_kind, kind):
 @pytest.mark.parametrize("kind", STORES)
 def test_forces_that_are_zero_are_none(of_kind, kind):
     found = failures(of_kind[kind], lambda number, conformers: {"forces": np.zeros_like(conformers.forces)})
-    assert "geometries are zero: none were computed" in found["mixture"]
+    assert "geometries that are no minima have no forces but zeros" in found["mixture"]
+
+
+def test_minima_may_have_forces_of_zero(of_kind):
+    """As data sets of relaxed geometries without forces, which stand for these."""
+    records = [replace(record, kind="relaxed") for record in of_kind["scan"]]
+    assert failures(records, lambda number, conformers: {"forces": np.zeros_like(conformers.forces)}) == {}
