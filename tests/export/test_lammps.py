@@ -1,5 +1,7 @@
 """LAMMPS files: rows of class2, the script, minimization and dynamics. Energies by LAMMPS: test_forms.py."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -65,3 +67,32 @@ def test_what_is_refused():
     odd = MMSystem((Bound(bound.term, fewer, bound.values),), system.numbers, system.mol, (molecule,))
     with pytest.raises(ExportError, match=r"Coulomb do not follow from the bonds; format 'lammps'"):
         export.texts(odd, "lammps")
+
+
+@pytest.mark.parametrize("name", ["class1", "class2"])
+def test_several_molecules_of_one_model_are_joined_as_the_page_says(name, tmp_path):
+    """At 600 Å, where neutral molecules do not see each other; docs/exports.md has the commands."""
+    expected = 0.0
+    for stem, smiles in (("a", "CC(=O)Nc1ccc(O)cc1"), ("b", "CC(=O)NC")):
+        molecule = chem.from_smiles(smiles)
+        system, xyz = field_model(name).parametrize(molecule), perturbed(molecule)
+        export.write(system, tmp_path / f"{stem}.lmp", xyz=xyz)
+        expected += reference(system, xyz)[0]
+    kinds = ("atom types", "bond types", "angle types", "dihedral types", "improper types")
+
+    def counts(stem):
+        text = (tmp_path / f"{stem}.lmp").read_text()
+        return [re.search(rf"(\d+) {kind}", text)[1] for kind in kinds]
+
+    first, second = ((tmp_path / f"{stem}.in").read_text() for stem in "ab")
+    extra = " ".join(f"extra/{kind.split()[0]}/types {n}" for kind, n in zip(kinds, counts("b"), strict=True))
+    extra += " extra/bond/per/atom 20 extra/angle/per/atom 60 extra/dihedral/per/atom 120 extra/improper/per/atom 60"
+    styles = [line for line in first.splitlines() if "_style" in line and "thermo" not in line]
+    assert styles == [line for line in second.splitlines() if "_style" in line and "thermo" not in line]
+    joined = (
+        f'read_data "a.lmp" {extra} extra/special/per/atom 60\n'
+        f'read_data "b.lmp" add append offset {" ".join(counts("a"))} shift 600 0 0'
+    )
+    head, tail = re.split(r"read_data .*", first)
+    (row, *_) = lammps_tables(lammps_script(head + joined + tail, tmp_path))
+    assert row["PotEng"] == pytest.approx(expected, abs=2e-4)
