@@ -103,9 +103,9 @@ class RecordFolder:
         try:
             while left:
                 left = left[self._file.write(left) :]
-        except OSError:  # a full disk: the next record takes the place of the unfinished one
+        except OSError as error:  # a full disk: the next record takes the place of the unfinished one
             self.close()
-            raise
+            raise OSError(error.errno, error.strerror, str(self.folder)) from error
 
     def close(self) -> None:
         """Let another process append to the file of this one."""

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from espalike import files
 from espalike.training.processes import summed
 
 
@@ -41,7 +42,8 @@ class SaveResumable(Checkpoint):
     In a SLURM job, SIGUSR1 (`sbatch --signal=USR1@120`) ends the step, writes the checkpoint and requeues the job.
 
     Args:
-        path: the file; Lightning writes it under another name first.
+        path: the file. It is written beside it and renamed: Lightning would copy it from the folder of temporary files,
+            and a full disk or a kill in between would cost the checkpoint that is there.
         sampler: its position is kept in the checkpoint.
         every: steps between checkpoints, None for one per epoch.
         settings: the settings of the run, kept in the checkpoint.
@@ -98,7 +100,15 @@ class SaveResumable(Checkpoint):
 
     def _save(self, trainer: pl.Trainer, done: int) -> None:
         self._position, self._saved = (trainer.current_epoch, done), trainer.global_step
-        trainer.save_checkpoint(self.path, weights_only=False)
+        part = self.path.with_name(f".{self.path.name}.tmp")
+        try:
+            with files.named(self.path):
+                trainer.save_checkpoint(part, weights_only=False)
+                if trainer.is_global_zero:
+                    os.replace(part, self.path)
+        finally:
+            if trainer.is_global_zero:
+                part.unlink(missing_ok=True)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep the settings, for `changed_settings`, and whether the run has ended, for `was_interrupted`."""

@@ -1,5 +1,8 @@
 """Record files: whatever a killed writer leaves, earlier records are read and the next one follows them."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -81,3 +84,14 @@ def test_any_changed_byte_is_damage_and_never_the_end_of_a_killed_process(tmp_pa
             with pytest.raises(ValueError, match="damaged at byte 0"):
                 RecordFolder(tmp_path).append({"n": 3})
             assert path.read_bytes() == damaged
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_names_the_folder_of_the_records(tmp_path):
+    records = RecordFolder(tmp_path / "labels")
+    records._file = io.FileIO("/dev/full", "w")
+    with pytest.raises(OSError, match=r"No space left on device: '.*labels'"):
+        records.append({"entry": "a"})
+    records.append({"entry": "b"})
+    records.close()
+    assert [header["entry"] for header, _ in records.new()] == ["b"]

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -314,3 +315,27 @@ def test_damaged_checkpoints_are_refused(store, tmp_path, monkeypatch, capfd):
         assert printed.startswith("error: last.ckpt ")
         assert "start" in printed
         assert printed.count("\n") == 1
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_checkpoint_that_cannot_be_written_costs_none(tmp_path, fault):
+    """The one that is there stays, whatever happens while the next one is written."""
+
+    class Trainer:
+        current_epoch, global_step, is_global_zero = 3, 30, True
+
+        def save_checkpoint(self, path, weights_only):
+            Path(path).write_bytes(b"half of it")
+            if self.fault is not None:
+                raise self.fault
+
+    path, trainer = tmp_path / "last.ckpt", Trainer()
+    path.write_bytes(b"whole")
+    save = SaveResumable(path, None)
+    trainer.fault = fault
+    with pytest.raises(type(fault), match=r"last\.ckpt" if isinstance(fault, OSError) else None):
+        save._save(trainer, 0)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("last.ckpt", b"whole")]
+    trainer.fault = None
+    save._save(trainer, 0)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("last.ckpt", b"half of it")]
