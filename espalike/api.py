@@ -193,6 +193,8 @@ def parametrize(
     from espalike import export
     from espalike.export import ligands
 
+    if out is not None and not os.fspath(out).strip():
+        raise ValueError("out is empty: expected a folder, or None for no files; the present folder is '.'")
     formats = tuple(() if out is None else [format] if isinstance(format, str) else format)
     loaded, name = _loaded(model)
     if refused := export.refusal(loaded.terms, formats):

@@ -190,3 +190,10 @@ def test_moved_names_say_where_they_went():
             old, _, new = name.partition(" as ")
             listed[old] = getattr(importlib.import_module(module), new or old)
     assert listed == {name: getattr(moved, name) for name in moved.__all__}
+
+
+def test_an_empty_folder_is_not_the_present_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="out is empty: expected a folder"):
+        espalike.parametrize("CCO", "espalike-small", out="")
+    assert not list(tmp_path.iterdir())
