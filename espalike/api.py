@@ -193,15 +193,13 @@ def parametrize(
     from espalike import export
     from espalike.export import ligands
 
-    if out is not None and not os.fspath(out).strip():
-        raise ValueError("out is empty: expected a folder, or None for no files; the present folder is '.'")
     formats = tuple(() if out is None else [format] if isinstance(format, str) else format)
     loaded, name = _loaded(model)
     if refused := export.refusal(loaded.terms, formats):
         raise ValueError(refused)
     single, entries = _entries(molecules, smiles)
     read = ligands.existing(*(source for source, _ in entries), str(charges), name)
-    output = ligands.Output(Path(out or "."), formats, mixed, torsions, residue, read)
+    output = ligands.Output(_folder(out), formats, mixed, torsions, residue, read)
     if formats:
         output.folder.mkdir(parents=True, exist_ok=True)
     source = ligands.charge_source(str(charges), loaded, len(entries))
@@ -227,6 +225,17 @@ def _entries(molecules: Source | Sequence[Source], smiles: str | None) -> tuple[
             f"{molecules}: holds {len(entries)} molecules; give it in a list: parametrize([{molecules!r}])"
         )
     return single, entries
+
+
+def _folder(out: str | os.PathLike | None) -> Path:
+    """The folder that files go to.
+
+    Raises:
+        ValueError: when its name is empty.
+    """
+    if out is not None and not os.fspath(out).strip():
+        raise ValueError("out is empty: expected a folder, or None for no files; the present folder is '.'")
+    return Path(out or ".")
 
 
 def _systems(done: Sequence[Done]) -> list[MMSystem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -76,23 +77,32 @@ def only_one(folder: Path, run: str, error: type[ValueError] = ValueError) -> It
     Raises:
         ValueError: when another run holds the lock.
     """
-    try:
-        import fcntl
-    except ImportError:  # no such locks on this system
+    if sys.platform == "win32":  # a folder cannot be opened there
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as held:
-        os.close(handle)
-        raise error(f"{folder}: another {run} is writing to it; wait for it, or give another out=") from held
-    except OSError:  # nor on this file system
-        pass
-    try:
+        if not lock(handle):
+            raise error(f"{folder}: another {run} is writing to it; wait for it, or give another out=")
         yield
     finally:
         os.close(handle)
+
+
+def lock(handle: int) -> bool:
+    """Lock an open file or folder until it is closed; False where another process has locked it.
+
+    Where the system or the file system has no locks, nothing is done.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (OSError, ImportError):
+        pass
+    return True
 
 
 def is_stream(path: Path) -> bool:

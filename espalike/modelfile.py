@@ -35,7 +35,7 @@ INPUT_LAYER = "encoder.enter.weight"
 LISTS = ("split", "surroundings")
 """Parts of a description that are long lists: they are compressed in a file."""
 _HIGHEST_RATIO = 100
-"""Lists that would be more times as long as their compressed text are damaged."""
+"""Lists that are more than this many times as long as their compressed text are damaged."""
 _MOST_MEMBERS = 1000
 _LARGEST_WEIGHT = 1e6
 """Larger weights are of no trained network: the largest of the shipped models is below 100."""

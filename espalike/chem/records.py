@@ -39,7 +39,7 @@ _NOT_TEXT = {
     **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "is written in UTF-16; save it as UTF-8"),
     **dict.fromkeys((b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd"), "is compressed; unpack it"),
 }
-"""First bytes of files that are no plain texts."""
+"""First bytes of files that are not plain text."""
 
 T = TypeVar("T")
 

@@ -196,7 +196,8 @@ def read_mmcif(text: str) -> Structure:
 
     if "_atom_site_fract_" in text and "_atom_site." not in text:
         raise ChemistryError(
-            "holds fractional coordinates of a crystal (core CIF), no mmCIF; write its molecule as an SDF or MOL2"
+            "holds fractional coordinates of a crystal (core CIF), and is not an mmCIF file; write its molecule as an "
+            "SDF or MOL2"
         )
     blocks: list = []
     try:

@@ -203,7 +203,7 @@ def _check_report(args: argparse.Namespace) -> None:
         if _state(other)[1] and path.exists() and path.samefile(other):
             raise ValueError(f"--report {path} would replace {other}, which is read; give the report another name")
     if path.is_file() and not is_report(path):
-        raise ValueError(f"--report {path} would replace a file that is no report; give the report another name")
+        raise ValueError(f"--report {path} would replace a file that is not a report; give the report another name")
 
 
 def _shown(work: Iterator[Finished], finished: int) -> Iterator[Finished]:

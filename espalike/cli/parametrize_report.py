@@ -56,10 +56,11 @@ class Report:
         try:
             self.lines.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.lines.open("wb" if files.is_stream(self.lines) else "ab")  # nothing is lost so far
-            self._lock()
         except OSError as error:
             self.error = error
             return
+        if not files.lock(self._file.fileno()):
+            raise ValueError(f"{self.path}: another run writes this report; wait, or give another --report")
         for row, place in self._rows():
             yield row
             end = place
@@ -70,18 +71,6 @@ class Report:
             self.error = error
         if not end:
             self._write([self._head | {_RUN: self._run}])
-
-    def _lock(self) -> None:
-        """Let no other run write this report until it is closed; where a file system has no locks, nothing is done."""
-        assert self._file is not None
-        try:
-            import fcntl
-
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"{self.path}: another run writes this report; wait, or give another --report") from error
-        except (OSError, ImportError):
-            pass
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of finished inputs."""

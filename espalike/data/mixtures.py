@@ -16,7 +16,7 @@ STRAINED = 12.0
 _BONDS, _LIKE = 5, 0.8
 """Smallest number of bonds of such a geometry, and smallest magnitude of its correlation."""
 _FEW, _SHARE = 2, 0.01
-"""Geometries of the opposite sign that are a fault: so many, and such a share."""
+"""Smallest number, and smallest share, of geometries of the opposite sign that are a fault."""
 _FEW_PAIRS, _PAIRS, _OPPOSITE, _JUMPS = 20, 5, 0.03, 0.25
 """Pairs that are needed, number and share of pairs of the opposite sign that are a fault, and share of jumps."""
 _JUMP = 3.0
@@ -103,7 +103,7 @@ def of_zeros(zeros: Sequence[int]) -> str:
     number, zero = zeros
     if zero < max(_FEW, 0.5 * number):
         return ""
-    return f"{zero} of {number} geometries that are no minima have no forces but zeros; read the data without forces"
+    return f"{zero} of {number} scans and displaced geometries have forces of zero; read the data without forces"
 
 
 def of_pairs(counts: Sequence[int], clear: int) -> str:

@@ -164,4 +164,6 @@ def test_a_crystal_is_no_mmcif(tmp_path):
     )
     (tmp_path / "x.cif").write_text(text)
     (entry,) = chem.read_molecules(tmp_path / "x.cif", "C")
-    assert "x.cif, record 1: holds fractional coordinates of a crystal (core CIF), no mmCIF" in entry.error
+    assert (
+        "x.cif, record 1: holds fractional coordinates of a crystal (core CIF), and is not an mmCIF file" in entry.error
+    )

@@ -249,7 +249,7 @@ def test_two_runs_do_not_write_one_report(name, library, model_file, tmp_path, c
 def test_a_report_does_not_replace_a_file_that_is_none(library, model_file, tmp_path, capsys):
     (tmp_path / "mine.json").write_text('{"mine": 1}\n')
     assert run(model_file, library, "--out", "out", "--report", "mine.json") == 2
-    assert "--report mine.json would replace a file that is no report" in capsys.readouterr().err
+    assert "--report mine.json would replace a file that is not a report" in capsys.readouterr().err
     assert (tmp_path / "mine.json").read_text() == '{"mine": 1}\n'
 
 
