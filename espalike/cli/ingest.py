@@ -107,14 +107,14 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
 
     from espalike.cli.common import command_line
     from espalike.data.ingest import Job
-    from espalike.data.split import hash_split
+    from espalike.data.split import split_of
     from espalike.data.store import open_stores
 
     for name, allowed in (("split", ("keep", "hash")), ("audit", ("error", "warn", "off"))):
         if cfg[name] not in allowed:
             raise ValueError(f"{name}={cfg[name]}: expected {' or '.join(allowed)}")
     fractions = dict(cfg.fractions)
-    hash_split("", cfg.seed, fractions)  # a wrong share is an error before the work
+    split_of("", cfg.seed, fractions)  # a wrong share is an error before the work
     reader = instantiate(cfg.reader, _convert_="all")
     given = {key: cfg[key] for key in ("origin", "licence") if cfg[key]}
     split = {"rule": cfg.split, "seed": cfg.seed, "fractions": fractions}
@@ -125,7 +125,7 @@ def _job(cfg, reference: References | None, described: str, console) -> Job:
 
     def assign_split(record) -> str:
         kept = cfg.split == "keep" and record.split
-        return record.split if kept else hash_split(record.key, cfg.seed, fractions)
+        return record.split if kept else split_of(record.key, cfg.seed, fractions)
 
     def progress(entries: Iterator, done: int) -> Iterable:
         text = f"ingest {reader.source}"

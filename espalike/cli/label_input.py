@@ -21,11 +21,11 @@ def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
 
     from espalike.chem import connectivity_key, safe_names
     from espalike.data.inputs import reader_of
-    from espalike.data.split import hash_split
+    from espalike.data.split import split_of
     from espalike.qm.labelling import Job
 
     fractions = dict(cfg.fractions)
-    hash_split("", fractions=fractions)  # a wrong share is an error before the work
+    split_of("", fractions=fractions)  # a wrong share is an error before the work
     listed = isinstance(cfg.input, ListConfig)
     inputs = list(cfg.input) if listed else [str(cfg.input)]
     chosen = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
@@ -47,7 +47,7 @@ def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
         messages.append(f"{cfg.splits}: not in the input: {first_few(sorted(unknown))}")
     names = safe_names([job.name for job in jobs])
     return [
-        replace(job, name=name, split=job.split or hash_split(connectivity_key(job.molecule), fractions=fractions))
+        replace(job, name=name, split=job.split or split_of(connectivity_key(job.molecule), fractions=fractions))
         for name, job in zip(names, jobs, strict=True)
     ]
 

@@ -43,6 +43,17 @@ def hash_split(key: str, seed: int = 0, fractions: Mapping[str, float] = FRACTIO
     return next(split for split in reversed(SPLITS) if fractions.get(split, 0.0) > 0)
 
 
+def split_of(key: str, seed: int = 0, fractions: Mapping[str, float] = FRACTIONS) -> str:
+    """Split of an entry by hash: that of its molecule; of a complex, the strictest of its molecules (test, then val).
+
+    A complex outside the training split has so a molecule that no complex of the training split has.
+
+    Raises:
+        ValueError: see `hash_split`.
+    """
+    return max((hash_split(part, seed, fractions) for part in key.split("+")), key=SPLITS.index)
+
+
 def _sides(stores: Sequence[Store]) -> dict[str, dict[str, list[tuple[str, str]]]]:
     """Key → split → (store, entry) of every entry that has a split."""
     sides: dict[str, dict[str, list[tuple[str, str]]]] = defaultdict(lambda: defaultdict(list))

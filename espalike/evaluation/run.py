@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from importlib.metadata import version
@@ -54,6 +54,7 @@ class Evaluation:
         skipped: baselines that are not installed, and what to install.
         rejected: entries of the data that could not be read, and conformers of files that an ingest would drop.
         seen: number of connectivities that a model saw in training, by model.
+        familiar: number of complexes whose molecules the model saw all in complexes of its training, by model.
         contributions: of the terms of every force field, if they were requested.
         worst: entries with the largest errors of every method.
         out: folder with the tables and the picture.
@@ -70,6 +71,7 @@ class Evaluation:
     skipped: Mapping[str, str]
     rejected: tuple[Rejection, ...]
     seen: Mapping[str, int]
+    familiar: Mapping[str, int]
     contributions: tuple[Contribution, ...]
     worst: tuple[Worst, ...]
     out: Path
@@ -150,6 +152,7 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
         skipped=skipped,
         rejected=rejected,
         seen={name: len(keys & trained) for name, trained in trained_on.items()},
+        familiar={name: _familiar(complexes, trained) for name, trained in trained_on.items()} if complexes else {},
         contributions=tuple(contributions(scores, predictors)) if settings["terms"] else (),
         worst=tuple(w for method in scores.methods for w in table.worst(scores, method, settings["worst"])),
         out=Path(settings["out"]),
@@ -196,6 +199,12 @@ def _models(
         trained_on[name] = set(model.provenance.split.get("train", ())) if model.provenance else set()
         domains += [model.provenance.domain] if model.provenance else []
     return predictors, trained_on, domains
+
+
+def _familiar(complexes: Sequence[Record], trained: Collection[str]) -> int:
+    """Number of complexes of which every molecule is in a complex of the training data."""
+    known = {part for key in trained if "+" in key for part in key.split("+")}
+    return sum(known.issuperset(record.key.split("+")) for record in complexes)
 
 
 def _outside(records: Sequence[Record], domains: Sequence[ChemicalDomain]) -> tuple[str, ...]:
@@ -339,6 +348,7 @@ def _summary(result: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
         "outside_domain": list(result.outside),
         "interactions": [interactions.flat(row) for row in result.interaction_rows],
         "molecules_seen_in_training": dict(result.seen),
+        "complexes_of_molecules_seen_in_complexes": dict(result.familiar),
         "skipped": dict(result.skipped),
         "rejected": [asdict(entry) for entry in result.rejected],
         "failures": [asdict(failure) for failure in result._every_failure],
@@ -370,3 +380,9 @@ def _report(result: Evaluation, molecules: int, say: Say) -> None:
     for name, count in result.seen.items():
         if count:
             say(f"note: {name} was trained on {count} of these {molecules} connectivities")
+    for name, count in result.familiar.items():
+        if count:
+            say(
+                f"note: {name} was trained on other complexes of the same molecules as {count} of these "
+                f"{len(complexes)} complexes; the errors for new molecules may be larger"
+            )

@@ -1,13 +1,16 @@
 """Complexes in stores: round trip, what is refused by name, filters, splits and `info`."""
 
 from dataclasses import replace
+from itertools import combinations_with_replacement
 
 import numpy as np
 import pytest
+from rdkit import Chem
 
 from espalike.chem import connectivity_key, embed, from_smiles
 from espalike.chem.complexes import complex_from_smiles, monomers
 from espalike.chem.conformers import Conformers
+from espalike.cli.main import main
 from espalike.data.batches import Batches
 from espalike.data.dataset import StoreDataset, levels_of
 from espalike.data.describe import describe
@@ -15,7 +18,7 @@ from espalike.data.filters import Filters, useful
 from espalike.data.ingest import Ingest
 from espalike.data.schema import Record, RecordError, check, row_digest, to_row
 from espalike.data.split import LeakageError, check_leakage, resolve_splits
-from espalike.data.store import write_store
+from espalike.data.store import Store, write_store
 from tests.batches import Pick, expected, picks_of
 from tests.data.common import assert_same
 
@@ -128,6 +131,30 @@ def test_pairs_of_molecules_do_not_leak(tmp_path):
         check_leakage([first, other])
     resolved = resolve_splits([first, other])
     assert resolved.splits == {connectivity_key(complex_from_smiles(s)): "test" for s in ("O.CC#N", "O.C")}
+
+
+def test_a_held_out_complex_has_a_new_molecule(tmp_path):
+    """Where the data give no split, and where it is not to be kept."""
+    frames = []
+    for first, second in combinations_with_replacement(("O", "CO", "N", "CC", "C", "CN", "C=O", "CF"), 2):
+        record = dimer(f"{first}.{second}", (6.0,))
+        symbols = [Chem.GetPeriodicTable().GetElementSymbol(int(z)) for z in record.molecule.numbers]
+        lines = (f"{s} {x} {y} {z}" for s, (x, y, z) in zip(symbols, record.conformers.xyz[0], strict=True))
+        frames.append(
+            f"{len(symbols)}\nProperties=species:S:1:pos:R:3 smiles={record.molecule.smiles} interaction=-1.0 "
+            f'pbc="F F F" split=train\n' + "\n".join(lines) + "\n"
+        )
+    (tmp_path / "dimers.xyz").write_text("".join(frames))
+    arguments = ["reader=extxyz", f"reader.path={tmp_path / 'dimers.xyz'}", "reader.interaction=interaction"]
+    arguments += ["reader.units='interaction kcal/mol'", "reader.level=MP2", "split=hash", "seed=4"]
+    assert main(["ingest", *arguments, "licence=CC0", "origin=tests", f"out={tmp_path / 'store'}"]) == 0
+    store = Store.open(tmp_path / "store")
+    rows = list(zip(store.column("key"), store.column("split"), strict=True))
+    known = {part for key, split in rows if split == "train" for part in key.split("+")}
+    held_out = [key for key, split in rows if split != "train"]
+    assert len(rows) == 36
+    assert 8 <= len(held_out) <= 28
+    assert all(set(key.split("+")) - known for key in held_out)
 
 
 @pytest.fixture

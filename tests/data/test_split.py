@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from espalike.data.split import LeakageError, check_leakage, hash_split, resolve_splits
+from espalike.data.split import LeakageError, check_leakage, hash_split, resolve_splits, split_of
 
 
 def test_hash_split_is_stable_and_follows_the_fractions():
@@ -13,6 +13,23 @@ def test_hash_split_is_stable_and_follows_the_fractions():
     assert [hash_split(key, 1) for key in keys] != sides
     # fixed for good: a model's held-out molecules must stay held out in later versions
     assert "".join(side[1] for side in sides[:12]) == "rerrrrrerrer"
+
+
+def test_a_complex_outside_training_has_a_molecule_that_no_training_complex_has():
+    molecules = [f"M{i}" for i in range(60)]
+    side = {key: split_of(key, 2) for key in molecules}
+    assert side == {key: hash_split(key, 2) for key in molecules}
+    sides = {}
+    for first in molecules:
+        for second in molecules:
+            found = split_of(f"{first}+{second}", 2)
+            sides.setdefault(found, []).append({first, second})
+            assert found == ("test" if "test" in (side[first], side[second]) else
+                             "val" if "val" in (side[first], side[second]) else "train")  # fmt: skip
+    known = set.union(*sides["train"])
+    assert all(pair - known for held_out in ("val", "test") for pair in sides[held_out])
+    with pytest.raises(ValueError, match="sum to 1"):
+        split_of("A+B", 0, {"train": 0.5})
 
 
 @pytest.mark.parametrize(("fractions", "expected"), [({"train": 1.0}, "train"), ({"test": 1.0}, "test")])

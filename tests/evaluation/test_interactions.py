@@ -1,6 +1,7 @@
 """Errors of interaction energies: two ways to the same energy, ranges of distances, failures, and `evaluate`."""
 
 import csv
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,23 @@ def test_evaluate_scores_complexes_beside_other_entries(tmp_path, capsys):
         assert {line["method"] for line in lines} == {"espalike-small", "mmff94"}
         assert {line["what"] for line in lines} == {"set", "group", "all"}
         assert {line["points"] for line in lines if line["name"] == "all"} == {"2"}
+
+
+def test_complexes_of_known_molecules_are_counted(tmp_path, capsys):
+    records = [dimer(pair, split="test") for pair in ("O.CO", "CO.CC#N", "O.CC#N", "CO.CO")]
+    write_store(tmp_path / "complexes", records, manifest=MANIFEST)
+    model = load("espalike-small")
+    trained = [dimer("O.O").key, dimer("CO.N").key, build_record("CC#N").key]  # acetonitrile in no complex
+    model.provenance = replace(model.provenance, split={"train": sorted(trained), "val": []})
+    model.save(tmp_path / "mine.espalike")
+    arguments = [f"model={tmp_path / 'mine.espalike'}", f"data.path={tmp_path / 'complexes'}", "resamples=20"]
+    assert main(["evaluate", *arguments, f"out={tmp_path / 'out'}"]) == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["complexes_of_molecules_seen_in_complexes"] == {"mine": 2}
+    assert (
+        "note: mine was trained on other complexes of the same molecules as 2 of these 4 complexes; the errors for new "
+        "molecules may be larger"
+    ) in " ".join(capsys.readouterr().out.split())
 
 
 def test_molecules_of_a_complex_may_be_more_than_two():
