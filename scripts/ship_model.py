@@ -51,14 +51,15 @@ def conformers(title: str, rows: list[dict]) -> list[str]:
     ]
 
 
-def complexes(title: str, rows: list[dict]) -> list[str]:
-    """The section of errors of interaction energies."""
+def complexes(title: str, rows: list[dict], known: int) -> list[str]:
+    """The section of errors of interaction energies; `known` complexes have no new molecule."""
     return [
         "",
         f"## Test split: {title}",
         "",
         f"{rows[0]['complexes']} complexes, {rows[0]['points']} geometries at {DISTANCE[9:]} of the equilibrium "
-        "distance or more; 95 % intervals over complexes.",
+        "distance or more; 95 % intervals over complexes. The model was trained on other complexes of the same "
+        f"molecules as {known} of all complexes of this split: for new molecules, expect larger errors.",
         "",
         "| method | interaction energy MAE, kcal/mol |",
         "|---|---|",
@@ -107,7 +108,8 @@ def main() -> None:
             sections += conformers(folder.name, rows)
         between = rows_of(folder, "interactions", *of)
         if between := [row for row in between if (row["name"], row["distance"]) == ("all", DISTANCE)]:
-            sections += complexes(folder.name, between)
+            seen = json.loads((folder / "summary.json").read_text())["complexes_of_molecules_seen_in_complexes"]
+            sections += complexes(folder.name, between, seen[of[0]])
         own = {key: value for row in (*rows, *between) if row["method"] == args.name for key, value in row.items()}
         test[folder.name] = {key: own[key] for key in FIGURES if own.get(key) is not None}
     model.provenance.figures["test"] = test
