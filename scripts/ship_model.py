@@ -59,7 +59,7 @@ def complexes(title: str, rows: list[dict], known: int) -> list[str]:
         "",
         f"{rows[0]['complexes']} complexes, {rows[0]['points']} geometries at {DISTANCE[9:]} of the equilibrium "
         "distance or more; 95 % intervals over complexes. The model was trained on other complexes of the same "
-        f"molecules as {known} of all complexes of this split: for new molecules, expect larger errors.",
+        f"molecules as {known} complexes of this split: for new molecules, expect larger errors.",
         "",
         "| method | interaction energy MAE, kcal/mol |",
         "|---|---|",
