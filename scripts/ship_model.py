@@ -53,13 +53,16 @@ def conformers(title: str, rows: list[dict]) -> list[str]:
 
 def complexes(title: str, rows: list[dict], known: int) -> list[str]:
     """The section of errors of interaction energies; `known` complexes have no new molecule."""
+    remark = (
+        f" All molecules of {known} complexes of this split are in complexes that the model was trained on: for new "
+        "molecules, expect larger errors."
+    )
     return [
         "",
         f"## Test split: {title}",
         "",
         f"{rows[0]['complexes']} complexes, {rows[0]['points']} geometries at {DISTANCE[9:]} of the equilibrium "
-        "distance or more; 95 % intervals over complexes. The model was trained on other complexes of the same "
-        f"molecules as {known} complexes of this split: for new molecules, expect larger errors.",
+        f"distance or more; 95 % intervals over complexes.{remark if known else ''}",
         "",
         "| method | interaction energy MAE, kcal/mol |",
         "|---|---|",

@@ -46,7 +46,7 @@ def hash_split(key: str, seed: int = 0, fractions: Mapping[str, float] = FRACTIO
 def split_of(key: str, seed: int = 0, fractions: Mapping[str, float] = FRACTIONS) -> str:
     """Split of an entry by hash: that of its molecule; of a complex, the strictest of its molecules (test, then val).
 
-    A complex outside the training split has so a molecule that no complex of the training split has.
+    So each complex outside the training split has a molecule that no complex of the training split has.
 
     Raises:
         ValueError: see `hash_split`.

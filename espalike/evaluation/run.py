@@ -54,7 +54,7 @@ class Evaluation:
         skipped: baselines that are not installed, and what to install.
         rejected: entries of the data that could not be read, and conformers of files that an ingest would drop.
         seen: number of connectivities that a model saw in training, by model.
-        familiar: number of complexes whose molecules the model saw all in complexes of its training, by model.
+        familiar: number of complexes of which all molecules are in complexes of a model's training data, by model.
         contributions: of the terms of every force field, if they were requested.
         worst: entries with the largest errors of every method.
         out: folder with the tables and the picture.
@@ -383,6 +383,6 @@ def _report(result: Evaluation, molecules: int, say: Say) -> None:
     for name, count in result.familiar.items():
         if count:
             say(
-                f"note: {name} was trained on other complexes of the same molecules as {count} of these "
-                f"{len(complexes)} complexes; the errors for new molecules may be larger"
+                f"note: all molecules of {count} of these {len(complexes)} complexes are in complexes that {name} was "
+                "trained on; the errors for new molecules may be larger"
             )

@@ -207,6 +207,17 @@ def test_unchanged_input_is_a_no_op(source, whole, tmp_path):
     assert changed.store.hash != whole.hash
 
 
+def test_a_store_of_an_earlier_pipeline_is_made_again(source, tmp_path, monkeypatch):
+    """As one whose complexes were split by pairs of molecules."""
+    out = tmp_path / "store"
+    with monkeypatch.context() as earlier:
+        earlier.setattr(module, "PIPELINE", module.PIPELINE - 1)
+        run(job(source, out))
+        assert run(job(source, out)).unchanged
+    assert not run(job(source, out)).unchanged
+    assert run(job(source, out)).unchanged
+
+
 def test_a_damaged_store_is_made_again(source, whole, tmp_path):
     out = tmp_path / "store"
     shutil.copytree(whole.path, out)

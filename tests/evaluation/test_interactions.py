@@ -138,7 +138,7 @@ def test_complexes_of_known_molecules_are_counted(tmp_path, capsys):
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["complexes_of_molecules_seen_in_complexes"] == {"mine": 2}
     assert (
-        "note: mine was trained on other complexes of the same molecules as 2 of these 4 complexes; the errors for new "
+        "note: all molecules of 2 of these 4 complexes are in complexes that mine was trained on; the errors for new "
         "molecules may be larger"
     ) in " ".join(capsys.readouterr().out.split())
 
