@@ -131,8 +131,8 @@ stage last-1 train last-1 "start=$out/mean-1/model.espalike" "${averaged[@]}"
 stage last-2 train last-2 "start=$out/within-2/model.espalike" "${own[@]}" "${averaged[@]}"
 stage ended-2 python scripts/mean_weights.py "$out/ended-2" "$out"/{within,last}-2/model.espalike
 
-# At last, thermal frames of iodides, whose bonds are too soft without; angles of 180° at linear centres; and a pull twice
-# as strong for the molecules of complexes, since pairs alone make liquids too dense.
+# Then thermal frames of iodides, whose bonds are too soft without; angles of 180° at linear centres; and a pull twice as
+# strong for the molecules of complexes, since pairs alone make liquids too dense.
 stage iodides python scripts/with_element.py I runs/teacher3/iodides.smi runs/teacher2/{shapes,conformers,scans,thermal} \
     runs/teacher3/{shapes,shapes2}
 hot() {
@@ -147,10 +147,20 @@ liquid=("${averaged[@]/,sample]/,runs/teacher3/iodides,sample]}")
 for set in D1200 D442x10 HB300SPXx10 HB375x10 IHB100x10 R739x5 SH250x10; do
     liquid+=("+objective.sources.NCIA_$set={charge:2,lj:2}")
 done
-stage espalike-1 train espalike-1 "start=$out/last-1/model.espalike" "${liquid[@]}" \
+stage liquid-1 train liquid-1 "start=$out/last-1/model.espalike" "${liquid[@]}" \
     forcefield.term.harmonic_angle.straight=true
-stage espalike-2 train espalike-2 "start=$out/ended-2/model.espalike" "${own[@]}" "${liquid[@]}" \
+stage liquid-2 train liquid-2 "start=$out/ended-2/model.espalike" "${own[@]}" "${liquid[@]}" \
     forcefield.term.{quartic_angle,bond_angle}.straight=true
+
+# Class I gains from a pull to OpenFF's van der Waals parameters that is five times weaker for molecules that are in no
+# complex, and stronger for those that are, since liquids get too dense without. Class II gains nothing from that, but
+# from some epochs without relaxed conformers of the teacher; the mean of the weights keeps peptides and complexes.
+stage espalike-1 train espalike-1 "start=$out/liquid-1/model.espalike" "${liquid[@]//,lj:2/,lj:12}" objective.lj=0.2 \
+    forcefield.term.harmonic_angle.straight=true optimizer.lr=1.5e-3 trainer.max_epochs=6 trainer.check_val_every_n_epoch=6
+stage tuned-2 train tuned-2 "start=$out/liquid-2/model.espalike" "${own[@]}" "${liquid[@]}" objective.interaction=4 \
+    'data.stores=[runs/td,runs/opt,runs/complexes,runs/teacher2/scans,runs/teacher2/thermal,runs/teacher3/iodides,sample]' \
+    trainer.max_epochs=8 trainer.check_val_every_n_epoch=8 forcefield.term.{quartic_angle,bond_angle}.straight=true
+stage espalike-2 python scripts/mean_weights.py "$out/espalike-2" "$out"/{liquid,tuned}-2/model.espalike
 
 # For comparison, the same without any interaction of 1-4 pairs.
 no14=(forcefield=class2_no14 forcefield.term.lennard_jones.within=learned forcefield.term.lennard_jones.scale14=0.0
