@@ -1,6 +1,7 @@
 """MOL2 records. Atom types are SYBYL's, GAFF's (antechamber's default) or AMBER's.
 
-Records of SYBYL types are read by RDKit, unless types and bond orders disagree, as in files of antechamber. GAFF's and
+Records of SYBYL types are read by RDKit, unless types and bond orders disagree, as in files of antechamber, or RDKit
+charges aromatic nitrogens of a neutral ring (N.ar-N.ar, as Open Babel writes indazolones). GAFF's and
 AMBER's types say the elements. The bond orders that antechamber writes beside any types are no Lewis structure (both
 bonds of a carboxylate, or of a nitro group, are single), so orders and formal charges are those of the best Lewis
 structure of the bonds and the total charge, which is the sum of the partial charges. Among equally good structures it
@@ -13,6 +14,7 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem.errors import ChemistryError
+from espalike.chem.graphs import ends_of, numbers_of
 from espalike.chem.lewis import STATES, cost, lewis
 from espalike.chem.sanitize import BOND_TYPES
 
@@ -74,7 +76,7 @@ def read(text: str, name: str) -> Read:
     if known and _disagree(kinds, text, rows):
         return _from_types(text, name, rows)
     mol = Chem.MolFromMol2Block(text, sanitize=False, removeHs=False)
-    if known and (mol is None or not _is_closed(mol)):
+    if known and (mol is None or not _is_closed(mol) or _is_overcharged(mol, kinds)):
         return _from_types(text, name, rows)
     if mol is None:
         raise ChemistryError(f"{name}: not a readable MOL2 record; expected tables ATOM and BOND, and known atom types")
@@ -113,6 +115,15 @@ def _is_closed(mol: Chem.Mol) -> bool:
     if Chem.SanitizeMol(mol, catchErrors=True):
         return False
     return not any(atom.GetNumRadicalElectrons() for atom in mol.GetAtoms())
+
+
+def _is_overcharged(mol: Chem.Mol, kinds: list[str]) -> bool:
+    """Whether RDKit has charged aromatic nitrogens of a ring that is neutral, as N-N of a pyrazolone, an indazolone."""
+    atoms = zip(mol.GetAtoms(), kinds, strict=True)
+    if not any(kind == "N.ar" and atom.GetFormalCharge() > 0 for atom, kind in atoms):
+        return False
+    best = lewis(numbers_of(mol), np.array(ends_of(mol), dtype=np.int64).reshape(-1, 2), None)
+    return best is not None and int(best[1].sum()) != Chem.GetFormalCharge(mol)
 
 
 def _element(kind: str) -> int:

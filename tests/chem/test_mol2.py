@@ -208,3 +208,24 @@ def test_partial_charges_of_another_sum_are_noted(tmp_path):
     assert entry.notes == ()  # no whole number
     entry = read(tmp_path, text.replace("-1.0000", "1.0000") + "\n")
     assert entry.notes == ("the partial charges sum to +1.00 e, the formal charges to -1 e; the latter are used",)
+
+
+@pytest.mark.parametrize("charged", [True, False])
+@pytest.mark.parametrize("smiles", ["O=c1[nH][nH]c2ccccc12", "Cn1n(C)ccc1=O", "Cn1cc[n+](C)c1", "c1cc[nH+]cc1"])
+def test_aromatic_nitrogens_of_three_bonds(smiles, charged, tmp_path):
+    """As Open Babel writes them. RDKit reads the two of a pyrazolone, which are neutral, as cations."""
+    molecule = chem.from_smiles(smiles)
+    aromatic = {atom.GetIdx() + 1 for atom in chem.to_rdkit(molecule).GetAtoms() if atom.GetIsAromatic()}
+    kinds = {1: "H", 6: "C.3", 8: "O.2", -6: "C.ar", -7: "N.ar"}
+    rows = []
+    for row in written(molecule, charged).splitlines():
+        words = row.split()
+        if len(words) == 9:
+            z = int(molecule.numbers[int(words[0]) - 1])
+            words[5] = kinds[-z if int(words[0]) in aromatic else z]
+        elif len(words) == 4 and words[0].isdigit() and {int(words[1]), int(words[2])} <= aromatic:
+            words[3] = "ar"
+        rows.append(" ".join(words))
+    entry = read(tmp_path, "\n".join([*rows, ""]))
+    assert entry.error is None
+    assert inchi(entry.molecule) == inchi(molecule)
