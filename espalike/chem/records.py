@@ -30,6 +30,7 @@ _SECOND = re.compile(r"^M  END|V[23]000\s*$", re.MULTILINE)
 _V3000_ATOM = re.compile(r"^M {2}V30 +\d+ +[^ ]+ +([^ \n]+) +([^ \n]+) +([^ \n]+) +\d", re.MULTILINE)
 """An atom's line; its coordinates."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_SMI_LINE = re.compile(r"(\S+(?:[ \t]+\|[^|]*\|(?=\s|$))?)\s*(.*)", re.DOTALL)
 _BLOCK = 2**20
 """Characters that are read at once."""
 _NULS = 0.1
@@ -207,16 +208,25 @@ def _from_smiles(smiles: str, name: str) -> Record:
     return Record(name, mol, notes=rd.remarks(mol))
 
 
-def _split_smi(lines: Iterable[str]) -> Iterator[str]:
-    return (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+def smi_lines(lines: Iterable[str]) -> Iterator[str]:
+    """The lines of a SMILES file that hold a molecule: no comments, and no line of headings (`SMILES Name`)."""
+    full = (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    first = next(full, "SMILES")
+    return full if first.split()[0].upper() == "SMILES" else itertools.chain([first], full)
+
+
+def smi_columns(line: str) -> tuple[str, str]:
+    """SMILES with its extension between two bars (CXSMILES), and the title; of a table with tabs its second column."""
+    smiles, title = _SMI_LINE.fullmatch(line.strip()).groups()  # type: ignore[union-attr] # matches every full line
+    return smiles, title.partition("\t")[0].strip()
 
 
 def _smi_title(line: str) -> str:
-    return " ".join(line.split(maxsplit=1)[1:]).strip()
+    return smi_columns(line)[1]
 
 
 def _from_smi_line(line: str, name: str) -> Record:
-    return _from_smiles(line.split()[0], name)
+    return _from_smiles(smi_columns(line)[0], name)
 
 
 def _split_sdf(lines: Iterable[str]) -> Iterator[str]:
@@ -245,7 +255,8 @@ def from_molblock(text: str, name: str) -> Record:
     if _SECOND.search(after):
         raise ChemistryError(f"{name}: another molecule follows it; expected a line $$$$ between the two")
     if "V3000" in text:  # RDKit reads what is not a number as zero
-        words = [word for match in _V3000_ATOM.finditer(text) for word in match.groups()]
+        atoms = text.partition("V30 BEGIN ATOM")[2].partition("V30 END ATOM")[0]
+        words = [word for match in _V3000_ATOM.finditer(atoms) for word in match.groups()]
         if odd := [word for word in words if not _NUMBER.fullmatch(word)]:
             raise ChemistryError(f"{name}: coordinate {odd[0]!r} of an atom is not a number")
     supplier = Chem.SDMolSupplier()
@@ -351,7 +362,7 @@ def _checked(
 
 
 _SDF = _Format(_split_sdf, _first_line, from_molblock)
-_SMI = _Format(_split_smi, _smi_title, _from_smi_line)
+_SMI = _Format(smi_lines, _smi_title, _from_smi_line)
 _FORMATS = {
     ".sdf": _SDF,
     ".sd": _SDF,

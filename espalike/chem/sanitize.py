@@ -104,6 +104,8 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
         atom.SetIntProp(_MASS_NUMBER, atom.GetIsotope())
         atom.SetIsotope(0)
     _check_elements(mol, name)
+    if mol.HasProp("_molLinkNodes") or any(group.GetProp("TYPE") == "SRU" for group in Chem.GetMolSubstanceGroups(mol)):
+        raise ChemistryError(f"{name}: has a repeating unit, as a polymer; expected all atoms, write each of the units")
     for atom in isotopes:
         if not Chem.GetPeriodicTable().GetMassForIsotope(atom.GetAtomicNum(), atom.GetIntProp(_MASS_NUMBER)):
             raise ChemistryError(

@@ -88,7 +88,7 @@ def read_source(source: str, splits: list[str] | None = None) -> Iterator[Named]
     if path.suffix.lower() in {".smi", ".smiles"}:
         if not path.is_file():
             raise ValueError(f"{source}: no such file")
-        return _lines(path.read_text(encoding="utf-8", errors="replace"), f"{path.stem}-")
+        return _lines(path.read_text(encoding="utf-8-sig", errors="replace"), f"{path.stem}-")
     if not path.suffix and not path.exists() and source not in EMBEDDED:
         known = ", ".join([*GROUPED, *COLLECTIONS, *EMBEDDED])
         raise ValueError(f"{source}: neither a file, nor a store, nor a collection; collections are {known}")
@@ -143,10 +143,11 @@ def _hdf5(path: Path, splits: list[str] | None) -> Iterator[Named]:
 
 def _lines(text: str, prefix: str) -> Iterator[Named]:
     """Lines of a SMILES file: SMILES, and a name that may be missing."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip() and not line.lstrip().startswith("#"):
-            smiles, _, name = line.strip().partition(" ") if "\t" not in line else line.strip().partition("\t")
-            yield name.strip() or f"{prefix}{number}", smiles
+    from espalike.chem.records import smi_columns, smi_lines
+
+    for number, line in enumerate(smi_lines(text.split("\n")), start=1):
+        smiles, name = smi_columns(line)
+        yield name or f"{prefix}{number}", smiles
 
 
 def _collection(name: str) -> Iterator[Named]:

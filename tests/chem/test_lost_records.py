@@ -61,6 +61,17 @@ def test_a_coordinate_of_a_v3000_record_that_is_not_a_number(tmp_path, word):
     assert f"coordinate {word!r} of an atom is not a number" in entry.error
 
 
+@pytest.mark.parametrize("kind", ["DAT", "SRU"])
+def test_groups_of_atoms_in_a_v3000_record(tmp_path, kind):
+    mol = Chem.AddHs(Chem.MolFromSmiles(f"COCCOC |{'SgD:2,3,4:name:yes:::' if kind == 'DAT' else 'Sg:n:2,3,4:n:ht'}|"))
+    mol.AddConformer(Chem.Conformer(mol.GetNumAtoms()))
+    block = Chem.MolToV3KMolBlock(mol)
+    assert f"M  V30 1 {kind} 0 ATOMS=(3 3 4 5)" in block
+    (entry,) = read(tmp_path / "x.mol", block)
+    refused = f"{tmp_path / 'x.mol'}, record 1: has a repeating unit, as a polymer; expected all atoms, write each"
+    assert entry.error is None if kind == "DAT" else entry.error.startswith(refused)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -85,6 +96,28 @@ def test_smiles_whose_titles_hold_separators(tmp_path, encoding):
     entries = read(tmp_path / "x.smi", "CO a\x0cb\nCC c\x85d\u2028e\r\nN f\n", encoding)
     assert [entry.error for entry in entries] == [None, None, None]
     assert [entry.molecule.n_atoms for entry in entries] == [6, 8, 4]
+
+
+@pytest.mark.parametrize("head", ["", "SMILES Name\n", "# made by a program\nsmiles\tname\tMW\n"])
+def test_a_line_of_headings_is_no_molecule(tmp_path, head):
+    entries = read(tmp_path / "x.smi", head + "CO\tmethanol\t32.04\nCC ethane gas\nN\n")
+    assert [(entry.name, entry.error) for entry in entries] == [("methanol", None), ("ethane gas", None), ("x-3", None)]
+
+
+@pytest.mark.parametrize("separator", [" ", "\t"])
+def test_an_extension_belongs_to_its_smiles(tmp_path, separator):
+    """CXSMILES: what stands between two bars after the SMILES says more of the molecule, and is no title."""
+    lines = [
+        "C[C@H](F)Cl |&1:1| mixture",
+        "C[C@H](F)Cl |w:1.0| unknown",
+        "COCCOC |Sg:n:2,3,4:n:ht|",
+        "NCC |C:0.0| dative",
+    ]
+    entries = read(tmp_path / "x.smi", "\n".join(line.replace(" ", separator) for line in lines))
+    assert [entry.name for entry in entries] == ["mixture", "unknown", "x-3", "dative"]
+    assert [entry.notes[0][:24] if entry.notes else "" for entry in entries[:2]] == ["", "undefined stereo: 1 atom"]
+    assert "record 3: has a repeating unit" in entries[2].error
+    assert "bond 1-2 is of type dative" in entries[3].error
 
 
 def test_a_comment_among_charges_ends_with_its_line(tmp_path):

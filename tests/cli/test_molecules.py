@@ -109,6 +109,14 @@ def test_excluded_molecules_in_whatever_state_are_not_in_the_list(folder):
     assert report()["rejected"]["excluded"] == 2
 
 
+def test_lines_of_other_programs_are_read(folder):
+    text = "\ufeffSMILES\tName\tMW\nCCC(=O)O\tacid\t74.1\nC[C@H](F)O |&1:1| mixture\n"
+    (folder / "other.smi").write_text(text, encoding="utf-8")
+    given = {row["name"] for row in run("input=other.smi") if row["what"] == "given"}
+    assert given == {"acid", "mixture"}
+    assert report()["rejected"]["unreadable"] == 0
+
+
 def test_fragments_that_are_excluded_molecules_are_not_in_the_list(folder):
     (folder / "test.smi").write_text("Nc1ccccc1 aniline\n")
     assert "Nc1ccccc1" in {row["smiles"] for row in run("input=in.smi")}
