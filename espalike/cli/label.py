@@ -7,7 +7,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +72,7 @@ where labels are computed: compute=local, worker processes here, or a QCFractal 
   stop=N                 label only the first N geometries of each molecule now
   esp=N                  with electrostatic potentials for the first N geometries of each molecule (pyscf)
   disagreement=X         leave out labels on which an ensemble's members disagree on an atom by more than X kcal/mol/Å
+  audit=error|warn|off   consequence when energies and forces do not fit each other or the geometries, as by ingest
   workers=N              processes of one thread each"""
 
 _SHOWN = 8
@@ -95,6 +96,8 @@ def run(cfg) -> int:
     console = Console(stderr=True, soft_wrap=True)
     rejected: Counter[str] = Counter()
     messages: list[str] = []
+    if cfg.audit not in (known := ("error", "warn", "off")):
+        raise ValueError(f"audit={cfg.audit}: expected {' or '.join(known)}")
     jobs = read_jobs(cfg, rejected, messages)
     parts = _parts(cfg)
     tasks = [task for part in parts for task in _tasks(part, jobs, cfg, rejected, messages)]
@@ -193,6 +196,7 @@ def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Coun
     messages: list[str] = []
     limit = float("inf") if cfg.disagreement is None else cfg.disagreement
     records = _records(tasks, (calculator.level, cfg.source), reference, rejected, messages, limit)
+    failed: list[dict] = []
     manifest = {
         "origin": cfg.origin,
         "licence": cfg.licence,
@@ -204,12 +208,18 @@ def _assemble(cfg, parts: Sequence[_Part], tasks: Sequence[Task], rejected: Coun
         },
         "settings": {part.name: part.settings for part in parts} if parts[0].name else parts[0].settings,
         "reference": described,
+        "audits": failed,
     }
-    store = write_store(cfg.out, records, manifest=manifest, rejected=rejected)
-    for message in messages[:_SHOWN]:
-        console.print(message, style="yellow", markup=False, highlight=False)
-    if len(messages) > _SHOWN:
-        console.print(f"... and {len(messages) - _SHOWN} more of these", style="yellow")
+    if cfg.audit != "off":
+        records = _audited(records, cfg.audit, failed)
+    try:
+        store = write_store(cfg.out, records, manifest=manifest, rejected=rejected)
+    finally:
+        messages += [f"warning: {verdict['where']}: {verdict['message']}" for verdict in failed]
+        for message in messages[:_SHOWN]:
+            console.print(message, style="yellow", markup=False, highlight=False)
+        if len(messages) > _SHOWN:
+            console.print(f"... and {len(messages) - _SHOWN} more of these", style="yellow")
     show_store(store, rejected)
     return 1 if any(not reason.startswith("reference:") for reason in rejected) else 0
 
@@ -259,6 +269,29 @@ def _records(
                 dihedral=dihedral,
                 kind=kind,
             )
+
+
+def _audited(records: Iterator[Record], consequence: str, failed: list[dict]) -> Iterator[Record]:
+    """The records; after the last one, the audits that failed are in `failed`.
+
+    Raises:
+        AuditError: when one failed and the consequence is `error`.
+    """
+    from espalike.data.audit import Audit, counts_of, refuse_failed
+
+    audit = Audit()
+    for record in records:
+        audit.see(counts_of(record))
+        audit.add(record)
+        yield record
+    verdicts = [verdict for verdict in audit.verdicts() if verdict.outcome == "failed"]
+    if consequence == "error":
+        refuse_failed(
+            verdicts,
+            "The labels are kept, but no store is written. Correct the calculator and label with another out=, or set "
+            "audit=warn to store them in spite of this",
+        )
+    failed += map(asdict, verdicts)
 
 
 def _by_kind(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -87,14 +89,17 @@ def labelled(calculator: Calculator, molecule: Molecule, xyz: np.ndarray, esp: b
         esp: whether the label shall hold the electrostatic potential.
 
     Raises:
-        CalculatorError: when the calculation fails, or `esp` is true and the calculator has no potential.
+        CalculatorError: when the calculation fails, `esp` is true and the calculator has no potential, or the result
+            has another shape or is not finite.
     """
     if esp and not gives(calculator, "esp"):
         raise CalculatorError(
             "no potential", f"{molecule.name}: {calculator.level} gives no electrostatic potential; label with pyscf"
         )
     label = getattr(calculator, "label", None)
-    return Label(*calculator(molecule, xyz)) if label is None else label(molecule, xyz, esp=esp)
+    with _naming(calculator, molecule):
+        result = Label(*calculator(molecule, xyz)) if label is None else label(molecule, xyz, esp=esp)
+        return _sound(calculator, molecule, result)
 
 
 def in_batches(calculator: Calculator) -> bool:
@@ -111,13 +116,63 @@ def batched(calculator: Calculator, molecule: Molecule, xyz: np.ndarray) -> tupl
         xyz: coordinates [Å], shape `(K, A, 3)`.
 
     Raises:
-        CalculatorError: when the calculation of any geometry fails.
+        CalculatorError: when the calculation of any geometry fails, or gives arrays of another shape.
     """
-    if in_batches(calculator):
-        return calculator.batch(molecule, xyz)  # type: ignore[attr-defined]
-    results = [calculator(molecule, one) for one in xyz]
-    energies = np.array([energy for energy, _ in results])
-    return energies, np.array([forces for _, forces in results]).reshape(-1, molecule.n_atoms, 3)
+    with _naming(calculator, molecule):
+        if not in_batches(calculator):
+            results = [_numbers(calculator, molecule, *calculator(molecule, one)) for one in xyz]
+            energies = np.array([energy for energy, _ in results])
+            return energies, np.array([forces for _, forces in results]).reshape(-1, molecule.n_atoms, 3)
+        energies, forces = map(np.asarray, calculator.batch(molecule, xyz))  # type: ignore[attr-defined]
+    if energies.shape != (len(xyz),) or forces.shape != np.shape(xyz):
+        raise CalculatorError(
+            "shape",
+            f"{molecule.name}: {calculator.level} gave energies of shape {energies.shape} and forces of shape "
+            f"{forces.shape}; expected ({len(xyz)},) and {np.shape(xyz)}",
+        )
+    return energies, forces
+
+
+def _sound(calculator: Calculator, molecule: Molecule, label: Label) -> Label:
+    """The label, if its energy is a finite number, and its forces are finite and of the molecule's shape.
+
+    Raises:
+        CalculatorError: when they are not.
+    """
+    energy, forces = _numbers(calculator, molecule, label.energy, label.forces)
+    finite(molecule, calculator.level, energy, forces)
+    return replace(label, energy=energy, forces=forces)
+
+
+def _numbers(calculator: Calculator, molecule: Molecule, energy: float, forces: np.ndarray) -> tuple[float, np.ndarray]:
+    """An energy as a float, and forces of shape `(A, 3)` in double precision.
+
+    Raises:
+        CalculatorError: when the energy is not one number, or the forces have another shape.
+    """
+    shapes, expected = (np.shape(energy), np.shape(forces)), ((), (molecule.n_atoms, 3))
+    if shapes != expected:
+        raise CalculatorError(
+            "shape",
+            f"{molecule.name}: {calculator.level} gave an energy of shape {shapes[0]} and forces of shape {shapes[1]}; "
+            f"expected {expected[0]} and {expected[1]}",
+        )
+    return float(energy), np.asarray(forces, dtype=np.float64)
+
+
+@contextmanager
+def _naming(calculator: Calculator, molecule: Molecule) -> Iterator[None]:
+    """Whatever a calculator raises about a molecule is a failure of this molecule, which the message names.
+
+    Errors of the machine, such as a full disk, a missing package or too little memory, stay what they are.
+    """
+    try:
+        yield
+    except (CalculatorError, OSError, ImportError, MemoryError):
+        raise
+    except Exception as error:  # foreign calculators raise anything
+        kind = type(error).__name__
+        raise CalculatorError(kind, f"{molecule.name}: {calculator.level}: {kind}: {error}") from error
 
 
 def labelled_batch(
@@ -136,10 +191,10 @@ def labelled_batch(
     if in_batches(calculator) and not esp and len(xyz) > 1:
         try:
             if hasattr(calculator, "labels"):
-                return list(calculator.labels(molecule, xyz))
-            return [
-                Label(float(energy), forces) for energy, forces in zip(*batched(calculator, molecule, xyz), strict=True)
-            ]
+                with _naming(calculator, molecule):
+                    return [_sound(calculator, molecule, label) for label in calculator.labels(molecule, xyz)]
+            pairs = zip(*batched(calculator, molecule, xyz), strict=True)
+            return [_sound(calculator, molecule, Label(energy, forces)) for energy, forces in pairs]
         except CalculatorError:
             pass
     results: list[Label | CalculatorError] = []
