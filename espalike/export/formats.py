@@ -215,6 +215,7 @@ def texts(
 
 def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=None) -> Single:
     """One molecule for a format; refuses terms that the format cannot express."""
+    from espalike.export.expressions import check_expression
     from espalike.export.parts import ExportError, Single, select
 
     terms = tuple(bound.term for bound in system.terms)
@@ -222,6 +223,8 @@ def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=Non
         refused = refusals(terms, [format])
         molecules = system.molecules if index is None else system.molecules[index : index + 1]
         raise ExportError(f"{', '.join(m.name for m in molecules[:3])}: {refused[format]}")
+    for term in terms:
+        check_expression(term)
     return Single(select(system, index), format, info or {}, xyz)
 
 

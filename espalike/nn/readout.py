@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from espalike.batch import Batch
 from espalike.features import FEATURES
 from espalike.nn.charges import CHARGE_HEADS
+from espalike.nn.forms import check_form, is_foreign
 from espalike.nn.heads import TermHead
 from espalike.nn.links import find
 from espalike.nn.orbits import Orbits
@@ -51,6 +52,8 @@ class Readout(nn.ModuleList):
     def __init__(self, terms: Sequence[Term], width: int, hidden: int, n_levels: int, readout: str = "deep"):
         super().__init__()
         self.terms = tuple(terms)
+        for term in filter(is_foreign, self.terms):
+            check_form(term)
         self.places: dict[tuple[int, int], tuple[int, int]] = {}
         self._charge: dict[int, int] = {}  # term -> charge head
         learned = [self._learned(term) for term in self.terms]

@@ -36,7 +36,7 @@ def differentiated(energy: Callable[[tuple[Tensor, ...]], Tensor], q: tuple[Tens
     with torch.enable_grad():
         leaves = tuple(value.detach().requires_grad_() for value in q)
         u = energy(leaves)
-        slopes = torch.autograd.grad(u.sum(), leaves, create_graph=graph)
+        slopes = torch.autograd.grad(u.sum(), leaves, create_graph=graph, allow_unused=True, materialize_grads=True)
     return (u, slopes) if graph else (u.detach(), slopes)
 
 
