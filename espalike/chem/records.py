@@ -19,6 +19,7 @@ from espalike.chem import assembled, coordinates, mol2
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
 from espalike.chem.names import ALIASES
+from espalike.files import is_stream
 
 _CHARGE_TAG = "atom.dprop.PartialCharge"
 _NAME_TAGS = ("atom.prop.AtomName", "atom.prop.atom_name")
@@ -84,7 +85,7 @@ def read_one(path: str | os.PathLike, smiles: str | None = None) -> tuple[str, C
     Raises:
         ChemistryError: if the file is unreadable, broken, or holds another number of records.
     """
-    if not Path(path).is_file():
+    if not exists(Path(path)):
         raise ChemistryError(f"{path}: no such file")
     entries = list(read_records(path, smiles))
     if len(entries) != 1:
@@ -106,6 +107,8 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
     suffix = path.suffix.lower()
     if not exists(path) and suffix not in SUFFIXES:
         return iter([_from_typed(str(source))])
+    if exists(path) and is_stream(path):
+        raise ChemistryError(f"{path}: a stream, which can be read once only; write it to a file, and give its name")
     if smiles is not None and suffix not in _STRUCTURES:
         raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB or mmCIF; this is not one")
     _check_text(path, suffix in _STRUCTURES)

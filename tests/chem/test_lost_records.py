@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import os
 
 import numpy as np
 import pytest
@@ -200,3 +201,13 @@ def test_a_crystal_is_no_mmcif(tmp_path):
     assert (
         "x.cif, record 1: holds fractional coordinates of a crystal (core CIF), and is not an mmCIF file" in entry.error
     )
+
+
+def test_a_stream_is_called_so(tmp_path):
+    """It is opened more than once: a pipe was empty then, and one with a name was waited for."""
+    os.mkfifo(tmp_path / "pipe.smi")
+    for stream in ("/dev/stdin", tmp_path / "pipe.smi"):
+        with pytest.raises(chem.ChemistryError, match=f"{stream}: a stream, which can be read once only"):
+            list(chem.read_molecules(stream))
+    with pytest.raises(chem.ChemistryError, match="a stream, which can be read once only"):
+        chem.from_file("/dev/stdin")
