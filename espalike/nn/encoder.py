@@ -23,13 +23,15 @@ class Encoder(nn.Module):
         layers: number of message-passing layers, hence the radius in bonds that an atom sees.
 
     Raises:
-        ValueError: when a layer promises to be local and is not.
+        ValueError: when a layer promises to be local and is not, or depends on the numbering or on other molecules.
     """
 
     def __init__(self, conv: Callable[[int, int], nn.Module], n_features: int, width: int = 128, layers: int = 4):
         super().__init__()
         self.enter = nn.Linear(n_features, width)
         self.convs = nn.ModuleList(conv(width, width) for _ in range(layers))
+        if self.convs:
+            check_invariance(self.convs[0], width)
         if self.convs and _is_local(self.convs[0]):
             check_local(self.convs[0], width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
@@ -50,6 +52,35 @@ class Encoder(nn.Module):
 
 def _is_local(conv: nn.Module) -> bool:
     return getattr(conv, "local", False)
+
+
+@torch.no_grad()
+def check_invariance(conv: nn.Module, width: int) -> None:
+    """Check that a layer's output depends neither on the numbering of atoms nor on other molecules of a batch.
+
+    Raises:
+        ValueError: where it does; the message names the layer's class.
+    """
+    n, training, name = 7, conv.training, type(conv).__name__
+    conv.eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        h = torch.randn(2 * n, width)
+        chain = torch.stack([torch.arange(n - 1), torch.arange(1, n)])
+        first = torch.cat([chain, torch.tensor([[0, 1], [2, 5]])], 1)  # a molecule with rings, and a chain beside it
+        both = torch.cat([first, chain + n], 1)
+        order = torch.randperm(n)
+        alone, beside, renumbered = (
+            conv(rows, torch.cat([bonds, bonds.flip(0)], 1))
+            for rows, bonds in ((h[:n], first), (h, both), (h[:n][order], order.argsort()[first]))
+        )
+    conv.train(training)
+    for other, what in ((renumbered, "with the numbering"), (beside[:n][order], "with another molecule beside it")):
+        if not torch.allclose(other, alone[order], rtol=1e-4, atol=1e-5):
+            raise ValueError(
+                f"{name}: an atom's output changes {what}; expected the same for the same atoms and bonds, "
+                "since parameters must depend on the molecule alone"
+            )
 
 
 @torch.no_grad()

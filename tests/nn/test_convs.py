@@ -7,7 +7,7 @@ from espalike.batch import batch_of
 from espalike.chem import from_smiles
 from espalike.features import FEATURES
 from espalike.nn.convs import GAT, GIN, SAGE
-from espalike.nn.encoder import Encoder
+from espalike.nn.encoder import Encoder, check_local
 
 TWINS = [
     (SAGE, "SAGEConv", {"aggregator_type": "mean"}),
@@ -91,8 +91,10 @@ class TestPromiseOfLocality:
     @pytest.mark.parametrize("conv", [Normalised, Pooled])
     def test_a_false_promise_is_refused(self, conv):
         with pytest.raises(ValueError, match=f"{conv.__name__} promises local = True, but"):
-            Encoder(conv, len(FEATURES), width=8, layers=2)
-        honest = type("Honest", (conv,), {"local": False})
+            check_local(conv(8, 8), 8)
+
+    def test_without_the_promise_a_layer_may_look_farther(self):
+        honest = type("Honest", (self.Normalised,), {"local": False})
         assert len(Encoder(honest, len(FEATURES), width=8, layers=2).convs) == 2
 
     @pytest.mark.parametrize("conv", [SAGE, GIN, GAT])
@@ -103,6 +105,41 @@ class TestPromiseOfLocality:
             Encoder(type("Conv", (conv,), {"local": local}), len(FEATURES), width=8, layers=1)
             states.append(torch.random.get_rng_state())
         assert torch.equal(*states)
+
+
+class Numbered(SAGE):
+    """Looks at the number of an atom."""
+
+    local = False
+
+    def forward(self, h, edges):
+        return super().forward(h, edges) + torch.arange(len(h))[:, None] / len(h)
+
+
+class Directed(SAGE):
+    """Takes the bonds in one direction alone."""
+
+    local = False
+
+    def forward(self, h, edges):
+        return super().forward(h, edges[:, edges[0] < edges[1]])
+
+
+class OfTheBatch(SAGE):
+    """Subtracts the mean over all atoms, of whichever molecule."""
+
+    local = False
+
+    def forward(self, h, edges):
+        return super().forward(h - h.mean(0), edges)
+
+
+@pytest.mark.parametrize(
+    ("conv", "message"), [(Numbered, "the numbering"), (Directed, "the numbering"), (OfTheBatch, "another molecule")]
+)
+def test_layers_that_look_at_more_than_the_molecule_are_refused(conv, message):
+    with pytest.raises(ValueError, match=f"{conv.__name__}: an atom's output changes with {message}"):
+        Encoder(conv, len(FEATURES), width=8, layers=2)
 
 
 def test_attention_heads_must_share_the_width():
