@@ -14,6 +14,8 @@ _SHORTEST, _LONGEST = 0.5, 2.0
 """Of one bond, relative to the sum of the covalent radii."""
 _SHORT, _LONG = 0.65, 1.5
 """Of the median bond: it is 0.8 in dinitrogen, 1.2 in dihydrogen, and about 1 in other molecules."""
+_SHORTEST_FLAT, _LONGEST_FLAT = 0.7, 1.35
+"""Of one bond of a molecule in a plane: they are 0.77 in dinitrogen, 1.2 in dihydrogen, 1.4 in a drawing with 1.5 Å."""
 _ON_ONE_POINT = 0.01
 """Distance of two atoms below which they are on one point [Å]; files before minimisation have some 0.1 Å apart."""
 _THICKNESS = 1e-3
@@ -50,10 +52,20 @@ def _bonds(mol: Chem.Mol, xyz: np.ndarray) -> str:
 
 
 def _drawing(mol: Chem.Mol, xyz: np.ndarray) -> str:
-    if np.ptp(xyz, axis=0).min() > _THICKNESS or not mol.HasSubstructMatch(_FOUR_NEIGHBOURS):
+    if np.ptp(xyz, axis=0).min() > _THICKNESS or not mol.GetNumBonds():
         return ""
-    (atom,) = mol.GetSubstructMatch(_FOUR_NEIGHBOURS)
-    return f"they are a drawing in a plane, but atom {atom + 1} has four neighbours or more"
+    if mol.HasSubstructMatch(_FOUR_NEIGHBOURS):
+        (atom,) = mol.GetSubstructMatch(_FOUR_NEIGHBOURS)
+        return f"they are a drawing in a plane, but atom {atom + 1} has four neighbours or more"
+    radius, (i, j) = RADII[numbers_of(mol)], np.array(ends_of(mol), dtype=np.int64).T
+    length, usual = np.linalg.norm(xyz[i] - xyz[j], axis=1), radius[i] + radius[j]
+    bond = int(np.abs(np.log(length / usual)).argmax())
+    if _SHORTEST_FLAT * usual[bond] < length[bond] < _LONGEST_FLAT * usual[bond]:
+        return ""
+    return (
+        f"they are a drawing in a plane, whose bond {i[bond] + 1}-{j[bond] + 1} has {length[bond]:.3g} Å; expected "
+        f"about {usual[bond]:.1f} Å"
+    )
 
 
 def _points(xyz: np.ndarray) -> str:

@@ -285,7 +285,7 @@ def from_molblock(text: str, name: str) -> Record:
             charges = np.array([float(token) for token in tokens], dtype=np.float64)
         except ValueError:
             notes = (f"<{_CHARGE_TAG}> is ignored: expected numbers, got {rd.shorten(' '.join(tokens), 60)!r}",)
-    return _checked(mol, name, charges, notes, drawn=True)
+    return _checked(mol, name, charges, notes, drawn=True, flat=text.split("\n", 2)[1][20:22].upper() == "2D")
 
 
 def _check_coordinates(text: str, mol: Chem.Mol, name: str) -> None:
@@ -344,14 +344,23 @@ def _checked(
     charges: np.ndarray | None = None,
     notes: tuple[str, ...] = (),
     drawn: bool = False,
+    flat: bool = False,
 ) -> Record:
     """Sanitizes and checks a record's molecule, whose stereo is that of its 3D coordinates where it has them.
 
     Coordinates that no geometry of the molecule has (see `espalike.chem.coordinates`) are left out, with a note.
+
+    Args:
+        mol: the molecule.
+        name: its name in messages.
+        charges: partial charges of the record [e], shape `(A,)`, or None.
+        notes: remarks on the record.
+        drawn: whether it may be a drawing; see `espalike.chem.sanitize.sanitize`.
+        flat: whether the record says that it is one.
     """
     rd.sanitize(mol, name, drawn)
     xyz = None
-    if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1):
+    if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1 or not flat):
         xyz = mol.GetConformer().GetPositions()
         fault = coordinates.fault(mol, xyz)
         if fault:

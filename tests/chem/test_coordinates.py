@@ -124,3 +124,30 @@ def test_without_coordinates_a_pdb_has_the_stereo_of_its_smiles(tmp_path, smiles
     made = chem.to_rdkit(entry.molecule, embed(entry.molecule)[0])
     Chem.AssignStereochemistryFrom3D(made)
     assert Chem.MolToSmiles(Chem.RemoveHs(made)) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize("head", ["", "  Avogadro", "  -OEChem-0101260000"])
+def test_a_record_that_does_not_say_whether_it_is_a_drawing(tmp_path, head):
+    """Geometries of flat molecules are in a plane by calculation; only their z is zero, as that of drawings."""
+    turn = np.arange(6)[:, None] * np.pi / 3.0 + np.array([0.0, np.pi / 2.0])
+    xyz = np.hstack([np.vstack([1.39 * np.sin(turn), 2.48 * np.sin(turn)]), np.zeros((12, 1))])
+
+    def read(smiles, xyz):
+        mol = chem.to_rdkit(chem.from_smiles(smiles), xyz)
+        lines = Chem.MolToMolBlock(mol).split("\n")
+        (tmp_path / "x.sdf").write_text("\n".join(["", head, *lines[2:]]))
+        (entry,) = chem.read_molecules(tmp_path / "x.sdf")
+        return entry
+
+    entry = read("c1ccccc1", xyz)
+    np.testing.assert_allclose(entry.xyz, xyz, atol=1e-4)
+    assert entry.notes == ()
+    for smiles, message in (
+        ("c1ccccc1", r"whose bond .* has 1\.5 Å"),
+        ("F/C=C/F", "whose bond"),
+        (SMILES, "atom 1 has"),
+    ):
+        entry = read(smiles, drawing(smiles))
+        assert entry.xyz is None
+        assert re.search(f"not used: they are a drawing in a plane, .*{message}", entry.notes[0])
+        assert Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(entry.molecule))) == Chem.CanonSmiles(smiles)
