@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import json
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -94,7 +95,7 @@ def folded_labels(
     """Energies and forces of a data set without those of constant terms, mapped from files.
 
     Computed and subtracted in float64, unless the files exist. The files' names are a digest of the data, the frozen
-    weights, the terms and the code.
+    weights, the terms, the settings of force field and network, and the code.
 
     Args:
         dataset: the entries.
@@ -111,7 +112,10 @@ def folded_labels(
     """
     folder = folder or files.cache_folder("labels")
     code = files.digest_of(*_MODULES, *_modules_of(model))
-    digest = hashlib.sha256(repr([code, [s.hash for s in dataset.stores], names]).encode() + dataset.refs.tobytes())
+    assert model.provenance is not None
+    settings = json.dumps(model.provenance.config, sort_keys=True)  # equal weights may have another mixing rule
+    known = repr([code, [s.hash for s in dataset.stores], names, settings])
+    digest = hashlib.sha256(known.encode() + dataset.refs.tobytes())
     for name, weight in sorted(model.named_parameters()):
         if not weight.requires_grad:
             digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())

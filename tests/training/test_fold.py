@@ -99,6 +99,28 @@ def test_a_geometry_without_finite_energies_is_named(dataset, tmp_path, monkeypa
         folded_labels(dataset, made, PAIRS, tmp_path)
 
 
+@pytest.mark.parametrize("setting", ["lennard_jones.mixing=geometric", "lennard_jones.scale14=0.9"])
+def test_labels_of_other_settings_of_a_term_are_not_taken(dataset, tmp_path, setting):
+    """Both models have the same weights, and the files are in the same folder."""
+    from espalike.model import from_config
+
+    made = frozen(["encoder", "pair"])
+    other = from_config(config("class1", f"forcefield.term.{setting}")).double().eval()
+    other.load_state_dict(made.state_dict())
+    freeze(other, ["encoder", "pair"])
+    folded_labels(dataset, made, PAIRS, tmp_path)
+    labels = folded_labels(dataset, other, PAIRS, tmp_path)["energy"]
+    values = np.load(labels.path)
+    for entry in range(len(dataset)):
+        record = dataset.record(entry)
+        system = other.parametrize(record.molecule)
+        parts = energy(system, torch.from_numpy(np.float64(record.conformers.xyz))).by_term
+        pairs = [part for bound, part in zip(system.terms, parts, strict=True) if bound.term.name in PAIRS]
+        expected = record.conformers.energy - sum(pairs)[:, 0].detach().numpy()
+        start = labels.start[entry]
+        np.testing.assert_allclose(values[start : start + len(expected)], expected, rtol=1e-9, atol=1e-6)
+
+
 def test_labels_are_computed_once_and_again_for_other_weights_and_code(dataset, tmp_path, monkeypatch):
     made, calls = frozen(["encoder", "pair"]), []
 
