@@ -26,6 +26,7 @@ _PARTS_OF_MOLECULES = {0, 1, 5, 6, 7, 14, 15, 16}
 """Elements whose single atoms are no ions, but have lost their bonds; 0 is an unknown one."""
 _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
 """Number of a residue, and its insertion code."""
+_WHOLE = "A molecule is not cut at the border of a periodic box (gmx trjconv -pbc whole makes it whole)"
 _SHOWN = 5
 """Number of faults that a message lists."""
 
@@ -74,7 +75,7 @@ def molecules(text: str, suffix: str, smiles: str | None) -> list[Callable[[str]
 
 def _is_solvent(graph: Graph, group: np.ndarray) -> bool:
     numbers = sorted(graph.numbers[n] for n in group)
-    named = graph.atoms[group[0]].residue.name in _WATER
+    named = all(graph.atoms[n].residue.name in _WATER for n in group)
     return named or numbers == [1, 1, 8] or (len(group) == 1 and numbers[0] not in _PARTS_OF_MOLECULES)
 
 
@@ -104,9 +105,11 @@ def _molecule(
         unknown = inside
     if unknown and smiles is None:
         residue = structure.atoms[unknown[0]].residue
+        whose = "the molecule's SMILES" if len(unknown) == len(inside) else "its SMILES"
+        ends = "" if len(unknown) == len(inside) else ", in which * stands for each atom of a standard residue"
         raise ChemistryError(
-            f"{name}: a {kind} holds no bond orders, and {residue} is no standard residue; give the molecule's SMILES "
-            "with --smiles"
+            f"{name}: a {kind} holds no bond orders, and {residue} is no standard residue; give {whose} with "
+            f"--smiles{ends}"
         )
     _check(structure, graph, sorted(set(inside).difference(unknown)), name)
     mol = Chem.RWMol()
@@ -121,7 +124,10 @@ def _molecule(
     conformer = Chem.Conformer(len(inside))
     conformer.SetPositions(np.array([structure.atoms[n].xyz for n in inside]))
     mol.AddConformer(conformer, assignId=True)
-    if unknown and not (set(inside) - set(unknown)):
+    if len(unknown) < len(inside):  # bonds follow from the coordinates of standard residues
+        if fault := coordinates.fault(mol, conformer.GetPositions()):
+            raise ChemistryError(f"{name}: coordinates cannot be used: {fault}. {_WHOLE}")
+    else:
         notes = (*notes, *_other_stereo(mol.GetMol(), str(smiles), name))
     return mol.GetMol(), notes
 
@@ -163,8 +169,8 @@ def _check(structure: Structure, graph: Graph, atoms: Sequence[int], name: str) 
         more = f"; and {len(faults) - _SHOWN} residues more" if len(faults) > _SHOWN else ""
         raise ChemistryError(
             f"{name}: {'; '.join(faults[:_SHOWN])}{more}. Complete the structure, for example with PDBFixer or "
-            "OpenMM's Modeller.addHydrogens; termini have their hydrogens and OXT, or caps. A thiolate is named CYM, "
-            "a phenolate TYM"
+            f"OpenMM's Modeller.addHydrogens; termini have their hydrogens and OXT, or caps. {_WHOLE}. A thiolate is "
+            "named CYM, a phenolate TYM"
         )
 
 

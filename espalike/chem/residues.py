@@ -10,7 +10,7 @@ are added; in other residues they are the bonds, and atoms without any have thos
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import cache
 
 import numpy as np
@@ -33,18 +33,34 @@ _CAPS: dict[str, dict[tuple[str, str], int]] = {
 }
 """Bonds of caps by order."""
 _SAME = {
-    **dict.fromkeys(["HID", "HIE", "HIP", "HSD", "HSE", "HSP"], "HIS"),
-    **dict.fromkeys(["CYX", "CYM", "CYS2"], "CYS"),
-    "ASH": "ASP", "GLH": "GLU", "LYN": "LYS", "ARN": "ARG", "TYM": "TYR", "NMA": "NME", "NHE": "NH2",
+    other: name
+    for name, others in {
+        "ALA": "DAL", "ARG": "ARN ARGN DAR", "ASN": "DSG", "ASP": "ASH ASPH ASPP DAS", "CYS": "CYX CYM CYS2 CYSH DCY",
+        "GLN": "DGN", "GLU": "GLH GLUH GLUP DGL",
+        "HIS": "HID HIE HIP HSD HSE HSP HISA HISB HISD HISE HISH HISP HIS1 HIS2 DHI",
+        "ILE": "DIL", "LEU": "DLE", "LYS": "LYN LYSH LYSN LSN DLY", "MET": "MED", "PHE": "DPN", "PRO": "DPR",
+        "SER": "DSN", "THR": "DTH", "TRP": "DTR", "TYR": "TYM DTY", "VAL": "DVA", "NME": "NMA NAC CT3", "NH2": "NHE",
+        "A": "RA ADE", "C": "RC CYT", "G": "RG GUA", "U": "RU URA", "T": "THY",
+    }.items()
+    for other in others.split()
 }  # fmt: skip
-"""Names of protonation states, and other names of caps."""
+"""Names of protonation states, of mirror images, and those of other programs: Amber, CHARMM, GROMACS."""
 _ANIONS = {("CYM", "SG"), ("TYM", "OH")}
 """Atoms whose negative charge the name of the residue says, beside carboxylates and phosphates."""
 _ATOM_NAMES = {
     "O1P": "OP1", "O2P": "OP2", "O3P": "OP3", "OT1": "O", "OT2": "OXT", "OC1": "O", "OC2": "OXT", "OT": "OXT",
 }  # fmt: skip
-_RESIDUE_ATOM_NAMES = {("ILE", "CD"): "CD1", ("NME", "CH3"): "C", ("NME", "CA"): "C", ("DT", "C5M"): "C7"}
+_RESIDUE_ATOM_NAMES = {
+    ("ILE", "CD"): "CD1", ("NME", "CH3"): "C", ("NME", "CA"): "C", ("DT", "C5M"): "C7",
+    **{(name, other): atom for name in _CODES for other, atom in (("O1", "O"), ("O2", "OXT"))},
+}  # fmt: skip
 """Other names of heavy atoms."""
+_INNER_CAPS = {
+    "CY": {("CAY", "CY"): 1, ("CY", "OY"): 2, ("CY", "N"): 1},
+    "NT": {("C", "NT"): 1},
+    "CAT": {("NT", "CAT"): 1},
+}
+"""Bonds of caps that are parts of an amino acid, as CHARMM has them, by an atom that they have."""
 _ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16}
 _OPTIONAL = {"OXT", "OP3"}
 _PHOSPHATE = {"P", "OP1", "OP2", "OP3"}
@@ -54,6 +70,7 @@ _SURE = 1.1
 """Nearer than this times the sum, no two atoms are that are not bonded."""
 _BONDED = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53}
 """Elements that are bonded by distance; metals are ions."""
+_METALS = {*range(3, 5), *range(11, 14), *range(19, 32), *range(37, 51), *range(55, 84), *range(87, 104)}
 _VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 15: 5, 16: 2}
 
 
@@ -79,17 +96,26 @@ def template(name: str) -> dict[tuple[str, str], int] | None:
     }
 
 
-def standard_name(name: str) -> str | None:
+def standard_name(name: str, atoms: Container[str]) -> str | None:
     """Name of the standard residue that a name means; None if there is none.
 
+    Args:
+        name: the name.
+        atoms: names of the residue's atoms: DNA may have the names of RNA, and a base those of its nucleotide.
+
     Examples:
-        >>> [standard_name(name) for name in ("HID", "NALA", "DA5", "LIG")]
-        ['HIS', 'ALA', 'DA', None]
+        >>> [standard_name(name, ["CA"]) for name in ("HID", "NALA", "LIG", "ADE")]
+        ['HIS', 'ALA', None, None]
+        >>> [standard_name(name, ["C1'", "O2'"]) for name in ("A", "ADE", "RA5", "DA5")], standard_name("A", ["C1'"])
+        (['A', 'A', 'A', 'DA'], 'DA')
     """
     for known in (name, name[1:] if len(name) == 4 and name[0] in "NC" else "", name[:-1] if name[-1:] in "35" else ""):
-        known = _SAME.get(known, known)
-        if known and template(known) is not None:
-            return known
+        other = _SAME.get(known, known)
+        sugar = "C1'" in atoms or "C1*" in atoms
+        if other in ("A", "C", "G", "T") and sugar and not ("O2'" in atoms or "O2*" in atoms):
+            other = f"D{other}"
+        if other and template(other) is not None and (sugar or known == other or other not in ("A", "C", "G", "U")):
+            return other
     return None
 
 
@@ -121,20 +147,25 @@ class Graph:
         members: dict[Residue, list[int]] = defaultdict(list)
         for n, atom in enumerate(self.atoms):
             members[atom.residue].append(n)
-        names = {residue: standard_name(residue.name) for residue in members}
+        names = {r: standard_name(r.name, {self.atoms[n].name for n in inside}) for r, inside in members.items()}
         self.standard = [names[atom.residue] for atom in self.atoms]
         self.together = [(inside[0], n) for r, inside in members.items() if names[r] is not None for n in inside[1:]]
-        for i, j in structure.bonds:
+        bonds = [pair for pair in structure.bonds if not self._is_contact(*pair)]
+        for i, j in bonds:
             self._bond(i, j)
         for residue, inside in members.items():
             if names[residue] is not None:
                 self._place(residue, inside)
-        self._join({i for pair in structure.bonds for i in pair})
+        self._join({i for pair in bonds for i in pair})
         self._resonance()
         self._link()
         for residue, inside in members.items():
             if names[residue] is not None:
                 self._charge(residue, inside)
+
+    def _is_contact(self, i: int, j: int) -> bool:
+        """Whether a listed bond is one of a metal ion with another residue, which CONECT records hold as well."""
+        return self.atoms[i].residue != self.atoms[j].residue and bool({self.numbers[i], self.numbers[j]} & _METALS)
 
     def _bond(self, i: int, j: int, order: int = 1) -> None:
         pair = (min(i, j), max(i, j))
@@ -155,7 +186,10 @@ class Graph:
         """Bonds of a standard residue."""
         name = self.standard[members[0]]
         assert name is not None
-        bonds = template(name) or {}
+        bonds = dict(template(name) or {})
+        if name in _CODES:
+            for atom in _INNER_CAPS.keys() & {self.atoms[n].name for n in members}:
+                bonds |= _INNER_CAPS[atom]
         elements = {atom: _ELEMENTS[atom[0]] for pair in bonds for atom in pair}
         place: dict[str, int] = {}
         for n in members:

@@ -10,7 +10,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rdkit import Chem
@@ -18,6 +18,10 @@ from rdkit import Chem
 from espalike.chem.errors import ChemistryError
 
 _SYMBOLS = {Chem.GetPeriodicTable().GetElementSymbol(z).upper(): z for z in range(1, 104)}
+_IONS = {
+    "SOD": "NA", "CLA": "CL", "POT": "K", "CAL": "CA", "CES": "CS", "LIT": "LI", "RUB": "RB", "BAR": "BA", "CAD": "CD",
+}  # fmt: skip
+"""Symbols of ions by CHARMM's names."""
 _COVALENT = re.compile("covale.*|disulf|modres")
 """Kinds of `struct_conn` that are bonds, in lower case; the others are contacts, and bonds to metals."""
 
@@ -62,6 +66,10 @@ class Atom:
     xyz: tuple[float, float, float]
 
 
+_Row = tuple[str, str, Atom]
+"""Serial number and letter of the alternative location of an atom, and the atom."""
+
+
 @dataclass(frozen=True)
 class Structure:
     """What a file says.
@@ -83,8 +91,8 @@ def read_pdb(text: str) -> Structure:
     Raises:
         ChemistryError: for a line that cannot be read, by its number, or a file without atoms.
     """
-    rows: list[tuple[str, str, Atom]] = []
-    derived, part, models = 0, 0, 0
+    rows: list[_Row] = []
+    derived, part, models = list[int](), 0, 0
     seen: set[tuple[Residue, str, str]] = set()
     lines = text.split("\n")
     for number, line in enumerate(lines, start=1):
@@ -98,7 +106,7 @@ def read_pdb(text: str) -> Structure:
             raise ChemistryError(f"line {number}: expected coordinates in columns 31 to 54, got {line[30:54]!r}")
         symbol = line[76:78].strip().upper()
         known = symbol in _SYMBOLS or symbol == "D"
-        derived += not known
+        derived += [] if known else [len(rows)]
         z, isotope = _element(symbol if known else _symbol_by_columns(line[12:16]))
         name, where = line[12:16].strip(), (line[21].strip(), line[22:27].strip(), line[17:21].strip())
         residue = Residue(part, *where)
@@ -111,7 +119,8 @@ def read_pdb(text: str) -> Structure:
         raise ChemistryError("holds no atoms; expected ATOM or HETATM lines")
     notes = []
     if derived:
-        notes.append(f"elements of {derived} atoms are derived from columns 13-14 of the PDB: it names none")
+        rows = _with_ions(rows, derived)
+        notes.append(f"elements of {len(derived)} atoms are derived from columns 13-14 of the PDB: it names none")
     if models > 1:
         notes.append(f"the first of {models} models is read")
     rows, more = _one_location(rows)
@@ -142,11 +151,34 @@ def _symbol_by_columns(name: str) -> str:
     return next((letter for letter in letters if letter.isalpha()), "")
 
 
+def _with_ions(rows: list[_Row], derived: Iterable[int]) -> list[_Row]:
+    """The rows, in which the elements of ions are those of their names; `derived` are rows without an element.
+
+    An ion has the name of its residue and is alone there; where names begin in column 14, ` NA ` is sodium then.
+    """
+    names: dict[Residue, set[str]] = {}
+    for _, _, atom in rows:
+        names.setdefault(atom.residue, set()).add(atom.name)
+    rows = list(rows)
+    for n in derived:
+        serial, letter, atom = rows[n]
+        symbol = _ion(atom.name)
+        if symbol in _SYMBOLS and symbol == _ion(atom.residue.name) and len(names[atom.residue]) == 1:
+            rows[n] = serial, letter, replace(atom, number=_SYMBOLS[symbol], isotope=0)
+    return rows
+
+
+def _ion(name: str) -> str:
+    """The symbol that the name of an ion means: NA, Na+, SOD."""
+    bare = name.upper().rstrip("0123456789+-")
+    return _IONS.get(bare, bare)
+
+
 def _element(symbol: str) -> tuple[int, int]:
     return (1, 2) if symbol == "D" else (_SYMBOLS.get(symbol, 0), 0)
 
 
-def _one_location(rows: list[tuple[str, str, Atom]]) -> tuple[list[tuple[str, str, Atom]], tuple[str, ...]]:
+def _one_location(rows: list[_Row]) -> tuple[list[_Row], tuple[str, ...]]:
     """The rows of one location per residue: those without a letter, and those of the letter that comes first."""
     first: dict[tuple[int, str, str], str] = {}
     for _, letter, atom in rows:
@@ -274,7 +306,8 @@ def _between(atoms: Iterable[Atom], rows: list[dict[str, str]]) -> set[tuple[int
     place = {(atom.residue.chain, atom.residue.number, atom.name): n for n, atom in enumerate(atoms)}
     bonds = set()
     for row in rows:
-        if not _COVALENT.fullmatch(_value(row, "conn_type_id").lower()):
+        places = {_value(row, f"{end}_symmetry") for end in ("ptnr1", "ptnr2")} - {""}
+        if not _COVALENT.fullmatch(_value(row, "conn_type_id").lower()) or len(places) > 1:  # of a copy in the crystal
             continue
         ends = []
         for end in ("ptnr1", "ptnr2"):

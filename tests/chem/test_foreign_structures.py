@@ -1,0 +1,148 @@
+"""PDB and mmCIF as programs write them: names of residues and ions, bonds to metals and to copies, cut molecules."""
+
+import pytest
+from rdkit import Chem
+
+from tests.chem.test_covalent_residues import complex_of, heavy
+from tests.chem.test_structures import STORED, as_mmcif, canonical, helm, lines, only, read
+
+DNA = "RNA1{[dR](A)P.[dR](T)P.[dR](G)P.[dR](C)}$$$$"
+RNA = "RNA1{R(A)P.R(U)P.R(G)P.R(C)}$$$$"
+CHARMM = "CAY CY OY N CA CB C O"
+CAPPED = "PEPTIDE1{[ac].A.D.G.[am]}$$$$"
+
+
+def renamed(text: str, names: dict[str, str]) -> str:
+    """A PDB with other names of residues, in columns 18 to 21."""
+    return "".join(
+        f"{row[:17]}{names.get(row[17:20].strip(), row[17:20].strip()):4}{row[21:]}\n" for row in text.splitlines()
+    )
+
+
+OTHER_PROGRAMS = {
+    "GROMACS with OPLS": "ASP ASPH GLU GLU HID HISD HIE HISE HIP HISH ASH ASPH GLH GLUH LYN LYSN LYS LYSH CYS CYSH",
+    "CHARMM": "HID HSD HIE HSE HIP HSP ASH ASPP GLH GLUP LYN LSN",
+    "mirror images": "ALA DAL ARG DAR ASN DSG ASP DAS CYS DCY GLN DGN GLU DGL HID DHI ILE DIL LEU DLE LYS DLY MET MED "
+    "PHE DPN PRO DPR SER DSN THR DTH TRP DTR TYR DTY VAL DVA",
+}
+
+
+@pytest.mark.parametrize("program", OTHER_PROGRAMS)
+def test_amino_acids_by_other_names(tmp_path, program):
+    """Protonation follows from the hydrogens, whatever the name says."""
+    words = OTHER_PROGRAMS[program].split()
+    text = "".join(f"{row}\n" for row in (STORED / "protein.pdb").read_text().splitlines() if row.startswith("ATOM"))
+    assert {row[17:20] for row in text.splitlines()} >= set(words[::2])
+    other = renamed(text, dict(zip(words[::2], words[1::2], strict=True)))
+    assert only(read(tmp_path, other)).smiles == only(read(tmp_path, text)).smiles
+
+
+@pytest.mark.parametrize(
+    ("helm_text", "names"),
+    [
+        (DNA, {"DA": "A", "DT": "T", "DG": "G", "DC": "C"}),  # PDB before version 3
+        (DNA, {"DA": "ADE", "DT": "THY", "DG": "GUA", "DC": "CYT"}),
+        (RNA, {"A": "ADE", "U": "URA", "G": "GUA", "C": "CYT"}),
+        (RNA, {"A": "RA5", "U": "RU", "G": "RG", "C": "RC3"}),
+    ],
+)
+def test_nucleotides_by_other_names(tmp_path, helm_text, names):
+    """The sugar says whether it is DNA or RNA."""
+    mol = helm(helm_text)
+    assert canonical(only(read(tmp_path, renamed(lines(mol), names)))) == canonical(mol)
+    old = renamed(lines(mol), names).replace("'", "*")
+    assert canonical(only(read(tmp_path, old))) == canonical(mol)
+
+
+def test_a_base_alone_is_no_nucleotide(tmp_path):
+    mol = complex_of("Nc1ncnc2[nH]cnc12", heavy(("ADE", "N6 C6 N1 C2 N3 C4 N9 C8 N7 C5")))
+    (entry,) = read(tmp_path, lines(mol))
+    assert "is no standard residue" in entry.error
+
+
+@pytest.mark.parametrize(
+    ("smiles", "atoms"),
+    [
+        ("CC(=O)N[C@@H](C)C(=O)N[C@@H](CO)C(=O)NC", (("ALA", CHARMM), ("SER", "N CA CB OG C O NT CAT"))),
+        ("CC(=O)N[C@@H](C)C(N)=O", (("ALA", f"{CHARMM[:-1]}NT O"),)),
+        ("C[C@H]([NH3+])C(=O)[O-]", (("ALA", "CB CA N C O1 O2"),)),
+    ],
+)  # fmt: skip
+def test_ends_of_other_programs(tmp_path, smiles, atoms):
+    """Caps of CHARMM are parts of the residues beside them; the ends of chains have their own names in GROMACS."""
+    mol = complex_of(smiles, heavy(*atoms))
+    assert canonical(only(read(tmp_path, lines(mol)))) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize(
+    ("names", "formula"),
+    [
+        ((" SOD SOD", " CLA CLA", " POT POT", " CAL CAL", " CES CES"), "1 Na, 1 Cl, 1 K, 1 Ca, 1 Cs"),
+        ((" NA   NA", " CL   CL", " K     K", " CA   CA", " ZN  ZN2"), "1 Na, 1 Cl, 1 K, 1 Ca, 1 Zn"),
+        ((" Na+ Na+", " Cl- Cl-", " K+   K+", " MG   MG"), "1 Na, 1 Cl, 1 K, 1 Mg"),
+    ],
+)
+def test_ions_without_elements(tmp_path, names, formula):
+    """As CHARMM and GROMACS write them: ` NA ` is nitrogen elsewhere, ` CLA` carbon."""
+    rows = [f"HETATM 90{n:02}{name[:4]:>5} {name[5:]}  {n:4}" for n, name in enumerate(names)]
+    text = lines(helm(CAPPED)) + "".join(f"{row:30}{60.0:8.3f}{9.0 * n:8.3f}{0.0:8.3f}\n" for n, row in enumerate(rows))
+    (entry,) = read(tmp_path, text)
+    assert entry.error is None
+    assert f"water and ions are left out ({formula}): they have the parameters of a water model" in entry.notes
+
+
+def test_listed_bonds_to_metals_are_contacts(tmp_path):
+    """CONECT records of the Protein Data Bank hold them."""
+    mol = helm(CAPPED)
+    rows = lines(mol).splitlines()
+    (oxygen,) = (n for n, row in enumerate(rows, start=1) if row[12:16] == " OD1")
+    place = [float(rows[oxygen - 1][n : n + 8]) for n in (30, 38, 46)]
+
+    def ion(serial: int, name: str, x: float) -> str:
+        return f"HETATM{serial:5} {name} A{serial:4}    {place[0] + x:8.3f}{place[1]:8.3f}{place[2]:8.3f}  1.00  0.00"
+
+    water = f"{ion(902, ' O   HOH', 4.0)}           O"
+    text = "\n".join([water, *rows, f"{ion(901, 'ZN    ZN', 2.0)}          ZN"])
+    text += f"\nCONECT{oxygen:5}  901\nCONECT  901{oxygen:5}  902\n"
+    (entry,) = read(tmp_path, text)
+    assert canonical(only([entry])) == canonical(mol)
+    assert entry.notes == ("water and ions are left out (1 O, 1 Zn): they have the parameters of a water model",)
+
+
+def test_a_bond_to_a_copy_in_the_crystal_is_none(tmp_path):
+    """`struct_conn` lists disulfides between a chain and its copy, too."""
+    names = (
+        "id conn_type_id ptnr1_auth_asym_id ptnr1_auth_seq_id ptnr1_label_atom_id ptnr1_symmetry ptnr2_auth_asym_id "
+    )
+    names += "ptnr2_auth_seq_id ptnr2_label_atom_id ptnr2_symmetry"
+    table = "loop_\n" + "".join(f"_struct_conn.{name}\n" for name in names.split())
+    text = as_mmcif((STORED / "protein.pdb").read_text())
+    alone = only(read(tmp_path, text, suffix="cif"))
+    text, copy = text + table, "x covale A 1 CB {} A 20 CZ2 {}\n#\n"
+    assert only(read(tmp_path, text + copy.format("1_555", "2_655"), suffix="cif")).smiles == alone.smiles
+    (entry,) = read(tmp_path, text + copy.format("1_555", "1_555"), suffix="cif")
+    assert entry.error is not None
+
+
+def test_a_protein_that_is_cut_is_not_embedded(tmp_path):
+    """An atom on the other side of a periodic box: an embedded protein has another fold, or takes for ever."""
+    mol = helm(CAPPED)
+    rows = [
+        f"{row[:30]}{float(row[30:38]) + 30.0:8.3f}{row[38:]}" if row[12:20] == " O   ALA" else row
+        for row in lines(mol).splitlines()
+    ]
+    (entry,) = read(tmp_path, "\n".join(rows))
+    assert "x.pdb, record 1: coordinates cannot be used: 1 of " in entry.error
+    assert "gmx trjconv -pbc whole" in entry.error
+    (entry,) = read(tmp_path, "\n".join(rows), canonical(mol))  # the SMILES says the bonds
+    assert canonical(only([entry])) == canonical(mol)
+    assert entry.xyz is None
+
+
+def test_a_residue_that_is_not_standard_in_a_chain_says_what_is_wanted(tmp_path):
+    smiles = "CC(=O)N[C@@H](COP(=O)([O-])[O-])C(=O)NC"
+    atoms = heavy(("ACE", "CH3 C O"), ("SEP", "N CA CB OG P O1P O2P O3P C O"), ("NME", "N C"))
+    mol = complex_of(smiles, atoms)
+    (entry,) = read(tmp_path, lines(mol))
+    assert "SEP 2 is no standard residue; give its SMILES with --smiles, in which * stands for each atom" in entry.error
+    assert canonical(only(read(tmp_path, lines(mol), "*N[C@@H](COP(=O)([O-])[O-])C(=O)*"))) == Chem.CanonSmiles(smiles)
