@@ -16,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from espalike import files
+from espalike.model import ForceFieldModel
 from espalike.training.processes import summed
 
 
@@ -111,8 +112,9 @@ class SaveResumable(Checkpoint):
                 part.unlink(missing_ok=True)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep the settings, for `changed_settings`, and whether the run has ended, for `was_interrupted`."""
+        """Keep the settings and hashes, for `changed_settings` and `changed_data`, and whether the run has ended."""
         checkpoint["settings"], checkpoint["ended"] = self.settings, self._ended
+        checkpoint["hashes"] = _hashes(module.model)  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
         """Epoch, its number of finished batches, and the step."""
@@ -164,6 +166,37 @@ def changed_settings(checkpoint: Path, settings: Mapping[str, Any]) -> list[str]
             "start=OUT/model.espalike out=ANOTHER"
         )
     return list(changes.values())
+
+
+def changed_data(checkpoint: Path, model: ForceFieldModel) -> list[str]:
+    """The stores whose content is another one than that which a checkpoint was trained on, by name.
+
+    Args:
+        checkpoint: the checkpoint.
+        model: the model as it was made for the resumed run, with its provenance.
+
+    Raises:
+        ValueError: when the model that training started from is another one by the same name: what is frozen, folded
+            into the labels or pulled to would not be what the checkpoint has.
+    """
+    before, now = (_loaded(checkpoint) or {}).get("hashes"), _hashes(model)
+    if before is None:  # a checkpoint of an earlier version
+        return []
+    if before["start"] != now["start"]:
+        raise ValueError(
+            f"{checkpoint} is of a run that started from another model: the file of start= has changed since. Put the "
+            "earlier file back, or begin another run: overwrite=true"
+        )
+    known = {digest for _, digest in before["data"]}
+    return [name for name, digest in now["data"] if digest not in known]
+
+
+def _hashes(model: ForceFieldModel) -> dict[str, Any]:
+    """Hash of the model that training starts from, empty if there is none, and names and hashes of the stores."""
+    if model.provenance is None:
+        return {"start": "", "data": []}
+    start = model.provenance.notes.get("start", {}).get("sha256", "")
+    return {"start": start, "data": [[store["name"], store["hash"]] for store in model.provenance.data]}
 
 
 def _loaded(checkpoint: Path) -> dict[str, Any] | None:

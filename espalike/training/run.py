@@ -30,7 +30,7 @@ from espalike.training.ensemble import assembled, validate, with_members
 from espalike.training.memory import keep_freed_memory
 from espalike.training.prepare import Say, prepare
 from espalike.training.report import WriteReport
-from espalike.training.resume import SaveResumable, changed_settings, was_interrupted
+from espalike.training.resume import SaveResumable, changed_data, changed_settings, was_interrupted
 from espalike.training.start import with_force_field_of
 
 MODEL, CHECKPOINT = "model.espalike", "last.ckpt"
@@ -171,6 +171,8 @@ def _train_alone(settings: Mapping[str, Any], say: Say) -> TrainedRun:
     if changed:
         say(f"continuing from {checkpoint} with other settings: {'; '.join(changed)}")
     module, training, validation = prepare(settings, say)
+    if checkpoint and (other := changed_data(Path(checkpoint), module.model)):
+        say(f"continuing from {checkpoint} with other data: {', '.join(other)}")
     if first and checkpoint is None:
         _clear(out)
     trainer = _trainer(settings, out, training.batch_sampler)

@@ -294,6 +294,34 @@ def test_a_resumed_run_lists_changed_settings(store, tmp_path, monkeypatch, capf
     assert "other settings" not in capfd.readouterr().out
 
 
+def test_a_run_that_started_from_another_model_of_the_same_name_is_not_resumed(store, tmp_path, monkeypatch, capfd):
+    """What is frozen would be folded into the labels by the new file, and computed by the weights of the old one."""
+    models = []
+    for seed in (1, 2):
+        folder = tmp_path / f"start-{seed}"
+        folder.mkdir()
+        assert train(store, folder, "trainer.max_epochs=1", f"seed={seed}") == 0
+        models.append((folder / "model.espalike").read_bytes())
+    start, run = tmp_path / "start.espalike", tmp_path / "run"
+    run.mkdir()
+    options = [f"start={start}", "freeze=[encoder,pair]", f"data.labels_dir={tmp_path}/folded"]
+    for content, epochs, status in ((models[0], 1, 0), (models[1], 2, 2), (models[0], 2, 0)):
+        start.write_bytes(content)
+        capfd.readouterr()
+        assert train(store, run, *options, f"trainer.max_epochs={epochs}") == status
+        assert ("the file of start= has changed since" in capfd.readouterr().err) == (status == 2)
+
+
+def test_a_resumed_run_says_which_data_have_changed(tmp_path, monkeypatch, capfd):
+    records = [*(record(s, "train") for s in ("O", "CO", "CC")), record("N", "val")]
+    (tmp_path / "run").mkdir()
+    for part, epochs, changed in ((records[1:], 1, False), (records[1:], 2, False), (records, 3, True)):
+        write_store(tmp_path / "data", part, manifest=MANIFEST)
+        capfd.readouterr()
+        assert train(tmp_path / "data", tmp_path / "run", f"trainer.max_epochs={epochs}") == 0
+        assert ("with other data: data\n" in capfd.readouterr().out) == changed
+
+
 def test_data_of_another_level_is_for_another_run(store, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     assert train(store, tmp_path, "trainer.max_epochs=1") == 0
