@@ -108,7 +108,7 @@ class Report:
                     if row is None or row.get(_RUN) != self._run:
                         return
                     continue
-                if row is None or not all(Path(name).is_file() for name in row["files"]):
+                if row is None or not all(Path(name).is_file() for name in row.get("files", [""])):
                     return
                 if "[Errno " in str(row.get("reason")):  # a full disk, for instance: it is tried again
                     return

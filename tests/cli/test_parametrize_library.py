@@ -155,6 +155,18 @@ def test_other_settings_or_inputs_start_over(library, model_file, tmp_path, monk
     assert "continued" not in capsys.readouterr().out
 
 
+def test_what_follows_the_counts_of_a_report_is_done_again(library, model_file, tmp_path, monkeypatch, capsys):
+    """The second of two reports that were joined, for instance."""
+    arguments = [library, "--out", "out", "--report", "r.jsonl"]
+    assert run(model_file, *arguments) == 1
+    expected, report = rows_of(tmp_path / "r.jsonl"), tmp_path / "r.jsonl"
+    report.write_bytes(report.read_bytes() + b'{"name": "mol')
+    capsys.readouterr()
+    assert run(model_file, *arguments) == 1
+    assert "13 inputs were finished by a run that was stopped; it is continued" in capsys.readouterr().out
+    assert rows_of(report) == expected
+
+
 @pytest.mark.slow
 def test_a_killed_run_with_processes_goes_on(model_file, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
