@@ -99,7 +99,8 @@ def check(key: str, value: Any, hint: Any) -> None:
     odd = isinstance(value, bool | str) and type(value) not in (allowed or ())  # a kind of number, of list
     if allowed and not unresolved and (odd or not isinstance(value, allowed)):
         kinds = " or ".join(sorted({_KINDS.get(kind, kind.__name__) for kind in allowed} - {"null"}))
-        raise ValueError(f"{key}={value}: expected {kinds}; a text that looks like a number is quoted twice")
+        quoted = "; a text that looks like a number is quoted twice" if str in allowed else ""
+        raise ValueError(f"{key}={value}: expected {kinds}{quoted}")
     if isinstance(value, list):
         for number, element in enumerate(value):
             check(f"{key}[{number}]", element, _of_elements(hint))

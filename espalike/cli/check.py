@@ -16,20 +16,20 @@ examples:
   espalike check espalike-1 ethanol benzene --liquids --jobs 2 --out runs/check
 
 Without INPUT, the 200 molecules that come with the program: drug-like ones, weak spots of force fields, charged and
-rare groups, strained rings. Three runs of dynamics take most of the time: some 2 s per molecule for class I, and some
-6 s for class II. Findings are kept in DIR/findings.jsonl; the same command, given again, continues there.
+rare groups, strained rings. Three runs of dynamics take most of the time: some 1 s per molecule for class I, and some
+4 s for class II. Findings are kept in DIR/findings.jsonl; the same command, given again, continues from there.
 
 MODEL is a shipped model or a model file; a force field of OpenFF (openff-2.2.1, or an .offxml file); or OpenMM's
 ForceField XML, several joined by + (amber14-all.xml+ligand.xml); or gaff2 or garnet.
 
 --liquids: density and heat of vaporisation of ten pure liquids, or of those named, beside experiment and OpenFF 2.3.0:
 ethanol, acetone, ethyl-acetate, dimethylformamide, acetonitrile, diethyl-ether, benzene, pyridine, cyclohexane,
-chloroform. Each takes 5 to 20 minutes of a processor per force field (100 ps of 125 molecules), less on a GPU; the
-remaining time is shown. A stopped run continues from its last block, a fifteenth of the way. A deviation from
-experiment fails when it is larger than that of OpenFF 2.3.0 by more than 3 % (density) or 10 % (heat).
+chloroform. Each takes 5 to 20 minutes of one core per force field (100 ps of 125 molecules), less on a GPU; the
+remaining time is shown. The state is saved after each of 15 blocks, and a run that was stopped continues from there. A
+liquid fails when it deviates from experiment by 3 % (density) or 10 % (heat) more than OpenFF 2.3.0 does.
 
-The table's median and largest are of the drift of the energy [kcal/mol/ns per atom], the longest bond relative to the
-minimum (300 K, 500 K), the highest barrier [kcal/mol], atoms off the plane of their ring [Å], and twists [degree].
+The columns median and largest of the table are of the energy drift [kcal/mol/ns per atom], the longest bond relative to
+the minimum (300 K, 500 K), the highest barrier [kcal/mol], distances from the plane of a ring [Å], and twists [degree].
 
 DIR/report.html shows the molecules that failed; DIR/findings.json holds every finding;
 DIR/liquids.html and DIR/liquids.json are those of --liquids.
@@ -46,25 +46,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs",
         nargs="*",
+        default=[],
         metavar="INPUT",
         help="molecules: SDF, MOL, MOL2 or .smi file, or a SMILES; names of liquids",
     )
     parser.add_argument("--liquids", action="store_true", help="measure pure liquids instead")
     parser.add_argument(
-        "--out", type=folder, default="runs/check", metavar="DIR", help="where reports are written (runs/check)"
+        "--out",
+        type=folder,
+        default="runs/check",
+        metavar="DIR",
+        help="where reports are written (default: runs/check)",
     )
     parser.add_argument(
-        "--picoseconds", type=float, metavar="PS", help="length of each run of dynamics (5; of a liquid 100)"
+        "--picoseconds", type=float, metavar="PS", help="length of each run of dynamics (default: 5; of a liquid 100)"
     )
-    parser.add_argument("--box", type=int, default=125, metavar="N", help="number of molecules of a liquid (125)")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of processes (1)")
+    parser.add_argument(
+        "--box", type=int, default=125, metavar="N", help="number of molecules of a liquid (default: 125)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of processes (default: 1)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Check; 0 nothing failed, 1 something failed.
 
     Raises:
-        ValueError: when no molecule can be read, or a setting cannot be meant.
+        ValueError: when no molecule can be read, or a setting is out of range.
         FileNotFoundError, ModelFileError, ImportError: see `espalike.check.fields.field_of`.
     """
     if args.picoseconds is None:

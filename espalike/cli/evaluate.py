@@ -11,7 +11,7 @@ Score model files and baselines against QM energies and forces. Energies are rel
 conformers; errors are pooled over conformers and force components; 95 % intervals come from resampling molecules.
 
 example:
-  espalike evaluate model=espalike-1 data.path=sample data.split=test baselines=[mmff94,gfn2-xtb] out=runs/scores
+  espalike evaluate model=espalike-1 data.path=sample data.split=test 'baselines=[mmff94,gfn2-xtb]' out=runs/scores
 
   model=PATH|NAME|[...]   model files or shipped models
   level=LEVEL             score models at this level of theory instead of their target level: one that they were
@@ -31,11 +31,11 @@ example:
 Complexes are scored by interaction energies, E(AB) - E(A) - E(B), by set, kind of interaction and distance, on the
 complexes that all methods cover.
 
-Each method is scored on all entries that it covers; a row says how many molecules these are. If a method does not
-cover all entries, a second table (common.csv) compares all methods on the entries that every method covers; another one
-(inside.csv) does so for the molecules inside the chemical domain of every model, where some are outside. A baseline
-that is not installed is skipped. Entries that a baseline does not cover, or a skipped baseline, leave the exit status
-at 0; entries that a model does not cover, or that cannot be read, make it 1."""
+Each method is scored on all entries that it covers; a row gives their number of molecules. If a method does not cover
+all entries, a second table (common.csv) compares all methods on the entries that every method covers. If some molecules
+are outside the chemical domain of a model, a third one (inside.csv) has those that are inside the domain of every model.
+A baseline that is not installed is skipped. Entries that a baseline does not cover, or a skipped baseline, leave the exit
+status at 0; entries that a model does not cover, or that cannot be read, make it 1."""
 
 
 def run(cfg) -> int:

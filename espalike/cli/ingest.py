@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _HELP = """usage: espalike ingest reader=NAME reader.path=FILE out=DIR [key=value ...]
 
-Reads a QM data set, checks and filters every entry, counts rejections by reason, and writes a store.
+Read a QM data set, check and filter every entry, count rejections by reason, and write a store.
 
   espalike ingest reader=hdf5 reader.path=torsiondrives.h5 out=store/td reference=openff workers=4
 
@@ -23,21 +23,23 @@ Reads a QM data set, checks and filters every entry, counts rejections by reason
 READERS
                           reader.level=, reader.units= where the file lacks them; `espalike ingest reader=NAME
                           --cfg job` prints the options of a layout
-  split=keep|hash         the data's own splits (hash where it has none), or by connectivity for all; seed=, fractions=
+  split=keep|hash         keep: the splits of the data, by connectivity where it has none; hash: by connectivity for all;
+                          with seed= and fractions=
   reference=none|openff   charges (NAGL AM1-BCC) and Lennard-Jones parameters kept as training references;
                           force_field=FILE, workers=N processes, cache=DIR (or null) of the folder where they are cached
-  against=[DIR,...]       stores: geometries that one of them has at the same level are not stored again
-  audit=error|warn|off    consequence when forces do not fit energies, or energies their atoms: a wrong unit or sign
+  against=[DIR,...]       other stores: a geometry that one of them has at the same level is not stored again
+  audit=error|warn|off    what follows when labels seem to have a wrong unit or sign: forces that are not the slope of the
+                          energies, or energies that do not fit the elements
   shard=MB                size of the store's files
   force=true              ingest again even if nothing has changed
   origin=, licence=       origin of the data and its licence, where the file lacks them
 
-Filters; rejections are counted by reason (null switches a filter off):
+Filters leave out the following and count it by reason (null switches a filter off):
   filters.elements=[H,C,N,O]    entries with other elements
   filters.net_charges=[0]       entries with another net charge
   filters.closed_shell=true     entries with an odd number of electrons
   filters.connectivity=true     geometries with broken, formed or transferred bonds
-  filters.force_ceiling=500     geometries with a force component above it, kcal/mol/A
+  filters.force_ceiling=500     geometries with a force component above this, kcal/mol/A
   filters.outliers=true         geometries whose energy is far from the entry's median (300 + 20 per atom kcal/mol)
   filters.energy_window=        geometries farther above the entry's lowest than this, kcal/mol
   filters.duplicates=0.001      repeats within an entry, up to this many A; and geometries that an earlier entry of the

@@ -24,42 +24,42 @@ if TYPE_CHECKING:
 
 HELP = """usage: espalike label calculator=NAME input=FILE out=DIR [sampler=NAME] [key=value ...]
 
-Makes geometries of molecules, labels them with energies and forces, and writes a store. Every finished label is kept
-in DIR/labels (or labels=DIR) at once: the same command, given again, continues from there and repeats none.
+Make geometries of molecules, compute their energies and forces (labels), and write a store. Each label is saved in
+DIR/labels (or labels=DIR) as soon as it is computed: the same command, given again, continues and repeats none.
 
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
   espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2 esp=2
 
-what labels: calculator=pyscf|aimnet2|gfn2-xtb|ani2x|psi4|qcengine|openmm-xml|espalike|mmff94|...
-what makes the geometries: sampler=NAME, on a cheap calculator (calculator@sampler.calculator=gfn2-xtb|mmff94|...)
+the calculator that labels: calculator=pyscf|aimnet2|gfn2-xtb|ani2x|psi4|qcengine|openmm-xml|espalike|mmff94|...
+how geometries are made: sampler=NAME, with a cheap calculator (calculator@sampler.calculator=gfn2-xtb|mmff94|...)
   thermal    Langevin dynamics; the default
     espalike label calculator=gfn2-xtb input=CCO out=store/thermal sampler.temperature=600 sampler.frames=8
+             eight trajectories at once, from 300 to 700 K, with a force field:
+    espalike label calculator=gfn2-xtb calculator@sampler.calculator=espalike input=CCO out=store/hot \\
+      sampler.temperature=300 sampler.highest=700 sampler.starts=8 sampler.frames=17
   distort    bonds and angles of minima changed at random
     espalike label calculator=gfn2-xtb input=CCO out=store/distorted sampler=distort sampler.bond=0.1
   modes      harmonic displacements along the normal modes of minima
     espalike label calculator=gfn2-xtb input=CCO out=store/modes sampler=modes sampler.temperature=300
-             from 300 to 700 K, eight trajectories side by side on a force field
-    espalike label calculator=gfn2-xtb calculator@sampler.calculator=espalike input=CCO out=store/hot \\
-      sampler.temperature=300 sampler.highest=700 sampler.starts=8 sampler.frames=17
   etkdg      conformers, minimised
     espalike label calculator=gfn2-xtb input=CCCCO out=store/conformers sampler=etkdg sampler.frames=5
   shapes     conformers from folded to extended
     espalike label calculator=gfn2-xtb calculator@sampler.calculator=espalike input=CCCCCO out=store/shapes \\
       sampler=shapes sampler.frames=4 sampler.pool=10
-  scan       relaxed torsion scans, an entry for each rotatable bond, or for those in sampler.dihedrals
+  scan       relaxed torsion scans, one entry per rotatable bond, or per dihedral in sampler.dihedrals
     espalike label calculator=gfn2-xtb input=CCCC out=store/scan sampler=scan sampler.spacing=30
     espalike label calculator=gfn2-xtb input=CC out=store/ethane sampler=scan 'sampler.dihedrals=[[2,0,1,5]]'
   wavefront  the same by wavefront propagation, in one or two dimensions
     espalike label calculator=mmff94 calculator@sampler.calculator=mmff94 input=CCCO out=store/wave \\
       sampler=wavefront sampler.dimensions=2 sampler.spacing=60
-  mixed      several of them: thermal, distort and those that are added
+  mixed      several samplers: thermal, distort and those that you add
     espalike label calculator=gfn2-xtb input=CCCC out=store/both sampler=mixed \\
       +sampler@sampler.parts.scan=scan sampler.parts.scan.spacing=60
-  disagreement  active learning: hot dynamics on several models, those frames on which they disagree
+  disagreement  active learning: hot dynamics with several models, and of it the frames on which they disagree
     espalike label calculator=gfn2-xtb input=CCO out=store/next sampler=disagreement sampler.pool=20 \\
       calculator@sampler.calculator=ensemble 'sampler.calculator.models=[espalike-1,espalike-2]'
 
-where labels are computed: compute=local, worker processes here, or a QCFractal server and the machines it has
+where labels are computed: compute=local (worker processes on this machine) or compute=qcfractal (a QCFractal server)
     espalike label calculator=gfn2-xtb compute=qcfractal compute.address=http://localhost:7777 input=CCO \\
       out=store/server compute.wait=false
 
@@ -83,13 +83,14 @@ def run(cfg) -> int:
     """Run the job; 0 all labelled, 1 some inputs or labels failed and are counted in the store.
 
     Raises:
-        ValueError: when nothing can be done: no input, no molecule left, labels of other settings under `out`.
+        ValueError: when nothing can be done: no input, no molecule left, a program that is not installed, labels of
+            other settings under `out`.
     """
     from hydra.utils import instantiate
     from rich.console import Console
 
     from espalike.cli.label_input import read_jobs
-    from espalike.qm.compute import compute_labels
+    from espalike.qm.compute import Local, compute_labels
 
     # before numpy and tblite load in the workers: more threads would fight for the same cores
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -107,6 +108,8 @@ def run(cfg) -> int:
         raise ValueError(f"input={cfg.input}: no molecule to label; rejected: {dict(rejected)}")
     compute = instantiate(cfg.compute, _convert_="all")
     _check_disagreement(cfg, parts)
+    if isinstance(compute, Local):
+        str(parts[0].tools()[0].program)  # fails if the program is not installed, before anything is written
     for part in parts:
         part.directory.claim(part.settings)
     compute_labels(tasks, compute, console)

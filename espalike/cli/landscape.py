@@ -15,16 +15,16 @@ example:
 
   methods=[...]           models (names or files), OpenFF force fields (openff-2.3.0, openff-3.0.0-alpha0),
                           calculators of `espalike label`: gaff2, garnet, uff, mmff94s, gfn1-xtb, ani1x, ... What is not
-                          installed is skipped, with what installs it. espalike-2+aimnet2@4fs: multiple time steps, with
-                          the errors of aimnet2 and the cost of an inner step of 1 fs
-  labels=pyscf            the calculator that made the labels: the right end of the plane. One energy of a molecule of
-                          22 atoms is timed, which takes a minute with DFT
+                          installed is skipped, and a note says what installs it. espalike-2+aimnet2@4fs: multiple time
+                          steps, with the errors of aimnet2 and the cost per inner step of 1 fs
+  labels=pyscf            the calculator that made the labels: it has no error, and marks their cost. One energy of a
+                          molecule of 22 atoms is timed, which takes a minute with DFT
   data.path=PATH|[...]    stores, HDF5 files, or `sample`: the embedded set; data.split=test, data.level=LEVEL
   reader=NAME             layout of other files
   metric=force_rmse       on the plane; or energy_rmse
-  geometries=20           molecules that are minimised with every method; 0 leaves this out. conformers=4 of each
-  water=[5000,50000]      atoms of boxes of water (PME) in which a step of a force field is timed; [] leaves this out
-  out=DIR                 gets report.html, table.csv, landscape.json, plane.png, plane.svg
+  geometries=20           number of molecules that are minimised with every method, conformers=4 of each; 0: none
+  water=[5000,50000]      sizes (atoms) of water boxes in which a step of each force field is timed, with PME; []: none
+  out=DIR                 for report.html, table.csv, landscape.json, plane.png, plane.svg
 
 Cost is processor time per energy and forces on one thread, for peptides of 22, 52 and 102 atoms: of a force field, a
 step of OpenMM on its CPU platform; of the others, a call."""

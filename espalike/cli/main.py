@@ -27,20 +27,20 @@ JOBS = {
     "evaluate": "score models and baselines against QM: table, intervals, parity plot",
     "ingest": "turn a QM data set into a checked, hashed store",
     "landscape": "draw accuracy against cost for models, force fields, ML potentials and QM",
-    "label": "compute QM energies and forces of molecules and keep them as a store",
-    "molecules": "choose molecules that cover the chemistry of their sources, to label them",
+    "label": "compute energies and forces of molecules, by QM or another calculator, into a store",
+    "molecules": "choose molecules to label, which cover the chemistry of their sources",
 }
 COMMANDS = {
     "parametrize": "write force-field files for ligands: OpenMM, SMIRNOFF, GROMACS, Amber, LAMMPS",
-    "check": "try a force field on many molecules: does it misbehave?",
-    "bespoke": "fit a force field to one molecule, or to a few, by labels of a teacher",
-    "models": "the models that come with the program: functional form, domain, size, test figures",
-    "info": "the content of a model file or a store: configuration, units, provenance, hashes",
-    "completion": "a script by which bash, zsh or fish complete commands, options and settings",
+    "check": "test a force field on many molecules: parameters, symmetry, minima, dynamics, liquids",
+    "bespoke": "fit a force field to one molecule, or to a few, with labels of a teacher",
+    "models": "list the models that come with the program: functional form, domain, size, test errors",
+    "info": "show what a model file or a store holds: configuration, units, provenance, hashes",
+    "completion": "print a script by which bash, zsh or fish complete commands, options and settings",
 }
 GENERAL = {
     "--quiet": "print errors only, and no progress",
-    "--verbose": "also log messages of libraries, and at the end time and memory",
+    "--verbose": "also print messages of libraries and, at the end, time and memory",
     "--debug": "show the traceback of an error",
 }
 """Options of every command."""
@@ -57,6 +57,22 @@ QUIET = (
     "+hydra.callbacks.table._target_=espalike.cli.sweep.Table",
 )
 """Hydra's own settings: it makes no folders and no logs; a sweep's runs go to OUT/0, OUT/1, ..., its table to OUT."""
+
+HYDRA_OPTIONS = (
+    "--cfg",
+    "--resolve",
+    "--package",
+    "--run",
+    "--multirun",
+    "--shell-completion",
+    "--config-path",
+    "--config-name",
+    "--config-dir",
+    "--info",
+    "--hydra-help",
+    "--version",
+)
+"""Options that hydra takes beside the settings."""
 
 JOB_NOTES = """
 settings:
@@ -184,6 +200,11 @@ def _run_job(name: str, arguments: Sequence[str], debug: bool) -> int:
         return 0
     if any(a.startswith("--exp") for a in arguments):
         raise ValueError("--experimental-rerun unpickles a file and is refused; repeat the overrides instead")
+    for option in (a.partition("=")[0] for a in arguments if a.startswith("--")):
+        if not any(known.startswith(option) for known in HYDRA_OPTIONS):
+            raise ValueError(
+                f"{name} has no option {option}; settings are given as key=value (`espalike {name} --help` lists them)"
+            )
     statuses: list[int] = []
     try:
         _compose(name, arguments, module, statuses, debug)

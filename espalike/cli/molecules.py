@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 HELP = """usage: espalike molecules input=[SOURCE,...] out=FILE.smi [key=value ...]
 
-Chooses molecules that cover the chemistry of their sources, for labels to train on. Candidates are the molecules of the
-sources, their protonation states and tautomers at pH 7, fragments (cut at BRICS bonds), and fragments put together
-anew. Every environment of an atom, a bond, an angle or a torsion that the sources have should occur in 5 chosen
-molecules; where there are fewer, all of them are chosen. `espalike label input=FILE.smi` reads the list.
+Choose molecules that cover the chemistry of their sources, to label them for training. Candidates are the molecules of
+the sources, their protonation states and tautomers at pH 7, fragments (cut at BRICS bonds), and recombined fragments.
+Every environment of an atom, a bond, an angle or a torsion in the sources should occur in 5 chosen molecules; if fewer
+candidates have it, all of them are chosen. `espalike label input=FILE.smi` reads the list.
 
   espalike molecules input=groups out=groups-cover.smi most=100
   espalike molecules 'input=[minidrugbank,freesolv,rdkit]' out=cover.smi workers=2
@@ -33,12 +33,12 @@ molecules; where there are fewer, all of them are chosen. `espalike label input=
                            rdkit: nci, wehi, pains, nibr, zinc, freewilson, cdk2, egfr; sample (the embedded data)
   split=[train,val]      of stores and HDF5 files, the splits to take
   exclude=[FILE,...]     no chosen molecule has the connectivity key of one of these; exclude_split=[test]: their splits
-  before=[FILE,...]      existing data, whose coverage is shown beside; extend=true chooses only what they lack
+  before=[FILE,...]      existing data, whose coverage is shown, too; extend=true chooses only what they lack
   needed=5               number of chosen molecules that should have an environment
   most=N                 at most N molecules, those that add most
-  cost=atoms|molecules   what is kept small
-  recipe.ph=7, recipe.margin=1, recipe.tautomers=3, recipe.joined=3, recombine=10000: what is made of the sources
-  recipe.limits.atoms=45, .macrocycle_atoms=75, .charge=2, .rotatable_bonds=10, .elements=[H,C,...]: what is chosen from
+  cost=atoms|molecules   keep the number of atoms, or that of molecules, small
+  recipe.ph=7, recipe.margin=1, recipe.tautomers=3, recipe.joined=3, recombine=10000: how candidates are made
+  recipe.limits.atoms=45, .macrocycle_atoms=75, .charge=2, .rotatable_bonds=10, .elements=[H,C,...]: limits of candidates
 
 Beside FILE.smi are written: FILE.json (settings, counts by reason, table of coverage), FILE.csv (where each molecule
 comes from) and FILE.patterns.csv (each environment as SMARTS, and how often it occurs)."""

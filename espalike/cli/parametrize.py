@@ -34,12 +34,12 @@ examples:
   espalike parametrize protein.pdb --out out
 
 A PDB or mmCIF gives one molecule per chain, or per set of bonded chains; standard residues of proteins and nucleic
-acids need no --smiles, but all their hydrogens. Water and ions are left out: they have parameters of a water model.
-A MOL2 may have atom types of SYBYL, GAFF or AMBER. For ligands that are bound covalently see docs/exports.md.
+acids need all their hydrogens, and no --smiles. Water and ions are left out: a water model has their parameters.
+A MOL2 may have atom types of SYBYL, GAFF or AMBER. For covalently bound ligands see docs/tasks/covalent.md.
 
 Coordinates are those of the input, or of an embedded conformer if the input has none. NAME.sdf and NAME.pdb, beside the
 other files, are the molecule as it was parametrized: coordinates, order and names of its atoms. Names of atoms and
-residue are those of the input where they are unique. A file of your own is never replaced, nor one that is read.
+residue are those of the input where they are unique. A file that espalike did not write is never replaced.
 A molecule that cannot be used is reported with its reason; the others are written. A format that cannot express the
 model's force field is reported once, with those that can; the other formats are written.
 exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing could be done"""
@@ -56,13 +56,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from espalike.export import FORMATS
 
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="SDF, MOL, MOL2, PDB, mmCIF or .smi file, or a SMILES typed in place"
+        "inputs", nargs="+", metavar="INPUT", help="SDF, MOL, MOL2, PDB, mmCIF or .smi file, or a SMILES"
     )
+    parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model file (default: espalike-1)")
     parser.add_argument(
-        "--model", metavar="NAME|PATH", help="a shipped model or a model file (default: the shipped one)"
-    )
-    parser.add_argument(
-        "--out", type=folder, default=".", metavar="DIR", help="where files are written (default: here)"
+        "--out", type=folder, default=".", metavar="DIR", help="where files are written (default: the current folder)"
     )
     files = "; ".join(f"{name}: NAME{', NAME'.join(format.endings)}" for name, format in FORMATS.items())
     parser.add_argument(
@@ -95,13 +93,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--smiles",
-        help="bond orders and charges of what is not a standard residue in a PDB or mmCIF; * is an atom of a standard "
-        "residue to which it is bonded",
+        help="bond orders and charges of the residues in a PDB or mmCIF that are not standard; * is an atom of a "
+        "standard residue to which it is bonded",
     )
     parser.add_argument(
         "--report",
         metavar="FILE",
-        help="write a JSON report on every input; of FILE.jsonl, a line per input. The same command with the same "
+        help="write a JSON report on every input; FILE.jsonl has one line per input. The same command with the same "
         "report continues a run that was stopped",
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="number of processes (default: 1)")

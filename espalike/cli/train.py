@@ -28,11 +28,11 @@ A folder that holds a finished run is refused; overwrite=true replaces the run, 
   threads=N                      CPU threads of torch (default 1; null: torch's choice)
   schedule=warmup_cosine|constant|plateau   learning rate over training
   report=true                    also write report.html: curves, terms, worst molecules, parameters
-  start=MODEL, freeze=[...]      train from a model, parts of it unchanged; see experiment=finetune, experiment=bespoke
-  convert=true                   with start: the model's network, but forcefield= and its terms as the settings say
+  start=MODEL, freeze=[...]      train a model further, some parts fixed; see experiment=finetune, experiment=bespoke
+  convert=true                   with start: keep the model's network, but take the force field from forcefield=
   objective.half_weight_at=E     geometries E kcal/mol above the lowest of their entry count half, higher ones less
-  ensemble=N                     train N models with different seeds and write one model file of them all; from a start
-                                 model that is an ensemble, each of its models is trained (member=1: only the first)
+  ensemble=N                     train N models with different seeds and write all of them to one file; if start= is an
+                                 ensemble, each of its models is trained (member=1: only the first)
   save_every=N, resume=true|auto write a checkpoint every N steps; continue from it (auto: if there is one)
 
 Groups: forcefield, term, conv (sage, gin, gat, dgl_sage, ...), model, objective, optimizer, schedule, data, trainer,

@@ -103,7 +103,7 @@ def _calculator(name: str) -> dict[str, Any]:
     """Settings of a calculator by its name."""
     known = [each for each in calculators() if each != "zero"]
     if name not in known:
-        raise ValueError(f"teacher {name}: {settings.suggest(name, known)}teachers: {', '.join(known)}")
+        raise ValueError(f"no teacher {name!r}; {settings.suggest(name, known)}teachers: {', '.join(known)}")
     found = settings.compose("label", [f"calculator={name}", "input=none", "out=none"])["calculator"]
     if lacking := [key for key, value in found.items() if value == "???"]:
         raise ValueError(f"teacher {name}: needs settings ({', '.join(lacking)}); use `espalike label` and `train`")

@@ -175,6 +175,14 @@ def test_labels_of_other_settings_are_not_mixed(tmp_path, capsys):
     assert "other settings" in capsys.readouterr().err
 
 
+def test_a_program_that_is_not_installed_leaves_nothing_behind(tmp_path, capsys):
+    calculator = ["calculator=qcengine", "calculator.program=nosuch", "calculator.method=hf", "calculator.basis=sto-3g"]
+    rest = ["calculator@sampler.calculator=mmff94", "input=CCO", f"out={tmp_path}/store"]
+    assert main(["label", *calculator, *rest]) == 2
+    assert "no program 'nosuch'" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
 def test_nothing_to_do_is_an_error(tmp_path, capsys):
     assert main(["label", "calculator=mmff94", "input=C1CC", f"out={tmp_path}/store"]) == 2
     assert "no molecule to label" in capsys.readouterr().err
