@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from espalike.fitting.result import Fitted
 
-HELP = """Fit a force field to one molecule, or to several together: a teacher (a calculator, such as AIMNet2) computes energies
-and forces of geometries of each molecule, and a general model is trained further on them. Writes force-field files, the
+HELP = """Fit a force field to one molecule, or to several together: a teacher, such as AIMNet2, computes energies and
+forces of geometries of each molecule, and a general model is trained further on them. Writes force-field files, the
 model, and a report.
 
 examples:

@@ -33,9 +33,9 @@ complexes that all methods cover.
 
 Each method is scored on all entries that it covers; a row gives their number of molecules. If a method does not cover
 all entries, a second table (common.csv) compares all methods on the entries that every method covers. If some molecules
-are outside the chemical domain of a model, a third one (inside.csv) has those that are inside the domain of every model.
-A baseline that is not installed is skipped. Entries that a baseline does not cover, or a skipped baseline, leave the exit
-status at 0; entries that a model does not cover, or that cannot be read, make it 1."""
+are outside the chemical domain of a model, a third table (inside.csv) has those inside the domain of every model.
+A baseline that is not installed is skipped. Entries that a baseline does not cover, or a skipped baseline, leave the
+exit status at 0; entries that a model does not cover, or that cannot be read, make it 1."""
 
 
 def run(cfg) -> int:

@@ -23,13 +23,13 @@ Read a QM data set, check and filter every entry, count rejections by reason, an
 READERS
                           reader.level=, reader.units= where the file lacks them; `espalike ingest reader=NAME
                           --cfg job` prints the options of a layout
-  split=keep|hash         keep: the splits of the data, by connectivity where it has none; hash: by connectivity for all;
+  split=keep|hash         keep: the data's own splits, or by connectivity where there are none; hash: by connectivity,
                           with seed= and fractions=
   reference=none|openff   charges (NAGL AM1-BCC) and Lennard-Jones parameters kept as training references;
                           force_field=FILE, workers=N processes, cache=DIR (or null) of the folder where they are cached
   against=[DIR,...]       other stores: a geometry that one of them has at the same level is not stored again
-  audit=error|warn|off    what follows when labels seem to have a wrong unit or sign: forces that are not the slope of the
-                          energies, or energies that do not fit the elements
+  audit=error|warn|off    what to do when labels seem to have a wrong unit or sign: forces that do not fit the energies,
+                          or energies that do not fit the elements
   shard=MB                size of the store's files
   force=true              ingest again even if nothing has changed
   origin=, licence=       origin of the data and its licence, where the file lacks them

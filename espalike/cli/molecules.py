@@ -38,7 +38,7 @@ candidates have it, all of them are chosen. `espalike label input=FILE.smi` read
   most=N                 at most N molecules, those that add most
   cost=atoms|molecules   keep the number of atoms, or that of molecules, small
   recipe.ph=7, recipe.margin=1, recipe.tautomers=3, recipe.joined=3, recombine=10000: how candidates are made
-  recipe.limits.atoms=45, .macrocycle_atoms=75, .charge=2, .rotatable_bonds=10, .elements=[H,C,...]: limits of candidates
+  recipe.limits: .atoms=45, .macrocycle_atoms=75, .charge=2, .rotatable_bonds=10, .elements=[H,C,...] of candidates
 
 Beside FILE.smi are written: FILE.json (settings, counts by reason, table of coverage), FILE.csv (where each molecule
 comes from) and FILE.patterns.csv (each environment as SMARTS, and how often it occurs)."""
