@@ -1,4 +1,4 @@
-"""espalike: a graph neural network reads the parameters of a force field off the molecular graph.
+"""espalike: a graph neural network predicts the parameters of a force field from the molecular graph.
 
     load         a model by name or path
     Molecule     a molecule from SMILES or a file

@@ -163,20 +163,21 @@ def parametrize(
     """Parameters of molecules; with `out`, also their files, as `espalike parametrize` writes them.
 
     One SMILES, file or molecule gives one system. A list gives a list: one system per molecule, in order, all molecules
-    of a file included. Remarks on a molecule (chemistry that was not in training, corrected charges) are warnings.
+    of a file included. Notes on a molecule (chemistry that was not in training, corrected charges) are Python warnings.
 
     Args:
         molecules: a SMILES, a file (SDF, MOL, MOL2, SMI, PDB, mmCIF), a `Molecule`, or a list of these.
         model: name of a shipped model, a model file, or a model.
         charges: partial charges: `model`, `input` (those in the file), `am1bcc`, or a file of numbers; arrays are for
             `ForceFieldModel.parametrize`.
-        smiles: bond orders and charges of what is not a standard residue in a PDB or mmCIF.
+        smiles: bond orders and charges of the residues in a PDB or mmCIF that are not standard.
         out: a folder; None: no files are written.
         format: format or formats of the files; see `espalike.export.FORMATS`.
-        mixed: for `ffxml` of a force field without Lennard-Jones terms: how it mixes with other force fields (`lj`).
+        mixed: for `ffxml` of a force field without Lennard-Jones terms: `lj` lets it interact with other force fields
+            by Lennard-Jones; None: mixed systems are refused.
         torsions: for `system`: `native`, or `custom`, which is faster on a CPU.
         residue: name of the residue in the files; None: the input's, or `LIG`.
-        strict: whether a molecule fails that has chemistry that was not in the model's training.
+        strict: whether molecules outside the model's domain (chemistry that was not in training) fail.
 
     Raises:
         ValueError: for a molecule that cannot be read or parametrized, listing all of them (the files of the others

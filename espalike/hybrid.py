@@ -56,8 +56,8 @@ def multiple_time_step(
         The system, with the forces of `within` in force group 0 and the difference in group 1, and the integrator.
 
     Raises:
-        ValueError: when the outer step is no multiple of the inner one, the temperature is not positive, the system is
-            not one molecule, or particles of `within` have other charges than the molecule's atoms.
+        ValueError: when the outer step is not a multiple of the inner one, the temperature is not positive, the system
+            is not one molecule, or particles of `within` have other charges than the molecule's atoms.
         NotInstalled: see `espalike.potential.potential`.
 
     Examples:
@@ -81,7 +81,9 @@ def multiple_time_step(
     for force in both.getForces():
         force.setForceGroup(0)
     if atoms is None and both.getNumParticles() != molecule.n_atoms:
-        raise ValueError(f"{molecule.name}: the system has {both.getNumParticles()} particles; name its own in `atoms`")
+        raise ValueError(
+            f"{molecule.name}: the system has {both.getNumParticles()} particles; give those of the molecule in `atoms`"
+        )
     if within is not None:
         _check_charges(system, within, range(molecule.n_atoms) if atoms is None else atoms)
     force = force_of(Difference(potential(source, molecule), ForceFieldCalculator(system, molecule)), molecule, atoms)

@@ -122,7 +122,7 @@ def _unpacked(text: str) -> dict[str, Any]:
 
 
 def describe(path: str | Path) -> dict[str, Any]:
-    """What a model file says of itself, as this version writes it, without reading weights or building anything.
+    """The description in a model file, as this version writes it; no weights are read, and nothing is built.
 
     Raises:
         ModelFileError: when it is not a model file, or of a format this version does not read.

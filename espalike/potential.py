@@ -26,7 +26,7 @@ _NM, _KJ = factor("nm"), factor("kJ/mol")
 
 
 def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator:
-    """What computes energies and forces of a molecule.
+    """A calculator of energies and forces of a molecule, from a name, a file, a model or parameters.
 
     Args:
         source: the name of a calculator (`aimnet2`, `gfn2-xtb`, …), of a model (`espalike-1`, or a path) or of a

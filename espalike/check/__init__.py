@@ -1,1 +1,1 @@
-"""What a force field must not do, tried on many molecules: `espalike check`."""
+"""Checks of a force field on many molecules: `espalike check`."""

@@ -79,7 +79,7 @@ class Engine:
         return self.positions()
 
     def positions(self) -> np.ndarray:
-        """Where the atoms are now [Å], shape `(A, 3)`."""
+        """Present coordinates [Å], shape `(A, 3)`."""
         return self.context.getState(positions=True).getPositions(asNumpy=True)._value * _NM
 
     def run(self, steps: int) -> Iterator[tuple[float, float, np.ndarray]]:
@@ -109,12 +109,12 @@ class Case:
 
     @cached_property
     def system(self) -> openmm.System:
-        """Of the molecule alone; what `Field.system` raises."""
+        """The system of the molecule alone; errors as of `Field.system`."""
         return self.field.system(self.molecule)
 
     @cached_property
     def engine(self) -> Engine:
-        """For energies and dynamics; one for all checks, because systems with custom forces take seconds to compile."""
+        """The engine of energies and dynamics, one for all checks: systems with custom forces take seconds to compile."""
         import openmm
 
         integrators = openmm.CompoundIntegrator()

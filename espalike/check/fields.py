@@ -1,4 +1,4 @@
-"""What gives force fields to check: a model, an OpenFF force field, OpenMM's ForceField XML."""
+"""Force fields to check: those of a model, of OpenFF, or of OpenMM's ForceField XML."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ LIQUIDS = {
 
 @dataclass(frozen=True)
 class Protocol:
-    """How long and how large.
+    """Length and size of the simulations.
 
     Attributes:
         molecules: in the box.

@@ -1,4 +1,4 @@
-"""Every check on every molecule: in several processes, each result written at once, so that a second run goes on."""
+"""Every check on every molecule: in several processes, each result saved at once, so that a stopped run continues."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _LENGTHS, _LARGEST_RATIO = (20, 80), 8.0
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check says of a molecule.
+    """The result of a check for a molecule.
 
     Attributes:
         check: its name, see `CHECKS`.
@@ -73,7 +73,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the findings depend on.
+    """Settings on which the findings depend.
 
     Attributes:
         source: the force field; see `field_of`.

@@ -1,4 +1,4 @@
-"""Molecules made from molecules: protonation states, tautomers, pieces, and pieces put together anew."""
+"""Molecules made from molecules: protonation states, tautomers, pieces, and recombined pieces."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Records of SYBYL types are read by RDKit, unless types and bond orders disagree, as in files of antechamber, or RDKit
 charges aromatic nitrogens of a neutral ring (N.ar-N.ar, as Open Babel writes indazolones). GAFF's and
-AMBER's types say the elements. The bond orders that antechamber writes beside any types are no Lewis structure (both
+AMBER's types give the elements. The bond orders that antechamber writes are not a Lewis structure (both
 bonds of a carboxylate, or of a nitro group, are single), so orders and formal charges are those of the best Lewis
 structure of the bonds and the total charge, which is the sum of the partial charges. Among equally good structures it
 is the one next to the orders in the file.

@@ -1,4 +1,4 @@
-"""The pool that molecules are chosen from: what is made of each source molecule, and what each candidate holds.
+"""Candidates to choose molecules from: how they are made from source molecules, and their environments.
 
 The functions run in worker processes: their arguments and results are plain data.
 """
@@ -27,7 +27,7 @@ Pattern = tuple[str, str]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is made of each source molecule.
+    """Settings of the candidates that are made from each source molecule.
 
     Attributes:
         limits: that candidates are within.
@@ -46,7 +46,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Derived:
-    """What was made of one source molecule.
+    """Candidates made from one source molecule.
 
     Attributes:
         name: of the source molecule.

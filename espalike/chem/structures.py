@@ -72,7 +72,7 @@ _Row = tuple[str, str, Atom]
 
 @dataclass(frozen=True)
 class Structure:
-    """What a file says.
+    """Atoms and explicit bonds of a file.
 
     Attributes:
         atoms: the atoms.

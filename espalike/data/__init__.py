@@ -1,4 +1,4 @@
-"""Quantum-chemistry data, from a file of somebody else's layout to the loss of a training step.
+"""Quantum-chemistry data, from an outside file to the loss of a training step.
 
 The life of a record:
 

@@ -1,4 +1,4 @@
-"""Labels that no training can mean, looked for before it begins."""
+"""A search for implausible labels before a training."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from espalike.data.dataset import PAGES, StoreDataset
 from espalike.data.filters import farthest_energy
 
 LARGEST_FORCE = 10_000.0
-"""Largest force component that can be meant [kcal/mol/Å]."""
+"""Largest plausible force component [kcal/mol/Å]."""
 _LISTED = 5
 
 
@@ -28,13 +28,13 @@ def check_labels(data: StoreDataset) -> None:
     listed = "; ".join(text for _, text in sorted(found, reverse=True)[:_LISTED])
     more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     raise ValueError(
-        f"{len(found)} entries have labels that cannot be meant, and their loss would hide all others: {listed}{more}. "
+        f"{len(found)} entries have implausible labels, whose loss would exceed that of all others: {listed}{more}. "
         "Ingest the data again with filters.outliers=true and filters.force_ceiling=500, and check reader.units"
     )
 
 
 def _fault(data: StoreDataset, entry: int) -> tuple[float, str]:
-    """How far an entry's labels are beyond what can be meant, as a factor, and a description."""
+    """How far an entry's labels are beyond plausible values, as a factor, and a description."""
     number, row = data.refs[entry].tolist()
     energy, forces = (data.stores[number].flat(row, column) for column in ("energy", "forces"))
     assert energy is not None  # the schema forbids it

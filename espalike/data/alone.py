@@ -1,4 +1,4 @@
-"""Geometries of a molecule that are entries of their own: their energies are never compared."""
+"""Molecules whose geometries are separate entries, so that their energies are never compared."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ of the elements, E ≈ Σ n(Z) e(Z).
 *Size.* Few geometries have huge forces. They are counted before filters leave them out.
 
 Where forces are there and no audit of them has a verdict, as for relaxed geometries, a warning says that their sign is
-not verified. `espalike.data.alone` finds geometries of a molecule that are entries of their own.
+not verified. `espalike.data.alone` finds geometries of a molecule that are separate entries.
 
 *Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`. *Mixture* tells where
 a part of the labels is wrong: `espalike.data.mixtures`.
@@ -219,7 +219,7 @@ class Audit:
 
 
 def counts_of(record: Record) -> Counts | None:
-    """Numbers of geometries with forces and with energies, and of those that cannot be meant; None for complexes."""
+    """Numbers of geometries with forces and with energies, and of implausible ones; None for complexes."""
     conf = record.conformers
     if conf.interaction is not None:
         return None

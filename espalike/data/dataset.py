@@ -43,7 +43,7 @@ def levels_of(stores: Sequence[Store], target: str | None) -> list[str]:
 
 
 def _levels(store: Store) -> list[str]:
-    """Levels of theory of a store's entries that are no complexes."""
+    """Levels of theory of a store's entries, complexes excluded."""
     if "interaction" not in store.table.column_names:
         return list(store.manifest["levels"])
     return pc.unique(store.table.column("level").filter(pc.is_null(store.table.column("interaction")))).to_pylist()

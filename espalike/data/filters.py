@@ -172,7 +172,7 @@ def _forces(record: Record, ceiling: float) -> Bad:
 
 
 def farthest_energy(n_atoms: int) -> float:
-    """Largest distance of an energy from the median of its entry that can be meant [kcal/mol].
+    """Largest plausible distance of an energy from the median of its entry [kcal/mol].
 
     At 5,000 K each atom has 15 kcal/mol; data for force fields of bonded molecules stay far below.
     """
@@ -184,7 +184,7 @@ def _outliers(record: Record, _: float) -> Bad:
 
 
 def far_energies(record: Record) -> np.ndarray:
-    """Which geometries `(K,)` have energies farther from the record's median than can be meant, or than others by far.
+    """Which geometries `(K,)` have energies implausibly far from the record's median, or much farther than the others.
 
     Of five or more energies, 30 times the median distance is far, from 50 kcal/mol and 3 kcal/mol per atom on.
     """

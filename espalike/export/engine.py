@@ -184,10 +184,10 @@ class Engine:
 
 
 def _called(term: Term) -> str:
-    """A term's name, with a combining rule that is not the usual one, or parameters of their own within a molecule."""
+    """A term's name, with a combining rule that is not the usual one, or separate parameters within a molecule."""
     rule = rule_of(term)
     if not shares_wells(term, shapes(term)[0]):
-        return f"{term.name} with parameters of their own for pairs of one molecule"
+        return f"{term.name} with separate parameters for pairs of one molecule"
     return f"{term.name} with {rule} mixing" if rule and rule != "lorentz-berthelot" else term.name
 
 

@@ -26,7 +26,7 @@ Finished = list[tuple[Result, str]]
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with each molecule; plain data that other processes are given.
+    """Settings of the work on each molecule; plain data that other processes are given.
 
     Attributes:
         model: name or path of the model.

@@ -1,4 +1,4 @@
-"""Which molecule a residue of an OpenMM topology is, by elements and bonds; and why it is none of them."""
+"""Which molecule a residue of an OpenMM topology is, by elements and bonds; or why it is not one of them."""
 
 from __future__ import annotations
 

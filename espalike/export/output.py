@@ -1,4 +1,4 @@
-"""What is written of each molecule: files in the formats that are asked for, its structure, a row of the report."""
+"""The output for each molecule: files in the formats that are asked for, its structure, a row of the report."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ _MOST_ATOMS = 1000
 def excepted(terms: Sequence[Bound], n_atoms: int) -> np.ndarray:
     """Pairs of atoms that a pair term leaves out or scales, rows sorted, shape `(P, 2)`.
 
-    It is one list for all pair terms, since engines need one. Where pairs of one molecule have parameters of their own,
+    It is one list for all pair terms, since engines need one. Where pairs of one molecule have separate parameters,
     it is all of its pairs.
 
     Raises:
@@ -153,7 +153,7 @@ def excepted(terms: Sequence[Bound], n_atoms: int) -> np.ndarray:
     if any(isinstance(b.term, PairTerm) and b.term.has_own for b in terms):
         if n_atoms > _MOST_ATOMS:
             raise ExportError(
-                f"{n_atoms} atoms: the force field has parameters of their own for pairs of one molecule, so that all "
+                f"{n_atoms} atoms: the force field has separate parameters for pairs of one molecule, so that all "
                 f"pairs would be listed. Up to {_MOST_ATOMS} atoms are possible; use espalike-1 for larger molecules"
             )
         return np.stack(np.triu_indices(n_atoms, 1), axis=1)

@@ -1,4 +1,4 @@
-"""What a fit did: errors before and after at labelled geometries, torsion profiles, and the parameters that moved."""
+"""Results of a fit: errors before and after at labelled geometries, torsion profiles, and changed parameters."""
 
 from __future__ import annotations
 

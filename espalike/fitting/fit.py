@@ -1,4 +1,4 @@
-"""The fit: a general model trained further on the labels of a few molecules, with a pull to what it was."""
+"""The fit: a general model trained further on the labels of a few molecules, with a pull to its parameters."""
 
 from __future__ import annotations
 

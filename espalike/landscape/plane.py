@@ -46,7 +46,7 @@ class Point:
 
 
 def front(points: Sequence[Point]) -> list[Point]:
-    """The points that no cheaper point is better than, by growing cost."""
+    """The Pareto front: points with a smaller error than all cheaper ones, by increasing cost."""
     best: list[Point] = []
     for point in sorted(points, key=lambda p: (p.ms, p.error)):
         if not best or point.error < best[-1].error:

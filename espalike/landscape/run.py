@@ -64,7 +64,7 @@ def landscape(settings: Mapping[str, Any], say: Say = print) -> Landscape:
         say: takes messages for the user.
 
     Raises:
-        ValueError: for a metric or a number that cannot be meant, or when nothing can be scored.
+        ValueError: for an unknown metric or a number out of range, or when nothing can be scored.
         FileNotFoundError, ModelFileError, StoreError, ReaderError: see `espalike.evaluation.run.evaluate`.
     """
     if settings["metric"] not in AXES:

@@ -1,4 +1,4 @@
-"""Atoms and tuples that a network cannot tell apart are computed once: a methyl group has one kind of hydrogen.
+"""Atoms and tuples that a network cannot distinguish are computed once: a methyl group has one kind of hydrogen.
 
 After n layers of message passing the representation of an atom depends on its surroundings up to n bonds away, so
 atoms with equal surroundings have equal representations, in one molecule or in several. Each layer therefore runs on

@@ -26,10 +26,10 @@ class CalculatorError(RuntimeError):
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """What a level of theory says about one geometry.
+    """Energy, forces and other properties of one geometry at one level of theory.
 
     Attributes:
-        energy: [kcal/mol].
+        energy: energy [kcal/mol].
         forces: −dE/dx [kcal/mol/Å], shape `(A, 3)`.
         dipole: dipole moment about the origin of the coordinates [e Å], shape `(3,)`, or None.
         esp_points: where the electrostatic potential was evaluated [Å], shape `(G, 3)`, or None.

@@ -32,8 +32,8 @@ class Task:
     Attributes:
         job: molecule and name of the entry.
         directory: where geometries and labels are kept.
-        tools: gives calculator and sampler, in whichever process; it keeps them there.
-        entry: which of the sampler's entries; see `Geometries.entries`.
+        tools: makes calculator and sampler, once per process.
+        entry: name of one of the sampler's entries; see `Geometries.entries`.
         frames: number of geometries to label, at most.
         esp: number of geometries, from the first, that are labelled with electrostatic potentials.
     """
@@ -46,7 +46,7 @@ class Task:
     esp: int = 0
 
     def done(self) -> int:
-        """How many of `frames` need no more work."""
+        """Number of `frames` that are finished."""
         return self.directory.done(self.job, self.frames, self.esp)
 
     def work(self, stop: int) -> None:
@@ -58,7 +58,7 @@ class Task:
         self.directory.prepare(self.job, self._sample)
 
     def give_up(self, error: Exception) -> None:
-        """Let all labels fail that are not there."""
+        """Record all missing labels as failed."""
         if not self.directory.prepared(self.job):
             self.directory.fail(self.job, -1, error)
             return
@@ -79,7 +79,7 @@ class Compute(Protocol):
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks; yields one of them whenever some of its labels, or all, are finished or have failed.
 
-        A label that fails is written to the task's directory with its reason and ends nothing.
+        A label that fails is written to the task's directory with its reason, and the others continue.
         """
         ...
 

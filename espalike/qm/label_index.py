@@ -33,7 +33,7 @@ class Failure:
 
 @dataclass(eq=False)
 class Entry:
-    """What is known of one entry.
+    """Geometries, labels and failures of one entry.
 
     Attributes:
         smiles: of the geometries.

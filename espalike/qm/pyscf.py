@@ -167,7 +167,7 @@ def _check(xc: str, disp: str) -> None:
     import pyscf.dft
 
     if xc.lower().endswith("3c"):
-        raise ValueError(f"{xc}: composite methods, which bring a basis of their own, are not supported")
+        raise ValueError(f"{xc}: composite methods, which have their own basis, are not supported")
     field = pyscf.dft.RKS(pyscf.gto.M(atom="H 0 0 0; H 0 0 0.74", basis="sto-3g", verbose=0), xc=xc)
     field.disp = disp or None
     try:

@@ -36,7 +36,7 @@ class Borrow:
         kind: kind of tuples of the other term.
         name: name of its parameter.
         atoms: positions of its atoms in this term's tuple.
-        unit: of the parameter, where several terms on these tuples have one of this name.
+        unit: unit of the parameter, needed if several terms on these tuples have a parameter of this name.
     """
 
     kind: Kind
@@ -50,7 +50,7 @@ class Param:
     """One parameter of a term.
 
     Attributes:
-        name: its name, which an expression uses.
+        name: name, as in expressions.
         unit: unit string of `espalike.units`; internal units are used throughout.
         mean: value that an untrained model gives: a number, or a prior by element and degree.
         std: spread around it [unit].
@@ -132,8 +132,8 @@ def is_group(ops: tuple[Op, ...], n_columns: int) -> bool:
 class Term(ABC):
     """A functional form over tuples of one kind. A new form subclasses this and fills in the class attributes.
 
-    A form states itself by `primitives`: its energy, its slopes and its exports follow from them. A form that no
-    primitive has gives `energy` and `expression` instead. Forces follow from slopes and Wilson B rows.
+    A form is defined by `primitives`, from which its energy, its slopes and its exports follow. A form that is not a
+    sum of primitives gives `energy` and `expression` instead. Forces follow from slopes and Wilson B rows.
 
     Attributes:
         kind: tuples the energy is summed over.

@@ -8,7 +8,7 @@ from espalike.terms.primitives import Primitive, TwelveSix
 from espalike.terms.van_der_waals import EPSILON, SIGMA, VanDerWaals
 
 WITHIN = ("shared", LEARNED)
-"""Parameters of pairs of one molecule: those of pairs of different molecules, or learned ones of their own."""
+"""Parameters of pairs of one molecule: those of pairs of different molecules, or separate learned ones."""
 
 
 class LennardJones(VanDerWaals):
@@ -19,7 +19,7 @@ class LennardJones(VanDerWaals):
     Args:
         scale14: factor on pairs three bonds apart, or `"learned"`.
         mixing: combining rule, one of `MIXING`.
-        within: `"learned"`: pairs of one molecule have parameters of their own, σ·exp(log_sigma) and ε·exp(log_epsilon)
+        within: `"learned"`: pairs of one molecule have separate parameters, σ·exp(log_sigma) and ε·exp(log_epsilon)
             of each atom. σ and ε can then be those that liquids need, and the others those of conformers.
 
     Raises:

@@ -184,7 +184,7 @@ def esp_loss(charges: Tensor, batch: LabelledBatch, factors: Tensor, scale: floa
 def lennard_jones(system: MMSystem) -> Bound | None:
     """The term with sigma and epsilon, and no other parameter, of pairs of molecules; None when there is none.
 
-    Beside them it may have a learned 1-4 factor, and parameters of its own for pairs of one molecule.
+    Beside them it may have a learned 1-4 factor, and separate parameters for pairs of one molecule.
     """
     names = ["sigma", "epsilon"]
     return next(

@@ -41,7 +41,7 @@ def prepare(
         say: takes notes about the data and the model.
 
     Raises:
-        ValueError: when settings and data do not fit together, labels cannot be meant, or molecules leak across the
+        ValueError: when settings and data do not fit together, labels are implausible, or molecules leak across the
             split.
     """
     data = settings["data"]

@@ -30,7 +30,7 @@ def test_chosen_frames_are_disputed_and_wrong(tmp_path, monkeypatch):
     subprocess.run(["bash", "-ec", files], check=True)
     assert len(commands) == 5
     for command in commands:
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command.replace("\\\n", " "))
         assert program == "espalike"
         assert main(arguments) == 0
     committee = EnsembleCalculator([f"runs/committee/{k}/model.espalike" for k in range(3)])

@@ -130,11 +130,11 @@ def test_a_lammps_script_says_what_is_between_molecules(tmp_path):
 def test_refusals(monkeypatch):
     system = model().parametrize(chem.from_smiles("CCO"))
     for format in ("amber", "offxml"):
-        with pytest.raises(ExportError, match="LennardJones with parameters of their own for pairs of one molecule"):
+        with pytest.raises(ExportError, match="LennardJones with separate parameters for pairs of one molecule"):
             export.texts(system, format)
     monkeypatch.setattr("espalike.export.pairs._MOST_ATOMS", 8)
     for format in ("system", "ffxml", "gromacs"):
-        with pytest.raises(ExportError, match="9 atoms: the force field has parameters of their own"):
+        with pytest.raises(ExportError, match="9 atoms: the force field has separate parameters"):
             export.texts(system, format)
     with pytest.raises(ValueError, match="within is shared or learned; got 'own'"):
         LennardJones(within="own")

@@ -44,7 +44,7 @@ _FIELDS = frozenset(
 
 
 class QCArchiveReader(Reader):
-    """One computation an entry; consecutive single points of the same molecule and level are one entry together.
+    """One entry per computation; consecutive single points of the same molecule and level are one entry together.
 
     Args:
         path: a JSON file (also `.jsonl`, `.gz`, `.bz2`) with one result, a list of results, or an object of named

@@ -131,7 +131,7 @@ def grid(spacing: int) -> list[int]:
     """Angles [degree] of a scan in ascending order: 180 and down in steps of `spacing`, in (−180, 180].
 
     Raises:
-        ValueError: when 360° are no multiple of `spacing`.
+        ValueError: when 360° is not a multiple of `spacing`.
     """
     if not 0 < spacing <= 180 or 360 % spacing:
         raise ValueError(f"spacing={spacing}: expected a whole number of degrees that divides 360, 15 for instance")
