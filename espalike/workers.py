@@ -37,7 +37,7 @@ def pool(processes: int) -> Iterator[ProcessPoolExecutor]:
                 process.terminate()
             if isinstance(error, BrokenProcessPool):
                 raise WorkerEndedError(
-                    "a worker process was ended from outside, often for lack of memory: fewer processes need less"
+                    "a worker process was killed, often for lack of memory: use fewer processes"
                 ) from error
             raise
         finally:

@@ -114,7 +114,7 @@ class Case:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine of energies and dynamics, one for all checks: systems with custom forces take seconds to compile."""
+        """The engine of energies and dynamics, one for all checks: custom forces take seconds to compile."""
         import openmm
 
         integrators = openmm.CompoundIntegrator()

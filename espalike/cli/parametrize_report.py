@@ -1,4 +1,4 @@
-"""The report of `espalike parametrize`: a line of JSON per input while it runs, from which a stopped run goes on."""
+"""The report of `espalike parametrize`: a line of JSON per input while it runs, from which a stopped run continues."""
 
 from __future__ import annotations
 

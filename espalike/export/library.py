@@ -63,7 +63,7 @@ def run(
         work: what to do.
         model: the model of that name, in float64.
         groups: molecules with the names of their files, see `espalike.export.ligands.chunks`; few are read ahead.
-        jobs: number of processes. Where one of them is ended from outside, its molecules are tried again; those that
+        jobs: number of processes. If one of them is killed, its molecules are tried again; those that
             end it again fail.
 
     Raises:

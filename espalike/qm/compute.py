@@ -100,7 +100,7 @@ class Local:
     def __call__(self, tasks: Sequence[Task]) -> Iterator[Task]:
         """Do the tasks, `chunk` geometries of each in turn; see `Compute`.
 
-        Where a process is ended from outside, what it did is tried again; a task that ends it again is given up.
+        If a process is killed, its task is tried again; a task with which it is killed again is given up.
         """
         calculator = tasks[0].tools()[0]
         str(calculator.program)  # a program that is not here is reported before geometries are made

@@ -214,7 +214,7 @@ def _check_plain(molecule: Molecule, system: openmm.System, level: str) -> None:
     if system.getNumConstraints():
         faults.append(f"{system.getNumConstraints()} constraints, which stand for bonds without an energy")
     if system.getNumParticles() != molecule.n_atoms or any(map(system.isVirtualSite, range(molecule.n_atoms))):
-        faults.append("particles that are no atoms")
+        faults.append("particles that are not atoms")
     if system.usesPeriodicBoundaryConditions():
         faults.append("a periodic box")
     if faults:

@@ -127,7 +127,7 @@ def without(residue):
         ("serine", "CC(=O)NC", str, "with * for each such bond"),
         ("serine", "*CC(=O)OC", str, "they must be the same molecule"),
         ("serine", "*CC(O)=NC", str, "are not those of the same molecule"),
-        ("serine", None, str, "LIG 3 is no standard residue; give its SMILES with --smiles, in which * stands"),
+        ("serine", None, str, "LIG 3 is not a standard residue; give its SMILES with --smiles, in which * stands"),
         ("two ligands", "*CC(=O)NC", str, "has C2H5 and a bond to a standard residue"),
         ("a ligand at two residues", "*CC(=O)C", str, "with * for each such bond"),
     ],

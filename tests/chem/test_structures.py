@@ -182,7 +182,7 @@ def test_a_ligand_beside_a_protein_has_the_smiles(tmp_path):
     assert acetate.molecule.net_charge == -1
     protein, acetate = read(tmp_path, text)
     assert protein.error is None
-    assert "x.pdb, record 2: a PDB holds no bond orders, and UNL 1 is no standard residue; give" in acetate.error
+    assert "x.pdb, record 2: a PDB holds no bond orders, and UNL 1 is not a standard residue; give" in acetate.error
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -216,7 +216,7 @@ def test_a_molecule_that_ends_its_process_fails_and_the_others_are_finished(mode
     done = [result for group in library_module.run(work, model.load(model_file), groups, 2) for result, _ in group]
     assert [result.name for result in done] == ["a", "b", "c", "d1", "e"]
     assert [result.status for result in done] == ["ok", "ok", "ok", "failed", "ok"]
-    assert done[3].reason.startswith("the process that worked on it ended: a worker process was ended from outside")
+    assert done[3].reason.startswith("the process that worked on it ended: a worker process was killed")
     assert sorted(path.name for path in tmp_path.glob("*.xml")) == [f"{name}.system.xml" for name in "abce"]
 
 

@@ -152,7 +152,7 @@ def test_a_molecule_that_the_teacher_lacks_is_refused_by_name(run, tmp_path, cap
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (["--teacher", "mmff95"], "teacher mmff95: did you mean 'mmff94"),
+        (["--teacher", "mmff95"], "no teacher 'mmff95'; did you mean 'mmff94"),
         (["--teacher", "qcengine"], "needs settings (program, method)"),
         (["--format", "gromax"], "gromax"),
         (["--jobs", "0"], "jobs"),

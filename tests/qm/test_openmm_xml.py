@@ -138,7 +138,7 @@ def virtual(system):
     [
         (lambda system: system.addConstraint(0, 1, 0.15), "1 constraints"),
         (periodic, "a periodic box"),
-        (virtual, "particles that are no atoms"),
+        (virtual, "particles that are not atoms"),
     ],
     ids=["constraint", "periodic", "virtual"],
 )

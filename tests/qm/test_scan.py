@@ -194,8 +194,8 @@ def test_chosen_torsions(tmp_path):
     ("settings", "message"),
     [
         ({"dihedrals": [[0, 1, 2]]}, "butane.*expected 4 atom indices"),
-        ({"dihedrals": [[0, 1, 3, 2]]}, "butane.*no chain of bonds"),
-        ({"dihedrals": [[0, 1, 2, 99]]}, "butane.*no chain of bonds"),
+        ({"dihedrals": [[0, 1, 3, 2]]}, "butane.*not a chain of bonds"),
+        ({"dihedrals": [[0, 1, 2, 99]]}, "butane.*not a chain of bonds"),
         ({"bonds": "[N]-[N]"}, "butane: no bond matches"),
         ({"bonds": "nonsense("}, "SMARTS"),
     ],

@@ -80,7 +80,7 @@ def _check(molecule: Molecule, row: tuple[int, ...], sizes: tuple[int, ...]) -> 
         pairs = [frozenset(pair) for pair in pairwise(four)]
         if len(set(four)) < 4 or not all(pair in bonded for pair in pairs):
             raise ValueError(
-                f"{molecule.name}: dihedral {four}: these atoms are no chain of bonds; indices count from 0 in the "
+                f"{molecule.name}: dihedral {four}: these atoms are not a chain of bonds; indices count from 0 in the "
                 "molecule's own order, of a SMILES first its heavy atoms as written, then hydrogens"
             )
 
@@ -105,7 +105,7 @@ def _table(path: str) -> dict[str, list[tuple[int, ...]]]:
             try:
                 atoms = tuple(int(text) for text in row["dihedral"].split())
             except ValueError:
-                raise ValueError(f"{path}: {row['name']}: {row['dihedral']!r} are no atom indices") from None
+                raise ValueError(f"{path}: {row['name']}: {row['dihedral']!r} are not atom indices") from None
             table.setdefault(row["name"], []).append(atoms)
         return table
 
