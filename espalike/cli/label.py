@@ -72,7 +72,7 @@ where labels are computed: compute=local (worker processes on this machine) or c
   stop=N                 label only the first N geometries of each molecule now
   esp=N                  with electrostatic potentials for the first N geometries of each molecule (pyscf)
   disagreement=X         leave out labels on which an ensemble's members disagree on an atom by more than X kcal/mol/Å
-  audit=error|warn|off   consequence when energies and forces do not fit each other or the geometries, as by ingest
+  audit=error|warn|off   what to do when energies and forces do not fit each other or the geometries; see ingest
   workers=N              processes of one thread each"""
 
 _SHOWN = 8
