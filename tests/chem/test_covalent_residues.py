@@ -69,7 +69,7 @@ CASES = {
         "*CC(=O)C*",
     ),
 }  # fmt: skip
-"""SMILES, residue and name of each heavy atom, and the SMILES of what is no standard residue."""
+"""SMILES, residue and name of each heavy atom, and the SMILES of residues that are not standard."""
 
 
 def complex_of(smiles, atoms):

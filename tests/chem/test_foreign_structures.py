@@ -57,7 +57,7 @@ def test_nucleotides_by_other_names(tmp_path, helm_text, names):
 def test_a_base_alone_is_no_nucleotide(tmp_path):
     mol = complex_of("Nc1ncnc2[nH]cnc12", heavy(("ADE", "N6 C6 N1 C2 N3 C4 N9 C8 N7 C5")))
     (entry,) = read(tmp_path, lines(mol))
-    assert "is no standard residue" in entry.error
+    assert "is not a standard residue" in entry.error
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,5 @@ def test_a_residue_that_is_not_standard_in_a_chain_says_what_is_wanted(tmp_path)
     atoms = heavy(("ACE", "CH3 C O"), ("SEP", "N CA CB OG P O1P O2P O3P C O"), ("NME", "N C"))
     mol = complex_of(smiles, atoms)
     (entry,) = read(tmp_path, lines(mol))
-    assert "SEP 2 is no standard residue; give its SMILES with --smiles, in which * stands for each atom" in entry.error
+    assert "SEP 2 is not a standard residue; give its SMILES with --smiles, in which * stands for each atom" in entry.error
     assert canonical(only(read(tmp_path, lines(mol), "*N[C@@H](COP(=O)([O-])[O-])C(=O)*"))) == Chem.CanonSmiles(smiles)
