@@ -111,7 +111,7 @@ def run(cfg) -> int:
     if isinstance(compute, Local):
         str(parts[0].tools()[0].program)  # fails if the program is not installed, before anything is written
     for part in parts:
-        part.directory.claim(part.settings)
+        part.directory.claim(part.settings, part.tools()[0])
     compute_labels(tasks, compute, console)
     if left := getattr(compute, "left", 0):
         console.print(f"{left} labels are still being computed; the same command collects them", style="yellow")

@@ -13,6 +13,7 @@ import inspect
 import json
 import os
 import pydoc
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -87,21 +88,33 @@ class LabelDirectory:
         """Whether earlier failures are forgotten."""
         return self.forgotten > 0
 
-    def claim(self, settings: dict) -> None:
+    def claim(self, settings: dict, calculator: Calculator | None = None) -> None:
         """Write the run's settings, or compare them with those of the labels that are there.
 
         A setting that did not exist when the labels were begun must have its default, as the labels had. Labels of
         the layout before there were record files are added to these; their files stay.
 
+        Args:
+            settings: those of calculator and sampler.
+            calculator: what will label; the files that it has read, such as a model, must have the same content.
+
         Raises:
-            ValueError: when labels of other settings are there, naming the settings that differ.
+            ValueError: when labels of other settings or files are there, naming what differs.
         """
         path = self.root / "settings.json"
+        settings = {**settings, "files": _files_of(calculator)}
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
             write(path, json.dumps(settings, indent=1))
         old, new = (json.loads(text, object_hook=_renamed) for text in (path.read_text(), json.dumps(settings)))
-        if names := sorted(key for key in {*old, *new} if not _same(old.get(key), new.get(key))):
+        if "files" in old and old["files"] != new["files"]:
+            read = ", ".join(sorted({name for name, _ in [*old["files"], *new["files"]]}))
+            raise ValueError(
+                f"{self.root} holds labels made with other content of {read}; choose another `out`, or remove that "
+                "directory to begin again"
+            )
+        compared = {*old, *new} - {"files"}  # earlier versions did not write it
+        if names := sorted(key for key in compared if not _same(old.get(key), new.get(key))):
             raise ValueError(
                 f"{self.root} holds labels made with other settings ({', '.join(names)}); "
                 "choose another `out`, or remove that directory to begin again"
@@ -248,6 +261,12 @@ class LabelDirectory:
         if not esp or k in entry.with_esp:
             return False
         return not (self._stays(failure) and failure is not None and failure.esp)
+
+
+def _files_of(calculator: Calculator | None) -> list[list[str]]:
+    """Names and hashes of the files that a calculator has read, as its program states them."""
+    program = getattr(calculator, "__dict__", {}).get("program", "")  # a program that is looked up has read no files
+    return [list(found) for found in re.findall(r"(\S+) sha256 (\w+)", program)]
 
 
 def _label(arrays: Mapping[str, np.ndarray], row: int) -> Label:

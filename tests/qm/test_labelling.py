@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from espalike.chem import from_smiles
+from espalike.model import find
 from espalike.qm.base import CalculatorError, Label, labelled
 from espalike.qm.label_index import index_of
 from espalike.qm.labelling import Job, LabelDirectory, conformers_of
+from espalike.qm.models import ModelCalculator
 from tests.qm.known import known
 
 
@@ -205,6 +207,23 @@ def test_other_settings_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"other settings.*calculator"):
         LabelDirectory(tmp_path / "new").claim({"calculator": {"grid": 3}, "sampler": {"seed": 0}})
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["calculator"] == {"grid": 2}
+
+
+def test_labels_of_another_model_file_of_the_same_name_are_refused(tmp_path):
+    """Half of the labels would be those of the earlier file."""
+
+    def claim(model):
+        copy = tmp_path / "model.espalike"
+        copy.write_bytes(find(model).read_bytes())
+        LabelDirectory(tmp_path / "labels").claim({"calculator": str(copy)}, ModelCalculator(copy))
+
+    claim("espalike-1")
+    claim("espalike-1")
+    with pytest.raises(ValueError, match=r"labels made with other content of model\.espalike"):
+        claim("espalike-2")
+    settings = tmp_path / "labels" / "settings.json"
+    settings.write_text(json.dumps({"calculator": str(tmp_path / "model.espalike")}))  # of an earlier version
+    claim("espalike-2")
 
 
 def test_settings_that_came_later_count_as_their_defaults(tmp_path):
