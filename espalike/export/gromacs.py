@@ -21,6 +21,7 @@ In free-energy calculations GROMACS itself turns the 1-4 pairs of a decoupled mo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -274,7 +275,12 @@ def _all_pairs(single: Single) -> list[str]:
     sigma, epsilon = pairs.pairs(far, within=True).T
     lj = (sigma * LENGTH, epsilon * np.where(is14, pairs.scale_lj, 1.0) * ENERGY)
     rows = _rows(far, 2, np.where(is14, pairs.scale_charge, 1.0), *pairs.charges[far].T, *lj).rstrip()
-    excluded = [" ".join(map(str, range(atom, n_atoms + 1))) for atom in range(1, n_atoms)]
+    starts = np.searchsorted(every[:, 0], np.arange(n_atoms + 1))
+    excluded = [
+        " ".join(map(str, [atom + 1, *(every[a:b, 1] + 1).tolist()]))
+        for atom, (a, b) in enumerate(itertools.pairwise(starts.tolist()))
+        if b > a
+    ]
     return ["", "[ pairs ]", rows, "", "[ exclusions ]", *excluded] if len(far) else []
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from espalike.chem.complexes import is_complex
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
 from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded
-from espalike.export.parts import Single
+from espalike.export.parts import ExportError, Single
 from espalike.export.text import STEM
 from espalike.terms.base import Term
 from espalike.terms.primitives import Charges, Primitive, TwelveSix
@@ -78,8 +79,17 @@ _OWN = """\
 
 
 def texts(single: Single) -> dict[str, str]:
-    """The two files of one molecule, by ending."""
+    """The two files of one molecule, by ending.
+
+    Raises:
+        ExportError: for a complex, where pairs of one molecule have separate parameters.
+    """
     molecule, pairs = single.molecule, single.nonbonded
+    if pairs.has_own and is_complex(molecule):
+        raise ExportError(
+            f"{molecule.name}: several molecules in one graph, and pairs of one molecule have separate parameters; "
+            "format 'lammps' has one set for all pairs; formats 'system' and 'ffxml' can express that"
+        )
     rows = bonded(single)
     neighbours = max(2000, molecule.n_atoms)
     script = _SCRIPT.format(

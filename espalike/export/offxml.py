@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from espalike.chem.complexes import is_complex
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of, shares_wells
 from espalike.export.parts import DEGREE, ExportError, Series, Single
 from espalike.export.smirks import WholeMolecule, elements
@@ -78,8 +79,14 @@ def texts(single: Single) -> dict[str, str]:
     """The file of one molecule, by ending; coordinates are not used.
 
     Raises:
-        ExportError: for a large molecule, and when parameters differ between atoms that a SMIRKS cannot tell apart.
+        ExportError: for a large molecule, a complex, and when parameters differ between atoms that a SMIRKS cannot tell
+            apart.
     """
+    if is_complex(single.molecule):
+        raise ExportError(
+            f"{single.molecule.name}: several molecules in one graph; format 'offxml' describes one molecule: write a "
+            "file of each, which go into one ForceField; formats 'system' and 'ffxml' take them together"
+        )
     if single.molecule.n_atoms > LARGEST:
         raise ExportError(
             f"{single.molecule.name}: {single.molecule.n_atoms} atoms; format 'offxml' describes the whole molecule "

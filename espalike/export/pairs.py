@@ -145,18 +145,23 @@ def excepted(terms: Sequence[Bound], n_atoms: int) -> np.ndarray:
     """Pairs of atoms that a pair term leaves out or scales, rows sorted, shape `(P, 2)`.
 
     It is one list for all pair terms, since engines need one. Where pairs of one molecule have separate parameters,
-    it is all of its pairs.
+    it is all of its pairs, without those between the molecules of a complex.
 
     Raises:
         ExportError: for a molecule that has too many of them.
     """
-    if any(isinstance(b.term, PairTerm) and b.term.has_own for b in terms):
+    own = next((b for b in terms if isinstance(b.term, PairTerm) and b.term.has_own), None)
+    if own is not None:
         if n_atoms > _MOST_ATOMS:
             raise ExportError(
                 f"{n_atoms} atoms: the force field has separate parameters for pairs of one molecule, so that all "
                 f"pairs would be listed. Up to {_MOST_ATOMS} atoms are possible; use espalike-1 for larger molecules"
             )
-        return np.stack(np.triu_indices(n_atoms, 1), axis=1)
+        every, across = np.stack(np.triu_indices(n_atoms, 1), axis=1), own.tuples.across
+        if across is None:
+            return every
+        between = pair_keys(own.tuples.idx[across].numpy(), n_atoms)
+        return every[~np.isin(pair_keys(every, n_atoms), between)]
     different = {id(b.tuples): b for b in terms if isinstance(b.term, PairTerm)}.values()
     near = [pair_keys(pairs, n_atoms) for bound in different for pairs in near_pairs(bound, n_atoms)]
     keys = np.unique(np.concatenate([np.zeros(0, np.int64), *near]))

@@ -9,6 +9,7 @@ import torch
 from rdkit import Chem
 
 from espalike import chem, export
+from espalike.chem.complexes import complex_from_smiles
 from espalike.export.parts import ExportError
 from espalike.export.smirks import WholeMolecule
 from espalike.system import Bound, MMSystem
@@ -191,6 +192,11 @@ def test_images_are_what_rdkit_matches(smiles):
 def test_a_large_molecule_is_refused():
     with pytest.raises(ExportError, match="602 atoms; format 'offxml' describes the whole molecule once"):
         export.texts(model().parametrize(chem.from_smiles("C" * 200, "wax")), "offxml")
+
+
+def test_a_complex_is_refused():
+    with pytest.raises(ExportError, match="several molecules in one graph; format 'offxml' describes one molecule"):
+        export.texts(model().parametrize(complex_from_smiles("CO.O")), "offxml")
 
 
 def test_no_file_for_a_graph_too_symmetric_to_match(monkeypatch):

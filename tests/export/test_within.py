@@ -20,7 +20,7 @@ from espalike.terms.bond import HarmonicBond
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.units import COULOMB
-from tests.export.cases import evaluate, far, geometry, perturbed, random_system, to_ffxml
+from tests.export.cases import evaluate, far, from_ffxml, geometry, perturbed, random_system, to_ffxml
 from tests.export.programs import PROGRAMS, gromacs_point, needs
 from tests.export.test_mixed import topology_of
 
@@ -79,6 +79,26 @@ def test_a_complex_has_wells_of_its_own_in_each_molecule_and_others_between():
     step[0, 3, 1] = 1e-4
     slope = (energy(system, xyz + step).energy - energy(system, xyz - step).energy) / 2e-4
     assert energy(system, xyz).forces[0, 3, 1].item() == pytest.approx(-slope.item(), rel=1e-6)
+
+
+def test_files_of_a_complex_have_both_wells():
+    molecules, _, points, own, u = two()
+    pair, xyz = joined(molecules), np.concatenate(points)
+    system = model().parametrize(pair)
+    for built in (export.to_openmm(system), from_ffxml(system, pair)):
+        assert evaluate(built, xyz)[0] == pytest.approx(sum(own) + u, rel=1e-9)
+    with pytest.raises(ExportError, match="format 'lammps' has one set for all pairs"):
+        export.texts(system, "lammps", xyz=xyz)
+
+
+@pytest.mark.parametrize("program", [pytest.param("gmx_d", marks=needs("gmx_d"))])
+def test_gromacs_excludes_the_pairs_of_each_molecule_of_a_complex(program, tmp_path):
+    molecules, _, points, *_ = two()
+    xyz = np.concatenate(points)
+    xyz = np.round(xyz - xyz.min(0), 5)  # the digits of a .gro
+    system = model().parametrize(joined(molecules))
+    found, _ = PROGRAMS[program].run(system, xyz, tmp_path)
+    assert found["total"] == pytest.approx(alone(system, xyz), rel=1e-8, abs=PROGRAMS[program].tolerance)
 
 
 def test_two_molecules_and_copies_in_one_force_field():
