@@ -18,7 +18,7 @@ from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import formula
-from espalike.chem.names import RESIDUE, Label, names_of, unique
+from espalike.chem.names import RESIDUE, Label, is_misnamed, names_of, unique
 from espalike.tables import html_table
 
 _ISOTOPE = re.compile(r"\[(\d+)[^\]]*:(\d+)\]")
@@ -197,7 +197,8 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
     residue = residues.pop() if len(residues) == 1 else ""
     symbols = [Chem.GetPeriodicTable().GetElementSymbol(z) for z in made.numbers.tolist()]
     names = unique([getattr(atom, "name", "") for atom in atoms], symbols) if len(atoms) == made.n_atoms else ()
-    return dataclasses.replace(made, atom_names=names, residue=residue if RESIDUE.fullmatch(residue) else "")
+    usable = RESIDUE.fullmatch(residue) and not is_misnamed(residue, made.numbers.tolist())
+    return dataclasses.replace(made, atom_names=names, residue=residue if usable else "")
 
 
 def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool = True) -> Chem.Mol:

@@ -14,6 +14,8 @@ ALIASES = ("_TriposAtomName", "molFileAlias")
 _ATOM = re.compile(r"[A-Za-z0-9'*+_.-]{1,8}")
 RESIDUE = re.compile(r"[A-Za-z0-9]{1,4}")
 """Residue names that every format has room for."""
+_WATER = {"DOD", "H2O", "HOH", "SOL", "SPC", "T4P", "TIP", "TP3", "TP4", "WAT"}
+"""Residue names of water; a PDB has three letters of TIP3 and SOLV."""
 
 
 class Label(NamedTuple):
@@ -59,7 +61,13 @@ def names_of(mol: Chem.Mol) -> tuple[tuple[str, ...], str, tuple[Label, ...]]:
     if len(residues) > 1:
         return names, "", tuple(labels) if len(labels) == len(atoms) else ()
     residue = residues.pop()[4] if residues else ""
-    return names, residue if RESIDUE.fullmatch(residue) else "", ()
+    usable = RESIDUE.fullmatch(residue) and not is_misnamed(residue, [atom.GetAtomicNum() for atom in atoms])
+    return names, residue if usable else "", ()
+
+
+def is_misnamed(residue: str, numbers: Sequence[int]) -> bool:
+    """Whether a residue of these atomic numbers has a name of water and is none: OpenMM would make it rigid."""
+    return residue.upper()[:3] in _WATER and sorted(numbers) != [1, 1, 8]
 
 
 def unique(names: Sequence[str], symbols: Sequence[str]) -> tuple[str, ...]:

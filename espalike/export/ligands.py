@@ -13,6 +13,7 @@ import numpy as np
 
 from espalike.chem import ChemistryError, Entry, SafeNames, read_molecules
 from espalike.chem.molecule import Molecule
+from espalike.chem.names import is_misnamed
 from espalike.export.charges import Charges as Charges
 from espalike.export.charges import charge_source as charge_source
 from espalike.export.charges import molecule_of
@@ -254,9 +255,14 @@ def _graph(molecule: Molecule) -> Graph:
 
 
 def _in_residue(entry: Entry, residue: str | None) -> Entry:
-    """The entry with another name of its residue, if one is given."""
+    """The entry with another name of its residue, if one is given; an error if it is that of water."""
     if residue is None or entry.molecule is None:
         return entry
+    if is_misnamed(residue, entry.molecule.numbers.tolist()):
+        reason = (
+            f"{entry.name}: residue {residue!r} is a name of water, whose bonds OpenMM makes rigid; give another one"
+        )
+        return dataclasses.replace(entry, molecule=None, error=reason)
     return dataclasses.replace(entry, molecule=dataclasses.replace(entry.molecule, residue=residue, labels=()))
 
 

@@ -34,3 +34,12 @@ def test_an_rdkit_molecule_keeps_its_names_and_its_only_residue(residues):
     molecule = chem.from_rdkit(mol, "hypochlorite")
     assert molecule.atom_names == ("O9", "Cl9")
     assert molecule.residue == ("ABC" if len(set(residues)) == 1 else "")
+
+
+@pytest.mark.parametrize(("smiles", "name", "kept"), [("CC#N", "SOL", ""), ("CC#N", "ACN", "ACN"), ("O", "HOH", "HOH")])
+def test_a_name_of_water_is_for_water(smiles, name, kept):
+    """OpenMM keeps residues of such names rigid, whatever their atoms are."""
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    for atom in mol.GetAtoms():
+        atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(f"X{atom.GetIdx()}", residueName=name, residueNumber=1))
+    assert chem.from_rdkit(mol, "molecule").residue == kept

@@ -404,6 +404,12 @@ def test_a_residue_name_that_formats_have_no_room_for_is_refused(call, name):
     assert f"error: residue {name!r}: expected one to four letters and digits" in err
 
 
+def test_a_residue_of_water_is_refused_for_others(call):
+    status, report, *_ = call("O", "CC#N", "--residue", "SOL")
+    assert (status, [row["status"] for row in report["inputs"]]) == (1, ["ok", "failed"])
+    assert "residue 'SOL' is a name of water, whose bonds OpenMM makes rigid" in report["inputs"][1]["reason"]
+
+
 def test_domain_and_stereo_are_noted(call):
     status, report, _, _, err = call("CC(N)(O)C=O")
     assert status == 0
