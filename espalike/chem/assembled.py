@@ -15,8 +15,8 @@ from espalike.chem import coordinates
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import ends_of, formula, numbers_of, skeleton
-from espalike.chem.residues import Graph
-from espalike.chem.structures import Structure, read_mmcif, read_pdb
+from espalike.chem.residues import MISSING, VALENCE, Graph, is_onium
+from espalike.chem.structures import Residue, Structure, read_mmcif, read_pdb
 from espalike.topology import components
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
@@ -121,6 +121,7 @@ def _molecule(
                 mol.AddBond(place[i], place[j], rd.BOND_TYPES[graph.order(i, j)])
     if unknown:
         _assign(mol, [place[n] for n in unknown], str(smiles), name, kind)
+        _charge_ends(mol, structure, {n: place[n] for n in graph.ends if n in place and n not in unknown}, name)
     conformer = Chem.Conformer(len(inside))
     conformer.SetPositions(np.array([structure.atoms[n].xyz for n in inside]))
     mol.AddConformer(conformer, assignId=True)
@@ -164,7 +165,11 @@ def _is_whole(graph: Graph, atoms: Sequence[int], smiles: str, name: str) -> boo
 
 def _check(structure: Structure, graph: Graph, atoms: Sequence[int], name: str) -> None:
     residues = dict.fromkeys(structure.atoms[n].residue for n in atoms)
-    faults = [f"{residue}: {graph.faults[residue]}" for residue in residues if residue in graph.faults]
+    _refuse({residue: graph.faults[residue] for residue in residues if residue in graph.faults}, name)
+
+
+def _refuse(found: dict[Residue, str], name: str) -> None:
+    faults = [f"{residue}: {fault}" for residue, fault in found.items()]
     if faults:
         more = f"; and {len(faults) - _SHOWN} residues more" if len(faults) > _SHOWN else ""
         raise ChemistryError(
@@ -172,6 +177,25 @@ def _check(structure: Structure, graph: Graph, atoms: Sequence[int], name: str) 
             f"OpenMM's Modeller.addHydrogens; termini have their hydrogens and OXT, or caps. {_WHOLE}. A thiolate is "
             "named CYM, a phenolate TYM"
         )
+
+
+def _charge_ends(mol: Chem.RWMol, structure: Structure, place: dict[int, int], name: str) -> None:
+    """Formal charges of the atoms of standard residues that are bonded to others, now that all orders are known.
+
+    Args:
+        mol: the molecule.
+        structure: the structure.
+        place: atoms of the molecule by those of the structure.
+        name: name for messages.
+    """
+    faults = {}
+    for n, row in place.items():
+        atom = mol.GetAtomWithIdx(row)
+        missing = VALENCE[atom.GetAtomicNum()] - int(sum(bond.GetBondTypeAsDouble() for bond in atom.GetBonds()))
+        atom.SetFormalCharge(int(is_onium(atom.GetAtomicNum(), missing)))
+        if missing > 0:
+            faults[structure.atoms[n].residue] = f"{MISSING}: {structure.atoms[n].name} lacks {missing}"
+    _refuse(faults, name)
 
 
 def _atom(structure: Structure, graph: Graph, n: int) -> Chem.Atom:

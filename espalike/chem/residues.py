@@ -71,7 +71,11 @@ _SURE = 1.1
 _BONDED = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53}
 """Elements that are bonded by distance; metals are ions."""
 _METALS = {*range(3, 5), *range(11, 14), *range(19, 32), *range(37, 51), *range(55, 84), *range(87, 104)}
-_VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 15: 5, 16: 2}
+VALENCE = {1: 1, 6: 4, 7: 3, 8: 2, 15: 5, 16: 2}
+"""Number of bonds of the neutral elements of standard residues."""
+_ONIUM = {7, 16}
+"""Elements that have a bond more where they are charged."""
+MISSING = "hydrogens or neighbours are missing"
 
 
 @cache
@@ -124,6 +128,11 @@ def _standard_atom(residue: str, name: str) -> str:
     return _RESIDUE_ATOM_NAMES.get((residue, name), name)
 
 
+def is_onium(number: int, missing: int) -> bool:
+    """Whether an atom that lacks a number of bonds, negative if it has more than a neutral atom, is an onium's."""
+    return number in _ONIUM and missing == -1
+
+
 class Graph:
     """The bonds of a structure.
 
@@ -133,6 +142,7 @@ class Graph:
         orders: order of each bond, by its atoms `i < j`; of standard residues Kekulé's, else 1.
         charges: formal charges [e] of the atoms of standard residues.
         together: pairs of atoms of standard residues that are in one molecule, bonded or not.
+        ends: atoms of standard residues that are bonded to other residues.
         faults: what is wrong with standard residues.
     """
 
@@ -142,6 +152,7 @@ class Graph:
         self.orders: dict[tuple[int, int], int] = {}
         self.near: list[list[int]] = [[] for _ in self.atoms]
         self.charges = [0] * len(self.atoms)
+        self.ends: list[int] = []
         self.faults: dict[Residue, str] = {}
         self._xyz = positions(self.atoms)
         members: dict[Residue, list[int]] = defaultdict(list)
@@ -180,7 +191,7 @@ class Graph:
 
     def _open(self, n: int) -> int:
         """Number of bonds that an atom lacks; negative if it has more than a neutral atom."""
-        return _VALENCE.get(self.numbers[n], 0) - sum(self.order(n, other) for other in self.near[n])
+        return VALENCE.get(self.numbers[n], 0) - sum(self.order(n, other) for other in self.near[n])
 
     def _place(self, residue: Residue, members: list[int]) -> None:
         """Bonds of a standard residue."""
@@ -239,15 +250,20 @@ class Graph:
 
     def _resonance(self) -> None:
         """Move double bonds away from atoms that have hydrogens instead: histidine, acids, guanidine."""
-        for (x, y), order in list(self.orders.items()):
-            for centre, full in ((x, y), (y, x)):
-                if order != 2 or self.standard[full] is None or self._open(full) >= 0:
-                    continue
-                for other in self.near[centre]:
-                    if self.numbers[other] == self.numbers[full] and self._open(other) > 0:
-                        self._bond(centre, full, 1)
-                        self._bond(centre, other, 2)
-                        break
+        for pair, order in list(self.orders.items()):
+            for full in pair:
+                if order == 2 and self.standard[full] is not None and self._open(full) < 0:
+                    self._shift(full)
+
+    def _shift(self, full: int) -> bool:
+        """Give the double bond of an atom to an equal atom two bonds away that lacks a bond; False if there is none."""
+        for centre in [n for n in self.near[full] if self.order(full, n) == 2]:
+            for other in self.near[centre]:
+                if self.numbers[other] == self.numbers[full] and self._open(other) > 0:
+                    self._bond(centre, full, 1)
+                    self._bond(centre, other, 2)
+                    return True
+        return False
 
     def _link(self) -> None:
         """Bonds between residues: of atoms that lack a bond, and of these with residues that are not standard."""
@@ -265,8 +281,11 @@ class Graph:
                 self._late(ends[0], sum(pair) - ends[0])
 
     def _late(self, n: int, other: int) -> None:
-        """Bond an atom of a standard residue that lacks no bond to one of another residue: it is an ammonium's."""
-        if self.numbers[n] == 7 and self._open(n) == 0:
+        """Bond an atom of a standard residue that lacks no bond to one of another residue.
+
+        A double bond gives way, as in an ester of the oxygen that has it; else the atom is an onium's.
+        """
+        if self._shift(n) or (self.numbers[n] in _ONIUM and self._open(n) == 0):
             self._bond(n, other)
             return
         residue = self.atoms[other].residue
@@ -278,18 +297,23 @@ class Graph:
         )
 
     def _charge(self, residue: Residue, members: list[int]) -> None:
-        """Formal charges of a residue; what lacks hydrogens is a fault."""
+        """Formal charges of a residue; what lacks hydrogens is a fault.
+
+        Atoms that are bonded to other residues than standard ones are left out: the order of that bond is not known.
+        """
         lacking = []
         for n in members:
-            z, missing = self.numbers[n], self._open(n)
-            if z == 7 and missing == -1:
+            missing = self._open(n)
+            if any(self.standard[other] is None for other in self.near[n]):
+                self.ends.append(n)
+            elif is_onium(self.numbers[n], missing):
                 self.charges[n] = 1
             elif missing > 0 and (self._is_acid(n) or (residue.name, self.atoms[n].name) in _ANIONS):
                 self.charges[n] = -1
             elif missing > 0:
                 lacking.append(f"{self.atoms[n].name} lacks {missing}")
         if lacking and residue not in self.faults:
-            self.faults[residue] = f"hydrogens or neighbours are missing: {', '.join(lacking)}"
+            self.faults[residue] = f"{MISSING}: {', '.join(lacking)}"
 
     def _is_acid(self, n: int) -> bool:
         """Whether an atom is the oxygen of a carboxylate or a phosphate that has no double bond."""

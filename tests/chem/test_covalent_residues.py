@@ -33,6 +33,24 @@ CASES = {
     ),
     "ammonium of lysine": (ENDS.format("CCCC[NH2+]CC=C"), side("LYS", "CB CG CD CE NZ", "C1 C2 C3"), "*CC=C"),
     "ester of aspartate": (ENDS.format("CC(=O)OCC"), side("ASP", "CB CG OD1 OD2", "C1 C2"), "*CC"),
+    "ester of the oxygen with the double bond": (
+        ENDS.format("CC(=O)OCC"), side("ASP", "CB CG OD2 OD1", "C1 C2"), "*CC"
+    ),
+    "ester of an end": (
+        "CC(=O)N[C@@H](C)C(=O)OCC", heavy(("ACE", "CH3 C O"), ("ALA", "N CA CB C OXT O"), ("LIG", "C1 C2")), "*CC"
+    ),
+    "imine of lysine": (ENDS.format("CCCCN=CC=C"), side("LYS", "CB CG CD CE NZ", "C1 C2 C3"), "*=CC=C"),
+    "iminium of lysine": (ENDS.format("CCCC[NH+]=CC=C"), side("LYS", "CB CG CD CE NZ", "C1 C2 C3"), "*=CC=C"),
+    "sulfonium of methionine": (
+        ENDS.format("CC[S+](CC=C)C"),
+        heavy(
+            ("ACE", "CH3 C O"), ("MET", "N CA CB CG SD"), ("LIG", "C1 C2 C3"), ("MET", "CE C O"), ("NME", "N C")
+        ),
+        "*CC=C",
+    ),
+    "other nitrogen of histidine": (
+        ENDS.format("Cc1cncn1CC"), side("HIS", "CB CG CD2 NE2 CE1 ND1", "C1 C2"), "*CC"
+    ),
     "carbon": (ENDS.format("CC(C)(C)O"), side("ALA", "CB", "C1 C2 C3 O1"), "*C(C)(C)O"),
     "histidine": (
         ENDS.format("Cc1cn(CC(=O)NC)cn1"),
@@ -140,8 +158,14 @@ def test_what_does_not_fit_is_named(tmp_path, name, ligand, change, message):
 
 
 def test_an_atom_without_room_for_a_bond_is_named(tmp_path):
-    """Once a sulfonium without its bond was a methionine, and its ligand a molecule of its own."""
-    mol = complex_of(ENDS.format("CC[S+](C)CC=C"), side("MET", "CB CG SD CE", "C1 C2 C3"))
+    """Once an imidate without its bond was an amide, and its ligand a molecule of its own."""
+    mol = complex_of(ENDS.format("CC(=[NH2+])OCC=C"), side("ASN", "CB CG ND2 OD1", "C1 C2 C3"))
     error = read(tmp_path, lines(mol), "*CC=C")[0].error
-    assert "MET 2: SD has all its bonds, but atom C1 of LIG 3 is only 1." in error
-    assert "unpaired electron" in read(tmp_path, lines(mol, conect=True), "*CC=C")[0].error
+    assert "ASN 2: OD1 has all its bonds, but atom C1 of LIG 3 is only 1." in error
+    assert "more bonds than its valence allows" in read(tmp_path, lines(mol, conect=True), "*CC=C")[0].error
+
+
+def test_a_double_bond_to_a_ligand_counts(tmp_path):
+    """A single one would leave the nitrogen of an imine without its hydrogen."""
+    mol = complex_of(*CASES["imine of lysine"][:2])
+    assert "LYS 2: hydrogens or neighbours are missing: NZ lacks 1" in read(tmp_path, lines(mol), "*[CH-]C=C")[0].error
