@@ -51,6 +51,9 @@ _WIDTH = 5
 """Characters of an atom's name in a `.gro`; grompp compares them with those of the topology."""
 _MAX_PAIRED_TYPES = 1000
 """More types than these get no list of their pairs, which would have half a million rows."""
+_OPPOSITE = {"#ifdef": "#ifndef", "#ifndef": "#ifdef"}
+_SKIPPED = 5000
+"""Lines that grompp may have to skip at once: it calls itself for each, and crashes after some 30,000."""
 
 
 def _is_cubic(term: Term, primitive: Primitive) -> bool:
@@ -230,8 +233,29 @@ def _itp(head: list[str], name: str, types: list[str], body: list[str]) -> str:
     lines += ["#error #define COMB_RULE_2 or COMB_RULE_3 above, as the comb-rule in [ defaults ]; 1 is not possible"]
     lines += ["#endif", "#endif", "#ifdef COMB_RULE_2", "#ifdef COMB_RULE_3"]
     lines += ["#error COMB_RULE_2 and COMB_RULE_3 are both defined; keep the one of the comb-rule in [ defaults ]"]
-    lines += ["#endif", "#endif", "", f"#ifndef TYPES_{name}", f"#define TYPES_{name}", *types, "#endif", ""]
-    return "\n".join([*lines, "#ifndef TYPES_ONLY", *body, "#endif", ""])
+    lines += ["#endif", "#endif", "", f"#ifndef TYPES_{name}", *types, f"#define TYPES_{name}", "#endif", ""]
+    return _in_pieces("\n".join([*lines, "#ifndef TYPES_ONLY", *body, "#endif", ""]))
+
+
+def _in_pieces(text: str) -> str:
+    """A topology in which conditions that hold for many lines end and begin again, with a comment between the two."""
+    if text.count("\n") < _SKIPPED:
+        return text
+    opened, since, lines = list[str](), 0, list[str]()
+    for line in text.split("\n"):
+        since = since + 1 if opened else 0
+        if since > _SKIPPED and not line.startswith("#"):
+            lines += [*["#endif"] * len(opened), "; the conditions go on", *opened]
+            since = 0
+        if line.startswith("#if"):
+            opened.append(line)
+        elif line == "#else":
+            kind, macro = opened[-1].split()
+            opened[-1] = f"{_OPPOSITE[kind]} {macro}"
+        elif line == "#endif":
+            opened.pop()
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def _molecule(single: Single, types: _Types) -> list[str]:

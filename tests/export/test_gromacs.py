@@ -146,6 +146,42 @@ def test_two_poses_of_a_molecule_stand_side_by_side(tmp_path):
     assert math.isclose(gromacs_point("gmx", tmp_path, 2.0)["total"], expected, abs_tol=PROGRAMS["gmx"].tolerance)
 
 
+@pytest.mark.parametrize("name", ["amber99sb-ildn", "oplsaa"])
+@needs("gmx")
+def test_conditions_that_end_and_begin_again(name, tmp_path, monkeypatch):
+    """Both halves of the 1-4 pairs, the list of pairs of types, and types that another pose has defined."""
+    monkeypatch.setattr("espalike.export.gromacs._SKIPPED", 3)
+    molecule, xyz = geometry(ACETAMIDE)
+    system, atoms = with_equal_phases(molecule), []
+    for pose in ("m", "n"):
+        export.write(system, tmp_path / f"{pose}.top", xyz=xyz)
+        atoms += (tmp_path / f"{pose}.gro").read_text().splitlines()[2:-1]
+        xyz = xyz + 40.0
+    assert (tmp_path / "m.itp").read_text().count("; the conditions go on") > 10
+    expected = sum(by_term(system, xyz).values())
+    alone = gromacs_point("gmx", tmp_path, half_box(tmp_path))["total"]
+    assert math.isclose(alone, expected, abs_tol=PROGRAMS["gmx"].tolerance)
+    both = '#include "m.itp"\n#include "n.itp"'
+    (tmp_path / "m.gro").write_text("\n".join(["two", str(len(atoms)), *atoms, "8.0 8.0 8.0", ""]))
+    for includes in (both, f"#define TYPES_ONLY\n{both}\n#undef TYPES_ONLY\n{both}"):
+        included(tmp_path, f'#include "{name}.ff/forcefield.itp"', "m 1\nn 1", includes)
+        actual = gromacs_point("gmx", tmp_path, 2.0)["total"]
+        assert math.isclose(actual, 2 * expected, abs_tol=2 * PROGRAMS["gmx"].tolerance)
+
+
+@needs("gmx")
+def test_grompp_reads_a_molecule_of_many_types(tmp_path):
+    """It calls itself for each line that it skips: after some 30,000 it crashed, without a message."""
+    smiles = "C" * 90
+    system = random_system(smiles, HarmonicBond(), LennardJones(), Coulomb())
+    n = system.molecules[0].n_atoms
+    xyz = 3.0 * np.stack(np.unravel_index(np.arange(n), (7, 7, 7)), axis=1).astype(np.float64)
+    export.write(system, tmp_path / "m.top", xyz=xyz)
+    assert (tmp_path / "m.itp").read_text().count("\n") > 30000
+    expected = sum(by_term(system, xyz).values())
+    assert math.isclose(gromacs_point("gmx", tmp_path, half_box(tmp_path))["total"], expected, rel_tol=1e-6)
+
+
 @needs("gmx")
 def test_a_decoupled_molecule_keeps_its_own_energy(tmp_path):
     """With `couple-intramol = no` the end state is the molecule in vacuum; nothing but it is in the box here."""
