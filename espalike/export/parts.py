@@ -230,16 +230,18 @@ class Single:
     def canonical(self) -> np.ndarray:
         """The atoms in an order that does not depend on theirs, but on elements and bonds, shape `(A,)`.
 
-        Where atoms that the graph cannot tell apart have different parameters (given charges), it is the molecule's.
+        Where atoms that the graph cannot tell apart have different given charges or isotopes, it is the molecule's.
         """
-        from rdkit.Chem import CanonicalRankAtoms
+        from rdkit.Chem import CanonicalRankAtoms, MolToSmiles
 
-        graph = skeleton(self.molecule.numbers.tolist(), self.molecule.bonds.tolist())
+        molecule = self.molecule
+        graph = skeleton(molecule.numbers.tolist(), molecule.bonds.tolist())
         _, first, alike = np.unique(CanonicalRankAtoms(graph, breakTies=False), return_index=True, return_inverse=True)
-        values = [bound.values.numpy() for bound in self.pair_terms]
+        values = [molecule.isotopes, *(bound.values.numpy() for bound in self.pair_terms)]
         if not all(np.allclose(rows, rows[first[alike]], rtol=0.0, atol=0.1**_DIGITS) for rows in values):
-            return np.arange(self.molecule.n_atoms)
-        return np.argsort(np.array(CanonicalRankAtoms(graph, breakTies=True)))
+            return np.arange(molecule.n_atoms)
+        MolToSmiles(graph)  # notes its order, which is canonical in dodecahedrane, too; ranks of broken ties are not
+        return np.array(graph.GetPropsAsDict(includePrivate=True, includeComputed=True)["_smilesAtomOutputOrder"])
 
     @cached_property
     def shared_types(self) -> list[str]:

@@ -3,6 +3,7 @@
 import functools
 import io
 import math
+import re
 from importlib.resources import files
 
 import numpy as np
@@ -116,6 +117,12 @@ def perturbed(molecule: Molecule, seed: int = 7) -> np.ndarray:
     """An embedded geometry [Å] `(A, 3)` with noise: nothing is planar, straight or symmetric."""
     xyz = chem.embed(molecule, 1, seed=seed)[0]
     return xyz + np.random.default_rng(seed).normal(0.0, 0.08, xyz.shape)
+
+
+def reordered(molecule: Molecule, seed: int) -> Molecule:
+    """The molecule with its atoms in another order."""
+    place = np.random.default_rng(seed).permutation(molecule.n_atoms) + 1
+    return chem.from_smiles(re.sub(r":(\d+)\]", lambda match: f":{place[int(match[1]) - 1]}]", molecule.smiles))
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from espalike.chem.records import Entry
 from espalike.export.formats import texts, to_topology
 from espalike.export.ligands import Output, parametrize
 from espalike.export.template import EspalikeTemplateGenerator
-from tests.export.cases import from_ffxml, model
+from tests.export.cases import from_ffxml, model, reordered
 
 HEAVY = from_smiles("[2H]OC([13CH3])[18OH]", "heavy")
 LIGHT = from_smiles("[H]OC(C)O", "light")
@@ -40,6 +40,14 @@ def test_parameters_are_those_of_the_elements(system):
 def test_openmm(system):
     assert masses(export.to_openmm(system)) == pytest.approx(MASSES, abs=1e-3)
     assert masses(from_ffxml(system, HEAVY)) == pytest.approx(MASSES, abs=1e-3)
+
+
+@pytest.mark.parametrize("smiles", ["[2H]c1ccccc1", "[13CH3]CC", "[2H]C1CCC([2H])CC1", "CC([2H])([2H])[2H]"])
+@pytest.mark.parametrize("seed", range(2))
+def test_openmm_where_only_isotopes_distinguish_atoms(smiles, seed):
+    molecule = reordered(from_smiles(smiles), seed)
+    built = from_ffxml(model().parametrize(molecule), molecule)
+    assert masses(built) == pytest.approx(molecule.masses(), abs=1e-3)
 
 
 def test_gromacs(written):

@@ -10,7 +10,17 @@ from openmm import app
 
 from espalike import chem, export
 from espalike.chem.molecule import Molecule
-from tests.export.cases import evaluate, field_model, model, perturbed, reference, to_ffxml, with_equal_phases
+from espalike.export.parts import Single, select
+from tests.export.cases import (
+    evaluate,
+    field_model,
+    model,
+    perturbed,
+    reference,
+    reordered,
+    to_ffxml,
+    with_equal_phases,
+)
 from tests.export.programs import interchange, openff
 
 RELATED = {
@@ -41,6 +51,17 @@ def test_ffxml(pair, name):
             xyz = perturbed(molecule)
             built = field.createSystem(export.to_topology(molecule))
             assert evaluate(built, xyz)[0] == pytest.approx(reference(system, xyz)[0], rel=1e-8)
+
+
+def test_types_do_not_depend_on_the_order_of_atoms():
+    """Dodecahedrane has many symmetries, and RDKit's ranks of broken ties are not canonical there."""
+    molecule, found = chem.from_smiles("C12C3C4C5C1C6C7C2C8C3C9C4C1C5C6C2C7C8C9C12"), set()
+    for seed in range(4):
+        one = Single(select(model().parametrize(reordered(molecule, seed))), "ffxml")
+        types = np.array(one.shared_types)
+        bonds = sorted(sorted((types[i], types[j])) for i, j in one.molecule.bonds.tolist())
+        found.add(repr([types[one.canonical].tolist(), bonds]))
+    assert len(found) == 1
 
 
 def test_ffxml_of_other_charges_is_not_taken_for_the_same():
