@@ -204,11 +204,10 @@ def _numbered(molecule: Molecule, starts: list[int]) -> list[Section]:
     labels = [molecule.labels[atom] for atom in starts if molecule.labels]
     if not all(-1000 < label.number < 10000 for label in labels) or not labels:  # four characters
         return []
-    return [
-        ("RESIDUE_NUMBER", _SHORT, [label.number for label in labels]),
-        ("RESIDUE_CHAINID", _NAMES, [label.chain[:4] for label in labels]),
-        ("RESIDUE_ICODE", _NAMES, [label.insertion[:4] for label in labels]),
-    ]
+    sections: list[Section] = [("RESIDUE_NUMBER", _SHORT, [label.number for label in labels])]
+    if all(label.chain for label in labels):  # ParmEd does not count blank ones at the end of a line
+        sections.append(("RESIDUE_CHAINID", _NAMES, [label.chain[:4] for label in labels]))
+    return [*sections, ("RESIDUE_ICODE", _NAMES, [label.insertion[:4] for label in labels])]
 
 
 def _type_names(single: Single) -> list[str]:

@@ -64,6 +64,21 @@ def test_equal_residues_in_a_row_are_one_each(protein):
     assert text.partition("%FLAG RESIDUE_LABEL")[2].split("%FLAG")[0].count("ALA") == 6
 
 
+@pytest.mark.parametrize("chains", ["AAAAAA", "      ", "AAA   ", "   BBB", "AB    "])
+def test_parmed_reads_residues_of_any_chains(protein, chains, tmp_path):
+    """Files of tleap and GROMACS have no chains; ParmEd refused their `.prmtop`."""
+    _, system, xyz = protein
+    (molecule,) = system.molecules
+    order = list(dict.fromkeys(label.number for label in molecule.labels))
+    labels = tuple(label._replace(chain=chains[order.index(label.number)].strip()) for label in molecule.labels)
+    same = dataclasses.replace(system, molecules=(dataclasses.replace(molecule, labels=labels),))
+    export.write(same, tmp_path / "p.prmtop", xyz=xyz)
+    read = parmed.load_file(str(tmp_path / "p.prmtop"), str(tmp_path / "p.inpcrd"))
+    assert [(residue.number, residue.insertion_code) for residue in read.residues] == [(n, "") for n in order]
+    assert [residue.chain for residue in read.residues] == (list(chains) if chains.isalpha() else [""] * 6)
+    assert len((read * 2).residues) == 12
+
+
 @pytest.fixture(scope="module")
 def methanol():
     """A system of one residue."""
