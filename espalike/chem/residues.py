@@ -10,7 +10,7 @@ are added; in other residues they are the bonds, and atoms without any have thos
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Sequence
+from collections.abc import Sequence, Set
 from functools import cache
 
 import numpy as np
@@ -100,27 +100,49 @@ def template(name: str) -> dict[tuple[str, str], int] | None:
     }
 
 
-def standard_name(name: str, atoms: Container[str]) -> str | None:
+def standard_name(name: str, atoms: Set[str]) -> str | None:
     """Name of the standard residue that a name means; None if there is none.
 
     Args:
         name: the name.
-        atoms: names of the residue's atoms: DNA may have the names of RNA, and a base those of its nucleotide.
+        atoms: names of the residue's atoms. DNA may have the names of RNA, a base those of its nucleotide, and other
+            residues have the names of protonation states and caps: NHE is a buffer, HSE homoserine.
 
     Examples:
-        >>> [standard_name(name, ["CA"]) for name in ("HID", "NALA", "LIG", "ADE")]
-        ['HIS', 'ALA', None, None]
-        >>> [standard_name(name, ["C1'", "O2'"]) for name in ("A", "ADE", "RA5", "DA5")], standard_name("A", ["C1'"])
-        (['A', 'A', 'A', 'DA'], 'DA')
+        >>> [standard_name(name, {"CA"}) for name in ("HID", "NALA", "LIG", "ADE")], standard_name("HSE", {"CA", "OG"})
+        (['HIS', 'ALA', None, None], None)
+        >>> [standard_name(name, {"C1'", "O2'"}) for name in ("A", "ADE", "RA5", "A3")], standard_name("A", {"C1'"})
+        (['A', 'A', 'A', 'A'], 'DA')
     """
     for known in (name, name[1:] if len(name) == 4 and name[0] in "NC" else "", name[:-1] if name[-1:] in "35" else ""):
         other = _SAME.get(known, known)
         sugar = "C1'" in atoms or "C1*" in atoms
         if other in ("A", "C", "G", "T") and sugar and not ("O2'" in atoms or "O2*" in atoms):
             other = f"D{other}"
-        if other and template(other) is not None and (sugar or known == other or other not in ("A", "C", "G", "U")):
+        if not other or template(other) is None:
+            continue
+        fits = sugar or other not in ("A", "C", "G", "U")
+        if name == other or (fits and _heavy(other, atoms) <= {atom for pair in _bonds(other, atoms) for atom in pair}):
             return other
     return None
+
+
+def _bonds(residue: str, atoms: Set[str]) -> dict[tuple[str, str], int]:
+    """Bonds of the heavy atoms of a standard residue, with those of the caps that are in it."""
+    bonds = dict(template(residue) or {})
+    for atom in _INNER_CAPS.keys() & atoms if residue in _CODES else ():
+        bonds |= _INNER_CAPS[atom]
+    return bonds
+
+
+def _heavy(residue: str, atoms: Set[str]) -> set[str]:
+    """Standard names of the atoms that are no hydrogens."""
+    return {_standard_atom(residue, atom) for atom in atoms if not _is_hydrogen(atom)}
+
+
+def _is_hydrogen(name: str) -> bool:
+    """Whether a name is that of a hydrogen in a standard residue."""
+    return name.lstrip("0123456789")[:1] in ("H", "D")
 
 
 def _standard_atom(residue: str, name: str) -> str:
@@ -197,10 +219,7 @@ class Graph:
         """Bonds of a standard residue."""
         name = self.standard[members[0]]
         assert name is not None
-        bonds = dict(template(name) or {})
-        if name in _CODES:
-            for atom in _INNER_CAPS.keys() & {self.atoms[n].name for n in members}:
-                bonds |= _INNER_CAPS[atom]
+        bonds = _bonds(name, {self.atoms[n].name for n in members})
         elements = {atom: _ELEMENTS[atom[0]] for pair in bonds for atom in pair}
         place: dict[str, int] = {}
         for n in members:
@@ -210,6 +229,8 @@ class Graph:
                     self.faults[residue] = f"atom {self.atoms[n].name} is there twice"
                 place[atom] = n
                 self.numbers[n] = elements[atom]
+            elif _is_hydrogen(self.atoms[n].name):
+                self.numbers[n] = 1  # where names begin in column 13, HG is mercury elsewhere
             elif self.numbers[n] != 1:
                 self.faults[residue] = f"{name} has no atom {self.atoms[n].name}, it has {' '.join(elements)}"
         optional = _OPTIONAL if place.keys() & _PHOSPHATE else _OPTIONAL | _PHOSPHATE

@@ -8,6 +8,7 @@ from tests.chem.test_structures import STORED, as_mmcif, canonical, helm, lines,
 
 DNA = "RNA1{[dR](A)P.[dR](T)P.[dR](G)P.[dR](C)}$$$$"
 RNA = "RNA1{R(A)P.R(U)P.R(G)P.R(C)}$$$$"
+HOMOSERINE = "*NC(CCO)C(*)=O"
 CHARMM = "CAY CY OY N CA CB C O"
 CAPPED = "PEPTIDE1{[ac].A.D.G.[am]}$$$$"
 
@@ -146,3 +147,29 @@ def test_a_residue_that_is_not_standard_in_a_chain_says_what_is_wanted(tmp_path)
     (entry,) = read(tmp_path, lines(mol))
     assert "SEP 2 is not a standard residue; give its SMILES with --smiles, in which * stands for" in entry.error
     assert canonical(only(read(tmp_path, lines(mol), "*N[C@@H](COP(=O)([O-])[O-])C(=O)*"))) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize(
+    ("smiles", "atoms", "ligand"),
+    [
+        ("CC(=O)N[C@@H](CCO)C(=O)NC", (("ACE", "CH3 C O"), ("HSE", "N CA CB CG OD C O"), ("NME", "N C")), HOMOSERINE),
+        ("OS(=O)(=O)CCNC1CCCCC1", (("NHE", "O1 S O2 O3 C1 C2 N C1' C2' C3' C4' C5' C6'"),), "OS(=O)(=O)CCNC1CCCCC1"),
+        ("CC(=O)N[C@@H](CS)C(=O)[O-]", (("NAC", "C1 C2 O3 N CA CB SG C O1 O2"),), "CC(=O)NC(CS)C(=O)[O-]"),
+    ],
+    ids=["homoserine", "buffer", "acetylcysteine"],
+)  # fmt: skip
+def test_other_residues_with_names_of_standard_ones(tmp_path, smiles, atoms, ligand):
+    """Beside a peptide, so that the SMILES is not that of the whole file."""
+    mol = complex_of(smiles, heavy(*atoms))
+    peptide = helm(CAPPED)
+    peptide.GetConformer().SetPositions(peptide.GetConformer().GetPositions() + 40.0)
+    one, two = read(tmp_path, lines(mol) + "TER\n" + lines(peptide), ligand)
+    assert (one.error, two.error) == (None, None)
+    assert [canonical(one.molecule), canonical(two.molecule)] == [canonical(mol), canonical(peptide)]
+
+
+def test_names_that_begin_in_the_first_column(tmp_path):
+    """`HG  ` and `HE  ` in a standard residue are hydrogens, whatever the columns say."""
+    rows = [row for row in (STORED / "protein.pdb").read_text().splitlines() if row.startswith("ATOM")]
+    moved = "\n".join(f"{row[:12]}{row[12:16].strip():4}{row[16:66]}" for row in rows)
+    assert only(read(tmp_path, moved)).smiles == only(read(tmp_path, "\n".join(rows))).smiles
