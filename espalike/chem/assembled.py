@@ -21,7 +21,31 @@ from espalike.topology import components
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 """Suffixes of the files."""
-_WATER = {"HOH", "WAT", "H2O", "DOD", "TIP", "TIP3", "TP3", "TIP4", "TP4", "SOL", "SPC"}
+_WATER = set(
+    [
+        "HOH",
+        "WAT",
+        "H2O",
+        "DOD",
+        "SOL",
+        "SPC",
+        "TIP",
+        "TIP3",
+        "TIP4",
+        "TIP5",
+        "TP3",
+        "TP4",
+        "TP5",
+        "T3P",
+        "T4P",
+        "T5P",
+        "HO4",
+        "HO5",
+        "OPC",
+        "SWM4",
+    ]
+)
+"""Names of water, which may have sites that are no atoms."""
 _PARTS_OF_MOLECULES = {0, 1, 5, 6, 7, 14, 15, 16}
 """Elements whose single atoms are no ions, but have lost their bonds; 0 is an unknown one."""
 _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
@@ -75,7 +99,7 @@ def molecules(text: str, suffix: str, smiles: str | None) -> list[Callable[[str]
 
 def _is_solvent(graph: Graph, group: np.ndarray) -> bool:
     numbers = sorted(graph.numbers[n] for n in group)
-    named = all(graph.atoms[n].residue.name in _WATER for n in group)
+    named = all(graph.atoms[n].residue.name in _WATER and graph.numbers[n] in (0, 1, 8) for n in group)
     return named or numbers == [1, 1, 8] or (len(group) == 1 and numbers[0] not in _PARTS_OF_MOLECULES)
 
 

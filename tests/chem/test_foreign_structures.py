@@ -92,6 +92,24 @@ def test_ions_without_elements(tmp_path, names, formula):
     assert f"water and ions are left out ({formula}): they have the parameters of a water model" in entry.notes
 
 
+@pytest.mark.parametrize("name", ["SOL", "TIP5", "OPC", "T4P"])
+def test_names_of_water(tmp_path, name):
+    """Their further sites are left out with them, but a solvent of this name is a molecule as others are."""
+    peptide = lines(helm(CAPPED))
+    sites = {" OW ": (40.0, 40.0), " HW1": (40.957, 40.0), " HW2": (39.76, 40.927), " MW ": (40.1, 40.1)}
+    rows = [
+        f"ATOM   90{n:02} {atom} {name:4}    1    {x:8.3f}{y:8.3f}{40.0:8.3f}"
+        for n, (atom, (x, y)) in enumerate(sites.items())
+    ]
+    (entry,) = read(tmp_path, peptide + "\n".join(rows))
+    assert entry.error is None
+    assert any("water and ions are left out (1 H2O, 1 *)" in note for note in entry.notes)
+    mol = complex_of("CC#N", heavy((name, "C1 C2 N1")))
+    mol.GetConformer().SetPositions(mol.GetConformer().GetPositions() + 40.0)
+    _, solvent = read(tmp_path, peptide + "TER\n" + lines(mol), "CC#N")
+    assert canonical(solvent.molecule) == "CC#N"
+
+
 def test_listed_bonds_to_metals_are_contacts(tmp_path):
     """CONECT records of the Protein Data Bank hold them."""
     mol = helm(CAPPED)
