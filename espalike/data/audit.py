@@ -16,7 +16,7 @@ Where forces are there and no audit of them has a verdict, as for relaxed geomet
 not verified. `espalike.data.alone` finds geometries of a molecule that are separate entries.
 
 *Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`. *Mixture* tells where
-a part of the labels is wrong: `espalike.data.mixtures`.
+a part of the labels is wrong: `espalike.data.mixtures`. *Steps* tells that energies are rounded: `espalike.data.steps`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from espalike import units
-from espalike.data import labels, mixtures
+from espalike.data import labels, mixtures, steps
 from espalike.data.filters import far_energies
 from espalike.data.schema import Record
 
@@ -94,6 +94,7 @@ class Sums:
         signs, odd, zeros, groups: see `mixtures.count_signs`, `count_pairs`, `count_zeros` and `add_groups`.
         entries: number of entries whose energies can be compared with those of MMFF94.
         spreads: of those that were, the logarithm of the ratio of spreads, and the correlation.
+        steps: of some entries, the step of their energies, see `steps.step`.
         waiting: deviations of energies and of those of MMFF94 from their means, of entries of two or three geometries.
         seen, high: number of geometries with forces before filters, and of those with a force above `HIGH`.
         labelled, far: number of geometries with energies before filters, and of those far from the others of the entry.
@@ -119,6 +120,7 @@ class Sums:
     entries: int = 0
     spreads: list[list[float]] = field(default_factory=list)
     waiting: list[list[list[float]]] = field(default_factory=list)
+    steps: list[float] = field(default_factory=list)
     seen: int = 0
     high: int = 0
     labelled: int = 0
@@ -140,7 +142,7 @@ class Verdict:
     """Outcome of one audit for one source and level.
 
     Attributes:
-        audit: `forces`, `energies`, `bonds`, `spread`, `sign`, `size`, `unit`, `mixture` or `entries`.
+        audit: `forces`, `energies`, `bonds`, `spread`, `sign`, `size`, `unit`, `mixture`, `steps` or `entries`.
         where: source and level.
         outcome: `passed`, `failed`, `skipped`, or `warning` where something cannot be verified or will not be used.
         message: the figures, and what to do.
@@ -185,6 +187,7 @@ class Audit:
             labels.add_bonds(sums.bonds, sums.signs, record)
         if np.isnan(conf.energy).any():
             return
+        steps.add(sums.steps, conf.energy)
         if conf.forces is not None:
             _add_pairs(sums, conf.xyz, conf.energy, conf.forces)
             labels.add_near(sums.near, conf.xyz, conf.energy, conf.forces)
@@ -213,6 +216,8 @@ class Audit:
             if "failed" not in judged.values():  # else the part can be most of the data
                 texts += [mixtures.of_pairs(sums.odd, sums.clear), mixtures.of_groups(sums.groups, sums.clear)]
             found += [Verdict("mixture", where, "failed", text) for text in texts if text]
+            if rounded := steps.judge(sums.steps):
+                found.append(Verdict("steps", where, *rounded))
             if sums.entries and judged["forces"] == judged["energies"] == judged["spread"] == "skipped":
                 found.append(Verdict("unit", where, "warning", _UNRELATED))
         return found
