@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -219,13 +219,18 @@ def _entries(molecules: Source | Sequence[Source], smiles: str | None) -> tuple[
     from espalike.export import ligands
 
     single = isinstance(molecules, str | os.PathLike | Molecule)
-    sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else list(molecules)
+    sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else _items(molecules)
     entries = list(ligands.read(sources, smiles))
     if single and len(entries) != 1:
         raise ValueError(
             f"{molecules}: holds {len(entries)} molecules; give it in a list: parametrize([{molecules!r}])"
         )
     return single, entries
+
+
+def _items(molecules: Any) -> list[Source]:
+    """Several molecules as a list; what holds none is one that is refused when it is read."""
+    return list(molecules) if isinstance(molecules, Iterable) else [molecules]
 
 
 def _folder(out: str | os.PathLike | None) -> Path:

@@ -22,6 +22,8 @@ from espalike.tuples import Tuples
 def _parameters(bound: Bound, dtype: torch.dtype) -> tuple[Tensor, ...]:
     """Parameter columns, each `(T, 1)`; those of pair terms combined from their two atoms."""
     values = bound.values.to(dtype)
+    if values.is_inference():  # autograd, which some terms need, takes none
+        values = values.clone()
     columns = values.unbind(-1)
     if isinstance(bound.term, PairTerm):
         columns = _combined(bound.term, bound.tuples, values)
@@ -91,7 +93,7 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
 
     Args:
         system: parametrized molecules.
-        xyz: coordinates [Å], shape `(K, N, 3)`.
+        xyz: coordinates [Å], shape `(K, N, 3)`, by which energies cannot be differentiated: take the forces.
         forces: whether to compute forces.
         create_graph: whether energies and forces will be differentiated by the parameters (training); without
             forces, energies are differentiable whenever gradients are enabled.
@@ -100,10 +102,16 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
 
     Raises:
-        ValueError: when the coordinates do not fit the system's atoms.
+        ValueError: when the coordinates do not fit the system's atoms, or are no tensor of floating-point numbers.
     """
+    if not isinstance(xyz, Tensor) or not xyz.is_floating_point():
+        kind = xyz.dtype if isinstance(xyz, Tensor) else type(xyz).__name__
+        raise ValueError(f"coordinates must be a tensor of floating-point numbers, torch.as_tensor(xyz); got {kind}")
     if xyz.ndim != 3 or xyz.shape[1:] != (len(system.numbers), 3):
         raise ValueError(f"coordinates must have shape (K, {len(system.numbers)}, 3); got {tuple(xyz.shape)}")
+    if torch.is_inference_mode_enabled():
+        with torch.inference_mode(False), torch.no_grad():
+            return energy(system, xyz.clone(), forces)
     needed, places = pooled_coordinates(system.terms, len(system.numbers))
     x = xyz.detach().permute(1, 2, 0).contiguous()
     values = [coordinate_values(w.coordinate, w.idx, x) for w in needed]

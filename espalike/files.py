@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import get_native_id
 from types import ModuleType
 
 _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
@@ -49,7 +51,9 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
     with ExitStack() as stack:
         # nobody else may put a file into this folder
         folder = Path(stack.enter_context(TemporaryDirectory())) if stream else path.parent
-        temporary = folder / f".{path.name}.{os.getpid()}.tmp"
+        if not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, "No such folder to write to", str(path))
+        temporary = folder / f".{path.name}.{get_native_id()}.tmp"  # each thread of each process has its own
         try:
             with named(path):
                 yield temporary
@@ -114,6 +118,16 @@ def write(path: str | os.PathLike, content: str | bytes, sync: bool = False) -> 
     """Write a text (UTF-8) or bytes to a file, whole or not at all; see `replacing`."""
     with replacing(path, sync) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def version_of(path: str | os.PathLike) -> tuple[str, int, int]:
+    """What changes when a file does, without reading it: its whole path, time of change and size; 0 if it is none."""
+    place = Path(path).absolute()
+    try:
+        state = place.stat()
+    except (OSError, ValueError):
+        return str(place), 0, 0
+    return str(place), state.st_mtime_ns, state.st_size
 
 
 def cache_folder(name: str) -> Path:

@@ -12,11 +12,12 @@ from scipy.special import logsumexp
 
 from espalike.potential import Difference, ForceFieldCalculator, force_of, potential
 from espalike.qm.base import batched
-from espalike.units import BOLTZMANN
+from espalike.units import BOLTZMANN, magnitude
 
 if TYPE_CHECKING:
     import openmm
 
+    from espalike.chem.molecule import Molecule
     from espalike.potential import Source
     from espalike.system import MMSystem
 
@@ -72,11 +73,14 @@ def multiple_time_step(
 
     from espalike.export import to_openmm
 
+    outer, inner = magnitude(outer, "femtosecond"), magnitude(inner, "femtosecond")
+    temperature, friction = magnitude(temperature, "kelvin"), magnitude(friction, "1/picosecond")
     substeps = _substeps(outer, inner)
     _check_temperature(temperature)
-    if len(system.molecules) != 1:
-        raise ValueError(f"expected the parameters of one molecule, got {len(system.molecules)}")
-    molecule = system.molecules[0]
+    if not 0.0 <= friction < np.inf:
+        raise ValueError(f"friction={friction}: expected a number per picosecond, 0 or more")
+    atoms = None if atoms is None else list(atoms)
+    molecule = _molecule(system)
     both = to_openmm(system) if within is None else copy.deepcopy(within)
     for force in both.getForces():
         force.setForceGroup(0)
@@ -90,6 +94,17 @@ def multiple_time_step(
     force.setForceGroup(1)
     both.addForce(force)
     return both, openmm.MTSLangevinIntegrator(temperature, friction, outer * 1e-3, [(1, 1), (0, substeps)])
+
+
+def _molecule(system: MMSystem) -> Molecule:
+    """The molecule of a system of one.
+
+    Raises:
+        ValueError: when there are several, or none.
+    """
+    if len(system.molecules) != 1:
+        raise ValueError(f"expected the parameters of one molecule, got {len(system.molecules)}")
+    return system.molecules[0]
 
 
 def _check_charges(system: MMSystem, within: openmm.System, atoms: Sequence[int]) -> None:
@@ -163,10 +178,12 @@ def overlap(system: MMSystem, source: Source, xyz: np.ndarray, temperature: floa
         CalculatorError: when the potential cannot compute a frame.
         ValueError: without frames, for frames of another number of atoms, or a temperature that is not positive.
     """
-    (molecule,) = system.molecules
+    molecule = _molecule(system)
+    xyz, temperature = magnitude(xyz, "angstrom"), magnitude(temperature, "kelvin")
     _check_temperature(temperature)
     if np.ndim(xyz) != 3 or not len(xyz) or np.shape(xyz)[1:] != (molecule.n_atoms, 3):
         raise ValueError(f"{molecule.name}: expected frames of shape (K, {molecule.n_atoms}, 3), got {np.shape(xyz)}")
+    xyz = np.asarray(xyz, dtype=np.float64)
     upper = batched(potential(source, molecule), molecule, xyz)[0]
     lower = batched(ForceFieldCalculator(system, molecule), molecule, xyz)[0]
     difference = upper - lower

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from espalike import modelfile
 from espalike.batch import Batch, batch_of
 from espalike.bounds import check_number
-from espalike.chem.molecule import Molecule
+from espalike.chem.molecule import Molecule, listed
 from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
 from espalike.domain import environments as environments
@@ -33,7 +33,7 @@ from espalike.nn.orbits import Orbits
 from espalike.nn.readout import Readout
 from espalike.ranges import ParameterError as ParameterError
 from espalike.ranges import check_ranges
-from espalike.system import Bound, MMSystem, with_charges
+from espalike.system import Bound, MMSystem, charges_of, with_charges
 from espalike.tables import aligned, html_table
 from espalike.terms.base import Term
 from espalike.tuples import Kind
@@ -172,8 +172,8 @@ class ForceFieldModel(nn.Module):
             ValueError: for a level that the model was not trained with, when given charges do not fit the molecule,
                 or a force field that needs them gets none.
         """
-        several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
-        given = [charges] if isinstance(molecules, Molecule) else list(charges or [None] * len(several))
+        several = listed(molecules)
+        given = [charges] if isinstance(molecules, Molecule) else charges_of(several, charges)
         self._require(several)
         return _finished(self.in_float64()(self._batch(several, self.level_index(level))), several, given)
 
@@ -206,8 +206,8 @@ class ForceFieldModel(nn.Module):
     @torch.no_grad()
     def in_float64(self) -> Self:
         """This model in float64 and evaluation mode: itself, or a copy that is kept and gets the present weights."""
-        if next(self.parameters()).dtype == torch.float64:
-            return self.eval()
+        if next(self.parameters()).dtype == torch.float64 and not self.training:
+            return self
         if not self._in_float64:
             with torch.inference_mode(False):  # weights made in that mode could not change outside
                 self._in_float64 = (copy.deepcopy(self).double().eval(),)
@@ -293,7 +293,7 @@ class Ensemble(ForceFieldModel):
 
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
-        several = [molecules] if isinstance(molecules, Molecule) else list(molecules)
+        several = listed(molecules)
         return self.in_float64().deviation(self._batch(several))
 
     @torch.no_grad()
@@ -355,7 +355,7 @@ def load(name: str | Path = DEFAULT) -> ForceFieldModel:
     first = _first_member(path, header["config"], header["members"], tensors)
     members = [first, *(from_config(header["config"]) for _ in range(header["members"] - 1))]
     model = members[0] if len(members) == 1 else Ensemble(members)
-    model.load_state_dict(tensors)
+    model.to(torch.promote_types(torch.get_default_dtype(), torch.float32)).load_state_dict(tensors)
     domain = ChemicalDomain.from_header(header)
     rest = {key: header[key] for key in ("config", "data", "split", "figures", "notes")}
     for part in (model, *model.members):

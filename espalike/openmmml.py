@@ -131,4 +131,15 @@ def _same(molecule: Molecule, topology: openmm.app.Topology, atoms: Iterable[int
             f"{molecule.name}: expected its {molecule.n_atoms} atoms in its order, elements "
             f"{molecule.numbers.tolist()}; the topology has {numbers}. Atoms that cap cut bonds are not supported"
         )
+    places = {atom: place for place, atom in enumerate(atoms)}
+    ends = ((places.get(first.index), places.get(second.index)) for first, second in topology.bonds())
+    bonds = {(min(i, j), max(i, j)) for i, j in ends if i is not None and j is not None}
+    expected = set(map(tuple, molecule.bonds.tolist()))
+    if bonds and bonds != expected:
+        i, j = min(bonds ^ expected)
+        has, lacks = ("topology", "molecule") if (i, j) in bonds else ("molecule", "topology")
+        raise ValueError(
+            f"{molecule.name}: expected its {molecule.n_atoms} atoms in its order; the {has} has a bond between atoms "
+            f"{i + 1} and {j + 1}, and the {lacks} has none"
+        )
     return molecule

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import Calculator, checked, finite
+from espalike.files import version_of
+from espalike.qm.base import Calculator, CalculatorError, Kept, checked, finite
 from espalike.units import factor
 
 if TYPE_CHECKING:
@@ -68,9 +69,14 @@ def parameters(name: str | Path, molecule: Molecule) -> MMSystem:
     return load(name).parametrize(molecule)
 
 
-@lru_cache(maxsize=4)
 def openff(name: str) -> OpenFFAssigner:
     """A force field of OpenFF by name or file; see `espalike.assigners.openff.installed_file`."""
+    return _openff(name, version_of(name))
+
+
+@lru_cache(maxsize=4)
+def _openff(name: str, version: tuple[str, int, int]) -> OpenFFAssigner:
+    """A force field as long as its file stays as it is."""
     from espalike.assigners.openff import OpenFFAssigner, installed_file
 
     return OpenFFAssigner(installed_file(name))
@@ -95,27 +101,43 @@ class ForceFieldCalculator:
 
         from espalike.export import to_openmm
 
-        if system.numbers.tolist() != molecule.numbers.tolist():
+        if not _same(system, molecule):
             raise ValueError(f"{molecule.name}: these are the parameters of another molecule, or in another atom order")
         self.level = "espalike"
         self.program = f"openmm {openmm.__version__}"
         self.system = to_openmm(system)
-        self._context: openmm.Context | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_context": None}
+        self._molecule = molecule
+        self._kept = Kept()
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
         import openmm
 
-        if self._context is None:
+        if molecule is not self._molecule and not _equal(molecule, self._molecule):
+            reason = f"{molecule.name}: this force field has the parameters of {self._molecule.name} alone"
+            raise CalculatorError("another molecule", reason)
+        positions = checked(molecule, xyz) / _NM
+        context = self._kept.take(molecule)
+        if context is None:
             reference = openmm.Platform.getPlatformByName("Reference")
-            self._context = openmm.Context(self.system, openmm.VerletIntegrator(0.001), reference)
-        self._context.setPositions(checked(molecule, xyz) / _NM)
-        state = self._context.getState(energy=True, forces=True)
+            context = openmm.Context(self.system, openmm.VerletIntegrator(0.001), reference)
+        context.setPositions(positions)
+        state = context.getState(energy=True, forces=True)
+        self._kept.put(molecule, context)
         forces = state.getForces(asNumpy=True)._value * (_KJ / _NM)
         return finite(molecule, self.level, state.getPotentialEnergy()._value * _KJ, forces)
+
+
+def _same(system: MMSystem, molecule: Molecule) -> bool:
+    """Whether parameters are those of a molecule, by the elements and, where the system knows them, the bonds."""
+    if len(system.molecules) == 1:
+        return _equal(system.molecules[0], molecule)
+    return system.n_mols == 1 and system.numbers.tolist() == molecule.numbers.tolist()
+
+
+def _equal(one: Molecule, other: Molecule) -> bool:
+    """Whether molecules have the same elements and bonds, in the same order of atoms."""
+    return np.array_equal(one.numbers, other.numbers) and np.array_equal(one.bonds, other.bonds)
 
 
 class Difference:

@@ -11,6 +11,7 @@ from html import escape
 from itertools import accumulate, groupby
 from typing import Any
 
+import numpy as np
 import torch
 
 from espalike.chem.charges import fit_to_formal
@@ -183,6 +184,20 @@ def _split(tuples: Tuples, starts: list[int], sizes: list[int]) -> list[Tuples]:
     flags = ([None] * len(sizes) if each is None else each.split(counts) for each in (tuples.is14, tuples.across))
     zipped = zip(tuples.idx.split(counts), starts, *flags, strict=True)
     return [Tuples(idx - start, idx.new_zeros(len(idx)), *each) for idx, start, *each in zipped]
+
+
+def charges_of(molecules: Sequence[Molecule], charges: Sequence[Any] | np.ndarray | None) -> list[Any]:
+    """Given charges of each of several molecules, None where the model's are used.
+
+    Raises:
+        ValueError: for charges of another number of molecules.
+    """
+    given = [None] * len(molecules) if charges is None else list(charges)
+    if len(given) != len(molecules):
+        raise ValueError(
+            f"expected one array of charges, or None, for each of {len(molecules)} molecules; got {len(given)}"
+        )
+    return given
 
 
 def with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequence[Any]) -> MMSystem:

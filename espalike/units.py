@@ -6,6 +6,7 @@ Constants are CODATA 2018, as used by OpenMM and QCElemental.
 
 import re
 from functools import lru_cache
+from typing import Any
 
 HARTREE = 627.5094740630558
 """One hartree in kcal/mol."""
@@ -75,6 +76,27 @@ def factor(unit: str) -> float:
             raise ValueError(f"unknown unit {token!r} in {unit!r}; known units: {', '.join(sorted(_FACTORS))}")
         result *= _FACTORS[name] ** (sign * int(power or 1))
     return result
+
+
+def magnitude(value: Any, unit: str) -> Any:
+    """A value as plain numbers in a unit: that of a quantity of OpenMM or OpenFF, or what is a plain number already.
+
+    Args:
+        value: numbers, or a quantity, for instance positions of an OpenMM context.
+        unit: as both programs name it: `angstrom`, `elementary_charge`, `kelvin`, `femtosecond`, `1/picosecond`.
+
+    Raises:
+        ValueError: for a quantity of another dimension.
+    """
+    try:
+        if hasattr(value, "value_in_unit"):
+            import openmm.unit
+
+            one = getattr(openmm.unit, unit.removeprefix("1/"))
+            return value.value_in_unit(one**-1 if unit.startswith("1/") else one)
+        return value.m_as(unit) if hasattr(value, "m_as") else value
+    except TypeError as error:  # also what OpenFF's quantities raise
+        raise ValueError(f"expected a quantity that can be given in {unit}: {error}") from error
 
 
 def convert(value, source: str, target: str):

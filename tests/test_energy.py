@@ -106,3 +106,26 @@ def test_tuples_are_found_in_either_direction(n_atoms):
     assert rows_of(torch.tensor([[0, 1, 3, 2]]), listed, n_atoms) is None
     assert rows_of(asked[:0], listed[:0], n_atoms).tolist() == []
     assert rows_of(asked, listed[:0], n_atoms) is None
+
+
+@pytest.mark.parametrize("name", ["class1", "class2"])
+def test_inference_mode_changes_nothing(name):
+    """Some terms need autograd for their forces, which takes no tensors that were made in this mode."""
+    system, xyz = system_of(name)
+    with torch.no_grad():
+        expected = energy(system, xyz)
+    with torch.inference_mode():
+        copied = MMSystem(
+            tuple(Bound(b.term, b.tuples, b.values.clone()) for b in system.terms), system.numbers, system.mol
+        )
+        inside = energy(copied, xyz.clone())
+    for found in (inside, energy(copied, xyz)):
+        torch.testing.assert_close(found.energy, expected.energy, rtol=0, atol=1e-10)
+        torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-10)
+
+
+def test_coordinates_that_are_no_floating_point_tensor_are_refused():
+    system, xyz = system_of("class1")
+    for wrong, kind in ((xyz.long(), "torch.int64"), (xyz.numpy(), "ndarray")):
+        with pytest.raises(ValueError, match=f"a tensor of floating-point numbers, .*; got {kind}"):
+            energy(system, wrong)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,27 @@ def test_the_cache_is_the_users(monkeypatch, tmp_path):
 def test_digests_differ_by_module_and_order():
     assert files.digest_of(energy) != files.digest_of(geometry)
     assert files.digest_of(energy, geometry) == files.digest_of(energy, geometry) != files.digest_of(geometry, energy)
+
+
+def test_threads_that_write_one_file_do_not_share_a_temporary_one(tmp_path):
+    path = tmp_path / "notes.txt"
+    with ThreadPoolExecutor(1) as other:
+        with files.replacing(path) as temporary:
+            temporary.write_text("one")
+            other.submit(files.write, path, "other").result()
+            assert path.read_text() == "other"
+        assert path.read_text() == "one"
+    assert [each.name for each in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_versions_of_a_file(tmp_path, monkeypatch):
+    path = tmp_path / "notes.txt"
+    path.write_text("one")
+    (tmp_path / "below").mkdir()
+    before = files.version_of(path)
+    monkeypatch.chdir(tmp_path)
+    assert files.version_of("notes.txt") == before
+    monkeypatch.chdir(tmp_path / "below")
+    assert files.version_of("notes.txt") != before
+    path.write_text("other")
+    assert files.version_of(path) != before

@@ -286,3 +286,58 @@ class TestFile:
 def test_a_force_field_lists_each_term_once():
     with pytest.raises(ValueError, match="each term once"):
         from_config({**CONFIG, "terms": CONFIG["terms"][:1] * 2})
+
+
+@pytest.mark.parametrize("name", ["espalike-1", "espalike-2"])
+def test_a_loaded_model_can_be_pickled(name):
+    """For processes."""
+    model, ethanol = load(name), from_smiles("CCO")
+    again = pickle.loads(pickle.dumps(model))
+    for one, other in zip(again.parametrize(ethanol).terms, model.parametrize(ethanol).terms, strict=True):
+        assert torch.equal(one.values, other.values)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_parameters_do_not_depend_on_the_default_dtype_at_loading(dtype):
+    """Language models are often loaded with bfloat16 as the default; weights were rounded to it."""
+    ethanol = from_smiles("CCO")
+    expected = load().parametrize(ethanol)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        system = load().parametrize(ethanol)
+    finally:
+        torch.set_default_dtype(before)
+    for one, other in zip(system.terms, expected.terms, strict=True):
+        np.testing.assert_allclose(one.values, other.values, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_model_in_training_stays_in_training(dtype):
+    ethanol = from_smiles("CCO")
+    untrained = common.model("class1").to(dtype).train()
+    expected = untrained.eval().parametrize(ethanol)
+    untrained.train()
+    system = untrained.parametrize(ethanol)
+    assert all(module.training for module in untrained.modules())
+    for one, other in zip(system.terms, expected.terms, strict=True):
+        assert torch.equal(one.values, other.values)
+
+
+def test_charges_of_several_molecules(model):
+    water, charges = from_smiles("O", "water"), np.array([-0.8, 0.4, 0.4])
+    for given in ([charges, charges], np.stack([charges, charges])):
+        system = model.parametrize([water, water], given)
+        np.testing.assert_allclose(system.bound("Coulomb").values[:, 0], [*charges, *charges])
+    with pytest.raises(ValueError, match="for each of 1 molecules; got 3"):
+        model.parametrize([water], charges)
+    with pytest.raises(ValueError, match=r"water: expected 3 charges, one per atom; got an array of shape \(1, 3\)"):
+        model.parametrize(water, [charges])
+
+
+@pytest.mark.parametrize("molecule", ["CCO", ["CCO"], None])
+def test_what_is_no_molecule_is_named(model, molecule):
+    with pytest.raises(
+        TypeError, match=r"expected an espalike.Molecule or several, got (str|NoneType); Molecule.from_"
+    ):
+        model.parametrize(molecule)

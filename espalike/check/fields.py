@@ -8,6 +8,7 @@ import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import torch
 
 from espalike.chem.molecule import Molecule
 from espalike.energy import energy
+from espalike.files import version_of
 
 if TYPE_CHECKING:
     import openmm.app
@@ -67,13 +69,25 @@ def field_of(source: str) -> Field:
 
         file = installed_file(source)
         assigner = OpenFFAssigner(file)
-        return _assigned(source, str(file), lambda molecule: assigner([molecule]))
+        given = Path(file)
+        identity = hashlib.sha256(given.read_bytes()).hexdigest() if given.is_file() else str(file)
+        return _assigned(source, identity, lambda molecule: assigner([molecule]))
     if source in _CALCULATORS:
         return _calculated(source)
     from espalike.model import find, load
 
     model = load(source).double()
     return _assigned(source, hashlib.sha256(Path(find(source)).read_bytes()).hexdigest(), model.parametrize)
+
+
+def kept_field(source: str) -> Field:
+    """`field_of`, made once as long as its files stay as they are."""
+    return _kept(source, tuple(map(version_of, source.split("+"))))
+
+
+@lru_cache(maxsize=2)
+def _kept(source: str, versions: tuple[tuple[str, int, int], ...]) -> Field:
+    return field_of(source)
 
 
 def _assigned(name: str, identity: str, parameters: Callable[[Molecule], MMSystem]) -> Field:

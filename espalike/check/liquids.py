@@ -23,7 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from espalike import files
 from espalike.check.case import Engine
-from espalike.check.fields import Field, field_of
+from espalike.check.fields import Field, kept_field
 from espalike.chem import embed
 from espalike.chem.molecule import Molecule
 from espalike.units import BOLTZMANN, KJ_PER_KCAL, factor
@@ -210,17 +210,12 @@ def _check_size(liquid: Liquid, protocol: Protocol) -> None:
 
 def _file(source: str, liquid: Liquid, protocol: Protocol, folder: Path) -> Path:
     """Where a run is kept: another force field, liquid or protocol has another file."""
-    key = hashlib.sha256(repr((_field(source).identity, liquid, protocol, __doc__)).encode()).hexdigest()[:10]
+    key = hashlib.sha256(repr((kept_field(source).identity, liquid, protocol, __doc__)).encode()).hexdigest()[:10]
     return folder / f"{liquid.name}-{key}.json"
 
 
 def _read(file: Path) -> Record:
     return json.loads(file.read_text()) if file.is_file() else {"blocks": [], "message": ""}
-
-
-@lru_cache(maxsize=2)
-def _field(source: str) -> Field:
-    return field_of(source)
 
 
 def _next_block(run: _Run) -> Record:
@@ -229,7 +224,7 @@ def _next_block(run: _Run) -> Record:
 
     record = _read(run.file)
     try:
-        box, single = _systems(run.source, run.liquid, run.protocol.molecules)
+        box, single = _systems(kept_field(run.source), run.liquid, run.protocol.molecules)
     except Exception as error:  # whatever a force field raises, this liquid has no parameters
         return {**record, "message": f"no parameters: {error}"}
     try:
@@ -247,13 +242,13 @@ def _next_block(run: _Run) -> Record:
 
 
 @lru_cache(maxsize=1)
-def _systems(source: str, liquid: Liquid, copies: int) -> tuple[openmm.System, openmm.System]:
+def _systems(field: Field, liquid: Liquid, copies: int) -> tuple[openmm.System, openmm.System]:
     """The periodic box with its barostat, and one molecule."""
     import openmm
     from openmm import app
 
     molecule = Molecule.from_smiles(liquid.smiles, liquid.name)
-    forcefield = _field(source).forcefield(molecule)
+    forcefield = field.forcefield(molecule)
     settings = {"constraints": None, "rigidWater": False, "removeCMMotion": False, "hydrogenMass": _HYDROGEN}
     single = forcefield.createSystem(_topology(molecule, 1), nonbondedMethod=app.NoCutoff, **settings)
     many = _topology(molecule, copies)
@@ -371,10 +366,10 @@ def _gas(single: openmm.System, run: _Run, number: int) -> float:
 
 def _result(run: _Run, record: Record) -> Result:
     if record["message"]:
-        return Result(_field(run.source).name, run.liquid, message=record["message"])
+        return Result(kept_field(run.source).name, run.liquid, message=record["message"])
     density, liquid, gas = np.array(record["blocks"])[EQUILIBRATION:].T
     heat = gas - liquid + BOLTZMANN * TEMPERATURE
-    return Result(_field(run.source).name, run.liquid, _mean(density), _mean(heat))
+    return Result(kept_field(run.source).name, run.liquid, _mean(density), _mean(heat))
 
 
 def verdict(own: float, reference: float, allowed: float, error: float) -> str:

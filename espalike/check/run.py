@@ -8,14 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from espalike.check import dynamics, parameters, structure
 from espalike.check.case import Case, Fault, NotApplicable
-from espalike.check.fields import Field, field_of
+from espalike.check.fields import kept_field
 from espalike.chem import ChemistryError
 from espalike.chem.files import read_molecules
 from espalike.chem.molecule import Molecule
@@ -76,7 +75,7 @@ class Settings:
     """Settings on which the findings depend.
 
     Attributes:
-        source: the force field; see `field_of`.
+        source: the force field; see `espalike.check.fields.field_of`.
         picoseconds: length of each run of dynamics.
     """
 
@@ -135,9 +134,9 @@ def check(
         advance: called after each molecule.
 
     Raises:
-        FileNotFoundError, ModelFileError, ImportError, ValueError: see `field_of`.
+        FileNotFoundError, ModelFileError, ImportError, ValueError: see `espalike.check.fields.field_of`.
     """
-    identity = _field(settings.source).identity
+    identity = kept_field(settings.source).identity
     keys = [_key(identity, settings, molecule) for molecule in molecules]
     done = _recorded(record)
     findings: dict[str, list[Finding]] = {key: done[key] for key in keys if key in done}
@@ -155,7 +154,7 @@ def check(
 
 def linear_cost(source: str) -> Finding | None:
     """Whether the time of a parametrization grows linearly with the molecule; None for a force field in XML."""
-    parametrize = _field(source).parameters
+    parametrize = kept_field(source).parameters
     if parametrize is None:
         return None
     seconds = []
@@ -177,7 +176,7 @@ def findings_of(settings: Settings, molecule: Molecule) -> list[Finding]:
     """All checks of one molecule; without parameters, the first finding is the only one."""
     from espalike.model import DomainError
 
-    case = Case(molecule, _field(settings.source), settings.picoseconds)
+    case = Case(molecule, kept_field(settings.source), settings.picoseconds)
 
     def parametrized(case: Case) -> None:
         try:
@@ -213,11 +212,6 @@ def _finding(name: str, function: Callable[[Case], float | None], case: Case) ->
         status, message = "failed", str(error)
     seconds = round(time.process_time() - start, 3)
     return Finding(name, case.molecule.name, case.molecule.smiles, status, message, atoms, seconds, value)
-
-
-@lru_cache(maxsize=2)
-def _field(source: str) -> Field:
-    return field_of(source)
 
 
 def _key(identity: str, settings: Settings, molecule: Molecule) -> str:

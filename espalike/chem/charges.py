@@ -10,6 +10,7 @@ import numpy as np
 
 from espalike.chem.errors import ChemistryError
 from espalike.chem.molecule import Molecule
+from espalike.units import magnitude
 
 _LARGEST_ERROR = 0.01
 """Largest difference of given charges from the formal charge that counts as rounding [e]."""
@@ -46,9 +47,10 @@ def fit_to_formal(molecule: Molecule, charges: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: when the count is wrong, a value is not finite, all are zero, or the sum is off by more than 0.01 e.
     """
-    charges = np.asarray(charges, dtype=np.float64)
+    charges = np.asarray(magnitude(charges, "elementary_charge"), dtype=np.float64)
     if charges.shape != (molecule.n_atoms,):
-        raise ValueError(f"{molecule.name}: expected {molecule.n_atoms} charges, one per atom; got {charges.size}")
+        got = charges.size if charges.ndim == 1 else f"an array of shape {charges.shape}"
+        raise ValueError(f"{molecule.name}: expected {molecule.n_atoms} charges, one per atom; got {got}")
     if not np.isfinite(charges).all():
         raise ValueError(f"{molecule.name}: charges hold values that are not finite numbers")
     if not charges.any() and len(set(molecule.numbers.tolist())) > 1:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -20,7 +20,10 @@ from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import formula
 from espalike.chem.names import RESIDUE, Label, is_misnamed, names_of, unique
 from espalike.tables import html_table
+from espalike.units import magnitude
 
+MAKERS = "Molecule.from_smiles, Molecule.from_file, espalike.chem.from_rdkit and from_openff make molecules"
+"""What to do with something that is no molecule."""
 _ISOTOPE = re.compile(r"\[(\d+)[^\]]*:(\d+)\]")
 """Mass number and map number of an atom of a mapped SMILES."""
 
@@ -110,6 +113,19 @@ class Molecule:
     def from_file(path: str | os.PathLike, smiles: str | None = None) -> Molecule:
         """The one molecule of an SDF, MOL, MOL2, PDB, mmCIF or SMI file; see `espalike.chem.from_file`."""
         return from_file(path, smiles)
+
+
+def listed(molecules: Molecule | Iterable[Molecule]) -> list[Molecule]:
+    """One molecule or several as a list.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    several = [molecules] if isinstance(molecules, Molecule) or not isinstance(molecules, Iterable) else list(molecules)
+    odd = [type(one).__name__ for one in several if not isinstance(one, Molecule)]
+    if odd:
+        raise TypeError(f"expected an espalike.Molecule or several, got {odd[0]}; {MAKERS}")
+    return several
 
 
 def from_smiles(smiles: str, name: str | None = None) -> Molecule:
@@ -215,7 +231,7 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool =
             rd.restore_isotopes(mol)
         mol.SetProp("_Name", molecule.name.encode("utf-8", "replace").decode())  # RDKit takes no halves of pairs
         if xyz is not None:
-            xyz = np.asarray(xyz, dtype=np.float64)
+            xyz = np.asarray(magnitude(xyz, "angstrom"), dtype=np.float64)
             if xyz.shape != (molecule.n_atoms, 3):
                 raise ChemistryError(
                     f"{molecule.name}: expected coordinates of shape ({molecule.n_atoms}, 3), got {xyz.shape}"

@@ -91,6 +91,9 @@ def run(cfg) -> int:
 
     from espalike.cli.label_input import read_jobs
     from espalike.qm.compute import Local, compute_labels
+    from espalike.settings import made
+
+    made.cache_clear()  # files that settings name may have changed since an earlier job
 
     # before numpy and tblite load in the workers: more threads would fight for the same cores
     os.environ["OMP_NUM_THREADS"] = "1"

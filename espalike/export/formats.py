@@ -140,8 +140,11 @@ def format_of(path: str | Path, format: str | None = None) -> str:
         format: the format that the caller asks for; it must agree with the suffix.
 
     Raises:
+        TypeError: for a format that is no name.
         ValueError: for an unknown format, an unknown suffix, or a suffix of another format; each lists the known ones.
     """
+    if format is not None and not isinstance(format, str):
+        raise TypeError(f"format: expected a name, got {type(format).__name__}; coordinates are given as xyz=...")
     if format is not None and format not in FORMATS:
         raise ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
     endings = sorted(((e, name) for name, known in FORMATS.items() for e in known.endings), key=lambda e: -len(e[0]))

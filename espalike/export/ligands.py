@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from espalike.chem import ChemistryError, Entry, SafeNames, read_molecules
-from espalike.chem.molecule import Molecule
+from espalike.chem.molecule import MAKERS, Molecule
 from espalike.chem.names import is_misnamed
 from espalike.export.charges import Charges as Charges
 from espalike.export.charges import charge_source as charge_source
@@ -52,6 +52,8 @@ def read(sources: Iterable[str | os.PathLike | Molecule], smiles: str | None = N
         if isinstance(source, Molecule):
             yield source.name, Entry(source.name, source)
             continue
+        if not isinstance(source, str | os.PathLike):
+            raise TypeError(f"expected a SMILES, a file or an espalike.Molecule, got {type(source).__name__}; {MAKERS}")
         try:
             for entry in read_molecules(source, smiles=smiles):
                 yield str(source), entry

@@ -28,7 +28,7 @@ from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Primitive, Value
 from espalike.topology import Topology, enumerate_tuples
 from espalike.tuples import Pairs
-from espalike.units import convert
+from espalike.units import convert, magnitude
 
 if TYPE_CHECKING:
     from espalike.terms.base import Term
@@ -276,7 +276,7 @@ class Single:
         """
         from espalike.chem import embed
 
-        molecule, xyz = self.molecule, self.xyz
+        molecule, xyz = self.molecule, magnitude(self.xyz, "angstrom")
         if xyz is None:
             return embed(molecule)[0]
         if np.shape(xyz) != (molecule.n_atoms, 3) or not np.isfinite(xyz).all():

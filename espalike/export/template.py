@@ -113,7 +113,6 @@ class EspalikeTemplateGenerator:
         self._ligands: list[Ligand] = []
         self._skeletons: list[Chem.Mol] = []
         self._texts: dict[str, str] = {}
-        self._model_hash = _hash_of_model(self.model)
         self.add_molecules([] if molecules is None else molecules, charges)
 
     @property
@@ -173,9 +172,10 @@ class EspalikeTemplateGenerator:
             ligand: the molecule.
             kept: of a ligand that is bound covalently, the atoms that are no caps.
         """
-        name = f"{self._model_hash}-{_hash_of_ligand(ligand, self.mixed, kept)}.xml"
+        model = _hash_of_model(self.model)  # now: it may have been trained since the last call
+        name = f"{model}-{_hash_of_ligand(ligand, self.mixed, kept)}.xml"
         if name not in self._texts:
-            self._texts[name] = self._cached(name) or self._made(ligand, kept, name)
+            self._texts[name] = self._cached(name) or self._made(ligand, kept, name, model)
         return self._texts[name]
 
     def _find(self, graph: Chem.Mol) -> Ligand | None:
@@ -195,11 +195,11 @@ class EspalikeTemplateGenerator:
         self.hits += text is not None
         return text
 
-    def _made(self, ligand: Ligand, kept: tuple[int, ...] | None, name: str) -> str:
+    def _made(self, ligand: Ligand, kept: tuple[int, ...] | None, name: str, model: str) -> str:
         if refused := refusal(self.model.terms, ["ffxml"]):
             raise ValueError(refused)
         self.misses += 1
-        info = {"Model": self.model_name, "ModelHash": self._model_hash, "Charges": ligand.source}
+        info = {"Model": self.model_name, "ModelHash": model, "Charges": ligand.source}
         system, border = self.model.parametrize(ligand.molecule, ligand.charges), None
         if kept is not None:
             system, border = cut(system, kept)

@@ -70,6 +70,7 @@ def bespoke(
         check_number(setting, value, 1)
     if unknown := [name for name in formats if name not in export.FORMATS]:
         raise ValueError(f"unknown format {', '.join(unknown)}; formats: {', '.join(export.FORMATS)}")
+    settings.made.cache_clear()  # files that settings name may have changed since an earlier fit
     start, run = load(os.fspath(model)).double(), Fitted(Path(out), os.fspath(model))
     run.refused = dict(export.refusals(start.terms, formats))
     if len(run.refused) == len(formats):

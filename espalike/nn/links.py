@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,13 +28,12 @@ def positive(raw: Tensor, mean: Tensor, std: float) -> Tensor:
 def bounded(lo: float, hi: float) -> Link:
     """A value in (lo, hi) whose slope at the mean is `std`: the `range(lo,hi)` link."""
 
-    def link(raw: Tensor, mean: Tensor, std: float) -> Tensor:
-        fraction = (mean - lo) / (hi - lo)
-        return lo + (hi - lo) * torch.sigmoid(
-            torch.logit(fraction) + raw * std / ((hi - lo) * fraction * (1.0 - fraction))
-        )
+    return partial(_within, lo, hi)  # a function inside a function could not be pickled
 
-    return link
+
+def _within(lo: float, hi: float, raw: Tensor, mean: Tensor, std: float) -> Tensor:
+    fraction = (mean - lo) / (hi - lo)
+    return lo + (hi - lo) * torch.sigmoid(torch.logit(fraction) + raw * std / ((hi - lo) * fraction * (1.0 - fraction)))
 
 
 def find(name: str) -> Link:

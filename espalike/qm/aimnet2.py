@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import CalculatorError, Label, checked_batch, finite
+from espalike.qm.base import CalculatorError, Label, checked, checked_batch, finite
 from espalike.units import factor
 
 _FILES = {"AIMNet2": "aimnet2_wb97m-d3_ens.jpt", "AIMNet2-B97-3c": "aimnet2_b973c_ens.jpt"}
@@ -86,7 +86,7 @@ class AIMNet2Calculator:
         Raises:
             CalculatorError: when the molecule holds an element that the networks do not know.
         """
-        return self.labels(molecule, np.asarray(xyz)[None])[0]
+        return self.labels(molecule, checked(molecule, xyz)[None])[0]
 
     def batch(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Energies [kcal/mol], shape `(K,)`, and forces [kcal/mol/Å], shape `(K, A, 3)`; see `batched`."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
+from espalike.units import magnitude
 
 
 class CalculatorError(RuntimeError):
@@ -72,6 +73,36 @@ class Calculator(Protocol):
             CalculatorError: when the calculation fails, naming the molecule.
         """
         ...
+
+
+class Kept:
+    """What a calculator keeps for the next call on the same molecule, for instance a context of OpenMM.
+
+    A call takes it out, so that calls in other threads do not share it: they find nothing, and make their own. Copies
+    and pickles of a calculator begin without it.
+    """
+
+    def __init__(self) -> None:
+        self._items: list[tuple[Molecule, Any]] = []
+
+    def __reduce__(self) -> tuple[type[Kept], tuple[()]]:
+        return Kept, ()
+
+    def take(self, molecule: Molecule) -> Any:
+        """What was put there for this molecule, which is then there no more; None if there is nothing for it."""
+        try:
+            owner, item = self._items.pop()  # one step, also where several threads call it
+        except IndexError:
+            return None
+        return item if owner is molecule else None
+
+    def put(self, molecule: Molecule, item: Any) -> None:
+        """Keep something for a molecule, in the place of what was there."""
+        self._items = [(molecule, item)]
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._items = []
 
 
 def gives(calculator: Calculator, name: str) -> bool:
@@ -207,12 +238,12 @@ def labelled_batch(
 
 
 def checked(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
-    """`xyz` as a fresh float64 array of shape `(A, 3)` [Å].
+    """`xyz`, numbers [Å] or a quantity, as a fresh float64 array of shape `(A, 3)` [Å].
 
     Raises:
         CalculatorError: when the shape does not fit the molecule or a coordinate is not finite.
     """
-    array = np.array(xyz, dtype=np.float64)
+    array = np.array(magnitude(xyz, "angstrom"), dtype=np.float64)
     if array.shape != (molecule.n_atoms, 3):
         raise CalculatorError(
             "shape",
@@ -293,7 +324,7 @@ class Ensemble:
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Mean energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `Calculator`."""
-        energies, forces = self.batch(molecule, np.asarray(xyz)[None])
+        energies, forces = self.batch(molecule, checked(molecule, xyz)[None])
         return finite(molecule, self.level, energies[0], forces[0])
 
     def batch(self, molecule: Molecule, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -303,7 +334,7 @@ class Ensemble:
 
     def label(self, molecule: Molecule, xyz: np.ndarray, esp: bool = False) -> Label:
         """Mean energy and forces, and the disagreement of two members or more; see `Calculator`."""
-        return self.labels(molecule, np.asarray(xyz)[None])[0]
+        return self.labels(molecule, checked(molecule, xyz)[None])[0]
 
     def labels(self, molecule: Molecule, xyz: np.ndarray) -> list[Label]:
         """Labels of K geometries [Å], shape `(K, A, 3)`; see `label`."""

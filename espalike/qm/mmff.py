@@ -9,7 +9,7 @@ from rdkit import Chem
 
 from espalike.chem import to_rdkit
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import CalculatorError, checked, finite
+from espalike.qm.base import CalculatorError, Kept, checked, finite
 
 
 class RDKitCalculator:
@@ -24,7 +24,7 @@ class RDKitCalculator:
 
         self.level = level
         self.program = f"rdkit {rdkit.__version__}"
-        self._last: tuple[Molecule, object] | None = None
+        self._kept = Kept()
 
     def made(self, mol: Chem.Mol) -> Any:
         """RDKit's force field of a molecule, or None where parameters are missing."""
@@ -33,19 +33,17 @@ class RDKitCalculator:
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
         positions = checked(molecule, xyz).ravel().tolist()
-        field = self._field(molecule)
+        field = self._kept.take(molecule) or self._field(molecule)
         energy = field.CalcEnergy(positions)  # first: CalcGrad alone would use the distances of the last call
         forces = -np.array(field.CalcGrad(positions)).reshape(-1, 3)
+        self._kept.put(molecule, field)
         return finite(molecule, self.level, energy, forces)
 
     def _field(self, molecule: Molecule):
-        if self._last is not None and self._last[0] is molecule:
-            return self._last[1]
         field = self.made(to_rdkit(molecule, np.zeros((molecule.n_atoms, 3))))
         if field is None:
             raise CalculatorError("no parameters", f"{molecule.name}: {self.level} has no parameters for this molecule")
         field.Initialize()
-        self._last = (molecule, field)
         return field
 
 

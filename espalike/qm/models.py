@@ -61,9 +61,10 @@ class EnsembleCalculator(Ensemble):
         return np.array([prediction.energy[:, 0].numpy() for prediction in predictions]), np.array(forces)
 
     def _systems(self, molecule: Molecule) -> list[MMSystem]:
-        if self._last is None or self._last[0] is not molecule:
-            self._last = (molecule, [_parametrized(model, molecule) for model in self._models])
-        return self._last[1]
+        last = self._last  # read once: another thread may replace it
+        if last is None or last[0] is not molecule:
+            last = self._last = (molecule, [_parametrized(model, molecule) for model in self._models])
+        return last[1]
 
 
 class ModelCalculator(EnsembleCalculator):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import CalculatorError, checked, finite
+from espalike.qm.base import CalculatorError, Kept, checked, finite
 from espalike.units import factor
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class SystemCalculator:
 
     def __init__(self, level: str, program: str):
         self.level, self.program = level, program
-        self._last: tuple[Molecule, openmm.Context] | None = None
+        self._kept = Kept()
 
     def system(self, molecule: Molecule) -> openmm.System:
         """The system of a molecule alone, particles in its atom order.
@@ -44,11 +44,10 @@ class SystemCalculator:
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
         xyz = checked(molecule, xyz)
-        if self._last is None or self._last[0] is not molecule:
-            self._last = (molecule, self._context(molecule))
-        context = self._last[1]
+        context = self._kept.take(molecule) or self._context(molecule)
         context.setPositions(xyz / factor("nm"))
         state = context.getState(energy=True, forces=True)
+        self._kept.put(molecule, context)
         energy = state.getPotentialEnergy()._value * factor("kJ/mol")
         return finite(molecule, self.level, energy, state.getForces(asNumpy=True)._value * factor("kJ/mol/nm"))
 

@@ -140,9 +140,10 @@ class PySCFCalculator:
 
     def _start(self, molecule: Molecule, xyz: np.ndarray) -> np.ndarray | None:
         """The last density matrix, when it is of this molecule and of a geometry near by."""
-        if self._last is None or self._last[0] is not molecule:
+        last = self._last  # read once: another thread may replace it
+        if last is None or last[0] is not molecule:
             return None
-        _, before, density = self._last
+        _, before, density = last
         return density if np.sqrt(((xyz - before) ** 2).sum(1).mean()) < _NEAR else None
 
     def _converge(self, molecule: Molecule, xyz: np.ndarray, field) -> float:

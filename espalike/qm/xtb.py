@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import atexit
+from typing import Any
 from weakref import WeakSet
 
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.qm.base import CalculatorError, Label, checked, finite
+from espalike.qm.base import CalculatorError, Kept, Label, checked, finite
 from espalike.units import BOHR, HARTREE
 
 _used: WeakSet[XTBCalculator] = WeakSet()
@@ -18,7 +19,7 @@ _used: WeakSet[XTBCalculator] = WeakSet()
 def _release() -> None:
     """Free tblite's objects while its module is whole; at the end of Python they print tracebacks."""
     for calculator in _used:
-        calculator._last = None
+        calculator._kept.clear()
 
 
 class XTBCalculator:
@@ -42,7 +43,7 @@ class XTBCalculator:
         self.level = method
         self.program = f"tblite {version('tblite')}"
         self.accuracy = accuracy
-        self._last: tuple[Molecule, object, object] | None = None
+        self._kept = Kept()
 
     def __call__(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray]:
         """Energy [kcal/mol] and forces [kcal/mol/Å], shape `(A, 3)`; see `espalike.qm.base.Calculator`."""
@@ -55,38 +56,41 @@ class XTBCalculator:
         Raises:
             CalculatorError: when the calculation fails, naming the molecule.
         """
-        self._last = None
+        self._kept.clear()
         return self._label(molecule, xyz)
 
     def _label(self, molecule: Molecule, xyz: np.ndarray) -> Label:
         xyz = checked(molecule, xyz)
+        last = self._kept.take(molecule)
         try:
             try:
-                energy, gradient, dipole = self._run(molecule, xyz)
+                energy, gradient, dipole = self._run(molecule, xyz, last)
             except RuntimeError:  # the last wavefunction can be a bad start: once more without it
-                if self._last is None or self._last[0] is not molecule:
+                if last is None:
                     raise
-                self._last = None
-                energy, gradient, dipole = self._run(molecule, xyz)
+                energy, gradient, dipole = self._run(molecule, xyz, None)
         except (RuntimeError, ValueError) as error:  # tblite's own errors derive from RuntimeError
-            self._last = None
             raise CalculatorError("failed", f"{molecule.name}: {self.level}: {error}") from error
         energy, forces = finite(molecule, self.level, energy * HARTREE, -gradient * (HARTREE / BOHR))
         return Label(energy, forces, dipole * BOHR)
 
-    def _run(self, molecule: Molecule, xyz: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    def _run(
+        self, molecule: Molecule, xyz: np.ndarray, last: tuple[Any, Any] | None
+    ) -> tuple[float, np.ndarray, np.ndarray]:
+        """Energy [hartree], gradient [hartree/bohr] and dipole moment [e bohr], from the last calculator and result."""
         from tblite.interface import Calculator, Result
 
-        if self._last is not None and self._last[0] is molecule:
-            _, engine, result = self._last
-            engine.update(xyz / BOHR)  # type: ignore[attr-defined]
+        if last is not None:
+            engine, result = last
+            engine.update(xyz / BOHR)
         else:
             engine = Calculator(self.level, molecule.numbers, xyz / BOHR, charge=float(molecule.net_charge))
             engine.set("verbosity", 0)
             engine.set("accuracy", self.accuracy)
             result = Result()
-        result = engine.singlepoint(result)  # type: ignore[attr-defined]
-        self._last = (molecule, engine, result)
+        result = engine.singlepoint(result)
         _used.add(self)
         gradient, dipole = (np.array(result.get(name), dtype=np.float64) for name in ("gradient", "dipole"))
-        return float(result.get("energy")), gradient, dipole
+        energy = float(result.get("energy"))
+        self._kept.put(molecule, (engine, result))
+        return energy, gradient, dipole

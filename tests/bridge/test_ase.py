@@ -8,7 +8,10 @@ from ase.calculators.fd import calculate_numerical_forces
 
 import espalike
 from espalike.ase import Calculator
+from espalike.chem import from_smiles
 from espalike.energy import energy
+from espalike.potential import potential
+from espalike.qm.base import CalculatorError
 from tests.bridge.cases import ETHANOL, NMA, mmff94, perturbed
 
 
@@ -85,3 +88,29 @@ def test_examples_run(module):
     outcome = doctest.testmod(importlib.import_module(module))
     assert outcome.attempted > 0
     assert outcome.failed == 0
+
+
+def test_parameters_of_an_isomer_are_refused(model):
+    """Propanol and isopropanol have the same elements in the same order."""
+    propanol, isopropanol = from_smiles("OCCC", "propanol"), from_smiles("OC(C)C", "isopropanol")
+    assert propanol.numbers.tolist() == isopropanol.numbers.tolist()
+    system = model.parametrize(isopropanol)
+    with pytest.raises(ValueError, match="propanol: these are the parameters of another molecule"):
+        Calculator(system, propanol)
+    with pytest.raises(CalculatorError, match="propanol: this force field has the parameters of isopropanol alone"):
+        potential(system, isopropanol)(propanol, perturbed(propanol)[0])
+
+
+def test_an_offxml_file_that_changed_is_read_again(tmp_path):
+    pytest.importorskip("openff.toolkit", reason="needs the extra openff")
+    from openff.toolkit import ForceField as OpenFF
+
+    path, xyz = tmp_path / "mine.offxml", perturbed(ETHANOL)[0]
+    text = OpenFF("openff_unconstrained-2.2.1.offxml").to_string()
+    path.write_text(text)
+    before = potential(path, ETHANOL)(ETHANOL, xyz)[0]
+    changed = OpenFF(text)
+    for bond in changed.get_parameter_handler("Bonds").parameters:
+        bond.k = bond.k * 2
+    path.write_text(changed.to_string())
+    assert potential(path, ETHANOL)(ETHANOL, xyz)[0] > before + 0.1

@@ -122,6 +122,7 @@ def test_another_force_field_in_the_system_is_refused(solvated):
         ({"inner": -1.0}, "must be a multiple"),
         ({"outer": float("nan")}, "must be a multiple"),
         ({"outer": float("inf")}, "must be a multiple"),
+        ({"friction": -1.0}, "a number per picosecond"),
         ({"temperature": 0.0}, "a positive number of kelvin"),
         ({"within": openmm.System()}, "0 particles"),
         ({"atoms": [0, 1]}, "9 atoms, but 2 particles"),
@@ -183,3 +184,29 @@ def test_a_molecule_that_the_potential_lacks():
 def test_frames_that_cannot_be_reweighted(ethanol, xyz, temperature, fault):
     with pytest.raises(ValueError, match=fault):
         overlap(ethanol, "mmff94", xyz, temperature)
+
+
+def test_quantities_of_openmm(ethanol):
+    """As OpenMM's own integrators take them."""
+    from openmm import unit
+
+    times = {"outer": 0.004 * unit.picosecond, "inner": 1.0 * unit.femtosecond}
+    heat = {"temperature": 310.0 * unit.kelvin, "friction": 2.0 / unit.picosecond}
+    given = multiple_time_step(ethanol, "mmff94", **times, **heat)[1]
+    plain = multiple_time_step(ethanol, "mmff94", outer=4.0, inner=1.0, temperature=310.0, friction=2.0)[1]
+    for step in range(plain.getNumComputations()):
+        assert given.getComputationStep(step) == plain.getComputationStep(step)
+    names = [plain.getGlobalVariableName(i) for i in range(plain.getNumGlobalVariables())]
+    assert [given.getGlobalVariableByName(n) for n in names] == [plain.getGlobalVariableByName(n) for n in names]
+    assert given.getStepSize() == plain.getStepSize()
+    xyz = perturbed(ETHANOL, 5)
+    expected = overlap(ethanol, "mmff94", xyz).weights
+    in_nm = overlap(ethanol, "mmff94", (xyz / 10) * unit.nanometer, 300.0 * unit.kelvin).weights
+    np.testing.assert_allclose(in_nm, expected, rtol=1e-6)
+    assert np.ptp(expected) > 0.01
+
+
+def test_overlap_of_several_molecules_is_refused():
+    two = espalike.load("espalike-small").parametrize([ETHANOL, ETHANOL])
+    with pytest.raises(ValueError, match="one molecule, got 2"):
+        overlap(two, "mmff94", np.zeros((1, 9, 3)))

@@ -109,3 +109,23 @@ def test_what_is_no_whole_molecule_is_refused():
         potential.createSystem(topology, molecule=ETHANOL)
     with pytest.raises(ValueError, match="no bond orders for a net charge of"):
         MLPotential("espalike-calculator", calculator="mmff94", charge=5).createSystem(topology)
+
+
+def test_hydrogens_in_another_order_are_refused():
+    """The elements are the same; energies of the molecule's graph at these positions would be wrong without a word."""
+    topology, order = espalike.export.to_topology(ETHANOL), [0, 1, 2, 6, 4, 5, 3, 7, 8]
+    atoms = list(topology.atoms())
+    other = app.Topology()
+    residue = other.addResidue("LIG", other.addChain())
+    made = {index: other.addAtom(atoms[index].name, atoms[index].element, residue) for index in order}
+    for first, second in topology.bonds():
+        other.addBond(made[first.index], made[second.index])
+    potential = MLPotential("espalike-calculator", calculator="mmff94")
+    with pytest.raises(
+        ValueError, match="in its order; the molecule has a bond between atoms 1 and 4, and the topology"
+    ):
+        potential.createSystem(other, molecule=ETHANOL)
+    xyz = perturbed(ETHANOL)[0]
+    own = molecule_of(other, range(9))
+    energy = state_of(potential.createSystem(other, molecule=own), xyz[order])[0]
+    assert energy == pytest.approx(mmff94(ETHANOL, xyz)[0], abs=1e-6)

@@ -5,11 +5,12 @@ import json
 import numpy as np
 import openmm
 import pytest
+import torch
 
 import espalike
 from espalike.check import dynamics, parameters, structure
 from espalike.check.case import Case, Fault, NotApplicable
-from espalike.check.fields import Field, field_of
+from espalike.check.fields import Field, field_of, kept_field
 from espalike.check.report import rows
 from espalike.check.run import CHECKS, Finding, Outcome, Settings, check, findings_of, linear_cost, molecules_of
 from espalike.chem import embed, from_smiles
@@ -321,3 +322,36 @@ def test_a_resonance_form_without_parameters_fails_and_the_next_molecule_is_chec
     (resonance,) = [one for one in found if one["check"] == "resonance" and one["status"] == "failed"]
     assert "no parameters in another resonance form" in resonance["message"]
     assert sum(one["check"] == "charges" for one in found) == 2
+
+
+def test_a_model_file_that_changed_is_another_force_field(tmp_path):
+    """In one process: a notebook, for instance, in which the model is trained again."""
+    path, record = tmp_path / "mine.espalike", tmp_path / "findings.jsonl"
+    settings = Settings(str(path), 0.1)
+    model = espalike.load("espalike-small")
+    model.save(path)
+    assert {one.status for one in check(settings, [BUTANE], record)} <= {"passed", "not applicable"}
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(100.0)  # nonsense
+    model.save(path)
+    assert "failed" in {one.status for one in check(settings, [BUTANE], record)}
+
+
+def test_an_offxml_file_that_changed_is_another_force_field(tmp_path):
+    pytest.importorskip("openff.toolkit", reason="needs the extra openff")
+    from openff.toolkit import ForceField as OpenFF
+
+    path = tmp_path / "mine.offxml"
+    text = OpenFF("openff_unconstrained-2.2.1.offxml").to_string()
+    path.write_text(text)
+    before = kept_field(str(path))
+    changed = OpenFF(text)
+    for bond in changed.get_parameter_handler("Bonds").parameters:
+        bond.k = bond.k * 2
+    path.write_text(changed.to_string())
+    after = kept_field(str(path))
+    assert after.identity != before.identity  # names the findings that are kept
+    k = [field.parameters(BUTANE).bound("HarmonicBond").values[:, 0] for field in (before, after)]
+    np.testing.assert_allclose(k[1], 2 * k[0])
+    assert field_of("openff-2.2.1").identity == "openff_unconstrained-2.2.1.offxml"

@@ -1,10 +1,12 @@
 """Residues typed while OpenMM builds a system: any order and name, beside a protein in water, charges, cache."""
 
+import copy
 import io
 
 import numpy as np
 import openmm
 import pytest
+import torch
 from openmm import app, unit
 from rdkit import Chem
 from rdkit.Chem import AllChem
@@ -329,3 +331,25 @@ def test_a_form_other_than_lennard_jones_beside_amber_needs_an_answer(peptide):
     assert evaluate(actual, xyz_of(modeller))[0] == pytest.approx(evaluate(expected, xyz_of(modeller))[0], rel=1e-12)
     with pytest.raises(ValueError, match="mixed"):
         EspalikeTemplateGenerator(molecule, field_model("dexp"), mixed="gaff")
+
+
+def test_a_model_that_was_trained_since_has_other_templates(tmp_path):
+    """In the cache, too, where the former model would have found the parameters of the trained one."""
+    molecule, trained = chem.from_smiles("CCO"), copy.deepcopy(model())
+    former = copy.deepcopy(trained)
+    generator = EspalikeTemplateGenerator(molecule, trained, cache=tmp_path)
+
+    def charge(generator):
+        system = field(generator).createSystem(to_topology(molecule))
+        (force,) = (each for each in system.getForces() if isinstance(each, openmm.NonbondedForce))
+        return force.getParticleParameters(0)[0]._value
+
+    for _ in range(2):
+        with torch.no_grad():
+            for weight in trained.parameters():
+                weight.mul_(0.8)
+        now = float(trained.parametrize(molecule).bound("Coulomb").values[0, 0])
+        assert charge(generator) == pytest.approx(now, abs=1e-9)
+    before = float(former.parametrize(molecule).bound("Coulomb").values[0, 0])
+    assert before != pytest.approx(now, abs=1e-4)
+    assert charge(EspalikeTemplateGenerator(molecule, former, cache=tmp_path)) == pytest.approx(before, abs=1e-9)

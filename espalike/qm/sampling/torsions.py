@@ -13,6 +13,7 @@ from rdkit.Chem import rdMolTransforms
 
 from espalike.chem import to_rdkit
 from espalike.chem.molecule import Molecule
+from espalike.files import version_of
 
 ROTATABLE = "[!D1;!$(*#*);!$([*H3])]-&!@[!D1;!$(*#*);!$([*H3])]"
 """SMARTS of bonds that are driven by default: single, not in a ring, no end a CH₃, NH₃⁺ or at a triple bond."""
@@ -57,7 +58,7 @@ def chosen(molecule: Molecule, dihedrals: Dihedrals, bonds: str, sizes: tuple[in
         ValueError: when there is none, or an index is none of the molecule's bonded torsions.
     """
     if isinstance(dihedrals, str):  # a table for many molecules, some without a row
-        dihedrals = _table(dihedrals).get(molecule.name, [])
+        dihedrals = _table(dihedrals, version_of(dihedrals)).get(molecule.name, [])
     elif dihedrals is not None and not len(dihedrals):
         raise ValueError(f"{molecule.name}: dihedrals={dihedrals}: no torsion is named")
     if dihedrals is None:
@@ -91,11 +92,11 @@ def named(path: str) -> set[str]:
     Raises:
         ValueError: for a file that is no such table.
     """
-    return set(_table(path))
+    return set(_table(path, version_of(path)))
 
 
 @lru_cache(maxsize=8)
-def _table(path: str) -> dict[str, list[tuple[int, ...]]]:
+def _table(path: str, version: tuple[str, int, int]) -> dict[str, list[tuple[int, ...]]]:
     with open(path, newline="", encoding="utf-8") as file:
         rows = csv.DictReader(file)
         if not {"name", "dihedral"} <= set(rows.fieldnames or []):
