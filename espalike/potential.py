@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from espalike.chem.molecule import Molecule
+from espalike.chem.molecule import Molecule, listed
 from espalike.files import version_of
 from espalike.qm.base import Calculator, CalculatorError, Kept, checked, finite
 from espalike.units import factor
@@ -38,6 +38,7 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
 
     Raises:
         NotInstalled: when the package or the weights of a calculator are missing, with what installs them.
+        TypeError: for a source or molecule that is none.
         ValueError: for a setting that does not exist, or parameters of another molecule.
         FileNotFoundError, ModelFileError: see `espalike.load`.
     """
@@ -45,6 +46,7 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
     from espalike.model import ForceFieldModel
     from espalike.system import MMSystem
 
+    listed(molecule)  # nothing else is a molecule
     if isinstance(source, str) and source in names() and source != "zero":
         return calculator(source, settings)
     if settings:
@@ -53,7 +55,11 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
         source = parameters(source, molecule)
     if isinstance(source, ForceFieldModel):
         source = source.parametrize(molecule)
-    return ForceFieldCalculator(source, molecule) if isinstance(source, MMSystem) else source
+    if isinstance(source, MMSystem):
+        return ForceFieldCalculator(source, molecule)
+    if not callable(source):
+        raise TypeError(f"expected a name, a model, parameters or a calculator, got {type(source).__name__}")
+    return source
 
 
 def parameters(name: str | Path, molecule: Molecule) -> MMSystem:

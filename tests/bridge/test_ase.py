@@ -70,6 +70,13 @@ def test_sources_that_do_not_exist(source, settings, fault):
         Calculator(source, ETHANOL, **settings)
 
 
+def test_what_is_no_source_or_no_molecule():
+    with pytest.raises(TypeError, match="expected a name, a model, parameters or a calculator, got NoneType"):
+        Calculator(None, ETHANOL)
+    with pytest.raises(TypeError, match=r"expected an espalike.Molecule or several, got str"):
+        Calculator("mmff94", "CCO")
+
+
 def test_atoms_of_another_molecule_are_refused(model):
     with pytest.raises(ValueError, match="another molecule, or in another atom order"):
         Calculator(model.parametrize(NMA), ETHANOL)
