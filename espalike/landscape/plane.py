@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from espalike.files import replacing
 from espalike.landscape.cost import FORCE_FIELD, HYBRID, MIDDLE, ML, QM, SEMI_EMPIRICAL
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
@@ -90,9 +92,10 @@ _PLACES = ((7, 6, "left"), (7, -13, "left"), (-7, 6, "right"), (-7, -13, "right"
 
 
 def _name(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
-    """Write the methods' names, each in the first place where it is inside the axes and covers no other name."""
+    """Write each method's name in the first place inside the axes that covers no other and is nearest to its point."""
     figure.draw_without_rendering()  # places in pixels are known only then
     taken: list[Bbox] = []
+    marks = {point.method: axes.transData.transform((point.ms, point.error)) for point in points}
     for point in sorted(points, key=lambda p: p.ms):
         for number, (right, up, end) in enumerate([*_PLACES, _PLACES[0]]):
             text = axes.annotate(
@@ -102,10 +105,18 @@ def _name(figure: Figure, axes: Axes, points: Sequence[Point]) -> None:
             inside = (
                 axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1 and axes.bbox.y0 <= box.y0 <= box.y1 <= axes.bbox.y1
             )
-            if number == len(_PLACES) or (inside and not any(box.overlaps(other) for other in taken)):
+            nearest = min(marks, key=lambda method: _apart(box, marks[method])) == point.method
+            free = inside and nearest and not any(box.overlaps(other) for other in taken)
+            if number == len(_PLACES) or free:
                 taken.append(box)
                 break
             text.remove()
+
+
+def _apart(box: Bbox, mark: np.ndarray) -> float:
+    """Distance of a point from a box [pixels]."""
+    x, y = mark
+    return hypot(max(box.x0 - x, 0.0, x - box.x1), max(box.y0 - y, 0.0, y - box.y1))
 
 
 def write(figure: Figure, out: Path) -> list[Path]:

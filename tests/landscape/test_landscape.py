@@ -191,6 +191,24 @@ def test_the_front():
     assert axes.get_ylabel() == "energy RMSE [kcal/mol]"
 
 
+def test_each_name_is_nearest_to_its_own_point():
+    """Two methods of nearly the same cost and error, as class II with and without 1-4 interactions."""
+    points = [
+        Point("below", "force field", 0.237, 4.8, 4.2, 5.5),
+        Point("above", "force field", 0.252, 5.15, 4.4, 5.9),
+        Point("far", "force field", 0.1, 20.0, 17.0, 24.0),
+    ]
+    figure = draw(points, "force_rmse", "")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    marks = {p.method: axes.transData.transform((p.ms, p.error)) for p in points}
+    names = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    for name, box in names.items():
+        corners = np.array([[x, y] for x in np.linspace(box.x0, box.x1, 20) for y in np.linspace(box.y0, box.y1, 5)])
+        apart = {method: np.linalg.norm(corners - mark, axis=1).min() for method, mark in marks.items()}
+        assert min(apart, key=apart.get) == name
+
+
 def test_profiles_of_a_shifted_curve():
     """A profile with a barrier that is 2 kcal/mol too high and a minimum 60° away."""
     entry = record("CCCC", "butane", scan("CCCC", (0, 1, 2, 3)), "scan", np.array([0, 1, 2, 3]))
