@@ -10,7 +10,7 @@ import pytest
 
 import espalike
 from espalike.check import liquids, liquids_report
-from espalike.check.fields import field_of
+from espalike.check.fields import field_of, kept_field
 from espalike.check.liquids import LIQUIDS, Protocol, Result, measure, verdict
 from espalike.chem import from_smiles
 from espalike.cli.main import main
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def box(run):
-    return liquids._systems(run.source, run.liquid, run.protocol.molecules)[0]
+    return liquids._systems(kept_field(run.source), run.liquid, run.protocol.molecules)[0]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_a_force_field_in_xml_makes_the_same_box(tmp_path, box, packed):
     molecule, file = from_smiles(CHLOROFORM.smiles, "chloroform"), tmp_path / "chloroform.xml"
     espalike.export.write(espalike.load("espalike-small").double().parametrize(molecule), file, format="ffxml")
     energies = []
-    for system in (box, liquids._systems(str(file), CHLOROFORM, 64)[0]):
+    for system in (box, liquids._systems(kept_field(str(file)), CHLOROFORM, 64)[0]):
         context = liquids._context(system, openmm.VerletIntegrator(0.001), packed["edge"])
         context.setPositions(packed["positions"])
         energies.append(context.getState(energy=True).getPotentialEnergy()._value)
@@ -87,7 +87,7 @@ def test_a_force_field_in_xml_makes_the_same_box(tmp_path, box, packed):
 
 def test_the_energy_of_a_gas_molecule_is_that_of_half_a_kt_per_vibration(run):
     """Chloroform is stiff, and its vibrations are harmonic: 9/2 kT above the minimum."""
-    single = liquids._systems(run.source, run.liquid, 64)[1]
+    single = liquids._systems(kept_field(run.source), run.liquid, 64)[1]
     engine = liquids.Engine(single)
     minimum = engine.energy(engine.minimised(liquids.embed(from_smiles(CHLOROFORM.smiles), 1)[0]))
     mean = np.mean([liquids._gas(single, run, number) for number in range(4)])
@@ -175,7 +175,7 @@ def test_a_box_has_the_energy_that_the_openff_toolkit_gives_it():
     toolkit = pytest.importorskip("openff.toolkit", reason="needs the extra openff")
     molecule = from_smiles(CHLOROFORM.smiles, "chloroform")
     run = liquids._Run("openff-2.3.0", CHLOROFORM, PROTOCOL, None)
-    box, _ = liquids._systems(run.source, run.liquid, 64)
+    box, _ = liquids._systems(kept_field(run.source), run.liquid, 64)
     packed = liquids._packed(box, run)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
