@@ -23,7 +23,7 @@ from espalike.tables import html_table
 from espalike.units import magnitude
 
 MAKERS = "Molecule.from_smiles, Molecule.from_file, espalike.chem.from_rdkit and from_openff make molecules"
-"""What to do with something that is no molecule."""
+"""What to do instead of giving something that is not a molecule."""
 _ISOTOPE = re.compile(r"\[(\d+)[^\]]*:(\d+)\]")
 """Mass number and map number of an atom of a mapped SMILES."""
 

@@ -16,7 +16,7 @@ hartree and 0.15 at 3000; a hundredth of an eV and a kJ/mol are 0.23."""
 _ENERGIES, _MOST = 4, 1000
 """Smallest number of different energies of an entry that tells a step, and number of entries that are enough."""
 _PARTS = 8
-"""The smallest difference is at most so many steps."""
+"""Largest number of steps of the smallest difference."""
 _WHOLE = 1e-5
 """Largest deviation of a multiple from a whole number."""
 
