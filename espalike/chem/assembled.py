@@ -25,7 +25,7 @@ _WATER = {
     "HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "TIP", "TIP3", "TIP4", "TIP5", "TP3", "TP4", "TP5", "T3P", "T4P", "T5P",
     "HO4", "HO5", "OPC", "SWM4",
 }  # fmt: skip
-"""Names of water, which may have sites that are no atoms."""
+"""Names of water, which may have virtual sites."""
 _PARTS_OF_MOLECULES = {0, 1, 5, 6, 7, 14, 15, 16}
 """Elements whose single atoms are no ions, but have lost their bonds; 0 is an unknown one."""
 _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)

@@ -140,7 +140,7 @@ def format_of(path: str | Path, format: str | None = None) -> str:
         format: the format that the caller asks for; it must agree with the suffix.
 
     Raises:
-        TypeError: for a format that is no name.
+        TypeError: for a format that is not a name.
         ValueError: for an unknown format, an unknown suffix, or a suffix of another format; each lists the known ones.
     """
     if format is not None and not isinstance(format, str):

@@ -76,9 +76,14 @@ def check_form(term: Term) -> None:
 
 
 def _compare(term: Term, what: str, actual: Tensor, expected: Tensor) -> None:
-    known = expected.isfinite() & actual.isfinite()
+    known = expected.isfinite()
+    if not known.any():
+        raise ValueError(
+            f"{term.name}: {what} is not compared: the energy or its slopes are not finite at any geometry"
+        )
     actual, expected = actual[known].detach(), expected[known].detach()
     far = (actual - expected).abs() > 1e-5 * (expected.abs() + expected.abs().max(dim=0, keepdim=True)[0] + 1e-6)
+    far |= ~actual.isfinite()
     if far.any():
         first = int(far.int().argmax())
         raise ValueError(f"{term.name}: {what} is {actual[first]:.6g} where {expected[first]:.6g} is expected")

@@ -107,7 +107,7 @@ def test_a_line_of_headings_is_no_molecule(tmp_path, head):
 
 @pytest.mark.parametrize("separator", [" ", "\t"])
 def test_an_extension_belongs_to_its_smiles(tmp_path, separator):
-    """CXSMILES: what stands between two bars after the SMILES says more of the molecule, and is no title."""
+    """CXSMILES: what stands between two bars after the SMILES describes the molecule further, and is not a title."""
     lines = [
         "C[C@H](F)Cl |&1:1| mixture",
         "C[C@H](F)Cl |w:1.0| unknown",

@@ -97,7 +97,20 @@ class RightProduct(Product):
     combining = "b=b1*b2"
 
 
+class NoNumber(Spring):
+    def energy(self, q, p):
+        return super().energy(q, p) * torch.nan
+
+
+class NoSlope(Spring):
+    def slopes(self, q, p):
+        energy, slopes = Term.slopes(self, q, p)
+        return energy, tuple(torch.full_like(slope, torch.nan) for slope in slopes)
+
+
 FAULTS = {
+    NoNumber: "not finite at any geometry",
+    NoSlope: "the slope by r is nan",
     Gradient: "the slope by r is",
     Kilojoules: "k is in kJ/mol/nm",
     Total: "energies have shape",
@@ -127,6 +140,7 @@ def test_the_forms_of_espalike_are_sound(term):
     ("expression", "message"),
     [
         ("k*(r-r0)^2", "its expression gives"),
+        ("0.5*k*(r-r0)^2+sqrt(-r)", "its expression gives nan"),
         ("0.5*k*(r-r_0)^2", "has r_0; its coordinates and parameters are r, k, r0"),
         ("0.5*k*(r-r0", "OpenMM cannot compute"),
     ],
