@@ -69,16 +69,9 @@ def multiple_time_step(
         >>> both.getNumForces(), integrator.getStepSize()
         (5, 0.004 ps)
     """
-    import openmm
-
     from espalike.export import to_openmm
 
-    outer, inner = magnitude(outer, "femtosecond"), magnitude(inner, "femtosecond")
-    temperature, friction = magnitude(temperature, "kelvin"), magnitude(friction, "1/picosecond")
-    substeps = _substeps(outer, inner)
-    _check_temperature(temperature)
-    if not 0.0 <= friction < np.inf:
-        raise ValueError(f"friction={friction}: expected a number per picosecond, 0 or more")
+    integrator = _integrator(outer, inner, temperature, friction)
     atoms = None if atoms is None else list(atoms)
     molecule = _molecule(system)
     both = to_openmm(system) if within is None else copy.deepcopy(within)
@@ -93,7 +86,24 @@ def multiple_time_step(
     force = force_of(Difference(potential(source, molecule), ForceFieldCalculator(system, molecule)), molecule, atoms)
     force.setForceGroup(1)
     both.addForce(force)
-    return both, openmm.MTSLangevinIntegrator(temperature, friction, outer * 1e-3, [(1, 1), (0, substeps)])
+    return both, integrator
+
+
+def _integrator(outer: float, inner: float, temperature: float, friction: float) -> openmm.MTSLangevinIntegrator:
+    """The integrator: force group 1 acts at outer steps, group 0 at inner ones; for arguments see `multiple_time_step`.
+
+    Raises:
+        ValueError: when steps, temperature or friction are out of range.
+    """
+    import openmm
+
+    outer, inner = magnitude(outer, "femtosecond"), magnitude(inner, "femtosecond")
+    temperature, friction = magnitude(temperature, "kelvin"), magnitude(friction, "1/picosecond")
+    substeps = _substeps(outer, inner)
+    _check_temperature(temperature)
+    if not 0.0 <= friction < np.inf:
+        raise ValueError(f"friction={friction}: expected a number per picosecond, 0 or more")
+    return openmm.MTSLangevinIntegrator(temperature, friction, outer * 1e-3, [(1, 1), (0, substeps)])
 
 
 def _molecule(system: MMSystem) -> Molecule:
