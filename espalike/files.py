@@ -1,20 +1,25 @@
-"""Writing files whole or not at all, and the folders where computed values are cached."""
+"""Writing files whole or not at all, JSON with a checksum, and the folders where computed values are cached."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import get_native_id
 from types import ModuleType
+from typing import Any
 
 _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
 """Folders of devices and of what a process has open."""
+SEAL = "crc32"
+"""Key of the checksum in sealed JSON."""
 
 
 @contextmanager
@@ -118,6 +123,38 @@ def write(path: str | os.PathLike, content: str | bytes, sync: bool = False) -> 
     """Write a text (UTF-8) or bytes to a file, whole or not at all; see `replacing`."""
     with replacing(path, sync) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def sealed(content: Mapping[str, Any], of: str = "") -> dict[str, Any]:
+    """Content for a JSON file from which a stopped job continues, with a checksum.
+
+    Args:
+        content: what JSON can hold, without the key `crc32`.
+        of: what the content belongs to; it does not fit anything else.
+    """
+    return {**content, SEAL: _checksum(content, of)}
+
+
+def unsealed(text: str | bytes, of: str = "") -> dict[str, Any] | None:
+    """The content of sealed JSON, without its checksum; None if it is not what was written for `of`.
+
+    Examples:
+        >>> text = json.dumps(sealed({"energy": 1.5}, "water"))
+        >>> unsealed(text, "water")
+        {'energy': 1.5}
+        >>> unsealed(text.replace("1.5", "2.5"), "water"), unsealed(text, "ethanol")
+        (None, None)
+    """
+    try:
+        content = json.loads(text)
+        given = content.pop(SEAL)
+        return content if given == _checksum(content, of) else None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _checksum(content: Mapping[str, Any], of: str) -> int:
+    return zlib.crc32(f"{of}\n{json.dumps(content)}".encode())
 
 
 def version_of(path: str | os.PathLike) -> tuple[str, int, int]:

@@ -215,7 +215,9 @@ def _file(source: str, liquid: Liquid, protocol: Protocol, folder: Path) -> Path
 
 
 def _read(file: Path) -> Record:
-    return json.loads(file.read_text()) if file.is_file() else {"blocks": [], "message": ""}
+    """What is kept of a run; nothing if the file is not what was written."""
+    record = files.unsealed(file.read_bytes(), file.name) if file.is_file() else None
+    return {"blocks": [], "message": ""} if record is None else record
 
 
 def _next_block(run: _Run) -> Record:
@@ -237,7 +239,8 @@ def _next_block(run: _Run) -> Record:
     if not np.isfinite([density, liquid, gas]).all():
         return {**record, "message": f"not finite: density {density} g/mL, energies {liquid}, {gas} kcal/mol"}
     made = {"blocks": [*record["blocks"], (density, liquid, gas)], "message": "", **state}
-    files.write(run.file, json.dumps({"force_field": run.source, "liquid": run.liquid.name, **made}))
+    kept = files.sealed({"force_field": run.source, "liquid": run.liquid.name, **made}, run.file.name)
+    files.write(run.file, json.dumps(kept))
     return made
 
 

@@ -10,7 +10,6 @@ from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from espalike.check import dynamics, parameters, structure
 from espalike.check.case import Case, Fault, NotApplicable
@@ -19,6 +18,7 @@ from espalike.chem import ChemistryError
 from espalike.chem.files import read_molecules
 from espalike.chem.molecule import Molecule
 from espalike.chem.records import exists
+from espalike.files import sealed, unsealed
 from espalike.workers import pool
 
 PARAMETRIZED = "parametrized"
@@ -146,8 +146,9 @@ def check(
     for key, found in _computed(settings, left, jobs):
         findings[key] = found
         if record is not None:
+            row = sealed({"key": key, "findings": [asdict(one) for one in found]})
             with record.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"key": key, "findings": [asdict(one) for one in found]}) + "\n")
+                file.write(json.dumps(row) + "\n")
         advance()
     return [one for key in keys for one in findings[key]]
 
@@ -220,16 +221,15 @@ def _key(identity: str, settings: Settings, molecule: Molecule) -> str:
 
 
 def _recorded(record: Path | None) -> dict[str, list[Finding]]:
-    """Findings of an earlier run; a line that a killed process has not finished is left out."""
+    """Findings of an earlier run; lines that are not what was written, or not finished, are left out."""
     found: dict[str, list[Finding]] = {}
     if record is None or not record.is_file():
         return found
-    for line in record.read_text(encoding="utf-8").split("\n"):
-        try:
-            row: dict[str, Any] = json.loads(line)
-            found[row["key"]] = [Finding(**{**one, "atoms": tuple(one["atoms"])}) for one in row["findings"]]
-        except (ValueError, KeyError, TypeError):
-            continue
+    content = record.read_bytes()
+    if content and not content.endswith(b"\n"):  # the next line begins after it
+        record.write_bytes(content + b"\n")
+    for row in filter(None, map(unsealed, content.split(b"\n"))):
+        found[row["key"]] = [Finding(**{**one, "atoms": tuple(one["atoms"])}) for one in row["findings"]]
     return found
 
 

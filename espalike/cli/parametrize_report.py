@@ -19,8 +19,9 @@ class Report:
 
     `FILE.jsonl` consists of these lines, as does what a pipe or device gets. For another name, the lines are beside it
     in `NAME.unfinished` while the program runs, and become one JSON document at the end. Lines of the same run without
-    the line of counts belong to a run that was stopped. A file that cannot be written stops nothing; `error` is the
-    reason then.
+    the line of counts belong to a run that was stopped. Each row has a checksum of itself, its number and the run, so
+    that only rows are continued from that are what was written. A file that cannot be written stops nothing; `error` is
+    the reason then.
 
     Args:
         path: the report; None: no report is written.
@@ -33,6 +34,7 @@ class Report:
         self.error: OSError | None = None
         self._head, self._run = dict(head), run
         self._file: IO[bytes] | None = None
+        self._count = 0
         itself = path is None or path.suffix == ".jsonl" or files.is_stream(path)
         self.lines = path if path is None or itself else path.with_name(f"{path.name}.unfinished")
 
@@ -63,7 +65,7 @@ class Report:
             raise ValueError(f"{self.path}: another run writes this report; wait, or give another --report")
         for row, place in self._rows():
             yield row
-            end = place
+            self._count, end = self._count + 1, place
         try:
             if not files.is_stream(self.lines):
                 self._file.truncate(end)
@@ -74,7 +76,8 @@ class Report:
 
     def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write the rows of finished inputs."""
-        self._write(rows)
+        first, self._count = self._count, self._count + len(rows)
+        self._write([files.sealed(row, self._of(number)) for number, row in enumerate(rows, first)])
 
     def end(self, counts: Mapping[str, int]) -> None:
         """Write the counts, and the whole as one document unless the report is of lines."""
@@ -102,17 +105,19 @@ class Report:
         if self.lines is None or not self.lines.is_file() or self._is_complete():
             return
         with self.lines.open("rb") as file:
+            if (_decoded(file.readline()) or {}).get(_RUN) != self._run:
+                return
             for number, line in enumerate(iter(file.readline, b"")):
-                row = _decoded(line)
-                if number == 0:
-                    if row is None or row.get(_RUN) != self._run:
-                        return
-                    continue
-                if row is None or not all(Path(name).is_file() for name in row.get("files", [""])):
+                row = files.unsealed(line, self._of(number)) if line.endswith(b"\n") else None
+                if row is None or not all(Path(name).is_file() for name in row["files"]):
                     return
                 if "[Errno " in str(row.get("reason")):  # a full disk, for instance: it is tried again
                     return
                 yield row, file.tell()
+
+    def _of(self, number: int) -> str:
+        """What the row of an input belongs to."""
+        return f"{self._run} {number}"
 
     def _is_complete(self) -> bool:
         """Whether the last line is that of the counts."""
@@ -133,6 +138,7 @@ class Report:
             separator = b"\n  "
             for row in map(_decoded, lines):
                 if row is not None and "name" in row:
+                    del row[files.SEAL]
                     document.write(separator + _encoded(row))
                     separator = b",\n  "
             document.write(b"\n ]\n}\n")
@@ -155,6 +161,6 @@ def _decoded(line: bytes) -> dict[str, Any] | None:
     """The content of a whole line; None for a part of one."""
     try:
         content = json.loads(line) if line.endswith(b"\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

@@ -222,8 +222,12 @@ def commit(
 
 
 def planned(work: Path) -> bool:
-    """Whether a commit was begun in this work folder; `publish` finishes it."""
-    return (work / _PLAN).exists()
+    """Whether a commit was begun in this work folder; `publish` finishes it. A damaged plan is none."""
+    try:
+        plan = json.loads((work / _PLAN).read_text(encoding="utf-8"))
+        return plan["checksum"] == manifest_checksum(plan)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def publish(root: Path, work: Path) -> None:

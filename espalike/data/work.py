@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from espalike import files
-from espalike.data.shards import ShardWriter, shard_path
+from espalike.data.shards import ShardWriter, file_checksum, shard_path
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,18 @@ class Part:
         faults: number of bad ones among them.
         digests: digests of the shard's rows, hexadecimal.
         audit: sums of the audits.
+        checksums: SHA-256 of the shard and of its rejections.
     """
 
     entries: int = 0
     faults: int = 0
     digests: list[str] = field(default_factory=list)
     audit: dict = field(default_factory=dict)
+    checksums: list[str] = field(default_factory=list)
 
 
 class Work:
-    """Finished shards in the folder `path`.
+    """Finished shards in the folder `path`. From the first one on that is not what was written, they are made again.
 
     Attributes:
         parts: finished parts, those of earlier runs first.
@@ -80,9 +82,11 @@ class Work:
         path.mkdir(exist_ok=True)
         self.parts: list[Part] = []
         self.rejected: list[Rejected] = []
-        while (sidecar := self._sidecar(len(self.parts))).exists():
+        while (part := self._read(len(self.parts))) is not None:
             self.rejected += from_lines(self._lines(len(self.parts)))
-            self.parts.append(Part(**json.loads(sidecar.read_text(encoding="utf-8"))))
+            self.parts.append(part)
+        for sidecar in sorted(path.glob("shard-*.json"))[len(self.parts) :]:
+            sidecar.unlink()
 
     @property
     def last(self) -> Part:
@@ -103,9 +107,23 @@ class Work:
         writer.close()
         os.replace(writer.path, shard_path(self.path, number))
         files.write(self._lines(number), to_lines(rejected), sync=True)
-        files.write(self._sidecar(number), json.dumps(asdict(part)), sync=True)
+        part = replace(part, checksums=self._checksums(number))
+        files.write(self._sidecar(number), json.dumps(files.sealed(asdict(part), str(number))), sync=True)
         self.parts.append(part)
         self.rejected += rejected
+
+    def _read(self, number: int) -> Part | None:
+        """A finished part; None if there is none, or one of its files is not what was written."""
+        if not self._sidecar(number).is_file():
+            return None
+        content = files.unsealed(self._sidecar(number).read_bytes(), str(number))
+        if content is None or not (shard_path(self.path, number).is_file() and self._lines(number).is_file()):
+            return None
+        part = Part(**content)
+        return part if part.checksums == self._checksums(number) else None
+
+    def _checksums(self, number: int) -> list[str]:
+        return [file_checksum(path) for path in (shard_path(self.path, number), self._lines(number))]
 
     def _sidecar(self, number: int) -> Path:
         return shard_path(self.path, number).with_suffix(".json")

@@ -16,6 +16,7 @@ from espalike.chem import Entry, from_smiles
 from espalike.cli.main import main
 from espalike.export import library as library_module
 from espalike.export import ligands
+from espalike.files import sealed, unsealed
 from espalike.workers import WorkerEndedError
 from tests.cli.inputs import save_model
 
@@ -49,7 +50,7 @@ def files_of(folder):
 def rows_of(path):
     """Rows of a report and its counts, without what differs between two runs."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    left_out = ("seconds", "files", "summed_charge")
+    left_out = ("seconds", "files", "summed_charge", "crc32")
     return [{key: value for key, value in row.items() if key not in left_out} for row in rows[1:]]
 
 
@@ -269,8 +270,13 @@ def test_what_failed_by_a_full_disk_is_tried_again(library, model_file, tmp_path
     arguments = [library, "--out", "out", "--report", "r.jsonl"]
     assert run(model_file, *arguments) == 1
     lines = (tmp_path / "r.jsonl").read_text().splitlines(keepends=True)
-    full = json.loads(lines[4]) | {"status": "failed", "files": [], "reason": "OSError: [Errno 28] No space left on it"}
-    (tmp_path / "r.jsonl").write_text("".join([*lines[:4], json.dumps(full) + "\n", *lines[5:8]]))
+    of = f"{json.loads(lines[0])['run']} 3"
+    row = unsealed(lines[4], of) | {
+        "status": "failed",
+        "files": [],
+        "reason": "OSError: [Errno 28] No space left on it",
+    }
+    (tmp_path / "r.jsonl").write_text("".join([*lines[:4], json.dumps(sealed(row, of)) + "\n", *lines[5:8]]))
     capsys.readouterr()
     assert run(model_file, *arguments) == 1
     assert "3 inputs were finished by a run that was stopped" in capsys.readouterr().out
