@@ -14,7 +14,7 @@ import numpy as np
 
 from espalike.chem.complexes import is_complex
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of
-from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded
+from espalike.export.lammps_styles import CELLS, SECTIONS, Row, bonded, styles
 from espalike.export.parts import ExportError, Single
 from espalike.export.text import STEM
 from espalike.terms.base import Term
@@ -73,9 +73,11 @@ run             0
 {between}"""
 _OWN = """\
 
-# The wells in the data file are those of pairs of one molecule. Pairs of different molecules have others, which
-# pair_style hybrid/molecular of LAMMPS (2023 or later) takes beside them. By type, with arithmetic mixing for two
-# types; type, type, epsilon, sigma:"""
+# The Lennard-Jones parameters of the data file are those of pairs of one molecule; pairs of different molecules have
+# others. For several molecules, in LAMMPS of 2023 or later, put these lines below all read_data commands. The last two
+# numbers are epsilon and sigma, 1 is within a molecule, 2 between molecules. Types of a second molecule are counted on.
+# pair_style hybrid/molecular lj/cut/coul/cut {cutoff!r} lj/cut/coul/cut {cutoff!r}
+# pair_modify mix arithmetic"""
 
 
 def texts(single: Single) -> dict[str, str]:
@@ -91,6 +93,7 @@ def texts(single: Single) -> dict[str, str]:
             "format 'lammps' has one set for all pairs; formats 'system' and 'ffxml' can express that"
         )
     rows = bonded(single)
+    named = styles(single, rows)
     neighbours = max(2000, molecule.n_atoms)
     script = _SCRIPT.format(
         head="\n".join(f"# {line}" for line in single.comment),
@@ -101,13 +104,13 @@ def texts(single: Single) -> dict[str, str]:
         mix=_MIX[pairs.rule or ""],
         lj14=pairs.scale_lj,
         coulomb14=pairs.scale_charge,
-        styles="".join(_style(name, category) for name, category in rows.items() if category),
+        styles="".join(f"{name.lower() + '_style':15} {' '.join(words)}\n" for name, words in named.items()),
         stem=STEM,
         neighbours=neighbours,
         between=_between(single),
         page=10 * neighbours,
     )
-    return {".lmp": _data(single, rows, "; ".join(single.comment)[:_TITLE]), ".in": script}
+    return {".lmp": _data(single, rows, named, "; ".join(single.comment)[:_TITLE]), ".in": script}
 
 
 def _kinds(single: Single) -> list[tuple[float, ...]]:
@@ -118,24 +121,17 @@ def _kinds(single: Single) -> list[tuple[float, ...]]:
 
 
 def _between(single: Single) -> str:
-    """Comments with the wells between molecules, where they differ from those of the data file."""
+    """Commands, as comments, with the wells within and between molecules, where these differ."""
     if not single.nonbonded.has_own:
         return ""
-    kinds = dict.fromkeys(_kinds(single))
-    rows = [f"# {n} {n} {e!r} {s!r}" for n, (*_, s, e) in enumerate(kinds, 1)]
-    return "\n".join([_OWN, *rows, ""])
+    rows = []
+    for n, (_, *within, sigma, epsilon) in enumerate(dict.fromkeys(_kinds(single)), 1):
+        for number, (s, e) in enumerate((within, (sigma, epsilon)), 1):
+            rows.append(f"# pair_coeff {n} {n} lj/cut/coul/cut {number} {e!r} {s!r}")
+    return "\n".join([_OWN.format(cutoff=CUTOFF), *rows, ""])
 
 
-def _styles(rows: Iterable[Row]) -> list[str]:
-    return sorted({row.style for row in rows})
-
-
-def _style(name: str, rows: list[Row]) -> str:
-    styles = _styles(rows)
-    return f"{name.lower() + '_style':15} {' '.join(['hybrid', *styles] if len(styles) > 1 else styles)}\n"
-
-
-def _data(single: Single, rows: dict[str, list[Row]], title: str) -> str:
+def _data(single: Single, rows: dict[str, list[Row]], named: dict[str, list[str]], title: str) -> str:
     """The data file; its first line is free text."""
     molecule, xyz, charges = single.molecule, single.coordinates, single.nonbonded.charges
     kinds = _kinds(single)
@@ -153,8 +149,8 @@ def _data(single: Single, rows: dict[str, list[Row]], title: str) -> str:
         *_section("Masses", (f"{n} {mass!r}" for (mass, *_), n in known.items())),
         *_section("Pair Coeffs # lj/cut/coul/cut", (f"{n} {e!r} {s!r}" for (_, s, e, *_), n in known.items())),
     ]
-    for name in rows:
-        lines += _coefficients(name, types[name])
+    for name, (label, *_) in named.items():
+        lines += _coefficients(name, types[name], label)
     places = zip(kinds, charges.tolist(), xyz.tolist(), strict=True)
     lines += _section(
         "Atoms # full",
@@ -172,13 +168,9 @@ def _types(rows: list[Row]) -> dict[tuple, int]:
     return {kind: n for n, kind in enumerate(dict.fromkeys(row.type for row in rows), 1)}
 
 
-def _coefficients(name: str, types: dict[tuple, int]) -> list[str]:
+def _coefficients(name: str, types: dict[tuple, int], label: str) -> list[str]:
     """Coefficient sections; where styles are mixed, each line names its style, or `skip` if that has no such part."""
-    if not types:
-        return []
-    styles = sorted({style for style, _ in types})
-    hybrid = len(styles) > 1
-    lines = []
+    hybrid, lines = label == "hybrid", list[str]()
     for part, title in enumerate((f"{name} Coeffs", *SECTIONS[name])):
         having = {style for style, parts in types if len(parts) > part}
         if having:
@@ -188,7 +180,7 @@ def _coefficients(name: str, types: dict[tuple, int]) -> list[str]:
                 else f"{n} skip"
                 for (style, parts), n in types.items()
             )
-            lines += _section(f"{title} # {'hybrid' if hybrid else styles[0]}", rows)
+            lines += _section(f"{title} # {label}", rows)
     return lines
 
 

@@ -113,6 +113,20 @@ def bonded(single: Single) -> dict[str, list[Row]]:
     }
 
 
+def styles(single: Single, rows: dict[str, list[Row]]) -> dict[str, list[str]]:
+    """Words of the `_style` command of each category that has rows.
+
+    It is `hybrid` if the force field has several styles, also where this molecule has rows of one alone: coefficients
+    in the data file then have the same form for all molecules of the force field, so that their files can be joined.
+    """
+    found = {name: {row.style for row in category} for name, category in rows.items() if category}
+    known = {name: set(used) for name, used in found.items()}
+    for part in single.parts:
+        name, style = CELLS[part.place, type(part.primitive)].label.split()
+        known.get(name.capitalize(), set()).add(style)
+    return {name: [*["hybrid"] * (len(known[name]) > 1), *sorted(used)] for name, used in found.items()}
+
+
 def _plain(part: Part) -> list[Row]:
     style, columns = _PLAIN[part.place, type(part.primitive)]
     rows = part.rows(*columns(part.primitive))

@@ -2,6 +2,8 @@
 
 import functools
 import io
+import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from espalike.terms.coulomb import Coulomb
 from espalike.terms.lennard_jones import LennardJones
 from espalike.units import COULOMB
 from tests.export.cases import evaluate, far, from_ffxml, geometry, perturbed, random_system, to_ffxml
-from tests.export.programs import PROGRAMS, gromacs_point, needs
+from tests.export.programs import LMP, PROGRAMS, gromacs_point, lammps_script, lammps_tables, needs
 from tests.export.test_mixed import topology_of
 
 FIRST, SECOND = "CC(=O)NCCO", "OCCN"
@@ -133,18 +135,51 @@ def test_two_molecules_in_a_topology(program, defaults, tmp_path):
     assert actual == pytest.approx(expected, abs=PROGRAMS[program].tolerance)
 
 
-def test_a_lammps_script_says_what_is_between_molecules(tmp_path):
+def test_a_lammps_script_has_the_wells_between_molecules(tmp_path):
     system = model().parametrize(chem.from_smiles("CO"))
     export.write(system, tmp_path / "m.lmp")
     script, data = (tmp_path / "m.in").read_text(), (tmp_path / "m.lmp").read_text()
     sigma, epsilon, shift, depth, _ = system.bound("LennardJones").values[0].tolist()
-    first = script.partition("epsilon, sigma:\n")[2].splitlines()[0].split()
-    assert first[1:3] == ["1", "1"]
-    np.testing.assert_allclose([float(x) for x in first[3:]], [epsilon, sigma], rtol=1e-12)
+    inner, outer = (line.split() for line in script.splitlines() if line.startswith("# pair_coeff 1 1 "))
+    assert [" ".join(words[4:6]) for words in (inner, outer)] == ["lj/cut/coul/cut 1", "lj/cut/coul/cut 2"]
+    np.testing.assert_allclose([float(x) for x in outer[6:]], [epsilon, sigma], rtol=1e-12)
     row = data.partition("Pair Coeffs # lj/cut/coul/cut\n\n")[2].splitlines()[0].split()
-    np.testing.assert_allclose(
-        [float(x) for x in row[1:]], [epsilon * np.exp(depth), sigma * np.exp(shift)], rtol=1e-12
-    )
+    for found in (inner[6:], row[1:]):
+        expected = [epsilon * np.exp(depth), sigma * np.exp(shift)]
+        np.testing.assert_allclose([float(x) for x in found], expected, rtol=1e-12)
+
+
+@needs("LAMMPS")
+def test_its_lines_give_the_energy_of_several_molecules(tmp_path):
+    """Two molecules and a copy of the first, 4 Å apart."""
+    if "hybrid/molecular" not in subprocess.run([LMP, "-h"], capture_output=True, text=True).stdout:
+        pytest.skip("needs LAMMPS of 2023 or later")
+    _, systems, points, own, u = two()
+    for stem, system, xyz in zip("ab", systems, points, strict=True):
+        export.write(system, tmp_path / f"{stem}.lmp", xyz=xyz)
+    first, second = ((tmp_path / f"{stem}.in").read_text() for stem in "ab")
+    kinds = ("atom", "bond", "angle", "dihedral", "improper")
+    counts = [
+        [int(re.search(rf"(\d+) {kind} types", (tmp_path / f"{stem}.lmp").read_text())[1]) for kind in kinds]
+        for stem in "ab"
+    ]
+    extra = " ".join(f"extra/{kind}/types {n}" for kind, n in zip(kinds, counts[1], strict=True))
+    lines = [line[2:] for line in first.splitlines() if line.startswith(("# pair_style", "# pair_modify"))]
+    for script, offset in ((first, 0), (second, counts[0][0])):
+        rows = (line.split() for line in script.splitlines() if line.startswith("# pair_coeff"))
+        lines += [f"pair_coeff {int(i) + offset} {int(i) + offset} {' '.join(rest)}" for _, _, i, _, *rest in rows]
+    copy = points[0] + np.array([0.0, -6.0, 0.5])
+    export.write(systems[0], tmp_path / "c.lmp", xyz=copy)
+    u += between(systems[0], systems[0], points[0], copy) + between(systems[1], systems[0], points[1], copy)
+    offset = " ".join(map(str, counts[0]))
+    reads = [
+        f'read_data "a.lmp" {extra} extra/bond/per/atom 20 extra/special/per/atom 60',
+        f'read_data "b.lmp" add append offset {offset}',
+        'read_data "c.lmp" add append',
+    ]
+    head, tail = re.split(r"(?m)^read_data .*", first)
+    (row, *_) = lammps_tables(lammps_script("\n".join([head, *reads, *lines, tail]), tmp_path))
+    assert row["PotEng"] == pytest.approx(2 * own[0] + own[1] + u, rel=1e-8)
 
 
 def test_refusals(monkeypatch):
