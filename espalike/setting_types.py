@@ -27,7 +27,7 @@ DECLARED: Mapping[str, Any] = {
 LEAST = {
     **dict.fromkeys(("seed", "worst", "recombine", "geometries", "esp", "resamples"), 0),
     **dict.fromkeys(("limit", "stop", "most", "chunk", "needed", "workers", "ensemble", "member", "save_every"), 1),
-    **dict.fromkeys(("rounds", "patience", "threads", "conformers"), 1),
+    **dict.fromkeys(("rounds", "patience", "threads", "conformers", "data.conformers"), 1),
 }
 """Smallest values of whole numbers among them."""
 
@@ -70,7 +70,7 @@ def check_like(key: str, node: Any, default: Any) -> None:
     ):
         if isinstance(default, kinds):
             other = kinds is list and isinstance(node, str | Mapping)  # a list of one
-            other |= kinds is bool and isinstance(node, str)  # resume=auto
+            other |= key == "resume" and isinstance(node, str)  # auto; the run refuses other words
             odd = isinstance(node, bool) and kinds is not bool
             if odd or not (other or isinstance(node, kinds)):
                 raise ValueError(f"{key}={'null' if node is None else node}: expected {expected}")

@@ -86,7 +86,7 @@ def check_complete(
     except OmegaConfBaseException as error:  # a setting refers to one that does not exist or is not given yet
         settings, unresolved = OmegaConf.to_container(cfg, resolve=False), error
     assert isinstance(settings, dict)
-    check_like("", settings, OmegaConf.to_container(_defaults(job)))
+    check_like("", settings, _with_groups(job))
     check_declared(settings)
     check_types("", settings)
     if missing := sorted(str(key) for key, value in settings.items() if value == "???"):
@@ -98,6 +98,20 @@ def check_complete(
 def _defaults(job: str) -> Any:
     """The job's own YAML file, without its groups."""
     return _yaml(files(CONFIGS).joinpath(f"{job}.yaml"))
+
+
+def _with_groups(job: str) -> dict[Any, Any]:
+    """The job's own settings with those of its groups' default choices that no class takes, such as `data`."""
+    from omegaconf import OmegaConf
+
+    own = OmegaConf.to_container(_defaults(job))
+    assert isinstance(own, dict)
+    for entry in own.pop("defaults", []):
+        for group, choice in entry.items() if isinstance(entry, dict) else ():
+            path = files(CONFIGS).joinpath(group, f"{choice}.yaml")
+            if path.is_file() and "_target_" not in path.read_text(encoding="utf-8"):
+                own[group] = OmegaConf.to_container(_yaml(path))
+    return own
 
 
 def _yaml(path: Traversable) -> Any:

@@ -263,6 +263,7 @@ def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = Non
         AuditError: when labels of a file have a wrong unit or sign.
     """
     paths, split, level = _names(data["path"]), data["split"], data["level"]
+    places = [Path(path).resolve() for path in paths]
     consequence = data.get("audit", "error")
     if consequence not in ("error", "off"):
         raise ValueError(f"data.audit={consequence}: expected error or off")
@@ -270,6 +271,8 @@ def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = Non
     rejected: list[Rejection] = []
     taken: set[str] = set()
     audit = Audit()
+    if twice := next((path for n, path in enumerate(paths) if Path(path).resolve() in places[:n]), None):
+        raise ValueError(f"data.path has {twice} twice, and its entries would count twice; give it once")
     for path in paths:
         entries = _entries(path, reader_of(reader), level)
         for entry in checked(entries, audit) if isinstance(entries, Reader) else entries:

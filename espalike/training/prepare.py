@@ -22,6 +22,7 @@ from espalike.data.dataset import StoreDataset, levels_of
 from espalike.data.sampler import EpochSampler, WholeEntries
 from espalike.data.split import check_leakage, hash_split, resolve_splits
 from espalike.data.store import Store, open_stores
+from espalike.data.twice import refuse_same, repeated
 from espalike.model import ChemicalDomain, ForceFieldModel, from_config, load
 from espalike.training.fold import constant_terms, folded_labels
 from espalike.training.lightning import TrainingModule
@@ -48,6 +49,7 @@ def prepare(
     stores = open_stores(data["stores"] or [])
     if not stores:
         raise ValueError("data.stores is empty; expected names of stores, for instance data.stores=[sample]")
+    refuse_same(stores)
     levels = levels_of(stores, data["level"])
     train, val = _datasets(stores, levels, data, say)
     for part in (train, val):
@@ -56,6 +58,12 @@ def prepare(
         for verdict in store.manifest.get("audits", ()):
             if verdict["outcome"] in ("warning", "failed"):  # failed: it was stored with audit=warn
                 say(f"warning: store {store.name}, {verdict['where']}: {verdict['message']}")
+    twice, example = repeated(train)
+    if twice:
+        say(
+            f"warning: {twice} of {train.counts.sum():,} training geometries are in another store, too, with the same "
+            f"energy, and count twice: {example}. Leave one store out, or ingest one again with against=[the other]"
+        )
     model = _model(settings, levels, stores, train, val, say)
     module = _module(settings, model, train)
     bare = int((train.complexes & ~train.referenced).sum())
@@ -95,6 +103,8 @@ def _datasets(
     share = data.get("share", 1.0)
     check_number("data.share", share, 0, 1)
     if share < 1.0:
+        if not data["held_out"]:
+            raise ValueError(f"data.share={share} is of the training split, and data.held_out=false takes all entries")
         splits = _thinned(stores, splits, share)
     sources = sorted({source for store in stores for source in store.manifest["sources"]})
     training, validation = ("train", "val") if data["held_out"] else (None, None)

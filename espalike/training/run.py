@@ -114,7 +114,9 @@ def train(settings: Mapping[str, Any], chosen: Sequence[str] = (), say: Say = pr
     """
     for name, least in (("seed", 0), ("threads", 1)):
         check_number(name, settings[name], least)
-    if settings["start"]:
+    if not settings["start"]:
+        _refuse_without_start(settings)
+    else:
         settings = with_force_field_of(settings["start"], dict(settings), chosen)
     if getattr(rank_zero_only, "rank", 0) != 0:
         say = _silent
@@ -122,6 +124,20 @@ def train(settings: Mapping[str, Any], chosen: Sequence[str] = (), say: Say = pr
     refuse_finished(settings)
     with _threads(settings["threads"]), _quiet():
         return _train_ensemble(settings, say) if settings["ensemble"] > 1 else _train_one(settings, say)
+
+
+def _refuse_without_start(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that say what becomes of the model that training starts from, where there is none.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    if settings["freeze"]:
+        raise ValueError(
+            f"freeze={settings['freeze']}: without start=MODEL, frozen parts keep their random weights; give a start"
+        )
+    if settings["convert"]:
+        raise ValueError("convert=true says what is taken from the model that training starts from; give start=MODEL")
 
 
 def refuse_finished(settings: Mapping[str, Any]) -> None:
