@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from espalike.chem.molecule import Molecule
+from espalike.chem import Source, several
 
 if TYPE_CHECKING:
     from espalike.chem import Entry
@@ -18,15 +18,12 @@ if TYPE_CHECKING:
     from espalike.system import MMSystem
     from espalike.training.run import TrainedRun
 
-Source = str | os.PathLike | Molecule
-"""A SMILES, a file of molecules, or a molecule."""
-
 
 def train(
     experiment: str | None = None,
     out: str | os.PathLike | None = None,
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     config_dir: str | os.PathLike | None = None,
     **settings: Any,
 ) -> TrainedRun:
@@ -64,7 +61,7 @@ def train(
 
     named = {"experiment": experiment, "out": out}
     given = {name: value for name, value in named.items() if value is not None}
-    arguments = [*configuration.overrides_of(given | settings), *overrides]
+    arguments = [*configuration.overrides_of(given | settings), *_listed("overrides", overrides)]
     composed = configuration.compose("train", arguments, config_dir)
     return train_with(composed, configuration.chosen(arguments))
 
@@ -73,10 +70,10 @@ def evaluate(
     model: str | os.PathLike | Sequence[str | os.PathLike] = (),
     data: str | os.PathLike | Sequence[str | os.PathLike] = "sample",
     split: str | None = "test",
-    baselines: Sequence[str | Mapping[str, Any]] = (),
+    baselines: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]] = (),
     out: str | os.PathLike | None = None,
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     **settings: Any,
 ) -> Evaluation:
     """Score models and other methods against QM, as `espalike evaluate` does, and write tables and a picture.
@@ -109,9 +106,9 @@ def evaluate(
     from espalike import settings as configuration
     from espalike.evaluation.run import evaluate as evaluate_with
 
-    given: dict[str, Any] = {"models": _listed(model), "data.path": _listed(data), "data.split": split}
-    given |= {"baselines": list(baselines)} | ({} if out is None else {"out": out})
-    arguments = [*configuration.overrides_of(given | settings), *overrides]
+    given: dict[str, Any] = {"models": _listed("model", model), "data.path": _listed("data", data)}
+    given |= {"data.split": split, "baselines": _listed("baselines", baselines)} | ({} if out is None else {"out": out})
+    arguments = [*configuration.overrides_of(given | settings), *_listed("overrides", overrides)]
     return evaluate_with(configuration.compose("evaluate", arguments))
 
 
@@ -123,7 +120,7 @@ def parametrize(  # type: ignore[overload-overlap] # a text is a sequence of tex
     *,
     smiles: str | None = ...,
     out: str | os.PathLike | None = ...,
-    format: str | Sequence[str] = ...,
+    format: str | Sequence[str] | None = ...,
     mixed: str | None = ...,
     torsions: str = ...,
     residue: str | None = ...,
@@ -133,13 +130,13 @@ def parametrize(  # type: ignore[overload-overlap] # a text is a sequence of tex
 
 @overload
 def parametrize(
-    molecules: Sequence[Source],
+    molecules: Iterable[Source],
     model: str | os.PathLike | ForceFieldModel = ...,
     charges: str | os.PathLike = ...,
     *,
     smiles: str | None = ...,
     out: str | os.PathLike | None = ...,
-    format: str | Sequence[str] = ...,
+    format: str | Sequence[str] | None = ...,
     mixed: str | None = ...,
     torsions: str = ...,
     residue: str | None = ...,
@@ -148,13 +145,13 @@ def parametrize(
 
 
 def parametrize(
-    molecules: Source | Sequence[Source],
+    molecules: Source | Iterable[Source],
     model: str | os.PathLike | ForceFieldModel = "espalike-1",
     charges: str | os.PathLike = "model",
     *,
     smiles: str | None = None,
     out: str | os.PathLike | None = None,
-    format: str | Sequence[str] = "system",
+    format: str | Sequence[str] | None = None,
     mixed: str | None = None,
     torsions: str = "native",
     residue: str | None = None,
@@ -166,13 +163,14 @@ def parametrize(
     of a file included. Notes on a molecule (chemistry that was not in training, corrected charges) are Python warnings.
 
     Args:
-        molecules: a SMILES, a file (SDF, MOL, MOL2, SMI, PDB, mmCIF), a `Molecule`, or a list of these.
+        molecules: a SMILES, a file (SDF, MOL, MOL2, SMI, PDB, mmCIF), a molecule of espalike, RDKit or OpenFF, or a
+            list of these. Coordinates that come with a molecule are kept in its files.
         model: name of a shipped model, a model file, or a model.
-        charges: partial charges: `model`, `input` (those in the file), `am1bcc`, or a file of numbers; arrays are for
-            `ForceFieldModel.parametrize`.
+        charges: partial charges: `model`, `input` (those of the file or the OpenFF molecule), `am1bcc`, or a file of
+            numbers; arrays are for `ForceFieldModel.parametrize`.
         smiles: bond orders and charges of the residues in a PDB or mmCIF that are not standard.
         out: a folder; None: no files are written.
-        format: format or formats of the files; see `espalike.export.FORMATS`.
+        format: format or formats of the files, see `espalike.export.FORMATS`; None: `system`, where there is `out`.
         mixed: for `ffxml` of a force field without Lennard-Jones terms: `lj` lets it interact with other force fields
             by Lennard-Jones; None: mixed systems are refused.
         torsions: for `system`: `native`, or `custom`, which is faster on a CPU.
@@ -181,7 +179,9 @@ def parametrize(
 
     Raises:
         ValueError: for a molecule that cannot be read or parametrized, listing all of them (the files of the others
-            are written); for a format that cannot express the force field, before anything is computed.
+            are written); before anything is computed, for a format that cannot express the force field, and for
+            options of files without `out`.
+        TypeError: for what is not a molecule, a model, or a source of charges.
 
     Examples:
         >>> import espalike
@@ -194,7 +194,12 @@ def parametrize(
     from espalike import export
     from espalike.export import ligands
 
-    formats = tuple(() if out is None else [format] if isinstance(format, str) else format)
+    formats = _formats(out, format, {"format": format, "mixed": mixed, "residue": residue})
+    if not isinstance(charges, str | os.PathLike):
+        raise TypeError(
+            f"charges: expected 'model', 'input', 'am1bcc' or a file, got {type(charges).__name__}; "
+            "ForceFieldModel.parametrize takes numbers"
+        )
     loaded, name = _loaded(model)
     if refused := export.refusal(loaded.terms, formats):
         raise ValueError(refused)
@@ -210,7 +215,7 @@ def parametrize(
     return _systems(done)[0] if single else _systems(done)
 
 
-def _entries(molecules: Source | Sequence[Source], smiles: str | None) -> tuple[bool, list[tuple[str, Entry]]]:
+def _entries(molecules: Source | Iterable[Source], smiles: str | None) -> tuple[bool, list[tuple[str, Entry]]]:
     """Whether one molecule is asked for, and the molecules.
 
     Raises:
@@ -218,8 +223,7 @@ def _entries(molecules: Source | Sequence[Source], smiles: str | None) -> tuple[
     """
     from espalike.export import ligands
 
-    single = isinstance(molecules, str | os.PathLike | Molecule)
-    sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else _items(molecules)
+    single, sources = several(molecules)
     entries = list(ligands.read(sources, smiles))
     if single and len(entries) != 1:
         raise ValueError(
@@ -228,9 +232,19 @@ def _entries(molecules: Source | Sequence[Source], smiles: str | None) -> tuple[
     return single, entries
 
 
-def _items(molecules: Any) -> list[Source]:
-    """Several molecules as a list; what holds none is one that is refused when it is read."""
-    return list(molecules) if isinstance(molecules, Iterable) else [molecules]
+def _formats(
+    out: str | os.PathLike | None, format: str | Sequence[str] | None, options: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Formats of the files to write; none without a folder.
+
+    Raises:
+        ValueError: for options of files where none are written.
+    """
+    if out is None:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise ValueError(f"{given[0]}={options[given[0]]!r} is of files, and none are written without out=FOLDER")
+        return ()
+    return tuple(format.split(",") if isinstance(format, str) else format or ("system",))
 
 
 def _folder(out: str | os.PathLike | None) -> Path:
@@ -256,14 +270,24 @@ def _systems(done: Sequence[Done]) -> list[MMSystem]:
     return [one.system for one in done if one.system is not None]
 
 
-def _listed(names: str | os.PathLike | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
-    return [names] if isinstance(names, str | os.PathLike) else list(names)
+def _listed(name: str, given: Any) -> list[Any]:
+    """One text, path or mapping, or several, as a list.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    listed = (
+        [given] if isinstance(given, str | os.PathLike | Mapping) or not isinstance(given, Iterable) else list(given)
+    )
+    if odd := [type(one).__name__ for one in listed if not isinstance(one, str | os.PathLike | Mapping)]:
+        raise TypeError(f"{name}: expected a name or a path, or a list of them, got {odd[0]}")
+    return listed
 
 
 def _loaded(model: str | os.PathLike | ForceFieldModel) -> tuple[ForceFieldModel, str]:
     """The model in float64, and its name."""
-    from espalike.model import load
+    from espalike.model import ForceFieldModel, load
 
-    if isinstance(model, str | os.PathLike):
-        return load(os.fspath(model)).double(), os.fspath(model)
-    return model.in_float64(), type(model).__name__
+    if isinstance(model, ForceFieldModel):
+        return model.in_float64(), type(model).__name__
+    return load(model).double(), os.fspath(model)

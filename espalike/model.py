@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -342,7 +343,7 @@ def from_config(config: dict[str, Any]) -> ForceFieldModel:
     return model
 
 
-def load(name: str | Path = DEFAULT) -> ForceFieldModel:
+def load(name: str | os.PathLike = DEFAULT) -> ForceFieldModel:
     """A model by shipped name or path. Nothing in the file is executed.
 
     Raises:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from importlib.resources import files
@@ -297,13 +298,18 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.espalike"))}
 
 
-def find(name: str | Path) -> Path:
+def find(name: str | os.PathLike) -> Path:
     """Path of a shipped model's name or of a model file.
 
     Raises:
-        FileNotFoundError: listing the shipped models.
+        FileNotFoundError: listing the shipped models; for the folder of a training, naming the model file in it.
+        TypeError: for what is neither a name nor a path.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise TypeError(f"model: expected a name or a model file, got {type(name).__name__}")
     path = shipped().get(str(name), Path(name))
+    if (inside := path / "model.espalike").is_file():
+        raise FileNotFoundError(f"{name} is a folder: give the model file in it, {inside}")
     if not path.is_file():
         raise FileNotFoundError(f"no model {str(name)!r}: give a file or one of {', '.join(shipped()) or '(none)'}")
     return path

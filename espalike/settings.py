@@ -256,7 +256,7 @@ def _key(argument: str) -> str:
 def _unreadable(argument: str) -> str:
     """What is wrong with an argument that hydra cannot read, with the quoting that works."""
     if "=" not in argument:
-        return f"argument {argument!r}: expected key=value"
+        return f"argument {argument!r}: expected key=value; --help has examples"
     works = quoted(argument)
     advice = f"; in a shell, write {works}" if works else ""
     return f"argument {argument!r}: a value with spaces, commas, brackets or = must be quoted{advice}"
@@ -341,13 +341,15 @@ def _unknown_setting(key: str, job: str, overrides: Sequence[str], config_dir: s
         else:  # a configuration of the user's own, with --config-name
             return f"{key}: no such setting"
     in_defaults = sorted(name for name in cfg.hydra.runtime.choices if not name.startswith("hydra/"))
+    known = [*dict.fromkeys([*(name for name in _dotted(cfg) if name.split(".")[0] != "hydra"), *in_defaults])]
+    if inner := [name for name in known if name.startswith(f"{key}.")]:
+        return f"{key}: expected one of its settings: {', '.join(inner[:_KEYS_LISTED])}"
     group = key.partition("@")[0]
     if group in groups:
         return (
             f"{key}: {job} has no default of the group {group!r} there; groups: {', '.join(in_defaults)}. "
             f"+{group}@SETTING=NAME adds one under SETTING"
         )
-    known = [*dict.fromkeys([*(name for name in _dotted(cfg) if name.split(".")[0] != "hydra"), *in_defaults])]
     parent, _, last = key.rpartition(".")
     near = [name for name in known if name.rpartition(".")[2] == last]
     near += difflib.get_close_matches(key, known, n=_KEYS_LISTED, cutoff=0.7)

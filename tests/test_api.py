@@ -2,15 +2,20 @@
 
 import doctest
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+from rdkit import Chem
 
 import espalike
 from espalike import api, settings
+from espalike.chem import from_rdkit
 from espalike.cli.main import main
 from tests.cli.inputs import geometry, morse_model
 
@@ -70,6 +75,109 @@ def test_one_molecule_gives_one_system_and_a_list_gives_a_list(tmp_path):
     with pytest.raises(ValueError, match="holds 2 molecules; give it in a list"):
         espalike.parametrize(tmp_path / "two.sdf")
     assert espalike.parametrize([]) == []
+
+
+def test_molecules_of_rdkit_keep_order_and_coordinates(tmp_path):
+    """As those of a file: a conformer in space is written, zeros are not."""
+    mol = Chem.MolFromMolBlock(geometry("C[C@H](F)O"), removeHs=False)
+    mol = Chem.RenumberAtoms(mol, np.random.default_rng(1).permutation(mol.GetNumAtoms()).tolist())
+    xyz = mol.GetConformer().GetPositions()
+    espalike.parametrize([mol], out=tmp_path / "mol")
+    back = Chem.MolFromMolFile(str(next((tmp_path / "mol").glob("*.sdf"))), removeHs=False)
+    assert [atom.GetSymbol() for atom in back.GetAtoms()] == [atom.GetSymbol() for atom in mol.GetAtoms()]
+    np.testing.assert_allclose(back.GetConformer().GetPositions(), xyz, atol=1e-4)
+    system, expected = espalike.parametrize(mol), espalike.load().parametrize(from_rdkit(mol))
+    assert system.molecules[0].smiles == expected.molecules[0].smiles
+    assert system.molecules[0].name == Chem.CanonSmiles("C[C@H](F)O")
+    for one, other in zip(system.terms, expected.terms, strict=True):
+        np.testing.assert_allclose(one.values, other.values, rtol=1e-12)
+    mol.GetConformer().SetPositions(0.0 * xyz)
+    with pytest.warns(UserWarning, match="coordinates of the input are not used"):
+        espalike.parametrize(mol)
+    with pytest.raises(ValueError, match=r"^2 of 3 molecules failed:\nmolecule_of_3_atoms: hydrogens are missing"):
+        espalike.parametrize(["O", Chem.MolFromSmiles("CCO"), Chem.Mol()])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the extra openff")
+def test_molecules_of_openff_keep_charges_and_coordinates(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the toolkit's own
+        from openff.toolkit import Molecule
+        from openff.units import Quantity
+
+        theirs = Molecule.from_smiles("O")
+        theirs.add_conformer(Quantity(np.array([[0, 0, 0], [0.096, 0, 0], [-0.024, 0.093, 0]]), "nanometer"))
+        theirs.partial_charges = Quantity(np.array([-0.8, 0.4, 0.4]), "elementary_charge")
+    system = espalike.parametrize(theirs, charges="input", out=tmp_path)
+    np.testing.assert_allclose(system.bound("Coulomb").values[:, 0], [-0.8, 0.4, 0.4])
+    written = Chem.MolFromMolFile(str(tmp_path / "O.sdf"), removeHs=False).GetConformer().GetPositions()
+    np.testing.assert_allclose(written, [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("molecules", "message"),
+    [
+        (None, "got NoneType; RDKit returns None"),
+        (["CCO", float("nan")], "molecule 2: expected a SMILES, a file, or an espalike, RDKit or OpenFF molecule"),
+        ([["CCO"]], "got list"),
+        ({"ethanol": "CCO"}, "expected a molecule or a list of molecules, got dict"),
+        (b"CCO", "expected a molecule or a list of molecules, got bytes"),
+    ],
+)
+def test_what_is_not_a_molecule_is_a_type_error(molecules, message):
+    for function in (espalike.parametrize, espalike.bespoke):
+        with pytest.raises(TypeError, match=message):
+            function(molecules)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"format": "gromacs"}, ValueError, "format='gromacs' is of files, and none are written without out=FOLDER"),
+        ({"residue": "ETH"}, ValueError, "residue='ETH' is of files"),
+        ({"mixed": "LJ", "out": "out"}, ValueError, "mixed='LJ': expected one of None, 'lj'"),
+        ({"residue": 3, "out": "out"}, ValueError, "residue 3: expected one to four letters and digits"),
+        ({"charges": [0.0] * 9}, TypeError, "charges: expected 'model', 'input', 'am1bcc' or a file, got list"),
+        ({"model": None}, TypeError, "model: expected a name or a model file, got NoneType"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments, error, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=re.escape(message)):
+        espalike.parametrize("CCO", **arguments)
+
+
+def test_the_folder_of_a_training_is_not_a_model(tmp_path):
+    Path(morse_model(tmp_path)).rename(tmp_path / "model.espalike")
+    with pytest.raises(FileNotFoundError, match=r"is a folder: give the model file in it, .*model\.espalike"):
+        espalike.load(tmp_path)
+
+
+def test_formats_in_one_text_as_in_the_command(tmp_path):
+    espalike.parametrize("O", out=tmp_path, format="gromacs,amber")
+    suffixes = {".top", ".itp", ".gro", ".prmtop", ".inpcrd", ".sdf", ".pdb"}
+    assert {path.suffix for path in tmp_path.iterdir()} == suffixes
+
+
+def test_one_baseline_needs_no_list_and_objects_are_refused(tmp_path):
+    scores = espalike.evaluate(baselines="zero", out=tmp_path)
+    assert [row.method for row in scores.rows] == ["zero"]
+    for arguments, message in (
+        ({"model": espalike.load()}, "model: expected a name or a path, or a list of them, got Ensemble"),
+        ({"data": espalike.Store.open("sample")}, "data: expected a name or a path, or a list of them, got Store"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            espalike.evaluate(**arguments)
+    with pytest.raises(ValueError, match=r"split 'testing' in sample; splits: train, val, test"):
+        espalike.evaluate(baselines="zero", split="testing", out=tmp_path / "testing")
+
+
+def test_only_a_system_is_exported(tmp_path):
+    for wrong in ("CCO", [], espalike.load()):
+        with pytest.raises(TypeError, match="expected an MMSystem, as `parametrize` returns it, got"):
+            espalike.export.to_openmm(wrong)
+    with pytest.raises(TypeError, match="expected an MMSystem, as `parametrize` returns it, got PosixPath"):
+        espalike.export.write(tmp_path / "x.xml", espalike.parametrize("O"))
 
 
 def test_charges_of_the_input(tmp_path):

@@ -7,21 +7,24 @@ it is raises a `ChemistryError`, and remarks on input that was accepted are in `
 from espalike.chem.charges import read_charges
 from espalike.chem.embedding import embed
 from espalike.chem.errors import ChemistryError
-from espalike.chem.files import Entry, SafeNames, read_molecules, safe_names
+from espalike.chem.files import Entry, SafeNames, Source, read_any, read_molecules, safe_names, several
 from espalike.chem.molecule import connectivity_key, from_file, from_openff, from_rdkit, from_smiles, to_rdkit
 
 __all__ = [
     "ChemistryError",
     "Entry",
     "SafeNames",
+    "Source",
     "connectivity_key",
     "embed",
     "from_file",
     "from_openff",
     "from_rdkit",
     "from_smiles",
+    "read_any",
     "read_charges",
     "read_molecules",
     "safe_names",
+    "several",
     "to_rdkit",
 ]

@@ -1,16 +1,75 @@
-"""Files of molecules: SDF, MOL, MOL2, PDB, mmCIF and SMI, one `Entry` per record, broken ones included."""
+"""Files and objects of molecules, one `Entry` per molecule, broken ones included."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from espalike.chem import records
-from espalike.chem.molecule import Molecule, graph_of
+import numpy as np
+from rdkit import Chem
+
+from espalike.chem import coordinates, records
+from espalike.chem.errors import ChemistryError
+from espalike.chem.molecule import Molecule, from_openff, graph_of, to_rdkit
 from espalike.chem.records import Entry, Record
+from espalike.units import magnitude
 
+Source = str | os.PathLike | Molecule | Chem.Mol
+"""A SMILES, a file of molecules, a molecule of espalike or RDKit; also one of OpenFF."""
 _MAX_NAME = 100
+
+
+def several(molecules: Any) -> tuple[bool, list[Any]]:
+    """Whether one molecule or file is given and not a collection; and all that are given, as a list.
+
+    Raises:
+        TypeError: for a collection of other things, such as a table.
+    """
+    single = isinstance(molecules, str | os.PathLike | Molecule | Chem.Mol) or hasattr(molecules, "to_smiles")
+    if isinstance(molecules, Mapping | bytes) or hasattr(molecules, "columns"):
+        raise TypeError(
+            f"expected a molecule or a list of molecules, got {type(molecules).__name__}; give a list, "
+            "or one column of a table"
+        )
+    return single, list(molecules) if not single and isinstance(molecules, Iterable) else [molecules]
+
+
+def read_any(given: Any, smiles: str | None = None) -> Iterator[Entry[Molecule]]:
+    """The molecules of a file, or the one of a SMILES, an espalike, RDKit or OpenFF molecule.
+
+    An entry has the coordinates of the first conformer of an RDKit or OpenFF molecule, and OpenFF's partial charges.
+
+    Raises:
+        TypeError: for anything else.
+        ChemistryError: as `read_molecules`.
+    """
+    if isinstance(given, str | os.PathLike):
+        return read_molecules(given, smiles)
+    if isinstance(given, Molecule):
+        return iter([Entry(given.name, given)])
+    if isinstance(given, Chem.Mol):
+        return iter([_entry(records.from_rdkit(given))])
+    if hasattr(given, "to_smiles"):
+        return iter([_from_openff(given)])
+    reason = "; RDKit returns None for a molecule that it cannot read" if given is None else ""
+    raise TypeError(
+        f"expected a SMILES, a file, or an espalike, RDKit or OpenFF molecule; got {type(given).__name__}{reason}"
+    )
+
+
+def _from_openff(given: Any) -> Entry[Molecule]:
+    try:
+        molecule = from_openff(given)
+    except ChemistryError as error:
+        return Entry(given.name or "molecule", error=str(error))
+    charges, conformers = getattr(given, "partial_charges", None), getattr(given, "conformers", None)
+    values = None if charges is None else np.asarray(magnitude(charges, "elementary_charge"), dtype=np.float64)
+    xyz = np.asarray(magnitude(conformers[0], "angstrom"), dtype=np.float64) if conformers else None
+    fault = "" if xyz is None else coordinates.fault(to_rdkit(molecule), xyz)
+    notes = (f"coordinates of the input are not used: {fault}",) if fault else ()
+    return Entry(molecule.name, molecule, notes=notes, xyz=None if fault else xyz, charges=values)
 
 
 def read_molecules(source: str | os.PathLike, smiles: str | None = None) -> Iterator[Entry[Molecule]]:

@@ -136,7 +136,10 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
 
     Raises:
         ChemistryError: for what cannot be read or is not supported, naming the molecule.
+        TypeError: for what is not a text.
     """
+    if not isinstance(smiles, str):
+        raise TypeError(f"expected a SMILES, got {type(smiles).__name__}")
     name = name or rd.shorten(smiles)
     return graph_of(rd.from_smiles(smiles, name), name)
 
@@ -160,7 +163,11 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
 
     Raises:
         ChemistryError: for radicals, unsupported elements, several fragments, missing hydrogens, odd bonds.
+        TypeError: for another object, such as the None that RDKit returns for a molecule that it cannot read.
     """
+    if not isinstance(mol, Chem.Mol):
+        reason = "; RDKit returns None for a molecule that it cannot read" if mol is None else ""
+        raise TypeError(f"expected an RDKit molecule, got {type(mol).__name__}{reason}")
     if name is None:
         name = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
     if not mol.GetNumAtoms():
@@ -170,7 +177,7 @@ def from_rdkit(mol: Chem.Mol, name: str | None = None) -> Molecule:
     with rdBase.BlockLogs():
         rd.sanitize(mol, label)
         rd.check_structure(mol, label)
-        return graph_of(mol, name or rd.shorten(Chem.MolToSmiles(Chem.RemoveHs(mol))))
+        return graph_of(mol, name or rd.plain_name(mol))
 
 
 def graph_of(mol: Chem.Mol, name: str) -> Molecule:
@@ -208,6 +215,8 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
         raise TypeError(f"expected an OpenFF Molecule, got {type(molecule).__name__}")
     smiles = molecule.to_smiles(isomeric=True, explicit_hydrogens=True, mapped=True)
     made = from_smiles(smiles, name or getattr(molecule, "name", "") or smiles)
+    if made.name == smiles:
+        made = dataclasses.replace(made, name=rd.plain_name(sanitized(made)))
     atoms = getattr(molecule, "atoms", ())
     residues = {getattr(atom, "metadata", {}).get("residue_name", "") for atom in atoms}
     residue = residues.pop() if len(residues) == 1 else ""

@@ -211,6 +211,19 @@ def _from_smiles(smiles: str, name: str) -> Record:
     return Record(name, mol, notes=rd.remarks(mol))
 
 
+def from_rdkit(mol: Chem.Mol) -> Record:
+    """A molecule of RDKit as a record, with the coordinates of its first conformer. The argument is not changed."""
+    title = mol.GetProp("_Name").strip() if mol.HasProp("_Name") else ""
+    name = title or f"molecule of {mol.GetNumAtoms()} atoms"
+    mol = Chem.Mol(mol)
+    try:
+        with rdBase.BlockLogs():
+            record = _checked(mol, name, flat=True)
+    except ChemistryError as error:
+        return Record(name, error=str(error).removeprefix(f"{name}: "))
+    return dataclasses.replace(record, name=title or rd.plain_name(mol))
+
+
 def smi_lines(lines: Iterable[str]) -> Iterator[str]:
     """The lines of a SMILES file that hold a molecule: no comments, and no line of headings (`SMILES Name`)."""
     full = (line for line in lines if line.strip() and not line.lstrip().startswith("#"))
@@ -268,8 +281,6 @@ def from_molblock(text: str, name: str) -> Record:
     mol = supplier[0] if len(supplier) else None
     if mol is None:
         raise ChemistryError(f"{name}: not a readable MOL record; expected a V2000 or V3000 connection table")
-    if not mol.GetNumAtoms():
-        raise ChemistryError(f"{name}: no atoms")
     if "V3000" not in text:
         _check_coordinates(text, mol, name)
     charges: np.ndarray | None = None
@@ -358,6 +369,8 @@ def _checked(
         drawn: whether it may be a drawing; see `espalike.chem.sanitize.sanitize`.
         flat: whether the record says that it is one.
     """
+    if not mol.GetNumAtoms():
+        raise ChemistryError(f"{name}: no atoms")
     rd.sanitize(mol, name, drawn)
     xyz = None
     if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1 or not flat):

@@ -53,6 +53,11 @@ def atoms_of(mol: Chem.Mol) -> list[Chem.Atom]:
     return [mol.GetAtomWithIdx(i) for i in range(mol.GetNumAtoms())]
 
 
+def plain_name(mol: Chem.Mol) -> str:
+    """Name of a molecule without a name: its SMILES."""
+    return shorten(Chem.MolToSmiles(Chem.RemoveHs(mol)))
+
+
 def parse_smiles(smiles: str) -> Chem.Mol | None:
     """The molecule exactly as a SMILES writes it, not sanitized; None where it is not a SMILES."""
     return Chem.MolFromSmiles(smiles, _AS_WRITTEN)

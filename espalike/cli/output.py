@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 
@@ -30,7 +31,19 @@ def amount(name: str, quiet: bool = False, verbose: bool = False) -> Iterator[No
         if verbose:
             stack.enter_context(_logging())
             stack.enter_context(_measured(name))
+        else:
+            stack.enter_context(_plain_warnings())
         yield
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print warnings in one line, without the place in the code that they come from."""
+    before, warnings.formatwarning = warnings.formatwarning, lambda message, *_, **__: f"warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 @contextmanager

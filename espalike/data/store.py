@@ -362,7 +362,9 @@ def check_manifest(path: str | os.PathLike, manifest: Mapping) -> None:
     """
     missing = [key for key in ("licence", "origin", "command") if not manifest.get(key)]
     if missing:
-        raise StoreError(f"{path}: the manifest does not say its {', '.join(missing)}")
+        raise StoreError(
+            f"{path}: a store states its {' and '.join(missing)}: give {' '.join(f'{key}=…' for key in missing)}"
+        )
 
 
 def _write_shards(work: Path, records: Iterable[Record], shard: float) -> list[list[bytes]]:

@@ -20,7 +20,7 @@ from espalike.chem.complexes import is_complex
 from espalike.data.audit import Audit, refuse_failed
 from espalike.data.inputs import ReaderOf, checked, open_data, reader_of
 from espalike.data.readers.base import Reader
-from espalike.data.schema import Record, Rejection
+from espalike.data.schema import SPLITS, Record, Rejection
 from espalike.domain import ChemicalDomain
 from espalike.evaluation import interactions, plots, show, table
 from espalike.evaluation.baselines import NotInstalled, baseline, label_of
@@ -289,7 +289,8 @@ def read_records(data: Mapping[str, Any], reader: Mapping[str, Any] | None = Non
     if not records:
         requested = f"split {split!r}" + (f" and level {level!r}" if level else "")
         first = f"; {len(rejected)} left out, the first: {rejected[0].message}" if rejected else ""
-        raise ValueError(f"no entries with {requested} in {', '.join(map(str, paths))}{first}")
+        known = "" if split in (None, *SPLITS) else f"; splits: {', '.join(SPLITS)}"
+        raise ValueError(f"no entries with {requested} in {', '.join(map(str, paths))}{known}{first}")
     return records, tuple(rejected)
 
 

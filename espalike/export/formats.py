@@ -221,6 +221,7 @@ def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=Non
     from espalike.export.expressions import check_expression
     from espalike.export.parts import ExportError, Single, select
 
+    _check_system(system)
     terms = tuple(bound.term for bound in system.terms)
     if format not in FORMATS or _lacks(format, terms):
         refused = refusals(terms, [format])
@@ -229,6 +230,14 @@ def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=Non
     for term in terms:
         check_expression(term)
     return Single(select(system, index), format, info or {}, xyz)
+
+
+def _check_system(system: object) -> None:
+    """Raise a TypeError where it is not a system."""
+    from espalike.system import MMSystem
+
+    if not isinstance(system, MMSystem):
+        raise TypeError(f"expected an MMSystem, as `parametrize` returns it, got {type(system).__name__}")
 
 
 def write(
@@ -274,6 +283,7 @@ def write(
     from espalike.export.text import NAME, STEM
     from espalike.files import replacing
 
+    _check_system(system)
     format = format_of(path, format)
     given = {"mixed": mixed} if mixed is not None else {}
     given |= {"torsions": torsions} if torsions != "native" else {}

@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from espalike.chem import ChemistryError, Entry, SafeNames, read_molecules
-from espalike.chem.molecule import MAKERS, Molecule
+from espalike.chem import ChemistryError, Entry, SafeNames, read_any
+from espalike.chem.molecule import Molecule
 from espalike.chem.names import is_misnamed
 from espalike.export.charges import Charges as Charges
 from espalike.export.charges import charge_source as charge_source
@@ -41,24 +42,25 @@ class Done:
     error: Exception | None = None
 
 
-def read(sources: Iterable[str | os.PathLike | Molecule], smiles: str | None = None) -> Iterator[tuple[str, Entry]]:
+def read(sources: Iterable[Any], smiles: str | None = None) -> Iterator[tuple[str, Entry]]:
     """Molecules with the source they came from; an unreadable file is an entry with its error.
 
     Args:
-        sources: SMILES, files and molecules.
+        sources: SMILES, files and molecules; see `espalike.chem.read_any`.
         smiles: bond orders and charges of a PDB or mmCIF.
+
+    Raises:
+        TypeError: for anything else, with its number where it is not the first.
     """
-    for source in sources:
-        if isinstance(source, Molecule):
-            yield source.name, Entry(source.name, source)
-            continue
-        if not isinstance(source, str | os.PathLike):
-            raise TypeError(f"expected a SMILES, a file or an espalike.Molecule, got {type(source).__name__}; {MAKERS}")
+    for number, source in enumerate(sources, start=1):
+        typed = isinstance(source, str | os.PathLike)
         try:
-            for entry in read_molecules(source, smiles=smiles):
-                yield str(source), entry
+            for entry in read_any(source, smiles):
+                yield str(source) if typed else entry.name, entry
         except ChemistryError as error:
             yield str(source), Entry(Path(source).stem, error=str(error))
+        except TypeError as error:
+            raise TypeError(f"molecule {number}: {error}" if number > 1 else str(error)) from error
 
 
 Named = tuple[str, str, Entry]

@@ -13,6 +13,7 @@ from espalike import export
 from espalike.chem import ChemistryError, Entry, embed
 from espalike.chem.names import RESIDUE
 from espalike.export import structure
+from espalike.export.pairs import MIXED
 from espalike.export.text import is_foreign
 from espalike.files import write
 from espalike.system import MMSystem
@@ -77,7 +78,9 @@ class Output:
     read: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.residue is not None and not RESIDUE.fullmatch(self.residue):
+        if self.mixed not in MIXED:
+            raise ValueError(f"mixed={self.mixed!r}: expected one of {', '.join(map(repr, MIXED))}")
+        if self.residue is not None and not (isinstance(self.residue, str) and RESIDUE.fullmatch(self.residue)):
             raise ValueError(f"residue {self.residue!r}: expected one to four letters and digits")
 
     def kept(self, path: Path) -> str | None:

@@ -24,7 +24,8 @@ import inspect
 import io
 import json
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -129,7 +130,7 @@ class EspalikeTemplateGenerator:
             ValueError: (also ChemistryError, DomainError) when a molecule cannot be used, charges do not fit it, or
                 it has the elements and bonds of a known one but other charges, so that OpenMM cannot distinguish them.
         """
-        read = [item for given in _several(molecules) for item in _molecules(given)]
+        read = [item for given in chem.several(molecules)[1] for item in _molecules(given)]
         for ligand in _with_charges(read, charges):
             if self.model.domain.elements:
                 for remark in self.model.domain.check(ligand.molecule):
@@ -213,36 +214,15 @@ class EspalikeTemplateGenerator:
         return text
 
 
-def _several(molecules: Any) -> list[Any]:
-    from rdkit import Chem
-
-    single = isinstance(molecules, str | Path | Molecule | Chem.Mol) or hasattr(molecules, "to_smiles")
-    if not single and not isinstance(molecules, Iterable):
-        raise TypeError(f"expected a molecule or several, got {type(molecules).__name__}")
-    return [molecules] if single else list(molecules)
-
-
 def _molecules(given: Any) -> list[tuple[Molecule, np.ndarray | None, str]]:
     """The molecules of one argument, with their charges, if any, and where these come from."""
-    from rdkit import Chem
-
-    if isinstance(given, Molecule):
-        return [(given, None, "")]
-    if isinstance(given, Chem.Mol):
-        return [(chem.from_rdkit(given), None, "")]
-    if isinstance(given, str | Path):
-        entries = list(chem.read_molecules(given))
-        for entry in entries:
-            if entry.molecule is None:
-                raise chem.ChemistryError(f"{given}: {entry.error}")
-        return [(entry.molecule, entry.charges, str(given)) for entry in entries if entry.molecule is not None]
-    if not hasattr(given, "to_smiles"):
-        raise TypeError(
-            f"expected an espalike, OpenFF or RDKit molecule, a SMILES or a file; got {type(given).__name__}"
-        )
-    charges = getattr(given, "partial_charges", None)
-    values = None if charges is None else np.asarray(charges.m_as("elementary_charge"), dtype=np.float64)
-    return [(chem.from_openff(given), values, "partial_charges of the OpenFF molecule")]
+    typed, read = isinstance(given, str | os.PathLike), []
+    source = str(given) if typed else "partial_charges of the OpenFF molecule"
+    for entry in chem.read_any(given):
+        if entry.molecule is None:
+            raise chem.ChemistryError(f"{given if typed else entry.name}: {entry.error}")
+        read.append((entry.molecule, entry.charges, source))
+    return read
 
 
 def _with_charges(molecules: list[tuple[Molecule, np.ndarray | None, str]], charges: Any) -> list[Ligand]:

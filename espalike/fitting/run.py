@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,8 @@ import torch
 
 from espalike import export, files, settings
 from espalike.bounds import check_number
-from espalike.chem import Entry, safe_names
+from espalike.chem import Entry, Source, safe_names, several
 from espalike.chem.complexes import is_complex
-from espalike.chem.molecule import Molecule
 from espalike.data.store import Store, write_store
 from espalike.evaluation.baselines import names as calculators
 from espalike.export import ligands
@@ -35,7 +34,7 @@ _NOTES_SHOWN = 3
 
 
 def bespoke(
-    molecules: str | os.PathLike | Molecule | Sequence[str | os.PathLike | Molecule],
+    molecules: Source | Iterable[Source],
     out: str | os.PathLike = "bespoke",
     *,
     teacher: str = "aimnet2",
@@ -49,7 +48,8 @@ def bespoke(
     """Fit a force field to molecules, as `espalike bespoke` does; model, files and report are written to a folder.
 
     Args:
-        molecules: a SMILES, a file, a `Molecule`, or a list of these; all of them are fitted together.
+        molecules: a SMILES, a file, a molecule of espalike, RDKit or OpenFF, or a list of these; all of them are
+            fitted together.
         out: the folder. Labels and fits that a stopped run left there are used.
         teacher: name of the calculator that labels: `aimnet2`, `gfn2-xtb`, `mmff94`, …
         model: shipped name or file of the model that the fit begins at, and is pulled to.
@@ -64,8 +64,8 @@ def bespoke(
             holds labels that were made with other settings.
         FileNotFoundError: for an unknown model, or a teacher whose weights are not installed.
     """
-    sources = [molecules] if isinstance(molecules, str | os.PathLike | Molecule) else list(molecules)
-    formats = [format] if isinstance(format, str) else list(format)
+    _, sources = several(molecules)
+    formats = format.split(",") if isinstance(format, str) else list(format)
     for setting, value in (("jobs", jobs), ("epochs", epochs)):
         check_number(setting, value, 1)
     if unknown := [name for name in formats if name not in export.FORMATS]:

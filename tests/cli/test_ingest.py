@@ -91,7 +91,7 @@ def forget(path, attribute):
         (lambda path, args: path.write_bytes(path.read_bytes()[:3000]), "set.h5: it is cut short"),
         (lambda path, args: path.unlink(), "no such file"),
         (lambda path, args: forget(path, "units"), "nothing says the unit of 'coords'"),
-        (lambda path, args: forget(path, "license"), "does not say its licence"),
+        (lambda path, args: forget(path, "license"), "a store states its licence: give licence=…"),
         (lambda path, args: args.append("split=random"), "expected keep or hash"),
         (lambda path, args: args.append("reference=gaff"), "expected none or openff"),
         (lambda path, args: args.append("fractions.train=0.5"), "sum to 1"),

@@ -112,7 +112,7 @@ def test_unexpected_errors_name_their_type_and_debug_shows_the_traceback(job, ca
         ("+shape=square", "write shape=NAME once, without +"),
         ("steps=[", "argument 'steps=[': a value with spaces, commas, brackets or = must be quoted"),
         ("steps=C(=O)O", """in a shell, write 'steps="C(=O)O"'"""),
-        ("steps", "argument 'steps': expected key=value"),
+        ("steps", "argument 'steps': expected key=value; --help has examples"),
         ("--nonsense", "train has no option --nonsense; settings are given as key=value"),
         ("--out=runs/x", "train has no option --out; settings are given as key=value"),
         ("--experimental-rerun=x.pickle", "unpickles"),
@@ -125,6 +125,28 @@ def test_bad_settings_are_status_2_with_a_reason(job, capsys, argument, message)
     err = capsys.readouterr().err
     assert message in err
     assert "Traceback" not in err
+
+
+def test_the_name_of_several_settings_lists_them(capsys):
+    assert cli.main(["evaluate", "model=espalike-1", "data=sample"]) == 2
+    assert capsys.readouterr().err.startswith("error: data: expected one of its settings: data.path, data.split")
+
+
+def test_help_and_version_also_without_dashes(capsys):
+    for word, option in (("help", "--help"), ("version", "--version")):
+        assert cli.main([word]) == cli.main([option]) == 0
+        printed = capsys.readouterr().out
+        assert printed[: len(printed) // 2] == printed[len(printed) // 2 :]
+
+
+@pytest.mark.parametrize(("option", "printed"), [([], "\nwarning: old"), (["--verbose"], "UserWarning: old")])
+def test_a_warning_is_one_line_without_its_place_in_the_code(option, printed):
+    code = (
+        "import warnings, espalike.cli.models as job; from espalike.cli.main import main; "
+        f"job.run = lambda args: warnings.warn('old') or 0; main({['models', *option]})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed in f"\n{done.stderr}"
 
 
 @pytest.mark.parametrize(
