@@ -381,7 +381,7 @@ def _checked(
             xyz = None
             mol.RemoveAllConformers()
         else:
-            Chem.AssignStereochemistryFrom3D(mol)
+            rd.take_stereo_of_coordinates(mol)
     rd.check_structure(mol, name)
     return Record(name, mol, None, notes + rd.remarks(mol), xyz, charges)
 

@@ -19,6 +19,7 @@ _ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _MASS_NUMBER = "_espalike_mass_number"
 _IS_MAPPED = rdqueries.HasPropQueryAtom("molAtomMapNumber")
 _IS_NOTED = rdqueries.HasPropQueryAtom(_MASS_NUMBER)
+_WAVY = "_UnknownStereo"
 _BRIDGE = Chem.MolFromSmarts("[#1;!D0;!D1]")
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 
@@ -135,6 +136,14 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
         ) from error
     except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
         raise ChemistryError(f"{name}: not a valid structure ({str(error).strip()})") from error
+
+
+def take_stereo_of_coordinates(mol: Chem.Mol) -> None:
+    """Give a molecule the stereo of its coordinates, also where a bond is marked as wavy, or as either cis or trans."""
+    Chem.RemoveStereochemistry(mol)
+    for n in range(mol.GetNumBonds()):
+        mol.GetBondWithIdx(n).ClearProp(_WAVY)
+    Chem.AssignStereochemistryFrom3D(mol)
 
 
 def restore_isotopes(mol: Chem.Mol) -> None:

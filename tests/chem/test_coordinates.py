@@ -151,3 +151,20 @@ def test_a_record_that_does_not_say_whether_it_is_a_drawing(tmp_path, head):
         assert entry.xyz is None
         assert re.search(f"not used: they are a drawing in a plane, .*{message}", entry.notes[0])
         assert Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(entry.molecule))) == Chem.CanonSmiles(smiles)
+
+
+@pytest.mark.parametrize("v3000", [False, True])
+@pytest.mark.parametrize("isomer", ["C/C=C/[C@H](F)Cl", "C/C=C\\[C@@H](F)Cl"])
+def test_bonds_of_undefined_stereo_have_that_of_the_coordinates(tmp_path, isomer, v3000):
+    """RDKit marks the double bond so where its isomer was not in the SMILES that was embedded; others mark with waves."""
+    molecule = chem.from_smiles(isomer)
+    mol = chem.to_rdkit(molecule, embed(molecule)[0])
+    Chem.RemoveStereochemistry(mol)
+    mol.GetBondBetweenAtoms(1, 2).SetStereo(Chem.BondStereo.STEREOANY)
+    mol.GetBondBetweenAtoms(3, 4).SetBondDir(Chem.BondDir.UNKNOWN)
+    block = Chem.MolToMolBlock(mol, forceV3000=v3000)
+    assert block.count(" CFG=2") == 2 if v3000 else ("  2  3  2  3\n" in block and "  4  5  1  4\n" in block)
+    (tmp_path / "marked.sdf").write_text(block)
+    (entry,) = chem.read_molecules(tmp_path / "marked.sdf")
+    assert entry.notes == ()
+    assert Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(entry.molecule))) == Chem.CanonSmiles(isomer)
