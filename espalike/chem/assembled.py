@@ -112,8 +112,8 @@ def _molecule(
         whose = "the molecule's SMILES" if len(unknown) == len(inside) else "its SMILES"
         ends = "" if len(unknown) == len(inside) else ", in which * stands for each atom of a standard residue"
         raise ChemistryError(
-            f"{name}: a {kind} holds no bond orders, and {residue} is not a standard residue; give {whose} with "
-            f"--smiles{ends}"
+            f"{name}: {'an' if kind == 'mmCIF' else 'a'} {kind} holds no bond orders, and {residue} is not a standard "
+            f"residue; give {whose} with --smiles{ends}"
         )
     _check(structure, graph, sorted(set(inside).difference(unknown)), name)
     mol = Chem.RWMol()

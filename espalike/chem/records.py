@@ -15,22 +15,12 @@ from typing import Generic, TypeVar
 import numpy as np
 from rdkit import Chem, rdBase
 
-from espalike.chem import assembled, coordinates, mol2
+from espalike.chem import assembled, coordinates, mol2, molfile
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
-from espalike.chem.names import ALIASES
 from espalike.files import is_stream
 
-_CHARGE_TAG = "atom.dprop.PartialCharge"
-_NAME_TAGS = ("atom.prop.AtomName", "atom.prop.atom_name")
 _STRUCTURES = (*assembled.PDB, *assembled.MMCIF)
-_FIELDS = re.compile(r"^>.*\n(?:.+\n?)*", re.MULTILINE)
-"""Data fields of a record of an SDF."""
-_SECOND = re.compile(r"^M  END|V[23]000\s*$", re.MULTILINE)
-"""In the rest of the record: lines of another MOL record."""
-_V3000_ATOM = re.compile(r"^M {2}V30 +\d+ +[^ ]+ +([^ \n]+) +([^ \n]+) +([^ \n]+) +\d", re.MULTILINE)
-"""An atom's line; its coordinates."""
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _SMI_LINE = re.compile(r"(\S+(?:[ \t]+\|[^|]*\|(?=\s|$))?)\s*(.*)", re.DOTALL)
 _BLOCK = 2**20
 """Characters that are read at once."""
@@ -207,8 +197,9 @@ def _from_typed(smiles: str) -> Record:
 
 
 def _from_smiles(smiles: str, name: str) -> Record:
-    mol = rd.from_smiles(smiles, name)
-    return Record(name, mol, notes=rd.remarks(mol))
+    with rdBase.BlockLogs():
+        mol = rd.from_smiles(smiles, name)
+        return Record(name, mol, notes=rd.remarks(mol))
 
 
 def from_rdkit(mol: Chem.Mol) -> Record:
@@ -267,61 +258,8 @@ def from_molblock(text: str, name: str) -> Record:
     Raises:
         ChemistryError: when it cannot be read or is not supported.
     """
-    after = _FIELDS.sub("", text.partition("\nM  END")[2])
-    if _SECOND.search(after):
-        raise ChemistryError(f"{name}: another molecule follows it; expected a line $$$$ between the two")
-    if "V3000" in text:  # RDKit reads what is not a number as zero
-        atoms = text.partition("V30 BEGIN ATOM")[2].partition("V30 END ATOM")[0]
-        words = [word for match in _V3000_ATOM.finditer(atoms) for word in match.groups()]
-        if odd := [word for word in words if not _NUMBER.fullmatch(word)]:
-            raise ChemistryError(f"{name}: coordinate {odd[0]!r} of an atom is not a number")
-    supplier = Chem.SDMolSupplier()
-    supplier.SetProcessPropertyLists(False)
-    supplier.SetData(text + "\n$$$$\n", sanitize=False, removeHs=False, strictParsing=True)
-    mol = supplier[0] if len(supplier) else None
-    if mol is None:
-        raise ChemistryError(f"{name}: not a readable MOL record; expected a V2000 or V3000 connection table")
-    if "V3000" not in text:
-        _check_coordinates(text, mol, name)
-    charges: np.ndarray | None = None
-    notes: tuple[str, ...] = ()
-    for tag in _NAME_TAGS:
-        names = mol.GetProp(tag).split() if mol.HasProp(tag) else []
-        if len(names) == mol.GetNumAtoms():
-            for atom, atom_name in zip(mol.GetAtoms(), names, strict=True):
-                atom.SetProp(ALIASES[0], atom_name)
-    if mol.HasProp(_CHARGE_TAG):
-        tokens = mol.GetProp(_CHARGE_TAG).split()
-        try:
-            charges = np.array([float(token) for token in tokens], dtype=np.float64)
-        except ValueError:
-            notes = (f"<{_CHARGE_TAG}> is ignored: expected numbers, got {rd.shorten(' '.join(tokens), 60)!r}",)
-    return _checked(mol, name, charges, notes, drawn=True, flat=text.split("\n", 2)[1][20:22].upper() == "2D")
-
-
-def _check_coordinates(text: str, mol: Chem.Mol, name: str) -> None:
-    """Check the coordinates of a V2000 record: RDKit reads what is not a number as zero, and shifted columns in part.
-
-    Raises:
-        ChemistryError: where those that were read are not what the line says, in columns of ten and in words.
-    """
-    lines = text.split("\n")[4:]
-    for number, position in enumerate(mol.GetConformer().GetPositions().tolist()):
-        line = lines[number]
-        readings = [_numbers([line[:10], line[10:20], line[20:30]]), _numbers(line.split()[:3])]
-        if any(reading not in (None, position) for reading in readings) or readings == [None, None]:
-            raise ChemistryError(
-                f"{name}: coordinates of atom {number + 1} cannot be read from {rd.shorten(line, 60)!r}; expected "
-                "three numbers in columns of ten characters"
-            )
-
-
-def _numbers(words: list[str]) -> list[float] | None:
-    """Words as numbers; None where one is not."""
-    try:
-        return [float(word) for word in words]
-    except ValueError:
-        return None
+    mol, charges, notes = molfile.read(text, name)
+    return _checked(mol, name, charges, notes, drawn=True, flat=molfile.is_flat(text))
 
 
 def _split_mol2(lines: Iterable[str]) -> Iterator[str]:

@@ -66,6 +66,8 @@ _OPTIONAL = {"OXT", "OP3"}
 _PHOSPHATE = {"P", "OP1", "OP2", "OP3"}
 REACH = 1.25
 """Atoms nearer than this times the sum of their covalent radii are bonded."""
+_HYDROGEN = 1.45
+"""The same for hydrogens of a standard residue: PDBFixer leaves some O-H bonds of 1.23 Å, 1.27 times the sum."""
 _SURE = 1.1
 """Nearer than this times the sum, no two atoms are that are not bonded."""
 _BONDED = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53}
@@ -239,7 +241,7 @@ class Graph:
         for (a, b), order in bonds.items():
             if a in place and b in place and order:
                 self._bond(place[a], place[b], order)
-        for i, j in self._pairs(members):
+        for i, j in self._pairs(members, _HYDROGEN):
             hydrogen, heavy = (i, j) if self.numbers[i] == 1 else (j, i)
             if self.numbers[hydrogen] == 1 != self.numbers[heavy] and not self.near[hydrogen] and self._takes(heavy):
                 self._bond(hydrogen, heavy)

@@ -19,6 +19,8 @@ _ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _MASS_NUMBER = "_espalike_mass_number"
 _IS_MAPPED = rdqueries.HasPropQueryAtom("molAtomMapNumber")
 _IS_NOTED = rdqueries.HasPropQueryAtom(_MASS_NUMBER)
+_POLYMERS = ("SRU", "MON", "MER", "COP", "CRO", "MOD", "GRA")
+"""Types of groups of atoms that are parts of a polymer, in MOL records."""
 _WAVY = "_UnknownStereo"
 _BRIDGE = Chem.MolFromSmarts("[#1;!D0;!D1]")
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
@@ -110,7 +112,9 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
         atom.SetIntProp(_MASS_NUMBER, atom.GetIsotope())
         atom.SetIsotope(0)
     _check_elements(mol, name)
-    if mol.HasProp("_molLinkNodes") or any(group.GetProp("TYPE") == "SRU" for group in Chem.GetMolSubstanceGroups(mol)):
+    if mol.HasProp("_molLinkNodes") or any(
+        group.GetProp("TYPE") in _POLYMERS for group in Chem.GetMolSubstanceGroups(mol)
+    ):
         raise ChemistryError(f"{name}: has a repeating unit, as a polymer; expected all atoms, write each of the units")
     for atom in isotopes:
         if not Chem.GetPeriodicTable().GetMassForIsotope(atom.GetAtomicNum(), atom.GetIntProp(_MASS_NUMBER)):

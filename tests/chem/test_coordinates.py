@@ -156,7 +156,7 @@ def test_a_record_that_does_not_say_whether_it_is_a_drawing(tmp_path, head):
 @pytest.mark.parametrize("v3000", [False, True])
 @pytest.mark.parametrize("isomer", ["C/C=C/[C@H](F)Cl", "C/C=C\\[C@@H](F)Cl"])
 def test_bonds_of_undefined_stereo_have_that_of_the_coordinates(tmp_path, isomer, v3000):
-    """RDKit marks the double bond so where its isomer was not in the SMILES that was embedded; others mark with waves."""
+    """RDKit marks a double bond so where the SMILES that was embedded says no isomer; others mark with waves."""
     molecule = chem.from_smiles(isomer)
     mol = chem.to_rdkit(molecule, embed(molecule)[0])
     Chem.RemoveStereochemistry(mol)

@@ -191,3 +191,17 @@ def test_names_that_begin_in_the_first_column(tmp_path):
     rows = [row for row in (STORED / "protein.pdb").read_text().splitlines() if row.startswith("ATOM")]
     moved = "\n".join(f"{row[:12]}{row[12:16].strip():4}{row[16:66]}" for row in rows)
     assert only(read(tmp_path, moved)).smiles == only(read(tmp_path, "\n".join(rows))).smiles
+
+
+@pytest.mark.parametrize("factor", [0.75, 1.27])
+def test_long_bonds_of_hydrogens_before_minimisation(tmp_path, factor):
+    """PDBFixer leaves bonds of hydrogens up to 1.23 Å long; here all are longer by a factor."""
+    mol = helm("PEPTIDE1{[ac].S.K.H.C.[am]}$$$$")
+    there = canonical(mol)
+    xyz = mol.GetConformer().GetPositions()
+    for atom in mol.GetAtoms():
+        if atom.GetAtomicNum() == 1:
+            heavy = atom.GetNeighbors()[0].GetIdx()
+            xyz[atom.GetIdx()] = xyz[heavy] + factor * (xyz[atom.GetIdx()] - xyz[heavy])
+    mol.GetConformer().SetPositions(xyz)
+    assert canonical(only(read(tmp_path, lines(mol)))) == there

@@ -23,6 +23,11 @@ def read(path, content, encoding="utf-8"):
     return list(chem.read_molecules(path))
 
 
+def v2000(smiles):
+    molecule = chem.from_smiles(smiles, "of V3000")
+    return Chem.MolToMolBlock(chem.to_rdkit(molecule, chem.embed(molecule)[0]))
+
+
 def test_a_record_that_holds_another_one_is_refused(tmp_path):
     first, second = sdf("CO", "one"), sdf("CC", "two")
     (entry,) = read(tmp_path / "x.sdf", first.replace("$$$$", "$$$") + second)
@@ -136,6 +141,26 @@ def test_charges_that_are_not_numbers(tmp_path, word):
 
 
 ATOM = "    1.2500   -0.5000    0.2500 C "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text.replace(" O ", " Ph", 1), "(Element 'Ph' not found)"),
+        (lambda text: text.replace("  6  5", "  5  5", 1), "on line 10)"),
+    ],
+)
+def test_what_is_wrong_with_a_record_is_said(tmp_path, change, message):
+    (entry,) = read(tmp_path / "x.mol", change(v2000("CO")))
+    assert "not a readable MOL record (" in entry.error
+    assert message in entry.error
+
+
+@pytest.mark.parametrize("kind", ["SRU", "MON", "COP"])
+def test_parts_of_polymers_are_refused(tmp_path, kind):
+    group = f"M  STY  1   1 {kind}\nM  SAL   1  2   1   2\n"
+    (entry,) = read(tmp_path / "x.mol", v2000("CO").replace("M  END", group + "M  END"))
+    assert "has a repeating unit, as a polymer" in entry.error
 
 
 @pytest.mark.parametrize(
