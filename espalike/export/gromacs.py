@@ -30,11 +30,12 @@ from typing import Any
 import numpy as np
 
 from espalike.chem.molecule import Molecule
+from espalike.chem.names import made
 from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.nonbonded import pair_keys
 from espalike.export.pairs import excepted
 from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single, distinct
-from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text, signed
+from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text, signed, symbols
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Coupling, Fourier
@@ -131,8 +132,9 @@ class _Types:
 
     @property
     def names(self) -> list[str]:
-        """Names, which no other molecule has."""
-        return [self.single.atom_types[atom] for atom in self.first]
+        """Names, which no other molecule has: an element, then digits; MDAnalysis guesses elements from the letters."""
+        labels, number = made(symbols(self.single.molecule)), int(self.single.name[1:], 16)
+        return [f"{labels[atom]}-{number}" for atom in self.first]
 
     def lines(self) -> list[str]:
         """The types, and their pairs for the combining rules that are not the force field's."""

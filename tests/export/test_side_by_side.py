@@ -11,6 +11,7 @@ from openmm import app
 from espalike import chem, export
 from espalike.chem.molecule import Molecule
 from espalike.export.parts import Single, select
+from espalike.export.text import symbols
 from tests.export.cases import (
     evaluate,
     field_model,
@@ -99,7 +100,7 @@ def test_offxml(pair):
 
 def test_mdanalysis_reads_the_itp(tmp_path):
     mdanalysis = pytest.importorskip("MDAnalysis", reason="needs MDAnalysis")
-    molecule = chem.from_smiles("CC(=O)Nc1ccc(O)cc1")
+    molecule = chem.from_smiles("CC(=O)Nc1cc(Cl)c(O)cc1Br")
     system = with_equal_phases(molecule)
     export.write(system, tmp_path / "lig.top", xyz=perturbed(molecule))
     for name in ("lig.itp", "lig.top"):
@@ -110,3 +111,4 @@ def test_mdanalysis_reads_the_itp(tmp_path):
         np.testing.assert_allclose(read.atoms.charges, system.bound("Coulomb").values[:, 0].numpy(), atol=1e-6)
         assert {tuple(sorted(bond)) for bond in read.bonds.indices.tolist()} == set(map(tuple, molecule.bonds.tolist()))
         np.testing.assert_allclose(read.atoms.masses, molecule.masses(), atol=1e-2)
+        assert read.atoms.elements.tolist() == [symbol.upper() for symbol in symbols(molecule)]
