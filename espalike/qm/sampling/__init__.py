@@ -10,7 +10,7 @@ from espalike.qm.sampling.minimise import minimised, minimised_batch
 from espalike.qm.sampling.modes import Modes, normal_modes
 from espalike.qm.sampling.scan import Scan
 from espalike.qm.sampling.shapes import Shapes
-from espalike.qm.sampling.thermal import Thermal, langevin, langevin_batch
+from espalike.qm.sampling.thermal import Thermal, langevin_batch
 from espalike.qm.sampling.torsions import rotatable
 from espalike.qm.sampling.wavefront import Wavefront
 
@@ -30,7 +30,6 @@ __all__ = [
     "Wavefront",
     "constrained",
     "intact",
-    "langevin",
     "langevin_batch",
     "masses",
     "minimised",

@@ -142,32 +142,6 @@ class _Walker:
         return self.wants_more
 
 
-def langevin(
-    calculator: Calculator,
-    molecule: Molecule,
-    xyz: np.ndarray,
-    *,
-    rng: np.random.Generator,
-    temperature: float = 500.0,
-    timestep: float = 1.0,
-    friction: float = 0.01,
-    hydrogen_mass: float = 1.008,
-) -> Iterator[np.ndarray]:
-    """One trajectory of `langevin_batch`: one geometry [Å] `(A, 3)` per step."""
-    run = langevin_batch(
-        calculator,
-        molecule,
-        xyz[None],
-        rng=rng,
-        temperature=temperature,
-        timestep=timestep,
-        friction=friction,
-        hydrogen_mass=hydrogen_mass,
-    )
-    for frames in run:
-        yield frames[0]
-
-
 def langevin_batch(
     calculator: Calculator,
     molecule: Molecule,
