@@ -242,7 +242,7 @@ def _formats(
     """
     if out is None:
         if given := [name for name, value in options.items() if value is not None]:
-            raise ValueError(f"{given[0]}={options[given[0]]!r} is of files, and none are written without out=FOLDER")
+            raise ValueError(f"{given[0]}={options[given[0]]!r} needs out=FOLDER: without it, no files are written")
         return ()
     return tuple(format.split(",") if isinstance(format, str) else format or ("system",))
 

@@ -102,7 +102,7 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
         Energies [kcal/mol] `(K, M)` in total and per term, forces [kcal/mol/Å] `(K, N, 3)`.
 
     Raises:
-        ValueError: when the coordinates do not fit the system's atoms, or are no tensor of floating-point numbers.
+        ValueError: when the coordinates do not fit the system's atoms, or are not a tensor of floating-point numbers.
     """
     if not isinstance(xyz, Tensor) or not xyz.is_floating_point():
         kind = xyz.dtype if isinstance(xyz, Tensor) else type(xyz).__name__

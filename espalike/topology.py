@@ -4,7 +4,7 @@ Canonical orders, none of which depends on the order in which bonds were given:
 
 - bond `(i, j)` with `i < j`;
 - angle `(i, j, k)`, centre `j` in the middle, `i < k`;
-- proper `(i, j, k, l)` with `j < k` for the central bond; three-rings (`i = l`) are no torsions;
+- proper `(i, j, k, l)` with `j < k` for the central bond; three-rings (`i = l`) are not torsions;
 - improper `(a, centre, b, c)` with `a < b < c`, one row for each carbon, nitrogen or boron with exactly three
   neighbours. Connectivity alone decides, so the drawn resonance form does not matter;
 - angle pair `(a, centre, shared, b)` with `a < b`: two angles at a centre that share a bond;

@@ -133,8 +133,8 @@ def test_what_is_not_a_molecule_is_a_type_error(molecules, message):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"format": "gromacs"}, ValueError, "format='gromacs' is of files, and none are written without out=FOLDER"),
-        ({"residue": "ETH"}, ValueError, "residue='ETH' is of files"),
+        ({"format": "gromacs"}, ValueError, "format='gromacs' needs out=FOLDER: without it, no files are written"),
+        ({"residue": "ETH"}, ValueError, "residue='ETH' needs out=FOLDER"),
         ({"mixed": "LJ", "out": "out"}, ValueError, "mixed='LJ': expected one of None, 'lj'"),
         ({"residue": 3, "out": "out"}, ValueError, "residue 3: expected one to four letters and digits"),
         ({"charges": [0.0] * 9}, TypeError, "charges: expected 'model', 'input', 'am1bcc' or a file, got list"),

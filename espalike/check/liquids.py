@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 _NM, _KJ = factor("nm"), factor("kJ/mol")
 TEMPERATURE, PRESSURE = 298.15, 1.01325
-"""Of the liquid [K, bar]."""
+"""Temperature and pressure of the liquid [K, bar]."""
 _CUTOFF, _SWITCH = 9.0, 8.0
-"""Of pairs [Å]."""
+"""Distances at which pairs are cut off, and from which they are switched off [Å]."""
 _STEP, _HYDROGEN = 2.0, 3.0
 """Time step [fs] and mass of hydrogen [dalton]."""
 _FRICTION, _GAS_FRICTION = 1.0, 5.0
-"""Of Langevin dynamics of the liquid and of a molecule [1/ps]."""
+"""Friction in Langevin dynamics of the liquid and of a molecule [1/ps]."""
 _EVERY = 100
 """Steps between samples of the liquid."""
 _GAS = 40

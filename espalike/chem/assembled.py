@@ -27,7 +27,7 @@ _WATER = {
 }  # fmt: skip
 """Names of water, which may have virtual sites."""
 _PARTS_OF_MOLECULES = {0, 1, 5, 6, 7, 14, 15, 16}
-"""Elements whose single atoms are no ions, but have lost their bonds; 0 is an unknown one."""
+"""Elements whose single atoms are not ions but atoms that lost their bonds; 0 is an unknown one."""
 _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
 """Number of a residue, and its insertion code."""
 _WHOLE = "A molecule is not cut at the border of a periodic box (gmx trjconv -pbc whole makes it whole)"

@@ -11,15 +11,15 @@ from rdkit import Chem
 from espalike.chem.graphs import RADII, ends_of, numbers_of
 
 _SHORTEST, _LONGEST = 0.5, 2.0
-"""Of one bond, relative to the sum of the covalent radii."""
+"""Limits of the length of one bond, relative to the sum of the covalent radii."""
 _SHORT, _LONG = 0.65, 1.5
-"""Of the median bond: it is 0.8 in dinitrogen, 1.2 in dihydrogen, and about 1 in other molecules."""
+"""Limits of the median bond, relative to the same sum: it is 0.8 in dinitrogen, 1.2 in dihydrogen, and about 1 else."""
 _SHORTEST_FLAT, _LONGEST_FLAT = 0.7, 1.35
-"""Of one bond of a molecule in a plane: they are 0.77 in dinitrogen, 1.2 in dihydrogen, 1.4 in a drawing with 1.5 Å."""
+"""Limits of one bond of a planar molecule: 0.77 in dinitrogen, 1.2 in dihydrogen, 1.4 in a drawing with 1.5 Å."""
 _ON_ONE_POINT = 0.01
 """Distance of two atoms below which they are on one point [Å]; files before minimisation have some 0.1 Å apart."""
 _THICKNESS = 1e-3
-"""Of a drawing [Å]."""
+"""Largest distance of an atom from the plane of a drawing [Å]."""
 _SMALL = 500
 """Number of atoms up to which all distances are computed."""
 _FOUR_NEIGHBOURS = Chem.MolFromSmarts("[D4,D5,D6]")

@@ -24,8 +24,8 @@ The last two leave out what RDKit knows of usual rings and angles; a force field
 """
 _ITERATIONS = 50
 _LONGEST, _SHORTEST = 1.35, 0.6
-"""Of a possible bond relative to the sum of the covalent radii; the shortest distance of two atoms that are not bonded
-is that of a bond."""
+"""Limits of a possible bond, relative to the sum of the covalent radii; two atoms that are not bonded may be as near as
+the shortest bond."""
 
 
 def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:

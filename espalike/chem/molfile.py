@@ -16,7 +16,7 @@ _NAME_TAGS = ("atom.prop.AtomName", "atom.prop.atom_name")
 _FIELDS = re.compile(r"^>.*\n(?:.+\n?)*", re.MULTILINE)
 """Data fields of a record of an SDF."""
 _SECOND = re.compile(r"^M  END|V[23]000\s*$", re.MULTILINE)
-"""In the rest of the record: lines of another MOL record."""
+"""Lines of another MOL record in the rest of a record."""
 _V3000_ATOM = re.compile(r"^M {2}V30 +\d+ +[^ ]+ +([^ \n]+) +([^ \n]+) +([^ \n]+) +\d", re.MULTILINE)
 """An atom's line; its coordinates."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)

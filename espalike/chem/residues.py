@@ -138,7 +138,7 @@ def _bonds(residue: str, atoms: Set[str]) -> dict[tuple[str, str], int]:
 
 
 def _heavy(residue: str, atoms: Set[str]) -> set[str]:
-    """Standard names of the atoms that are no hydrogens."""
+    """Standard names of the atoms other than hydrogen."""
     return {_standard_atom(residue, atom) for atom in atoms if not _is_hydrogen(atom)}
 
 

@@ -36,7 +36,7 @@ _ONE_ISOMER = [
 ]
 """What has one isomer only: bonds, and atoms."""
 _ATTEMPTS, _INVERSIONS = 5, 30
-"""Of an embedding; and number of embeddings of one molecule that are tried."""
+"""Attempts of one embedding, and the number of embeddings of one molecule that are tried."""
 _TWO_MULTIPLE_BONDS = Chem.MolFromSmarts("[#7,#15,#17,#35,#53;+0;$(*(=,#*)=,#*),$([#17,#35,#53]=*)]")
 _REWRITTEN = "_espalike_rewritten"
 _WAS_REWRITTEN = rdqueries.HasPropQueryAtom(_REWRITTEN)

@@ -54,7 +54,7 @@ _SLOPE, _CORRELATION, _RATIO = 0.25, 0.5, 0.05
 """Largest accepted deviation of the slope from 1, smallest r² for a verdict, largest deviation of a ratio from that of
 a unit."""
 _CLEAR, _ALIKE = 1.0, 0.7
-"""A change of energy [kcal/mol] that is no noise, and the share of such pairs that fit in data without a fault."""
+"""A change of energy [kcal/mol] above the noise, and the share of such pairs that fit in data without a fault."""
 HIGH, _MOST_HIGH = 500.0, 0.3
 """A force component that few geometries have [kcal/mol/Å], and the share of geometries that is a fault."""
 _HUGE = "so large forces are rare; check their unit (reader.units)"

@@ -65,7 +65,7 @@ def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) 
 _ELEMENTS = 119
 """Atomic numbers from 0 to 118."""
 _FEW = 5
-"""From fewer molecules it is not known how the equilibrium geometries of an element differ between levels of theory."""
+"""Number of molecules with an element below which its shift between levels of theory is not known."""
 
 
 class StoreDataset:

@@ -49,7 +49,7 @@ distorted frames, and 1 to 7 in relaxed ones."""
 _SIGN, _UNIT, _SURE = 0.5, 0.7, 0.8
 """Smallest r² of forces for a verdict on their sign, and on their unit; and on both, of few bonds."""
 _SLOPES, _WIDE_SLOPES = (0.68, 1.6), (0.5, 2.2)
-"""Accepted slopes of the forces, and those of few bonds that are no fault."""
+"""Accepted slopes of the forces, and those that are accepted where there are few bonds."""
 _SPREADS, _FEW_SPREADS = 2.5, 6.0
 """Largest accepted ratio of spreads, either way: for five entries or more, and for fewer."""
 _RELATED, _OPPOSITE = 0.3, -0.5
@@ -83,7 +83,7 @@ UNRELATED_ENERGIES = (
 """What to check where energies have no relation to geometries."""
 
 Sums = dict[str, list[float]]
-"""Of bonds to hydrogen: number, Σx, Σf, Σx², Σxf, Σf², where x = −k·r [kcal/mol/Å] and f is the force along the bond.
+"""Sums over bonds to hydrogen: number, Σx, Σf, Σx², Σxf, Σf²; x = −k·r [kcal/mol/Å], f is the force along the bond.
 The key `entries` has those about each bond's mean over its entry, the others, by element, those of single geometries.
 """
 

@@ -50,7 +50,7 @@ def count_pairs(counts: list[int], expected: np.ndarray, change: np.ndarray, cle
         counts: both numbers.
         expected: changes of energy by the forces [kcal/mol], shape `(P,)`.
         change: changes of energy [kcal/mol], shape `(P,)`.
-        clear: which of them are no noise, shape `(P,)`.
+        clear: which of them are larger than noise, shape `(P,)`.
     """
     against = -3.0 * expected * change > np.maximum(expected**2, change**2)
     counts[0] += int((against & clear).sum())

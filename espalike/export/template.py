@@ -171,7 +171,7 @@ class EspalikeTemplateGenerator:
 
         Args:
             ligand: the molecule.
-            kept: of a ligand that is bound covalently, the atoms that are no caps.
+            kept: of a ligand that is bound covalently, the atoms that are not caps.
         """
         model = _hash_of_model(self.model)  # now: it may have been trained since the last call
         name = f"{model}-{_hash_of_ligand(ligand, self.mixed, kept)}.xml"

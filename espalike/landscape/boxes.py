@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import openmm
 
 _CUTOFF = 9.0
-"""Of pairs in real space [Å]."""
+"""Cut-off of pairs in real space [Å]."""
 _NEAREST = 2.4
 """Water whose atoms are nearer to the peptide's is left out [Å]."""
 _DENSITY = 0.0334
-"""Of water [molecules per Å³]."""
+"""Density of water [molecules per Å³]."""
 _NM = factor("nm")
 _SIGMA, _EPSILON, _CHARGES = 0.315075, 0.635968, (-0.834, 0.417, 0.417)
 """TIP3P of W. L. Jorgensen et al., J. Chem. Phys. 1983, 79, 926 [nm, kJ/mol, e]."""

@@ -138,7 +138,7 @@ def _root(path: Path) -> ET.Element:
     try:
         return ET.parse(path).getroot()
     except ET.ParseError as error:
-        raise ValueError(f"{path} is no XML: {error}") from error
+        raise ValueError(f"{path} is not XML: {error}") from error
 
 
 def _without_scripts(path: Path) -> None:

@@ -42,7 +42,7 @@ def entries_of(loader: Any) -> Any:
 def _scaled(trainer: pl.Trainer) -> bool:
     """Whether the loss is multiplied by a scale, so that gradients do not vanish in float16.
 
-    Then infinite gradients are no fault: the trainer skips the step and reduces the scale.
+    Then infinite gradients are not a fault: the trainer skips the step and reduces the scale.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return scaler is not None and scaler.get_scale() > 1.0

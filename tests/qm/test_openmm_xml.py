@@ -167,7 +167,7 @@ def test_files_that_are_neither_are_refused(ethanol):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.xml"):
         OpenMMXMLCalculator(folder / "nowhere.xml")
     (folder / "text.xml").write_text("no tags")
-    with pytest.raises(ValueError, match=r"text\.xml is no XML"):
+    with pytest.raises(ValueError, match=r"text\.xml is not XML"):
         OpenMMXMLCalculator(folder / "text.xml")
     (folder / "state.xml").write_text("<State/>")
     with pytest.raises(ValueError, match="found State"):

@@ -34,7 +34,7 @@ SMILES = {
     "toluene": "Cc1ccccc1",
     "uracil": "O=c1cc[nH]c(=O)[nH]1",
 }
-"""Of the ten molecules, by the name of their file without `rmd17_`."""
+"""SMILES of the ten molecules, by the name of their file without `rmd17_`."""
 LAYOUT = Layout(
     container="npz",
     names={"numbers": "nuclear_charges", "coords": "coords", "energy": "energies", "forces": "forces"},

@@ -24,7 +24,7 @@ class Modes(OneEntry):
     The amplitude of each mode is drawn from the classical harmonic distribution, a normal one of variance kT/λ in
     mass-weighted coordinates: all modes together hold half of kT each on average. (ANI's sets, J. S. Smith et al.,
     Chem. Sci. 8 (2017) 3192, divide a random part of that energy among the modes instead.) Modes softer than `floor`
-    are given its stiffness, since large amplitudes of a torsion are no straight lines.
+    are given its stiffness, since torsions of large amplitude do not follow straight lines.
 
     Attributes:
         calculator: whose minima and Hessians are taken.

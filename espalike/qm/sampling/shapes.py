@@ -15,7 +15,7 @@ from espalike.qm.sampling.base import OneEntry, distinct, seed_of, stored
 from espalike.qm.sampling.minimise import minimised_batch
 
 _STIFFNESS = 4.0
-"""Of the pull on the radius of gyration [kcal/mol/Å²] per atom."""
+"""Stiffness of the pull on the radius of gyration [kcal/mol/Å²] per atom."""
 
 
 @dataclass(frozen=True)

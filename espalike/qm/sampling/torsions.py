@@ -28,7 +28,7 @@ def rotatable(molecule: Molecule, bonds: str = ROTATABLE) -> list[tuple[int, int
     neighbours are left out.
 
     Raises:
-        ValueError: when `bonds` is no SMARTS pattern of two atoms.
+        ValueError: when `bonds` is not a SMARTS pattern of two atoms.
     """
     pattern = Chem.MolFromSmarts(bonds)
     if pattern is None or pattern.GetNumAtoms() < 2:
@@ -90,7 +90,7 @@ def named(path: str) -> set[str]:
     """The molecules of a table of torsions; see `chosen`.
 
     Raises:
-        ValueError: for a file that is no such table.
+        ValueError: for a file that is not such a table.
     """
     return set(_table(path, version_of(path)))
 
