@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("chem", "export", "nn", "terms")
 """Packages whose code parameters and files depend on, beside the modules of espalike itself."""
+_OPENFF = "partial_charges of the OpenFF molecule"
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,6 +233,9 @@ def _with_charges(molecules: list[tuple[Molecule, np.ndarray | None, str]], char
         given = [values if charges == "given" else None for _, values, _ in molecules]
         # some toolkits write zeros for a molecule without charges
         given = [None if values is None or not np.any(values) else values for values in given]
+        for (m, _, source), values in zip(molecules, given, strict=True):
+            if values is not None and source != _OPENFF:  # also files of espalike, with charges of another model
+                _LOG.warning("%s: the charges of %s are used; charges='model' takes the model's", m.name, source)
         return [_ligand(m, values, source) for (m, _, source), values in zip(molecules, given, strict=True)]
     if len(molecules) == 1 and len(charges) and charges[0] is not None and np.ndim(charges[0]) == 0:
         charges = [charges]

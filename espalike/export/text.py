@@ -53,6 +53,8 @@ def residue_name(molecule: Molecule) -> str:
 def labels_of(molecule: Molecule, width: int) -> Sequence[Label]:
     """Residue and name of each atom: those of an input of several residues, else of the one residue.
 
+    It is in chain A: OpenMM writes mmCIF files that it cannot read where a chain has no name.
+
     Args:
         molecule: the molecule.
         width: longest name of an atom that a format has room for.
@@ -60,7 +62,7 @@ def labels_of(molecule: Molecule, width: int) -> Sequence[Label]:
     if molecule.labels:
         return [label._replace(name=label.name[:width]) for label in molecule.labels]
     residue = residue_name(molecule)
-    return [Label("", 1, "", residue, name, True) for name in atom_names(molecule, width)]
+    return [Label("A", 1, "", residue, name, True) for name in atom_names(molecule, width)]
 
 
 def residue_starts(labels: Sequence[Label]) -> list[int]:

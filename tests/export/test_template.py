@@ -13,7 +13,7 @@ from rdkit.Chem import AllChem
 
 from espalike import chem
 from espalike.chem.molecule import Molecule
-from espalike.export import EspalikeTemplateGenerator, template_cache, to_openmm, to_topology
+from espalike.export import EspalikeTemplateGenerator, structure, template_cache, to_openmm, to_topology
 from espalike.model import DomainError
 from tests.export.cases import evaluate, field_model, model, to_ffxml
 
@@ -202,6 +202,33 @@ def test_openff_molecules_and_their_charges():
     assert EspalikeTemplateGenerator(ligand, model(), charges="model").ligands[0].charges is None
     ligand.partial_charges = Quantity(0 * values, "elementary_charge")
     assert EspalikeTemplateGenerator(ligand, model()).ligands[0].charges is None
+
+
+def test_charges_of_a_file_are_used_with_a_warning(tmp_path, caplog):
+    """A file that espalike wrote has the charges of the model that wrote it."""
+    molecule, charges = chem.from_smiles("CO", "methanol"), np.array([0.2, -0.6, 0.0, 0.0, 0.0, 0.4])
+    path = tmp_path / "m.sdf"
+    path.write_text(structure.text(".sdf", molecule, geometry(molecule), charges))
+    (ligand,) = EspalikeTemplateGenerator(path, model()).ligands
+    np.testing.assert_allclose(ligand.charges, charges, atol=1e-12)
+    expected = f"methanol: the charges of {path} are used; charges='model' takes the model's"
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [expected]
+    caplog.clear()
+    EspalikeTemplateGenerator(path, model(), charges="model")
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_a_ligand_is_recognised_in_an_mmcif_that_openmm_writes(tmp_path):
+    """OpenMM cannot read its own file where a chain has no name."""
+    molecule = chem.from_smiles("CC(=O)Nc1ccc(O)cc1")
+    pdb = app.PDBFile(io.StringIO(structure.text(".pdb", molecule, geometry(molecule))))
+    with open(tmp_path / "m.cif", "w") as file:
+        app.PDBxFile.writeFile(pdb.topology, pdb.positions, file, keepIds=True)
+    read = app.PDBxFile(str(tmp_path / "m.cif"))
+    built = field(EspalikeTemplateGenerator(molecule, model())).createSystem(read.topology)
+    xyz = np.array(read.positions._value) * 10.0
+    expected = evaluate(to_openmm(model().parametrize(molecule)), xyz)[0]
+    assert evaluate(built, xyz)[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_charges_given_as_an_argument_are_used_and_reported():
