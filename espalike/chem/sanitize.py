@@ -37,6 +37,8 @@ _ONE_ISOMER = [
 """What has one isomer only: bonds, and atoms."""
 _ATTEMPTS, _INVERSIONS = 5, 30
 """Attempts of one embedding, and the number of embeddings of one molecule that are tried."""
+_SMALL = 40
+"""Number of atoms up to which these embeddings take a moment."""
 _TWO_MULTIPLE_BONDS = Chem.MolFromSmarts("[#7,#15,#17,#35,#53;+0;$(*(=,#*)=,#*),$([#17,#35,#53]=*)]")
 _REWRITTEN = "_espalike_rewritten"
 _WAS_REWRITTEN = rdqueries.HasPropQueryAtom(_REWRITTEN)
@@ -242,7 +244,10 @@ def stereo_notes(mol: Chem.Mol) -> tuple[str, ...]:
     atoms = [s.centeredOn for s in undefined if s.type == Chem.StereoType.Atom_Tetrahedral]
     atoms = [a for a in atoms if (a,) not in fixed]
     heads = [a for a in atoms if _is_bridgehead(mol, a)]
-    if heads and not _have_isomers(mol, heads):
+    alone = not bonds and len(heads) == len(
+        atoms
+    )  # else there is a note in any case, and a large molecule takes seconds
+    if heads and (alone or mol.GetNumAtoms() <= _SMALL) and not _have_isomers(mol, heads):
         atoms = [a for a in atoms if a not in heads]
     if not atoms and not bonds:
         return ()

@@ -35,6 +35,7 @@ ISOMERS = {
     "CC1(C)C2CCC1(C)C(=O)C2": (2, 0),  # camphor and its mirror image
     "C1CC2C1C1CCC21": (4, 0),  # syn and anti
     "CC(F)C12CC3CC(CC(C3)C1)C2": (1, 0),  # beside a cage
+    "CC(=C)C1CCC2(C)CCC3(C)C(CCC4C5(C)CCC(O)C(C)(C)C5CCC34C)C12": (10, 0),  # lupeol
 }
 
 
