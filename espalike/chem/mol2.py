@@ -10,6 +10,8 @@ is the one next to the orders in the file.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from rdkit import Chem
 
@@ -199,6 +201,15 @@ def _from_types(text: str, name: str, rows: list[list[str]]) -> Read:
     return mol.GetMol(), given, notes
 
 
+def _like_charges(bonds: np.ndarray, charges: np.ndarray) -> int:
+    """Number of pairs of equal charges at neighbours of one atom: none in a nitro group, one in N(-O)(-O)."""
+    near: dict[int, list[int]] = {}
+    for i, j in bonds.tolist():
+        near.setdefault(i, []).append(int(charges[j]))
+        near.setdefault(j, []).append(int(charges[i]))
+    return sum(a == b != 0 for around in near.values() for a, b in itertools.combinations(around, 2))
+
+
 def _lewis(
     numbers: np.ndarray, bonds: np.ndarray, drawn: np.ndarray, given: np.ndarray | None, name: str
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -226,6 +237,8 @@ def _lewis(
     for size in range(_LARGEST + 1):
         totals = {total: lewis(numbers, bonds, total, drawn) for total in {size, -size}}
         good = {q: f for q, f in totals.items() if f and cost(numbers, bonds, *f) < least + _ABOUT}
+        fewest = min((_like_charges(bonds, charges) for _, charges in good.values()), default=0)
+        good = {q: f for q, f in good.items() if _like_charges(bonds, f[1]) == fewest}
         if len(good) == 1:
             ((total, found),) = good.items()
             note = f"no partial charges say the total charge; {total:+d} e is that of the best Lewis structure"

@@ -136,6 +136,7 @@ def test_unknown_types_and_bonds_are_refused_by_name(tmp_path):
 
 SYBYL = {
     "C[N+](=O)[O-]": ("N.pl3", "O.2", "1"),  # as antechamber -at sybyl writes it: RDKit reads a dianion
+    "C[N+](C)(C)CC[N+](=O)[O-]": ("N.pl3", "O.2", "1"),
     "CS(=O)(=O)[O-]": ("S.3", "O.2", "1"),
     "CS(=O)(=O)O[CH3]": ("S.o2", "O.3", "2"),
     "COS(=O)(=O)[O-]": ("S.3", "O.co2", "ar"),
