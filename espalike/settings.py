@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 CONFIGS = "espalike.configs"
 _KEYS_LISTED = 6
+_ELSEWHERE = {
+    "hydra": "; others come with: pip install 'espalike[sweep]'",
+    "model": "; a model to start from is start=MODEL",
+    "data": "; stores are data.stores=[PATH,...]",
+}
+"""What is added where a choice of a group does not exist."""
 
 
 def compose(job: str, overrides: Sequence[str] = (), config_dir: str | os.PathLike | None = None) -> dict[str, Any]:
@@ -40,10 +46,10 @@ def compose(job: str, overrides: Sequence[str] = (), config_dir: str | os.PathLi
     Examples:
         >>> compose("train", ["experiment=quickstart", "trainer.max_epochs=5"])["trainer"]["max_epochs"]
         5
-        >>> compose("train", ["model=tinny"])
+        >>> compose("train", ["conv=sge"])
         Traceback (most recent call last):
             ...
-        ValueError: model=tinny: did you mean 'tiny'? choices of model: small, tiny
+        ValueError: conv=sge: did you mean 'sage'? choices of conv: dgl_gat, dgl_gin, dgl_sage, gat, gin, sage
     """
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
@@ -200,7 +206,7 @@ def explain(
         group, _, choice = error.missing_cfg_file.rpartition("/")
         values = {_key(o): re.split(r"\W*,\W*", o.partition("=")[2].strip("\"'")) for o in overrides}
         key = next((k for k in values if k.partition("@")[0] == group and choice in values[k]), group)
-        more = "; others come with: pip install 'espalike[sweep]'" if group.startswith("hydra/") else ""
+        more = _ELSEWHERE.get(group.partition("/")[0], "") if job == "train" or group.startswith("hydra/") else ""
         return f"{key}={choice}: {suggest(choice, error.options)}choices of {group}: {', '.join(error.options)}{more}"
     if twice := re.match(r"Multiple values for (\S+)\.", text):
         return f"{twice[1]} is chosen twice, or with a + before it; write {twice[1]}=NAME once, without +"
