@@ -94,7 +94,17 @@ def write(path: str | Path, description: Mapping[str, Any], members: int, tensor
     lists = {name: header.pop(name) for name in LISTS if name in header}
     with replacing(path) as temporary:
         # save_file would make a file that only its owner may read
-        temporary.write_bytes(save(state, metadata={"espalike": json.dumps(header), "lists": _packed(lists)}))
+        temporary.write_bytes(_ordered(save(state, metadata={"espalike": json.dumps(header), "lists": _packed(lists)})))
+
+
+def _ordered(content: bytes) -> bytes:
+    """A safetensors file with its metadata in the order of their names; safetensors writes them in a random order."""
+    stop = 8 + int.from_bytes(content[:8], "little")
+    head = json.loads(content[8:stop])
+    head["__metadata__"] = dict(sorted(head["__metadata__"].items()))
+    text = json.dumps(head, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[stop:]
 
 
 def _packed(lists: dict[str, Any]) -> str:

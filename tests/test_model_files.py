@@ -147,6 +147,14 @@ def test_a_file_of_this_format_has_its_number_of_members(written, tmp_path):
         load(saved(tmp_path / "odd.espalike", lacks, tensors))
 
 
+def test_one_model_gives_one_file(written, tmp_path):
+    """safetensors writes the entries of its metadata in a random order."""
+    model = load(written[0])
+    for n in range(12):
+        model.save(tmp_path / f"{n}.espalike")
+    assert len({(tmp_path / f"{n}.espalike").read_bytes() for n in range(12)}) == 1
+
+
 def test_a_changed_weight_is_noticed(written, tmp_path):
     _, header, tensors = written
     odd = {name: value.clone() for name, value in tensors.items()}

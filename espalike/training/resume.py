@@ -77,6 +77,7 @@ class SaveResumable(Checkpoint):
             summed(torch.tensor(int(self._out_of_time), device=module.device)) > 0
         )
         due = batch_idx == 0 or (self.every is not None and step % self.every == 0)
+        stop = stop and not _accumulates(trainer, batch_idx)  # the step that was begun is finished first
         if stop or (due and step > self._saved):
             self._save(trainer, batch_idx)
         if stop:
@@ -94,10 +95,15 @@ class SaveResumable(Checkpoint):
         self._save(trainer, 0)
 
     def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
-        """Write after SIGTERM, when Lightning has ended the step; after other exceptions a step may be half done."""
+        """Write after SIGTERM, when Lightning has ended the batch; after other exceptions a step may be half done.
+
+        So it may be between the batches of one step, whose gradients no checkpoint has: then the earlier one is kept.
+        """
         if isinstance(exception, SIGTERMException) and trainer.world_size == 1:
             progress = trainer.fit_loop.epoch_loop.batch_progress
-            self._save(trainer, 0 if progress.is_last_batch else progress.current.completed)
+            done = 0 if progress.is_last_batch else progress.current.completed
+            if not _accumulates(trainer, done):
+                self._save(trainer, done)
 
     def _save(self, trainer: pl.Trainer, done: int) -> None:
         self._position, self._saved = (trainer.current_epoch, done), trainer.global_step
@@ -125,6 +131,11 @@ class SaveResumable(Checkpoint):
         self._saved = state_dict["saved"]
         self.sampler.start = tuple(state_dict["position"])
         self.sampler.set_epoch(self.sampler.start[0])  # worker processes draw before Lightning sets the epoch
+
+
+def _accumulates(trainer: pl.Trainer, done: int) -> bool:
+    """Whether gradients of earlier batches wait for those of the next ones (`trainer.accumulate_grad_batches`)."""
+    return done % trainer.accumulate_grad_batches != 0
 
 
 _CARRIED = ("start", "forcefield", "conv", "model", "optimizer", "schedule", "ema")

@@ -266,6 +266,9 @@ def _trainer(settings: Mapping[str, Any], out: Path, sampler: Any) -> pl.Trainer
     """Lightning's trainer with the logs, checkpoints and the early stop of a run."""
     check_number("patience", settings["patience"], 1)
     check_number("trainer.max_epochs", settings["trainer"].get("max_epochs"), -1)
+    check_number("trainer.check_val_every_n_epoch", settings["trainer"].get("check_val_every_n_epoch"), 1)
+    if settings["trainer"].get("limit_val_batches") == 0:
+        raise ValueError("trainer.limit_val_batches=0: without validation no model is written; leave it out")
     epochs, every = (settings["trainer"].get(name) for name in ("max_epochs", "check_val_every_n_epoch"))
     if isinstance(epochs, int) and isinstance(every, int) and 0 < epochs < every:
         raise ValueError(

@@ -172,6 +172,14 @@ def test_another_level_has_its_own_shift_and_none_at_inference(store, tmp_path):
         (["optimizer.lr=inf"], "error: optimizer.lr=inf: expected a number, 0 or more"),
         (["trainer.max_epochs=-1"], "error: trainer.max_epochs=-1: the learning rate needs an end"),
         (["trainer.devices=2"], "error: trainer.devices=2: several processes need trainer=ddp"),
+        (
+            ["trainer.check_val_every_n_epoch=0"],
+            "error: trainer.check_val_every_n_epoch=0: expected a number, 1 or more",
+        ),
+        (
+            ["+trainer.limit_val_batches=0"],
+            "error: trainer.limit_val_batches=0: without validation no model is written",
+        ),
         (["freeze=[pair]"], "error: freeze=['pair']: without start=MODEL, frozen parts keep their random weights"),
         (["convert=true"], "error: convert=true says what is taken from the model"),
         (

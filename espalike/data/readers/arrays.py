@@ -36,8 +36,8 @@ QUANTITIES = {
     "kind": "kind of geometries",
 }
 """What an entry may hold, and what messages call it. Shapes, for `K` geometries of `A` atoms: numbers `(A,)`, coords
-`(K, A, 3)`, energy `(K,)`, forces (−dE/dx) or gradient (+dE/dx) `(K, A, 3)`, dipole `(K, 3)`, charges `(A,)` or
-`(K, A)`; the others are one text or number."""
+`(K, A, 3)`, energy `(K,)` or `(K, 1)`, forces (−dE/dx) or gradient (+dE/dx) `(K, A, 3)`, dipole `(K, 3)`, charges
+`(A,)` or `(K, A)`; the others are one text or number."""
 _NEEDED = ("numbers", "coords", "smiles", "energy", "forces", "gradient")
 _UNIT_OF = {
     "coords": "coords", "energy": "energies", "forces": "forces", "gradient": "forces", "dipole": "dipoles",
@@ -265,6 +265,8 @@ class LayoutReader(Reader):
             return None
         if quantity != "charges":
             values = self._chosen(name, array, values)
+        if quantity == "energies" and values.ndim == 2 and values.shape[1] == 1:  # as in MD17
+            values = values[:, 0]
         return self._units.internal(name, array, values, entry.unit(array), quantity)
 
     def _missing(self, name: str, entry: Container, what: str) -> RecordError:

@@ -81,6 +81,16 @@ def test_archives_without_a_smiles(tmp_path):
         assert [r.reason for r in ArraysReader(tmp_path, **options)] == [reason]
 
 
+def test_energies_in_a_column_as_in_md17(tmp_path):
+    s = sample("CO")
+    options = {**OPTIONS, "container": "npz", "names": NAMES}
+    archive(tmp_path / "a.npz", s, e=s.energy[:, None] / HARTREE, smi=np.array(s.smiles))
+    (record,) = ArraysReader(tmp_path, **options)
+    np.testing.assert_allclose(record.conformers.energy, s.energy)
+    archive(tmp_path / "a.npz", s, e=np.stack([s.energy, s.energy], axis=1) / HARTREE, smi=np.array(s.smiles))
+    assert [r.reason for r in ArraysReader(tmp_path, **options)] == ["shapes disagree"]
+
+
 def test_what_an_entry_may_lack(tmp_path):
     archive(tmp_path / "a.npz", sample("CO"), g=None, smi=np.array(sample("CO").smiles))
     options = {**OPTIONS, "container": "npz", "names": NAMES}
