@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,7 +184,10 @@ def force_of(calculator: Calculator, molecule: Molecule, atoms: Sequence[int] | 
     if atoms is not None:
         if len(atoms) != molecule.n_atoms:
             raise ValueError(f"{molecule.name}: it has {molecule.n_atoms} atoms, but {len(atoms)} particles are given")
-        particles = [int(atom) for atom in atoms]
+        try:
+            particles = [index(atom) for atom in atoms]
+        except TypeError as error:  # 5.7 is not 5
+            raise ValueError(f"{molecule.name}: particles are whole numbers; got {list(atoms)}") from error
         if len(set(particles)) < len(particles) or min(particles) < 0:
             raise ValueError(f"{molecule.name}: particles are different numbers from 0 on; got {particles}")
         force.setParticles(particles)

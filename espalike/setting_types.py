@@ -30,6 +30,8 @@ LEAST = {
     **dict.fromkeys(("rounds", "patience", "threads", "conformers", "data.conformers"), 1),
 }
 """Smallest values of whole numbers among them."""
+_OR_NULL = {"threads"}
+"""Numbers that may be null although their default is a number."""
 
 
 def check_declared(settings: Mapping[Any, Any]) -> None:
@@ -60,7 +62,7 @@ def check_like(key: str, node: Any, default: Any) -> None:
         return
     if default is None or (isinstance(node, str) and ("${" in node or node == "???")):
         return
-    if node is None and (not isinstance(default, int | float | Mapping) or key in LEAST.keys() | DECLARED.keys()):
+    if node is None and (not isinstance(default, int | float | Mapping) or key in _OR_NULL | DECLARED.keys()):
         return  # for these, null stands for something
     for kinds, expected in (
         (bool, "true or false"),

@@ -1,7 +1,9 @@
-"""Small tables and lists: aligned text for terminals and `repr`, HTML for notebooks."""
+"""Small tables and lists: aligned text for terminals and `repr`, HTML for notebooks; CSV that people write."""
 
 from __future__ import annotations
 
+import csv
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
@@ -35,6 +37,28 @@ def html_table(rows: Rows) -> str:
         return f"<tr>{''.join(f'<{tag}>{escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
 
     return f"<table>{line('th', rows[0])}{''.join(line('td', row.values()) for row in rows)}</table>"
+
+
+def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file (UTF-8, with or without a byte order mark) that a person wrote.
+
+    Raises:
+        ValueError: naming the file, when it is not CSV, lacks a column, has one twice, or a row has more cells than the
+            head, or none in one of the columns.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, strict=True)
+            names = list(rows.fieldnames or [])
+            if not set(columns) <= set(names) or len(set(names)) < len(names):
+                raise ValueError(f"{path}: expected columns {' and '.join(columns)}, each once, got {names}")
+            content = list(rows)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read as CSV ({error})") from error
+    for number, row in enumerate(content, start=1):
+        if None in row or None in map(row.get, columns):
+            raise ValueError(f"{path}: row {number} under the head has too many or too few cells; the head has {names}")
+    return content
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

@@ -133,6 +133,13 @@ def _element(kind: str) -> int:
     return _ELEMENTS.get(kind) or _SYMBOLS.get(kind.partition(".")[0], 0)
 
 
+def _mixed(kinds: list[str]) -> tuple[str, ...]:
+    """A type of SYBYL (C.3) and one of GAFF or AMBER (n) that are in the same record; no program writes both."""
+    sybyl = [kind for kind in kinds if "." in kind]
+    others = [kind for kind in kinds if kind in _ELEMENTS and kind not in _SYBYL]
+    return (sybyl[0], others[0]) if sybyl and others else ()
+
+
 def _rows(text: str, table: str) -> list[list[str]]:
     _, *lines = text.partition(f"@<TRIPOS>{table}")[2].partition("@<TRIPOS>")[0].split("\n")
     return [row for row in map(str.split, lines) if row and not row[0].startswith("#")]
@@ -168,6 +175,8 @@ def _from_types(text: str, name: str, rows: list[list[str]]) -> Read:
                 f"{name}: atom {row[0]} ({row[1]}) has the type {row[5]!r}; known are the types of SYBYL (C.3), GAFF "
                 "and GAFF2 (c3), and AMBER (CT). Write an SDF"
             )
+    if mixed := _mixed([row[5] for row in rows]):
+        raise ChemistryError(f"{name}: its types are of two kinds, {' and '.join(mixed)}: one of them may be damaged")
     place = {row[0]: n for n, row in enumerate(rows)}
     numbers = np.array([_element(row[5]) for row in rows])
     try:

@@ -17,8 +17,6 @@ _FIELDS = re.compile(r"^>.*\n(?:.+\n?)*", re.MULTILINE)
 """Data fields of a record of an SDF."""
 _SECOND = re.compile(r"^M  END|V[23]000\s*$", re.MULTILINE)
 """Lines of another MOL record in the rest of a record."""
-_V3000_ATOM = re.compile(r"^M {2}V30 +\d+ +[^ ]+ +([^ \n]+) +([^ \n]+) +([^ \n]+) +\d", re.MULTILINE)
-"""An atom's line; its coordinates."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _COMPLAINT = re.compile(r"ERROR: (.+)")
 """What RDKit writes to its log where it cannot read a record."""
@@ -98,9 +96,9 @@ def _check_v3000(text: str, name: str) -> None:
     Raises:
         ChemistryError: where one is not a number.
     """
-    atoms = text.partition("V30 BEGIN ATOM")[2].partition("V30 END ATOM")[0]
-    words = [word for match in _V3000_ATOM.finditer(atoms) for word in match.groups()]
-    if odd := [word for word in words if not _NUMBER.fullmatch(word)]:
+    atoms = text.partition("V30 COUNTS")[2].partition("V30 END ATOM")[0].replace("-\nM  V30 ", "")  # a long line
+    rows = [line.split() for line in atoms.split("\n")[1:] if "BEGIN ATOM" not in line]
+    if odd := [word for row in rows for word in row[4:7] if not _NUMBER.fullmatch(word)]:
         raise ChemistryError(f"{name}: coordinate {odd[0]!r} of an atom is not a number")
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from espalike.tables import first_few
+from espalike.tables import first_few, read_csv
 
 if TYPE_CHECKING:
     from espalike.data.inputs import ReaderOf
@@ -29,6 +28,8 @@ def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
     listed = isinstance(cfg.input, ListConfig)
     inputs = list(cfg.input) if listed else [str(cfg.input)]
     chosen = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
+    for split in chosen:
+        _check_split("split:", split)
     splits = _splits(cfg.splits)
     by_smiles: dict[str, Job] = {}
     settings = OmegaConf.to_container(cfg.reader) if cfg.get("reader") else None
@@ -66,11 +67,21 @@ def _bracket_atom(source: str) -> str:
 def _splits(path: str | None) -> dict[str, str]:
     if not path:
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"name", "split"} <= set(rows.fieldnames or []):
-            raise ValueError(f"{path}: expected columns name and split, got {rows.fieldnames}")
-        return {row["name"]: row["split"] for row in rows}
+    splits: dict[str, str] = {}
+    for row in read_csv(path, ["name", "split"]):
+        name, split = row["name"], row["split"]
+        _check_split(f"{path}: {name}: split", split)
+        if splits.setdefault(name, split) != split:
+            raise ValueError(f"{path}: {name} is in two splits, {splits[name]!r} and {split!r}")
+    return splits
+
+
+def _check_split(what: str, split: str) -> None:
+    """Refuse the name of a split that does not exist; an empty one stands for none."""
+    from espalike.data.schema import SPLITS
+
+    if split not in ("", *SPLITS):
+        raise ValueError(f"{what} {split!r} is unknown; known: {', '.join(SPLITS)}")
 
 
 def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, str]]:

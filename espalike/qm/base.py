@@ -241,9 +241,12 @@ def checked(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
     """`xyz`, numbers [Å] or a quantity, as a fresh float64 array of shape `(A, 3)` [Å].
 
     Raises:
-        CalculatorError: when the shape does not fit the molecule or a coordinate is not finite.
+        CalculatorError: when the shape does not fit the molecule, or a coordinate is not finite, complex or masked.
     """
-    array = np.array(magnitude(xyz, "angstrom"), dtype=np.float64)
+    given = magnitude(xyz, "angstrom")
+    if np.asarray(given).dtype.kind == "c" or np.ma.is_masked(given):
+        raise CalculatorError("type", f"{molecule.name}: coordinates are complex or masked; expected real numbers")
+    array = np.array(given, dtype=np.float64)
     if array.shape != (molecule.n_atoms, 3):
         raise CalculatorError(
             "shape",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import atexit
 import json
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -125,16 +128,37 @@ def adopt(root: Path, index: LabelIndex) -> None:
     index.refresh()
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Give errors about the content of a file its name."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError, NotImplementedError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it: what is lost is computed again") from error
+    except (RecursionError, BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it: what is lost is computed again") from error
+
+
+@contextmanager
+def _arrays(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    """The arrays of a file."""
+    with _named(path), path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        yield {name: arrays[name] for name in arrays}
+
+
 def _in_files(folder: Path) -> Iterator[tuple[dict[str, Any], dict[str, np.ndarray]]]:
     for path in sorted(folder.glob("*.json")):
-        failure = {"esp": False, "time": path.stat().st_mtime, **json.loads(path.read_text())}
+        with _named(path):
+            failure = {"esp": False, "time": path.stat().st_mtime, **json.loads(path.read_text())}
+            if not {"reason", "message"} <= failure.keys():
+                raise ValueError("expected reason and message")
         yield {"failed": int(path.stem) if path.stem.isdigit() else -1, **failure}, {}
     for path in sorted(folder.glob("[0-9]*.npz")):
-        with np.load(path, allow_pickle=False) as arrays:
+        with _arrays(path) as arrays:
             yield (
                 {"labels": [int(path.stem)], "esp": "esp_values" in arrays},
                 {name: array[None] for name, array in arrays.items()},
             )
     if (folder / "frames.npz").exists():
-        with np.load(folder / "frames.npz", allow_pickle=False) as arrays:
+        with _arrays(folder / "frames.npz") as arrays:
             yield {"smiles": str(arrays["smiles"]), "count": len(arrays["xyz"])}, {"xyz": arrays["xyz"]}

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -106,7 +107,8 @@ class LabelDirectory:
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)
             write(path, json.dumps(settings, indent=1))
-        old, new = (json.loads(text, object_hook=_renamed) for text in (path.read_text(), json.dumps(settings)))
+        old = _read_json(path, lambda value: isinstance(value, dict) and _is_pairs(value.get("files", [])))
+        new = json.loads(json.dumps(settings), object_hook=_renamed)
         if "files" in old and old["files"] != new["files"]:
             read = ", ".join(sorted({name for name, _ in [*old["files"], *new["files"]]}))
             raise ValueError(
@@ -219,7 +221,7 @@ class LabelDirectory:
     def programs(self) -> list[str]:
         """The programs noted; none when the calculator of the settings labelled by itself."""
         path = self.root / "programs.json"
-        return json.loads(path.read_text()) if path.exists() else []
+        return _read_json(path, _is_texts) if path.exists() else []
 
     def failures(self, job: Job) -> list[Failure]:
         """Why geometries of a molecule, or labels of them, are missing; without those that a later attempt made."""
@@ -263,6 +265,29 @@ class LabelDirectory:
         return not (self._stays(failure) and failure is not None and failure.esp)
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_texts(pair) and len(pair) == 2 for pair in value)
+
+
+def _read_json(path: Path, fits: Callable[[Any], bool]) -> Any:
+    """The content of a file of a label directory, with the present names of classes.
+
+    Raises:
+        ValueError: naming the file, when it is not one that was written there.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), object_hook=_renamed)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); put it back, or choose another `out`") from error
+    if not fits(content):
+        raise ValueError(f"{path} is damaged: it has not the form that espalike writes; choose another `out`")
+    return content
+
+
 def _files_of(calculator: Calculator | None) -> list[list[str]]:
     """Names and hashes of the files that a calculator has read, as its program states them."""
     program = getattr(calculator, "__dict__", {}).get("program", "")  # a program that is looked up has read no files
@@ -286,7 +311,7 @@ _RENAMED = {
 def _renamed(settings: dict) -> dict:
     """Settings with the present names of classes."""
     target = settings.get("_target_")
-    return settings | {"_target_": _RENAMED[target]} if target in _RENAMED else settings
+    return settings | {"_target_": _RENAMED.get(target, target)} if isinstance(target, str) else settings
 
 
 def _same(old, new) -> bool:

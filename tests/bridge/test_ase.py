@@ -8,9 +8,9 @@ from ase.calculators.fd import calculate_numerical_forces
 
 import espalike
 from espalike.ase import Calculator
-from espalike.chem import from_smiles
+from espalike.chem import embed, from_smiles
 from espalike.energy import energy
-from espalike.potential import potential
+from espalike.potential import force_of, potential
 from espalike.qm.base import CalculatorError
 from tests.bridge.cases import ETHANOL, NMA, mmff94, perturbed
 
@@ -121,3 +121,22 @@ def test_an_offxml_file_that_changed_is_read_again(tmp_path):
         bond.k = bond.k * 2
     path.write_text(changed.to_string())
     assert potential(path, ETHANOL)(ETHANOL, xyz)[0] > before + 0.1
+
+
+@pytest.mark.parametrize(
+    "change", [lambda xyz: xyz + 1j, lambda xyz: np.ma.masked_less(xyz, 0.0)], ids=["complex", "masked"]
+)
+def test_coordinates_that_are_no_real_numbers_are_refused(change):
+    """NumPy would drop the imaginary part, or the mask, without an error."""
+    molecule = from_smiles("CO", "methanol")
+    xyz = embed(molecule)[0]
+    with pytest.raises(CalculatorError, match="methanol: coordinates are complex or masked"):
+        potential("mmff94", molecule)(molecule, change(xyz))
+
+
+def test_particles_are_whole_numbers():
+    molecule = from_smiles("O", "water")
+    calculator = potential("mmff94", molecule)
+    with pytest.raises(ValueError, match=r"water: particles are whole numbers; got \[0, 1, 2.7\]"):
+        force_of(calculator, molecule, [0, 1, 2.7])
+    assert force_of(calculator, molecule, np.array([2, 0, 1])).getParticles() == (2, 0, 1)

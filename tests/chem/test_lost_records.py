@@ -67,6 +67,19 @@ def test_a_coordinate_of_a_v3000_record_that_is_not_a_number(tmp_path, word):
     assert f"coordinate {word!r} of an atom is not a number" in entry.error
 
 
+@pytest.mark.parametrize(
+    "change", [("M  V30 BEGIN ATOM\n", ""), (" 0.250000 0\n", " 0.250000 CFG=2\n"), ("V30 1 C", "V30 1x C")]
+)
+def test_a_coordinate_of_a_v3000_record_of_odd_lines_that_is_not_a_number(tmp_path, change):
+    """RDKit reads such lines, and of 0.25x it reads 0.25."""
+    molecule = chem.from_smiles("CO", "methanol")
+    block = Chem.MolToV3KMolBlock(chem.to_rdkit(molecule, np.full((6, 3), 0.25)))
+    assert change[0] in block
+    changed = block.replace(*change, 1)
+    (entry,) = read(tmp_path / "x.mol", changed.replace("0.250000", "0.25x", 1))
+    assert "coordinate '0.25x' of an atom is not a number" in entry.error
+
+
 @pytest.mark.parametrize("kind", ["DAT", "SRU"])
 def test_groups_of_atoms_in_a_v3000_record(tmp_path, kind):
     mol = Chem.AddHs(Chem.MolFromSmiles(f"COCCOC |{'SgD:2,3,4:name:yes:::' if kind == 'DAT' else 'Sg:n:2,3,4:n:ht'}|"))

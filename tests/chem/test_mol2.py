@@ -129,6 +129,7 @@ def test_unknown_types_and_bonds_are_refused_by_name(tmp_path):
     assert "bonds of type un; expected 1, 2" in read(tmp_path, text.replace("1 1 2 1", "1 1 2 un")).error
     assert "not a readable MOL2 record" in read(tmp_path, text.replace("1 1 2 1", "1 1 99 1")).error
     assert "no Lewis structure" in read(tmp_path, text.replace("c3", "hc")).error
+    assert "its types are of two kinds, C.3 and o: one" in read(tmp_path, text.replace(" c3 ", " C.3 ")).error
     known = [*itertools.chain(TYPES.values()), "n+", "2C", "C*"]
     for kind in known:
         assert "has the type" not in (read(tmp_path, text.replace(" o ", f" {kind} ")).error or "")

@@ -197,3 +197,21 @@ def test_brackets_of_a_smiles_are_not_a_list(tmp_path, capsys):
     assert """write 'input="[NH4+]"'""" in capsys.readouterr().err
     assert main(["label", "input=[C1CC]", *settings]) == 2
     assert "brackets make a list" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("split=[train,vall]", "split: 'vall' is unknown; known: train, val, test"),
+        ("splits=x.csv", "x.csv: ethane: split 'trian' is unknown"),
+        ("esp=null", "esp=null: expected a number"),
+        ("workers=null", "workers=null: expected a number"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused_before_the_work(given, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.smi").write_text("CC ethane\n")
+    (tmp_path / "x.csv").write_text("name,split\nethane,trian\n")
+    assert main(["label", "calculator=mmff94", "sampler=etkdg", "input=x.smi", "out=out", given]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -134,16 +134,17 @@ def _v2000(record: str) -> dict:
     atoms, bonds = int(lines[3][:3]), int(lines[3][3:6])
     rows, links = lines[4 : 4 + atoms], lines[4 + atoms : 4 + atoms + bonds]
     end = next(i for i, line in enumerate(lines) if line.startswith("M  END"))
-    charge = 0
+    charge: dict[str, int] = {}
     for line in lines[4 + atoms + bonds : end]:
         if line.startswith("M  CHG"):
-            charge += sum(int(word) for word in line[9:].split()[1::2])
+            words = line[9:].split()
+            charge |= zip(words[::2], map(int, words[1::2]), strict=True)
     return {
         "symbols": [row[31:34].strip() for row in rows],
         "xyz": positions([[row[i : i + 10] for i in (0, 10, 20)] for row in rows])
         or positions([row.split()[:3] for row in rows]),
         "bonds": {tuple(sorted((int(line[:3]), int(line[3:6])))) for line in links},
-        "charge": charge,
+        "charge": sum(charge.values()),
         "mol blocks": blocks(record),
     }
 
@@ -155,7 +156,7 @@ def _v3000(record: str) -> dict:
     first = lines.index("BEGIN ATOM") if "BEGIN ATOM" in lines else counts  # RDKit does not ask for the line
     atoms = rows[first + 1 : lines.index("END ATOM")]
     bonds = rows[lines.index("BEGIN BOND") + 1 : lines.index("END BOND")]
-    place = {int(row[0]): n for n, row in enumerate(atoms, 1)}
+    place = {int(re.match(r"\d+", row[0])[0]): n for n, row in enumerate(atoms, 1)}
     return {
         "symbols": [row[1] for row in atoms],
         "xyz": positions([row[2:5] for row in atoms]),
@@ -168,11 +169,13 @@ def _v3000(record: str) -> dict:
 def _mol2(record: str) -> dict:
     parts = [part.partition("\n") for part in record.split("@<TRIPOS>")[1:]]
     sections = {name.split()[0]: rows for name, _, rows in parts}  # readers pass over words after a section's name
-    atoms, bonds = ([line.split() for line in sections[name].split("\n") if line.strip()] for name in ("ATOM", "BOND"))
+    tables = ([line.split() for line in sections[name].split("\n") if line.strip()] for name in ("ATOM", "BOND"))
+    atoms, bonds = ([row for row in table if not row[0].startswith("#")] for table in tables)
+    place = {row[0]: n for n, row in enumerate(atoms, 1)}
     return {
         "symbols": [row[5].split(".")[0] for row in atoms],
         "xyz": positions([row[2:5] for row in atoms]),
-        "bonds": {tuple(sorted((int(row[1]), int(row[2])))) for row in bonds},
+        "bonds": {tuple(sorted((place[row[1]], place[row[2]]))) for row in bonds},
         "mol blocks": record.count("@<TRIPOS>ATOM"),
     }
 

@@ -1,23 +1,31 @@
 """What stopped jobs leave: a changed file is refused by name, or the job gives what it gives with the whole one."""
 
+import csv
+import io
 import json
 import os
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from espalike.check import liquids
 from espalike.check import run as checks
 from espalike.chem import from_smiles
+from espalike.cli.label_input import _splits
 from espalike.cli.main import main
 from espalike.data.ingest import run as ingest
+from espalike.qm.labelling import Job, LabelDirectory
+from espalike.qm.sampling import torsions
 from tests.cli.inputs import save_model
 from tests.data.ingest_job import job
 from tests.data.test_ingest import content, interrupted, write
 from tests.fuzz.changes import changed_bytes, changed_text, changed_values
 from tests.fuzz.guard import amounts, bounded, explore, limited
+
+MOLECULE = from_smiles("CO", "methanol")
 
 
 def changed_lines(data: st.DataObject, original: bytes) -> bytes:
@@ -116,6 +124,75 @@ def test_liquids(tmp_path, monkeypatch, examples):
         run.file.write_bytes(changed_lines(data, original))
         with limited(), bounded():
             assert liquids._read(run.file) in (nothing, expected)
+
+    explore(check, examples)
+
+
+LABELS = {"calculator": {"_target_": "espalike.qm.mmff.RDKitCalculator"}}
+
+
+@amounts(few=40, share=0.03)
+@pytest.mark.parametrize("name", ["settings.json", "programs.json", "a/frames.npz", "a/0.npz", "a/1.json"])
+def test_label_directories(tmp_path, name, examples):
+    """Settings, programs, and labels one per file; labels are those that the files say."""
+    kept, root, xyz = tmp_path / "kept", tmp_path / "labels", np.arange(36.0).reshape(2, 6, 3)
+    before = LabelDirectory(kept)
+    before.claim(LABELS)
+    before.note("program 1.0")
+    (kept / "a").mkdir()
+    np.savez(kept / "a" / "frames.npz", xyz=xyz, smiles=MOLECULE.smiles)
+    np.savez(kept / "a" / "0.npz", energy=-1.5, forces=xyz[1])
+    (kept / "a" / "1.json").write_text('{"reason": "scf", "message": "a: no convergence"}')
+    original = (kept / name).read_bytes()
+
+    def check(data: st.DataObject) -> None:
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.copytree(kept, root)
+        if name.endswith(".npz"):
+            (root / name).write_bytes(changed_bytes(data, original))
+        elif data.draw(st.booleans()):
+            (root / name).write_text(json.dumps(changed_values(data, json.loads(original))))
+        else:
+            (root / name).write_bytes(changed_text(data, original))
+        try:
+            with limited(), bounded():
+                directory = LabelDirectory(root)
+                directory.claim(LABELS)
+                programs, labels = directory.programs(), directory.labels(Job("a", MOLECULE))
+                failures = directory.failures(Job("a", MOLECULE))
+        except ValueError as error:
+            assert str(root) in str(error), error
+            return
+        assert name == "programs.json" or programs == ["program 1.0"]
+        for geometry, label in labels.values():
+            assert np.array_equal(geometry, xyz[0])
+            assert (label.energy, label.forces.tolist()) == (-1.5, xyz[1].tolist())
+        assert name == "a/1.json" or [one.message for one in failures] == ["a: no convergence"]
+
+    explore(check, examples)
+
+
+@amounts(few=40, share=0.03)
+def test_tables_of_splits_and_torsions(tmp_path, examples):
+    """Tables that people write: refused by name, or what Python's own reader reads."""
+    path = tmp_path / "table.csv"
+    original = b"name,split,dihedral\nmethanol,train,2 0 1 5\nethane,val,2 0 1 5\nwater,,0 1 2 3\n"
+
+    def check(data: st.DataObject) -> None:
+        path.write_bytes(changed_text(data, original))
+        for read, column in ((_splits, "split"), (torsions.named, "dihedral")):
+            torsions._table.cache_clear()
+            try:
+                with limited(), bounded():
+                    found = read(str(path))
+            except ValueError as error:
+                assert path.name in str(error), error
+                continue
+            rows = list(csv.DictReader(io.StringIO(path.read_bytes().decode("utf-8-sig"), newline="")))
+            assert set(found) == {row["name"] for row in rows}
+            if column == "split":
+                assert all(found[row["name"]] == row["split"] for row in rows)
+                assert set(found.values()) <= {"", "train", "val", "test"}
 
     explore(check, examples)
 

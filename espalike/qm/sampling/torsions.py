@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -14,6 +13,7 @@ from rdkit.Chem import rdMolTransforms
 from espalike.chem import to_rdkit
 from espalike.chem.molecule import Molecule
 from espalike.files import version_of
+from espalike.tables import read_csv
 
 ROTATABLE = "[!D1;!$(*#*);!$([*H3])]-&!@[!D1;!$(*#*);!$([*H3])]"
 """SMARTS of bonds that are driven by default: single, not in a ring, no end a CH₃, NH₃⁺ or at a triple bond."""
@@ -97,18 +97,13 @@ def named(path: str) -> set[str]:
 
 @lru_cache(maxsize=8)
 def _table(path: str, version: tuple[str, int, int]) -> dict[str, list[tuple[int, ...]]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if not {"name", "dihedral"} <= set(rows.fieldnames or []):
-            raise ValueError(f"{path}: expected columns name and dihedral, got {rows.fieldnames}")
-        table: dict[str, list[tuple[int, ...]]] = {}
-        for row in rows:
-            try:
-                atoms = tuple(int(text) for text in row["dihedral"].split())
-            except ValueError:
-                raise ValueError(f"{path}: {row['name']}: {row['dihedral']!r} are not atom indices") from None
-            table.setdefault(row["name"], []).append(atoms)
-        return table
+    table: dict[str, list[tuple[int, ...]]] = {}
+    for row in read_csv(path, ["name", "dihedral"]):
+        words = row["dihedral"].split()
+        if not all(word.isascii() and word.isdigit() for word in words):
+            raise ValueError(f"{path}: {row['name']}: {row['dihedral']!r} are not atom indices")
+        table.setdefault(row["name"], []).append(tuple(map(int, words)))
+    return table
 
 
 def in_ring(molecule: Molecule, atoms: Sequence[int]) -> bool:
