@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes that label (default: 1)")
     parser.add_argument(
-        "--epochs", type=int, default=300, metavar="N", help="number of epochs of the fit (default: 300)"
+        "--epochs", type=int, default=200, metavar="N", help="number of epochs of the fit (default: 200)"
     )
 
 

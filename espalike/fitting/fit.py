@@ -19,7 +19,7 @@ _MARK = "fitted-from.txt"
 
 
 def fit(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str] = ()) -> Path:
-    """Train a model further on stores (`experiment=bespoke`), each member of an ensemble by itself.
+    """Train a model further on stores (`experiment=bespoke`).
 
     A finished fit to the same labels is taken as it is; one that was interrupted is continued.
 

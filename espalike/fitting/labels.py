@@ -23,11 +23,15 @@ Parts = Mapping[str, Mapping[str, Any]]
 """Settings of samplers by name, without the force field on which they sample."""
 
 
-def _samplers(seed: int, spacing: int, shapes: int, thermal: int) -> Parts:
-    """Scans of each rotatable bond, conformers, thermal frames; other seeds begin at other conformers."""
+def _samplers(seed: int, spacing: int, shapes: int, thermal: int, scans: int = 1) -> Parts:
+    """Scans of each rotatable bond, conformers, thermal frames; other seeds begin at other conformers.
+
+    Each of the `scans` of a bond begins at a conformer of its own, with seeds from `seed` on.
+    """
     module = "espalike.qm.sampling"
+    scan = {"_target_": f"{module}.Scan", "spacing": spacing, "steps": 60, "rounds": 1}
     return {
-        "scan": {"_target_": f"{module}.Scan", "spacing": spacing, "steps": 60, "rounds": 1, "seed": seed},
+        **{f"scan-{n}" if n else "scan": {**scan, "seed": seed + n} for n in range(scans)},
         "shapes": {
             "_target_": f"{module}.Shapes",
             "frames": shapes,
@@ -48,9 +52,9 @@ def _samplers(seed: int, spacing: int, shapes: int, thermal: int) -> Parts:
     }
 
 
-FIT = (_samplers(0, 15, 40, 73), _samplers(1, 15, 40, 73))
+FIT = (_samplers(0, 30, 40, 73), _samplers(1, 30, 40, 73, scans=4))
 """Geometries to fit: those of the start model, and those of a first fit."""
-HELD_OUT = _samplers(2, 24, 24, 33)
+HELD_OUT = _samplers(100, 24, 24, 33)
 """Geometries that are held out: from other conformers, scans also at other angles."""
 OWN_SCAN = {"scan": HELD_OUT["scan"]}
 """Scans that are held out, for the fitted model to relax by itself."""
@@ -120,7 +124,8 @@ class Teacher:
             self.left_out.update(failure.reason for failure in task.directory.failures(task.job))
             for number, labelled in task.directory.labels(task.job).items():
                 kind = sampler.kind(number)
-                name = task.job.name if kind == "scan" else f"{task.job.name}-{kind}"
+                several = task.directory.root.name.removeprefix("scan")  # from other conformers
+                name = task.job.name + several if kind == "scan" else f"{task.job.name}-{kind}"
                 groups.setdefault(name, (task.job.molecule, kind, sampler.driven, []))[3].append(labelled)
         return [
             Record(

@@ -27,7 +27,7 @@ from espalike.model import DEFAULT, DomainError, ForceFieldModel, ParameterError
 from espalike.modelfile import describe
 from espalike.qm.labelling import Job
 
-EPOCHS = 300
+EPOCHS = 200
 _FIRST_EPOCHS = 100
 """Epochs of the first fit, on which more geometries are sampled."""
 _NOTES_SHOWN = 3
@@ -161,7 +161,8 @@ def _known_to(teach: labels.Teacher, entries: Sequence[tuple[str, Entry]], run: 
 def _fit(teach: labels.Teacher, jobs: Sequence[Job], run: Fitted, epochs: int, overrides: Sequence[str]) -> Path:
     """The file of the fitted model: fitted to geometries of the start model, then also to those of the first fit."""
     work, model, stores = run.out / "work", run.start, []
-    one_member = ["member=1"] if describe(find(run.start))["members"] > 1 else []  # enough to sample on
+    # four networks that are fitted to the same labels are no better than one
+    one = ["member=1"] if describe(find(run.start))["members"] > 1 else []
     for number, parts in enumerate(labels.FIT, start=1):
         with run.timed("labels"):
             folder = f"round-{number}" if number == 1 else f"round-{number}-{Path(model).stem}"
@@ -171,7 +172,7 @@ def _fit(teach: labels.Teacher, jobs: Sequence[Job], run: Fitted, epochs: int, o
                 stores.append(_stored(work / "store" / f"round-{number}", records, run))
         with run.timed("fit"):
             last = number == len(labels.FIT)
-            length, one = (epochs, []) if last else (min(epochs, _FIRST_EPOCHS), one_member)
+            length = epochs if last else min(epochs, _FIRST_EPOCHS)
             model = str(fit(run.start, stores, work / f"fit-{number}", length, [*one, *overrides]))
     return Path(model)
 

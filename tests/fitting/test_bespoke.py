@@ -63,7 +63,7 @@ def test_a_fit_comes_nearer_to_the_teacher_on_geometries_that_it_did_not_see(run
     (molecule,) = content["molecules"]
     errors = {row["kind"]: row for row in molecule["held_out"]}
     assert set(errors) == {"scan", "own scan", "relaxed", "thermal"}
-    for kind, what, share in (("relaxed", "energy", 0.7), ("own scan", "forces", 0.8), ("thermal", "forces", 0.85)):
+    for kind, what, share in (("relaxed", "energy", 0.7), ("own scan", "forces", 0.8), ("thermal", "forces", 0.9)):
         assert errors[kind][what]["after"] < share * errors[kind][what]["before"], (kind, what)
     store = Store.open(folder / "out" / "work" / "store" / "held-out")  # the same with other means
     before, after = (load(folder / model) for model in ("single.espalike", "out/model.espalike"))
@@ -197,18 +197,27 @@ def test_a_fit_that_is_worse_is_not_kept(single, tmp_path):
     assert torch.equal(kept.bound("HarmonicBond").values, general.bound("HarmonicBond").values)
 
 
-def test_each_member_of_the_default_is_fitted(tmp_path):
+def test_one_network_of_the_default_is_fitted(tmp_path):
     result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=8)
     before, after = load(DEFAULT), load(result.model)
     assert isinstance(before, Ensemble)
-    assert isinstance(after, Ensemble)
+    assert not isinstance(after, Ensemble)
     assert not result.worse
     molecule = espalike.Molecule.from_smiles("CO")
-    for old, new in zip(before.members, after.members, strict=True):
-        values = [member.parametrize(molecule).bound("HarmonicBond").values for member in (old, new)]
-        assert not torch.equal(*values)
-    folders = {path.name for path in (tmp_path / "work").glob("fit-*/member-*")}
-    assert folders == {f"member-{n}" for n in range(1, 5)}  # of the last fit; the first is one network
+    old, new = (model.parametrize(molecule).bound("HarmonicBond").values for model in (before.members[0], after))
+    assert not torch.equal(old, new)
+
+
+def test_scans_of_a_torsion_from_several_conformers_are_entries_of_their_own(single, tmp_path):
+    """Their energies are relative to the mean of their scan, and rest on other conformations of the other torsions."""
+    espalike.bespoke("CCCO", tmp_path, teacher="mmff94", epochs=2, model=single)
+    entries = list(Store.open(tmp_path / "work" / "store" / "round-2").records())
+    scans = [entry for entry in entries if entry.kind == "scan"]
+    torsions = [tuple(entry.dihedral) for entry in scans]
+    assert sorted(torsions) == sorted(4 * list(dict.fromkeys(torsions)))
+    assert {len(entry.conformers.energy) for entry in scans} == {12}
+    for number, one in enumerate(scans):
+        assert not any(np.array_equal(one.conformers.xyz, other.conformers.xyz) for other in scans[:number])
 
 
 @pytest.mark.slow
