@@ -30,7 +30,7 @@ LEAST = {
     **dict.fromkeys(("rounds", "patience", "threads", "conformers", "data.conformers"), 1),
 }
 """Smallest values of whole numbers among them."""
-_OR_NULL = {"threads"}
+_OR_NULL = {"threads", "data.conformers"}
 """Numbers that may be null although their default is a number."""
 
 
