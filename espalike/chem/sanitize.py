@@ -244,9 +244,8 @@ def stereo_notes(mol: Chem.Mol) -> tuple[str, ...]:
     atoms = [s.centeredOn for s in undefined if s.type == Chem.StereoType.Atom_Tetrahedral]
     atoms = [a for a in atoms if (a,) not in fixed]
     heads = [a for a in atoms if _is_bridgehead(mol, a)]
-    alone = not bonds and len(heads) == len(
-        atoms
-    )  # else there is a note in any case, and a large molecule takes seconds
+    # if others are undefined, too, there is a note in any case, and embeddings of a large molecule take seconds
+    alone = not bonds and len(heads) == len(atoms)
     if heads and (alone or mol.GetNumAtoms() <= _SMALL) and not _have_isomers(mol, heads):
         atoms = [a for a in atoms if a not in heads]
     if not atoms and not bonds:

@@ -124,8 +124,8 @@ class Teacher:
             self.left_out.update(failure.reason for failure in task.directory.failures(task.job))
             for number, labelled in task.directory.labels(task.job).items():
                 kind = sampler.kind(number)
-                several = task.directory.root.name.removeprefix("scan")  # from other conformers
-                name = task.job.name + several if kind == "scan" else f"{task.job.name}-{kind}"
+                which = task.directory.root.name.removeprefix("scan")  # scans from other conformers are apart
+                name = task.job.name + which if kind == "scan" else f"{task.job.name}-{kind}"
                 groups.setdefault(name, (task.job.molecule, kind, sampler.driven, []))[3].append(labelled)
         return [
             Record(
