@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -310,12 +311,15 @@ def test_hdf5_scores_as_the_store_does(tmp_path):
         assert float(tables[0][0][key]) == pytest.approx(float(tables[1][0][key]), abs=2e-4)
 
 
-def test_level_and_several_files(store):
+def test_level_and_several_files(store, tmp_path):
     records, rejected = read_records({"path": str(store), "split": None, "level": "GFN2-xTB"})
     assert [r.molecule.name for r in records] == ["CCC"]
     assert not rejected
-    twice, _ = read_records({"path": [str(store), str(store)], "split": "test", "level": None})
-    assert len({record.id for record in twice}) == 4
+    copy = shutil.copytree(store, tmp_path / Path(store).name)
+    both, _ = read_records({"path": [str(store), str(copy)], "split": "test", "level": None})
+    assert len({record.id for record in both}) == 4
+    with pytest.raises(ValueError, match="twice, and its entries would count twice"):
+        read_records({"path": [str(store), str(store)], "split": "test", "level": None})
 
 
 @pytest.mark.parametrize(
