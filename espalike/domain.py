@@ -7,7 +7,7 @@ charges, hybridisation and rings to a radius of two bonds. Files from before hav
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -18,7 +18,8 @@ from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.environments import surroundings
 from espalike.chem.molecule import Molecule, sanitized, to_rdkit
-from espalike.chem.sanitize import atoms_of, without_ylides
+from espalike.chem.sanitize import BOND_TYPES, atoms_of, without_ylides
+from espalike.linear import usual_form
 
 _COMMON, _SHARE = 3, 0.01
 """A surrounding is rare in fewer training molecules, if that is also a small share of those with the commonest one."""
@@ -65,12 +66,31 @@ def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
     return surroundings(sanitized(molecule))
 
 
-def _other_forms(molecule: Molecule) -> Iterator[dict[int, tuple[str, ...]]]:
-    """Surroundings of the atoms in other resonance forms."""
-    mol = without_ylides(to_rdkit(molecule, isotopes=False))
-    for form in (mol, *Chem.ResonanceMolSupplier(mol, maxStructs=_FORMS)):
-        if form is not None and not Chem.SanitizeMol(form, catchErrors=True):
-            yield surroundings(form)
+@lru_cache(maxsize=1)
+def _other_forms(molecule: Molecule) -> tuple[dict[int, tuple[str, ...]], ...]:
+    """Surroundings of the atoms in the usual resonance form, and in others."""
+    mol = without_ylides(_usual(molecule))
+    forms = (mol, *Chem.ResonanceMolSupplier(mol, maxStructs=_FORMS))
+    return tuple(
+        surroundings(form) for form in forms if form is not None and not Chem.SanitizeMol(form, catchErrors=True)
+    )
+
+
+def _usual(molecule: Molecule) -> Chem.Mol:
+    """The molecule of RDKit in its usual resonance form."""
+    mol = to_rdkit(molecule, isotopes=False)
+    orders, charges = usual_form(molecule.numbers, molecule.bonds, molecule.orders, molecule.charges)
+    if np.array_equal(orders, molecule.orders) and np.array_equal(charges, molecule.charges):
+        return mol
+    edit = Chem.RWMol(mol)
+    Chem.RemoveStereochemistry(edit)
+    Chem.Kekulize(edit, clearAromaticFlags=True)
+    for (i, j), order in zip(molecule.bonds.tolist(), orders.tolist(), strict=True):
+        edit.GetBondBetweenAtoms(i, j).SetBondType(BOND_TYPES[order])
+    for atom, charge in zip(atoms_of(edit), charges.tolist(), strict=True):
+        atom.SetFormalCharge(charge)
+    Chem.SanitizeMol(edit)
+    return edit.GetMol()
 
 
 @lru_cache(maxsize=1)

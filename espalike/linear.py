@@ -46,7 +46,14 @@ def linear_centres(numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray, c
     carbanion = (numbers == 6) & (degree == 2) & (single == 3)
     if not (linear | carbanion).any():
         return linear
-    return _linear_as_drawn(numbers, bonds, *_Drawing(numbers, bonds, orders, charges).usual())
+    return _linear_as_drawn(numbers, bonds, *usual_form(numbers, bonds, orders, charges))
+
+
+def usual_form(
+    numbers: np.ndarray, bonds: np.ndarray, orders: np.ndarray, charges: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bond orders and formal charges [e] of the usual resonance form, from those of any; arguments as above."""
+    return _Drawing(numbers, bonds, orders, charges).usual()
 
 
 class _Drawing:

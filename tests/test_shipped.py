@@ -190,6 +190,14 @@ RESONANCE_FORMS = [
     ("CC#[N+][O-]", "C[C-]=[N+]=O"),
     ("CC(=O)N(C)C", "CC([O-])=[N+](C)C"),
     ("CS(C)=O", "C[S+](C)[O-]"),
+    ("CS(C)(=O)=O", "C[S+2](C)([O-])[O-]"),
+    ("CS(=O)(=O)[O-]", "C[S+2]([O-])([O-])[O-]"),
+    ("CS(=O)(=O)[N-]C", "CN=S(C)(=O)[O-]", "C[S+](=NC)([O-])[O-]"),
+    ("CNC(N)=[NH2+]", "CN[C+](N)N"),
+    ("C=[N+]=[N-]", "[CH2-][N+]#N", "[CH2+]N=[N-]"),
+    ("CC(C)=NO", "C[C+](C)[N-]O"),
+    ("C[n+]1ccccc1C=NO", "C[n+]1ccccc1[CH+][N-]O"),
+    ("N#[N+]c1ccccc1[O-]", "[N-]=[N+]=C1C=CC=CC1=O"),
 ]
 USUAL = ["CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "CC(C)Cc1ccc(cc1)C(C)C(=O)O", "CC(=O)[O-]", "O", "CCO"]
 
