@@ -7,7 +7,7 @@ charges, hybridisation and rings to a radius of two bonds. Files from before hav
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any
@@ -66,14 +66,18 @@ def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
     return surroundings(sanitized(molecule))
 
 
-@lru_cache(maxsize=1)
-def _other_forms(molecule: Molecule) -> tuple[dict[int, tuple[str, ...]], ...]:
+def _forms(molecule: Molecule) -> Iterator[dict[int, tuple[str, ...]]]:
     """Surroundings of the atoms in the usual resonance form, and in others."""
     mol = without_ylides(_usual(molecule))
-    forms = (mol, *Chem.ResonanceMolSupplier(mol, maxStructs=_FORMS))
-    return tuple(
-        surroundings(form) for form in forms if form is not None and not Chem.SanitizeMol(form, catchErrors=True)
-    )
+    yield surroundings(mol)
+    for form in Chem.ResonanceMolSupplier(mol, maxStructs=_FORMS):
+        if form is not None and not Chem.SanitizeMol(form, catchErrors=True):
+            yield surroundings(form)
+
+
+def _resonates(molecule: Molecule) -> bool:
+    """Whether other resonance forms are looked at: of charges, and not in a large molecule."""
+    return molecule.n_atoms <= _LARGE and bool(molecule.charges.any())
 
 
 def _usual(molecule: Molecule) -> Chem.Mol:
@@ -224,6 +228,15 @@ class ChemicalDomain:
         """Atoms with surroundings that were not in training."""
         return sorted(i for i, texts in known.items() if not all(text in self.counts for text in texts))
 
+    def _least(self, known: Mapping[int, Sequence[str]]) -> dict[int, int]:
+        """Atoms with surroundings that are rare in training, and the smallest of their counts."""
+        rare = self._rare
+        return {
+            i: min(rare[text] for text in texts if text in rare)
+            for i, texts in sorted(known.items())
+            if not rare.keys().isdisjoint(texts)
+        }
+
     def check(self, molecule: Molecule) -> tuple[str, ...]:
         """Warnings about environments and charges that were not in training.
 
@@ -233,13 +246,10 @@ class ChemicalDomain:
         self.require(molecule)
         if self.counts:
             new = self._new(_surroundings(molecule))
-            if (
-                new
-                and molecule.charges.any()
-                and molecule.n_atoms <= _LARGE
-                and any(not self._new(form) for form in _other_forms(molecule))
-            ):
-                new = []  # parameters do not depend on the resonance form that is drawn
+            if new and _resonates(molecule):  # parameters do not depend on the resonance form that is drawn
+                forms = _forms(molecule)
+                usual = self._new(next(forms))
+                new = usual if all(self._new(form) for form in forms) else []
             warnings = [f"{place}: such surroundings were not in training" for place in _places(molecule, new)]
         else:
             listed = set(self.environments)
@@ -258,12 +268,9 @@ class ChemicalDomain:
             return ("the model's file has no counts of environments: only elements of neighbours were compared",)
         if (molecule.numbers > 1).sum() < 2:  # only the molecule itself has the surrounding of such an atom
             return ()
-        rare = self._rare
-        least = {
-            i: min(rare[text] for text in texts if text in rare)
-            for i, texts in sorted(_surroundings(molecule).items())
-            if not rare.keys().isdisjoint(texts)
-        }
+        least = self._least(_surroundings(molecule))
+        if least and _resonates(molecule):
+            least = self._least(next(_forms(molecule)))
         return tuple(
             f"{place}: such surroundings were in {count} training molecule{'s' * (count > 1)}"
             for place, count in zip(_places(molecule, list(least)), least.values(), strict=True)

@@ -228,6 +228,20 @@ def test_the_domain_does_not_depend_on_the_resonance_form(model, forms):
     assert [smiles for smiles in forms if model.domain.check(from_smiles(smiles))] == []
 
 
+@pytest.mark.parametrize(
+    ("usual", "drawn", "rare"),
+    [
+        ("C=[N+]=[N-]", "[CH2-][N+]#N", ["atom 1"]),
+        ("CP(C)(C)=O", "C[P+](C)(C)[O-]", []),
+        ("CC(=O)N(C)C", "CC([O-])=[N+](C)C", []),
+    ],
+)
+def test_rare_surroundings_do_not_depend_on_the_resonance_form(usual, drawn, rare):
+    domain = load().domain
+    for smiles in (usual, drawn):
+        assert [note.split(" (")[0] for note in domain.remarks(from_smiles(smiles))] == rare
+
+
 @pytest.mark.parametrize("smiles", SMALL)
 def test_small_molecules_and_ions(model, smiles):
     molecule = from_smiles(smiles)
