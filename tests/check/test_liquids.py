@@ -14,6 +14,7 @@ from espalike.check.fields import field_of, kept_field
 from espalike.check.liquids import LIQUIDS, Protocol, Result, measure, verdict
 from espalike.chem import from_smiles
 from espalike.cli.main import main
+from espalike.files import sealed, unsealed
 from espalike.units import BOLTZMANN
 from tests.test_page import CHROMIUM, in_browser
 
@@ -133,9 +134,9 @@ def test_a_run_is_continued_and_not_repeated(tmp_path):
     before = file.stat().st_mtime_ns
     assert measure(["espalike-small"], [CHLOROFORM], protocol, tmp_path) == [first]
     assert file.stat().st_mtime_ns == before
-    record = json.loads(file.read_text())
+    record = unsealed(file.read_bytes(), file.name)
     kept = record["blocks"][:13]
-    file.write_text(json.dumps({**record, "blocks": kept}))
+    file.write_text(json.dumps(sealed({**record, "blocks": kept}, file.name)))
     measure(["espalike-small"], [CHLOROFORM], protocol, tmp_path)
     blocks = json.loads(file.read_text())["blocks"]
     assert (blocks[:13], len(blocks)) == (kept, 15)
