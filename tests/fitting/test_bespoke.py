@@ -63,7 +63,7 @@ def test_a_fit_comes_nearer_to_the_teacher_on_geometries_that_it_did_not_see(run
     (molecule,) = content["molecules"]
     errors = {row["kind"]: row for row in molecule["held_out"]}
     assert set(errors) == {"scan", "own scan", "relaxed", "thermal"}
-    for kind, what, share in (("relaxed", "energy", 0.7), ("own scan", "forces", 0.8), ("thermal", "forces", 0.9)):
+    for kind, what, share in (("relaxed", "energy", 0.7), ("own scan", "forces", 0.8), ("thermal", "forces", 0.85)):
         assert errors[kind][what]["after"] < share * errors[kind][what]["before"], (kind, what)
     store = Store.open(folder / "out" / "work" / "store" / "held-out")  # the same with other means
     before, after = (load(folder / model) for model in ("single.espalike", "out/model.espalike"))
