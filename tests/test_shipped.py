@@ -55,7 +55,9 @@ def test_every_model_is_shipped_with_figures_and_a_card(name):
 
 
 @pytest.mark.parametrize("smiles", DRUGLIKE[::8])
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SUPERSEDED)) for name in shipped()]
+)
 def test_relaxed_molecules_keep_their_bonds(name, smiles):
     """A distorted molecule relaxes in OpenMM to bonds near their equilibrium lengths: no coupling pulls it apart."""
     import openmm

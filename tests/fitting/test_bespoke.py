@@ -208,10 +208,9 @@ def test_one_network_of_the_default_is_fitted(tmp_path):
     assert not torch.equal(old, new)
 
 
-def test_scans_of_a_torsion_from_several_conformers_are_entries_of_their_own(single, tmp_path):
+def test_scans_of_a_torsion_from_several_conformers_are_entries_of_their_own(run):
     """Their energies are relative to the mean of their scan, and rest on other conformations of the other torsions."""
-    espalike.bespoke("CCCO", tmp_path, teacher="mmff94", epochs=2, model=single)
-    entries = list(Store.open(tmp_path / "work" / "store" / "round-2").records())
+    entries = list(Store.open(run[0] / "out" / "work" / "store" / "round-2").records())
     scans = [entry for entry in entries if entry.kind == "scan"]
     torsions = [tuple(entry.dihedral) for entry in scans]
     assert sorted(torsions) == sorted(4 * list(dict.fromkeys(torsions)))
