@@ -188,6 +188,8 @@ def test_keys_and_order_of_public_data():
         ("[O][O]", "radicals are not supported"),
         ("CCO.O", "X: 2 disconnected fragments of 9, 3 atoms; expected one molecule"),
         ("F[H-]F", r"X: atom 2 \(H\) has 2 bonds; expected one. Remove the hydrogen bond"),
+        ("CC(:O)N", "X: bond 2-3 is aromatic, but not in an aromatic ring; draw it as a single or double bond"),
+        ("CC(:[O-]):O", "X: bond 2-3 is aromatic, but not in an aromatic ring"),
         ("[Na+].[Cl-]", "X: 2 disconnected fragments of 1, 1 atoms"),
         ("C[Se]C", "X: atom 2 is Se; supported are H B C"),
         ("*C", "X: atom 1 is no element"),

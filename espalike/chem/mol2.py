@@ -11,6 +11,7 @@ is the one next to the orders in the file.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 
 import numpy as np
 from rdkit import Chem
@@ -146,13 +147,16 @@ def _rows(text: str, table: str) -> list[list[str]]:
 
 
 def _check_counts(text: str, name: str) -> None:
-    """Refuse a record with another number of atoms or bonds than its head says: RDKit would leave some out."""
+    """Refuse a record with another number of atoms or bonds than its head says, which RDKit reads, or a bond twice."""
     if (tables := text.count("@<TRIPOS>ATOM")) > 1:
         raise ChemistryError(f"{name}: it has {tables} tables ATOM; expected @<TRIPOS>MOLECULE before each")
     head = [*text.split("\n"), "", ""][2].split()
     for table, word in zip(("ATOM", "BOND"), head, strict=False):
         if word.isdecimal() and int(word) != (rows := len(_rows(text, table))):
             raise ChemistryError(f"{name}: table {table} has {rows} lines, the record's head says {word}")
+    pairs = [tuple(sorted(row[1:3])) for row in _rows(text, "BOND")]
+    if twice := next((pair for pair, count in Counter(pairs).items() if count > 1), ()):
+        raise ChemistryError(f"{name}: the bond between atoms {' and '.join(twice)} is listed twice")
 
 
 def _has_charges(text: str) -> bool:

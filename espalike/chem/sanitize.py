@@ -22,7 +22,8 @@ _IS_NOTED = rdqueries.HasPropQueryAtom(_MASS_NUMBER)
 _POLYMERS = ("SRU", "MON", "MER", "COP", "CRO", "MOD", "GRA")
 """Types of groups of atoms that are parts of a polymer, in MOL records."""
 _WAVY = "_UnknownStereo"
-_BRIDGE = Chem.MolFromSmarts("[#1;!D0;!D1]")
+_AROMATIC_ALONE = Chem.MolFromSmarts("[A]:*")
+_ODD_HYDROGEN = Chem.MolFromSmarts("[#1;!D0;!D1,!+0]")
 _RADICAL = rdqueries.NumRadicalElectronsGreaterQueryAtom(0)
 
 _ONE_ISOMER = [
@@ -142,6 +143,11 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
         ) from error
     except (Chem.MolSanitizeException, ValueError, RuntimeError) as error:
         raise ChemistryError(f"{name}: not a valid structure ({str(error).strip()})") from error
+    if match := mol.GetSubstructMatch(_AROMATIC_ALONE):  # its order would be that of a single bond
+        raise ChemistryError(
+            f"{name}: bond {min(match) + 1}-{max(match) + 1} is aromatic, but not in an aromatic ring; draw it as a "
+            "single or double bond, and the ends of a carboxylate as =O and -O with charge -1"
+        )
 
 
 def take_stereo_of_coordinates(mol: Chem.Mol) -> None:
@@ -205,9 +211,15 @@ def check_structure(mol: Chem.Mol, name: str) -> None:
             f"{name}: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) has {atom.GetNumRadicalElectrons()} unpaired "
             "electron(s); radicals are not supported. Check formal charges and missing hydrogens"
         )
-    for (i,) in mol.GetSubstructMatches(_BRIDGE):
+    for (i,) in mol.GetSubstructMatches(_ODD_HYDROGEN):
+        atom = mol.GetAtomWithIdx(i)
+        if atom.GetDegree() == 1:
+            raise ChemistryError(
+                f"{name}: atom {i + 1} is a bonded H of charge {atom.GetFormalCharge():+d}; expected a neutral one "
+                "with a single bond. Check bond orders and formal charges"
+            )
         raise ChemistryError(
-            f"{name}: atom {i + 1} (H) has {mol.GetAtomWithIdx(i).GetDegree()} bonds; expected one. Remove the "
+            f"{name}: atom {i + 1} (H) has {atom.GetDegree()} bonds; expected one. Remove the "
             "hydrogen bond, and give the molecules that it joins separate records"
         )
     fragments = Chem.GetMolFrags(mol)

@@ -99,6 +99,7 @@ def test_groups_of_atoms_in_a_v3000_record(tmp_path, kind):
             "ATOM has 7 lines, the record's head says 6",
         ),
         (lambda text: text + " 6 5 6 1\n", "BOND has 6 lines, the record's head says 5"),
+        (lambda text: text.replace(" 5 2 6 1", " 5 2 1 1"), "the bond between atoms 1 and 2 is listed twice"),
         (lambda text: text + text.replace("MOLECULE", "MOLECULX"), "2 tables ATOM"),
         (lambda text: text.replace("MOLECULE", "MOLECULX", 1), "x.mol2, record 1"),
         (lambda text: text.replace("@<TRIPOS>", "<TRIPOS>", 1).replace("@<TRIPOS>", " @<TRIPOS>"), "x.mol2, record 1"),
