@@ -139,7 +139,7 @@ def gromacs(program: str) -> Callable[[MMSystem, np.ndarray, Path], Outcome]:
 
 
 def gromacs_point(program: str, folder: Path, cutoff: float, settings: str = "") -> dict[str, float]:
-    """Energies [kcal/mol] of `m.top` and `m.gro` by GROMACS's names; short-range and 1-4 parts added."""
+    """Energies [kcal/mol] of `m.top` and `m.gro`, which stay, by GROMACS's names; short-range and 1-4 parts added."""
     (folder / "m.mdp").write_text(MDP.format(cutoff=cutoff) + settings)
 
     def call(*arguments, answer=None):
@@ -154,8 +154,8 @@ def gromacs_point(program: str, folder: Path, cutoff: float, settings: str = "")
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
 
     call("grompp", "-f", "m.mdp", "-c", "m.gro", "-p", "m.top", "-o", "m.tpr", "-po", "out.mdp")  # no -maxwarn
-    call("mdrun", "-s", "m.tpr", "-deffnm", "m", "-ntmpi", "1", "-ntomp", "1", "-nb", "cpu", "-pin", "off")
-    call("energy", "-f", "m.edr", "-dp", "-o", "m.xvg", answer=" ".join(map(str, range(1, 60))))
+    call("mdrun", "-s", "m.tpr", "-deffnm", "run", "-ntmpi", "1", "-ntomp", "1", "-nb", "cpu", "-pin", "off")
+    call("energy", "-f", "run.edr", "-dp", "-o", "m.xvg", answer=" ".join(map(str, range(1, 60))))
     names, values = [], []
     for line in (folder / "m.xvg").read_text().splitlines():
         if line.startswith("@ s") and "legend" in line:
