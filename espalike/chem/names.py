@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rdkit import Chem
@@ -65,9 +65,20 @@ def names_of(mol: Chem.Mol) -> tuple[tuple[str, ...], str, tuple[Label, ...]]:
     return names, residue if usable else "", ()
 
 
-def is_misnamed(residue: str, numbers: Sequence[int]) -> bool:
+def is_misnamed(residue: str, numbers: Iterable[int]) -> bool:
     """Whether a residue of these atomic numbers has a name of water and is none: OpenMM would make it rigid."""
     return residue.upper()[:3] in _WATER and sorted(numbers) != [1, 1, 8]
+
+
+def residue_notes(mol: Chem.Mol) -> tuple[str, ...]:
+    """A note if RDKit's molecule is one residue with a name of water and is none: the name is not kept."""
+    info = mol.GetAtomWithIdx(0).GetPDBResidueInfo()
+    name = "" if info is None else info.GetResidueName().strip()
+    if not name or not is_misnamed(name, (atom.GetAtomicNum() for atom in mol.GetAtoms())):
+        return ()
+    if len({atom.GetPDBResidueInfo().GetResidueNumber() for atom in mol.GetAtoms()}) > 1:
+        return ()
+    return (f"residue {name!r} is not kept: it is a name of water, whose bonds OpenMM makes rigid",)
 
 
 def unique(names: Sequence[str], symbols: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem import rdqueries
 
 from espalike.chem.errors import ChemistryError
+from espalike.chem.names import residue_notes
 
 _COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
 _METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
@@ -231,13 +232,13 @@ def check_structure(mol: Chem.Mol, name: str) -> None:
 
 
 def remarks(mol: Chem.Mol) -> tuple[str, ...]:
-    """What was accepted: atoms of too many bonds that were rewritten with charges, and undefined stereo."""
+    """What was accepted: atoms of too many bonds that were rewritten with charges, names of water, undefined stereo."""
     notes = tuple(
         f"atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) had more bonds than its valence allows and is written with "
         f"charge {atom.GetFormalCharge():+d}"
         for atom in mol.GetAtomsMatchingQuery(_WAS_REWRITTEN)
     )
-    return notes + stereo_notes(mol)
+    return notes + residue_notes(mol) + stereo_notes(mol)
 
 
 def stereo_notes(mol: Chem.Mol) -> tuple[str, ...]:

@@ -94,7 +94,8 @@ def texts(single: Single) -> dict[str, str]:
         )
     graph, patterns = single.topology, WholeMolecule(single.molecule)
     root = ET.Element("SMIRNOFF", version="0.3", aromaticity_model="OEAroModel_MDL")
-    root.append(ET.Comment("\n".join(["", *(f"    {line}" for line in single.xml_comment), "  "])))
+    remarks = [*single.xml_comment, "Load it after other force fields: OpenFF takes the last pattern that matches."]
+    root.append(ET.Comment("\n".join(["", *(f"    {line}" for line in remarks), "  "])))
     bonds = ET.SubElement(root, "Bonds", {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS})
     _harmonic(bonds, single, patterns, Place.BOND, graph.bonds.tolist())
     angles = ET.SubElement(root, "Angles", {"version": "0.3", "potential": "harmonic"})

@@ -165,6 +165,15 @@ def earlier(result: Result, output: Output) -> list[str]:
     return [f"of an earlier run: {', '.join(old)}"] if old else []
 
 
+def _replaced(result: Result, output: Output) -> str:
+    """The note that this molecule's files take the place of another one's, and which of those are left."""
+    endings = [ending for format in export.FORMATS.values() for ending in format.endings]
+    paths = [output.folder / f"{result.name}{ending}" for ending in endings]
+    left = [str(path) for path in paths if str(path) not in result.files and path.exists() and not output.kept(path)]
+    others = f"; others of that run are left: {', '.join(left)}" if left else ""
+    return f"files of an earlier run for another molecule or geometry of this name were replaced{others}"
+
+
 def _structure(
     system: MMSystem, xyz: np.ndarray, result: Result, output: Output, failures: dict[str, Exception]
 ) -> None:
@@ -181,7 +190,10 @@ def _structure(
             if kept := output.kept(path):
                 result.warnings.append(kept)
                 continue
-            write(path, structure.text(ending, molecule, xyz, charges_of(system), whole))
+            text = structure.text(ending, molecule, xyz, charges_of(system), whole)
+            if ending == ".sdf" and path.exists() and not structure.is_same(path.read_text("utf-8", "replace"), text):
+                result.warnings.append(_replaced(result, output))
+            write(path, text)
             result.files.append(str(path))
         except Exception as error:  # the other files stay
             failures[ending[1:]] = error

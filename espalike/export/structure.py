@@ -56,6 +56,11 @@ def text(
     return _pdb(molecule, xyz, labels_of(dataclasses.replace(molecule, labels=()) if whole else molecule, 4))
 
 
+def is_same(first: str, second: str) -> bool:
+    """Whether two of these SDF have the same atoms, bonds and coordinates."""
+    return first.partition("M  END")[0].partition("\n")[2] == second.partition("M  END")[0].partition("\n")[2]
+
+
 def _sdf(molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None) -> str:
     """A V2000 record, or V3000 for a large molecule."""
     from rdkit import Chem

@@ -2,6 +2,7 @@
 
 import pytest
 from rdkit import Chem
+from rdkit.Chem import rdDistGeom
 
 from espalike import chem
 from espalike.chem.names import fitted, made, unique
@@ -43,3 +44,17 @@ def test_a_name_of_water_is_for_water(smiles, name, kept):
     for atom in mol.GetAtoms():
         atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(f"X{atom.GetIdx()}", residueName=name, residueNumber=1))
     assert chem.from_rdkit(mol, "molecule").residue == kept
+
+
+@pytest.mark.parametrize(("name", "count"), [("SOL", 1), ("ACN", 0)])
+def test_a_name_that_is_not_kept_has_a_note(name, count, tmp_path):
+    mol = Chem.AddHs(Chem.MolFromSmiles("CC#N"))
+    rdDistGeom.EmbedMolecule(mol, randomSeed=1)
+    for atom in mol.GetAtoms():
+        atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(f" X{atom.GetIdx()} ", residueName=name, residueNumber=1))
+    (tmp_path / "x.pdb").write_text(Chem.MolToPDBBlock(mol))
+    (entry,) = chem.read_any(tmp_path / "x.pdb", "CC#N")
+    assert entry.molecule.residue == ("" if count else name)
+    assert [note for note in entry.notes if "water" in note] == [
+        f"residue '{name}' is not kept: it is a name of water, whose bonds OpenMM makes rigid"
+    ][:count]

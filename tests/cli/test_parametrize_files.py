@@ -4,7 +4,7 @@ import pytest
 
 from espalike.cli.main import main
 from espalike.export import FORMATS
-from tests.cli.inputs import geometry, save_model
+from tests.cli.inputs import geometry, morse_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,30 @@ def test_structures_of_the_user_are_kept(model_file, tmp_path, monkeypatch, capf
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "lig.pdb", "lig.sdf", "lig.system.xml", "water.pdb", "water.sdf", "water.system.xml"
     ]  # fmt: skip
+
+
+def test_a_note_says_that_another_molecule_had_the_name(model_file, tmp_path, monkeypatch, capfd):
+    """Also another geometry of the same one. Running the same command again, or another model, is no news."""
+    monkeypatch.chdir(tmp_path)
+    runs = {"a": "CCO", "b": "CCN"}
+    for folder, smiles in runs.items():
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.sdf").write_text(geometry(smiles, "lig"))
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "x.sdf").write_text(geometry("CCN", "lig").replace("0.", "1.", 1))
+    other = morse_model(tmp_path)
+    note = "files of an earlier run for another molecule or geometry of this name were replaced"
+
+    def notes(folder, model=model_file, form="system"):
+        assert main(["parametrize", f"{folder}/x.sdf", "--model", model, "--out", "out", "--format", form]) == 0
+        return [line for line in capfd.readouterr().err.splitlines() if "earlier run" in line]
+
+    assert notes("a", form="gromacs") == notes("a") == notes("a", other) == []
+    (line,) = notes("b")
+    assert note in line
+    assert line.endswith("; others of that run are left: out/lig.top, out/lig.gro, out/lig.itp")
+    assert notes("b") == []
+    assert note in notes("c")[0]
 
 
 OTHERS = (
