@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -30,12 +31,23 @@ from typing import Any
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.chem.names import made
+from espalike.chem.names import Label, made
 from espalike.export.engine import Cell, Engine, Place, has_charges
 from espalike.export.nonbonded import pair_keys
 from espalike.export.pairs import excepted
 from espalike.export.parts import BOND_K, DEGREE, ENERGY, LENGTH, ExportError, Single, distinct
-from espalike.export.text import NAME, STEM, aligned, labels_of, one_line, require_room, rows_text, signed, symbols
+from espalike.export.text import (
+    NAME,
+    STEM,
+    aligned,
+    labels_of,
+    one_line,
+    require_room,
+    residue_starts,
+    rows_text,
+    signed,
+    symbols,
+)
 from espalike.terms.base import Term
 from espalike.terms.coulomb import Coulomb
 from espalike.terms.fourier import Coupling, Fourier
@@ -52,6 +64,8 @@ _WIDTH = 5
 """Characters of an atom's name in a `.gro`; grompp compares them with those of the topology."""
 _MAX_PAIRED_TYPES = 1000
 """More types than these get no list of their pairs, which would have half a million rows."""
+_DIGITS_FIRST = re.compile(r"(\d+)(.+)")
+"""Names that begin with digits."""
 _OPPOSITE = {"#ifdef": "#ifndef", "#ifndef": "#ifdef"}
 _SKIPPED = 5000
 """Lines that grompp may have to skip at once: it calls itself for each, and crashes after some 30,000."""
@@ -265,7 +279,7 @@ def _molecule(single: Single, types: _Types) -> list[str]:
     lines = ["", "[ moleculetype ]", "; name  nrexcl", f"{NAME}  3", "", "[ atoms ]"]
     lines += ["; nr  type  resnr  residue  atom  cgnr  charge [e]  mass [u]"]
     rows, names = [], types.names
-    named = zip(types.kind.tolist(), labels_of(molecule, _WIDTH), charges, molecule.masses(), strict=True)
+    named = zip(types.kind.tolist(), _labels(molecule), charges, molecule.masses(), strict=True)
     for n, (kind, label, charge, mass) in enumerate(named, 1):
         home = (f"{label.number}{label.insertion}", label.residue[:5], label.name)
         rows.append((str(n), names[kind], *home, str(n), repr(charge), repr(mass)))
@@ -274,6 +288,30 @@ def _molecule(single: Single, types: _Types) -> list[str]:
         if interactions:
             lines += ["", f"[ {section} ]", interactions.rstrip()]
     return [*lines, *_pairs(single), ""]
+
+
+def _labels(molecule: Molecule) -> Sequence[Label]:
+    """Labels in which the names of hydrogens begin with H and others do not: `constraints = h-bonds` goes by names."""
+    labels, elements = labels_of(molecule, _WIDTH), symbols(molecule)
+    fits = [(label.name[:1] in "Hh") == (symbol == "H") for label, symbol in zip(labels, elements, strict=True)]
+    if all(fits):
+        return labels
+    result = list[Label]()
+    for a, b in itertools.pairwise([*residue_starts(labels), len(labels)]):
+        kept = [label.name if fit else "" for label, fit in zip(labels[a:b], fits[a:b], strict=True)]
+        for n in range(a, b):
+            name = _name_of_hydrogen(labels[n].name)
+            if elements[n] == "H" and not fits[n] and name not in kept:
+                kept[n - a] = name
+        names = made(elements[a:b], kept)
+        result += [label._replace(name=name) for label, name in zip(labels[a:b], names, strict=True)]
+    return result
+
+
+def _name_of_hydrogen(name: str) -> str:
+    """1HB, as older PDB files have it, becomes HB1, and D3 becomes HD3."""
+    moved = _DIGITS_FIRST.sub(r"\2\1", name)
+    return (moved if moved[:1] in "Hh" else f"H{moved}")[:_WIDTH]
 
 
 def _pairs(single: Single) -> list[str]:
@@ -318,7 +356,7 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
     numbers = [n % 100000 for n in range(1, len(xyz) + 1)]
     named = [
         (label.number if -10000 < label.number < 100000 else label.number % 100000, label.residue[:5], label.name)
-        for label in labels_of(molecule, _WIDTH)
+        for label in _labels(molecule)
     ]
     row = "%5d%-5s%5s%5d%12.7f%12.7f%12.7f"
     lines.append(rows_text(row, *zip(*named, strict=True), numbers, *(xyz * LENGTH).T).rstrip())

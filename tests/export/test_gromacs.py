@@ -1,6 +1,9 @@
 """GROMACS files: several molecules in a topology, names, other readers. Energies by GROMACS: test_forms.py."""
 
+import dataclasses
 import math
+import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -195,6 +198,28 @@ def test_a_decoupled_molecule_keeps_its_own_energy(tmp_path):
     for state in (0, 1):
         actual = gromacs_point("gmx", tmp_path, half_box(tmp_path), settings.format(state))["total"]
         assert math.isclose(actual, expected, abs_tol=PROGRAMS["gmx"].tolerance)
+
+
+NAMED = ("CA", "HX", "C3", "HO", "1HA", "2HA", "D", "h2", "1HC", "HC1", "3", "H9")
+"""Names of the atoms of propanol: heavy ones that begin with H, and hydrogens that do not."""
+
+
+@needs("gmx")
+def test_constraints_of_hydrogens_go_by_elements_and_not_by_the_names_of_the_input(tmp_path):
+    """`h-bonds` constrains bonds of atoms whose names begin with H: 1HA was free, without a word."""
+    molecule, xyz = geometry("CCCO")
+    molecule = dataclasses.replace(molecule, atom_names=NAMED)
+    export.write(with_equal_phases(molecule), tmp_path / "m.top", xyz=xyz)
+    rows = (tmp_path / "m.gro").read_text().splitlines()[2:-1]
+    assert [row[10:15].strip() for row in rows] == [
+        "CA", "C1", "C3", "O1", "HA1", "HA2", "HD", "h2", "H1", "HC1", "H3", "H9"
+    ]  # fmt: skip
+    names = (tmp_path / "m.itp").read_text().partition("[ atoms ]")[2].splitlines()[2:14]
+    assert [row.split()[4] for row in names] == [row[10:15].strip() for row in rows]
+    gromacs_point("gmx", tmp_path, half_box(tmp_path), "constraints = h-bonds\nlincs-iter = 2\n")
+    dump = subprocess.run(["gmx", "-quiet", "dump", "-s", "m.tpr"], cwd=tmp_path, capture_output=True, text=True).stdout
+    constrained = {tuple(map(int, pair)) for pair in re.findall(r"\(CONSTR\) +(\d+) +(\d+)", dump)}
+    assert constrained == {tuple(bond) for bond in molecule.bonds.tolist() if 1 in molecule.numbers[bond]}
 
 
 def test_pairs_of_function_one_stand_only_below_the_defaults_of_the_top():
