@@ -13,13 +13,13 @@ from espalike.chem.graphs import formula, numbers_of, skeleton
 from espalike.export.border import REACH, distances_from
 
 if TYPE_CHECKING:
-    from openmm.app.topology import Residue
+    from openmm.app.topology import Atom, Residue
 
 
 def skeleton_of(residue: Residue) -> Chem.Mol | None:
-    """Elements and bonds of a residue; None for a part of a molecule, or a residue with virtual sites."""
+    """Elements and bonds of a residue; None for a part of a molecule, or a residue with virtual sites or deuterium."""
     atoms = list(residue.atoms())
-    if any(atom.element is None for atom in atoms) or any(True for _ in residue.external_bonds()):
+    if not all(map(_has_element, atoms)) or any(True for _ in residue.external_bonds()):
         return None
     place = {atom: i for i, atom in enumerate(atoms)}
     bonds = {(min(place[a], place[b]), max(place[a], place[b])) for a, b in residue.internal_bonds()}
@@ -44,7 +44,7 @@ def part_of(residue: Residue, molecule: Chem.Mol) -> tuple[int, ...] | None:
         The atoms in ascending order, or None.
     """
     atoms = list(residue.atoms())
-    if any(atom.element is None for atom in atoms) or len(atoms) >= molecule.GetNumAtoms():
+    if not all(map(_has_element, atoms)) or len(atoms) >= molecule.GetNumAtoms():
         return None
     theirs = Counter(numbers_of(molecule).tolist())
     if _counts(residue) - theirs or sum(map(_counts, _bonded_residues(residue)), Counter()) == theirs:
@@ -71,6 +71,11 @@ def part_of(residue: Residue, molecule: Chem.Mol) -> tuple[int, ...] | None:
     return tuple(sorted(match[: len(atoms)])) if match else None
 
 
+def _has_element(atom: Atom) -> bool:
+    """Whether an atom has an element of the templates: for OpenMM, deuterium is not hydrogen."""
+    return atom.element is not None and atom.element.symbol != "D"
+
+
 def _residues_near(residue: Residue) -> list[Residue]:
     """A residue and those that are at most `REACH` bonds away from it."""
     found = [residue]
@@ -90,6 +95,11 @@ def explanation(residue: Residue, known: Sequence[tuple[str, Chem.Mol]]) -> str:
     together = _bonded_residues(residue) if ends else [residue]
     for name, mol in known:
         theirs = Counter(numbers_of(mol).tolist())
+        if mine == theirs and not all(map(_has_element, residue.atoms())):
+            return (
+                f"{label} has the atoms of {name}, but the element of some is D, which OpenMM does not take for H: "
+                "make it H; the masses are those of the molecule's isotopes"
+            )
         if mine == theirs and ends:
             own, other = ends[0]
             return (

@@ -166,6 +166,11 @@ def test_a_residue_that_looks_like_a_ligand_is_explained(peptide, caplog):
     fewer = chem.from_smiles("CC=O")
     (text,) = warnings(residues_of(fewer, {"LIG": list(range(7))}))
     assert text == "residue LIG 1 has the heavy atoms of CCO, but 4 hydrogens instead of 6"
+    heavy = residues_of(ethanol, {"LIG": every})
+    [*_, last] = heavy.atoms()
+    last.element = app.Element.getBySymbol("D")
+    (text,) = warnings(heavy)
+    assert "residue LIG 1 has the atoms of CCO, but the element of some is D, which OpenMM does not take for H" in text
     assert warnings(peptide.topology) == []
     assert warnings(to_topology(chem.from_smiles("CCCC"))) == []
 
