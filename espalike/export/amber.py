@@ -56,6 +56,8 @@ ENGINE = Engine(
 _RADII = {1: 1.2, 6: 1.7, 7: 1.55, 8: 1.5, 9: 1.5, 14: 2.1, 15: 1.85, 16: 1.8, 17: 1.7}
 _SCREEN = {1: 0.85, 6: 0.72, 7: 0.79, 8: 0.85, 9: 0.88, 15: 0.86, 16: 0.96}
 """Amber's "bondi" radii [Å] and screening for implicit solvent, which every file must have; else 1.5 and 0.8."""
+_REMARKED = "RADIUS_SET"
+"""Section with the provenance: VMD and PyMOL read the format of others, TITLE first of all, from the next line."""
 _SIGNS = string.ascii_letters + string.digits
 """Signs of the names of atom types."""
 _SMALLEST_SCALE = 1e-12
@@ -79,8 +81,8 @@ def texts(single: Single) -> dict[str, str]:
     if charmm:
         head.append(("FORCE_FIELD_TYPE", "i2,a78", [" 1CHARMM functional form, parameters by espalike"]))
     lines = ["%VERSION  VERSION_STAMP = V0001.000  DATE = 01/01/00  00:00:00"]  # no clock: equal input, equal file
-    for n, section in enumerate(head + sections):
-        lines += _text(section, single.comment if n == 0 else [])
+    for section in head + sections:
+        lines += _text(section, single.comment if section[0] == _REMARKED else [])
     return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, molecule.name, single.coordinates)}
 
 
@@ -191,7 +193,7 @@ def _atoms(single: Single) -> list[Section]:
         *_numbered(molecule, starts),
         ("AMBER_ATOM_TYPE", _NAMES, _type_names(single)),
         ("TREE_CHAIN_CLASSIFICATION", _NAMES, ["BLA"] * molecule.n_atoms),
-        ("RADIUS_SET", _LINE, ["Bondi radii (bondi)"]),
+        (_REMARKED, _LINE, ["Bondi radii (bondi)"]),
         ("RADII", _FLOATS, [_RADII.get(number, 1.5) for number in molecule.numbers.tolist()]),
         ("SCREEN", _FLOATS, [_SCREEN.get(number, 0.8) for number in molecule.numbers.tolist()]),
         ("JOIN_ARRAY", _INTEGERS, [0] * molecule.n_atoms),

@@ -1,6 +1,7 @@
 """Amber files: other readers, names, provenance. Energies by sander: test_forms.py."""
 
 import importlib.util
+import itertools
 import math
 
 import numpy as np
@@ -105,3 +106,17 @@ def test_names_masses_and_provenance(tmp_path):
     assert [atom.element.atomic_number for atom in topology.atoms()] == molecule.numbers.tolist()
     bonds = {tuple(sorted((b[0].index, b[1].index))) for b in topology.bonds()}
     assert bonds == set(map(tuple, molecule.bonds.tolist()))
+
+
+@pytest.mark.parametrize("ureys", [False, True])
+def test_formats_follow_their_flags(ureys, tmp_path):
+    """VMD, and PyMOL with its plugin, refused the file: they expect the format of TITLE in the next line."""
+    terms = (HarmonicBond(), HarmonicAngle(), UreyBradley())[: 2 + ureys]
+    lines = export.write(random_system(FAST[0], *terms), tmp_path / "m.prmtop").read_text().splitlines()
+    assert [line.split()[1] for line in lines[1:7] if line[:5] == "%FLAG"] == [
+        "CTITLE" if ureys else "TITLE",
+        "POINTERS",
+    ]
+    after = {line.split()[1]: below for line, below in itertools.pairwise(lines) if line[:5] == "%FLAG"}
+    assert [flag for flag, line in after.items() if not line.startswith("%FORMAT(")] == ["RADIUS_SET"]
+    assert after["RADIUS_SET"].startswith("%COMMENT Source: espalike")
