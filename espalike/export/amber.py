@@ -57,7 +57,18 @@ _RADII = {1: 1.2, 6: 1.7, 7: 1.55, 8: 1.5, 9: 1.5, 14: 2.1, 15: 1.85, 16: 1.8, 1
 _SCREEN = {1: 0.85, 6: 0.72, 7: 0.79, 8: 0.85, 9: 0.88, 15: 0.86, 16: 0.96}
 """Amber's "bondi" radii [Å] and screening for implicit solvent, which every file must have; else 1.5 and 0.8."""
 _REMARKED = "RADIUS_SET"
-"""Section with the provenance: VMD and PyMOL read the format of others, TITLE first of all, from the next line."""
+"""Section with the provenance: VMD, PyMOL and NAMD expect the format of others in the next line."""
+_ORDER = [
+    "TITLE", "CTITLE", "POINTERS", "FORCE_FIELD_TYPE", "ATOM_NAME", "CHARGE", "ATOMIC_NUMBER", "MASS",
+    "ATOM_TYPE_INDEX", "NUMBER_EXCLUDED_ATOMS", "NONBONDED_PARM_INDEX", "RESIDUE_LABEL", "RESIDUE_POINTER",
+    "BOND_FORCE_CONSTANT", "BOND_EQUIL_VALUE", "ANGLE_FORCE_CONSTANT", "ANGLE_EQUIL_VALUE",
+    "DIHEDRAL_FORCE_CONSTANT", "DIHEDRAL_PERIODICITY", "DIHEDRAL_PHASE", "SCEE_SCALE_FACTOR", "SCNB_SCALE_FACTOR",
+    "SOLTY", "LENNARD_JONES_ACOEF", "LENNARD_JONES_BCOEF", "BONDS_INC_HYDROGEN", "BONDS_WITHOUT_HYDROGEN",
+    "ANGLES_INC_HYDROGEN", "ANGLES_WITHOUT_HYDROGEN", "DIHEDRALS_INC_HYDROGEN", "DIHEDRALS_WITHOUT_HYDROGEN",
+    "EXCLUDED_ATOMS_LIST", "HBOND_ACOEF", "HBOND_BCOEF", "HBCUT", "AMBER_ATOM_TYPE", "TREE_CHAIN_CLASSIFICATION",
+    "JOIN_ARRAY", "IROTAT", "RADIUS_SET", "RADII", "SCREEN",
+]  # fmt: skip
+"""Order of sections in tleap's files: NAMD reads them in this order only. Others are at the end."""
 _SIGNS = string.ascii_letters + string.digits
 """Signs of the names of atom types."""
 _SMALLEST_SCALE = 1e-12
@@ -81,7 +92,8 @@ def texts(single: Single) -> dict[str, str]:
     if charmm:
         head.append(("FORCE_FIELD_TYPE", "i2,a78", [" 1CHARMM functional form, parameters by espalike"]))
     lines = ["%VERSION  VERSION_STAMP = V0001.000  DATE = 01/01/00  00:00:00"]  # no clock: equal input, equal file
-    for section in head + sections:
+    place = {flag: n for n, flag in enumerate(_ORDER)}
+    for section in sorted(head + sections, key=lambda section: place.get(section[0], len(place))):
         lines += _text(section, single.comment if section[0] == _REMARKED else [])
     return {".prmtop": "\n".join([*lines, ""]), ".inpcrd": _inpcrd(title, molecule.name, single.coordinates)}
 

@@ -110,7 +110,7 @@ def test_names_masses_and_provenance(tmp_path):
 
 @pytest.mark.parametrize("ureys", [False, True])
 def test_formats_follow_their_flags(ureys, tmp_path):
-    """VMD, and PyMOL with its plugin, refused the file: they expect the format of TITLE in the next line."""
+    """VMD, PyMOL with its plugin, and NAMD refused the file: they expect formats in the next line, NAMD an order."""
     terms = (HarmonicBond(), HarmonicAngle(), UreyBradley())[: 2 + ureys]
     lines = export.write(random_system(FAST[0], *terms), tmp_path / "m.prmtop").read_text().splitlines()
     assert [line.split()[1] for line in lines[1:7] if line[:5] == "%FLAG"] == [
@@ -120,3 +120,17 @@ def test_formats_follow_their_flags(ureys, tmp_path):
     after = {line.split()[1]: below for line, below in itertools.pairwise(lines) if line[:5] == "%FLAG"}
     assert [flag for flag, line in after.items() if not line.startswith("%FORMAT(")] == ["RADIUS_SET"]
     assert after["RADIUS_SET"].startswith("%COMMENT Source: espalike")
+    read = [flag for flag in after if flag in NAMD]
+    assert read == NAMD[ureys:]
+
+
+NAMD = [
+    "TITLE", "POINTERS", "ATOM_NAME", "CHARGE", "MASS", "ATOM_TYPE_INDEX", "NUMBER_EXCLUDED_ATOMS",
+    "NONBONDED_PARM_INDEX", "RESIDUE_LABEL", "RESIDUE_POINTER", "BOND_FORCE_CONSTANT", "BOND_EQUIL_VALUE",
+    "ANGLE_FORCE_CONSTANT", "ANGLE_EQUIL_VALUE", "DIHEDRAL_FORCE_CONSTANT", "DIHEDRAL_PERIODICITY",
+    "DIHEDRAL_PHASE", "SOLTY", "LENNARD_JONES_ACOEF", "LENNARD_JONES_BCOEF", "BONDS_INC_HYDROGEN",
+    "BONDS_WITHOUT_HYDROGEN", "ANGLES_INC_HYDROGEN", "ANGLES_WITHOUT_HYDROGEN", "DIHEDRALS_INC_HYDROGEN",
+    "DIHEDRALS_WITHOUT_HYDROGEN", "EXCLUDED_ATOMS_LIST", "HBOND_ACOEF", "HBOND_BCOEF", "HBCUT", "AMBER_ATOM_TYPE",
+    "TREE_CHAIN_CLASSIFICATION", "JOIN_ARRAY", "IROTAT",
+]  # fmt: skip
+"""The sections that NAMD reads one after the other, without going back."""
