@@ -52,7 +52,7 @@ def _fitted(start: str, stores: Sequence[Store], out: Path, epochs: int, overrid
     source = hashlib.sha256(Path(find(start)).read_bytes()).hexdigest()
     mark = json.dumps([composed, [store.hash for store in stores], source])
     composed["trainer"]["enable_progress_bar"] = sys.stderr.isatty()
-    if (out / _MARK).is_file() and (out / _MARK).read_text(encoding="utf-8") == mark:
+    if (out / _MARK).is_file() and (out / _MARK).read_bytes() == mark.encode():
         if (out / MODEL).is_file() and not was_interrupted(out / CHECKPOINT):
             return out / MODEL
         composed["resume"] = "auto"

@@ -54,8 +54,9 @@ class SaveBestModel(pl.Callback):
         return {"best": self.best, "figures": self.figures}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best value."""
-        self.best, self.figures = state_dict["best"], state_dict.get("figures", {})
+        """Restore the best value, if its model is still there."""
+        if self.path.is_file():
+            self.best, self.figures = state_dict["best"], state_dict.get("figures", {})
 
 
 class Average(EMAWeightAveraging):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
@@ -214,7 +216,7 @@ class Diagnosis(pl.Callback):
         scales = module.objective.scales
         errors = np.nansum((entries[:, 3:] / [scales.energy, scales.forces]) ** 2, axis=1)
         data = entries_of(trainer.val_dataloaders)
-        rows = [row for row in read_rows(self.worst) if int(row["epoch"]) < trainer.current_epoch]
+        rows = self._earlier(trainer.current_epoch)
         for rank, position in enumerate(np.argsort(-errors, kind="stable")[: self.count], start=1):
             entry, source, conformers = entries[position, :3].astype(int).tolist()
             energy, forces = ("" if np.isnan(error) else f"{error:.4f}" for error in entries[position, 3:])
@@ -230,6 +232,14 @@ class Diagnosis(pl.Callback):
             }
             rows.append({name: str(value) for name, value in row.items()})
         write_rows(self.worst, rows)
+
+    def _earlier(self, epoch: int) -> list[dict[str, str]]:
+        """The rows of epochs before one; none where the file is not such a table, which ends no training."""
+        try:
+            return [row for row in read_rows(self.worst) if int(row["epoch"]) < epoch and None not in row]
+        except (ValueError, KeyError, TypeError, csv.Error):
+            rank_zero_warn(f"{self.worst} is not the table of worst molecules that was written; it begins anew")
+            return []
 
 
 def _frames(batch: LabelledBatch) -> Tensor:

@@ -11,7 +11,7 @@ import copy
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -26,6 +26,7 @@ from espalike.data.batches import Batches
 from espalike.data.columns import MappedColumn
 from espalike.data.dataset import StoreDataset
 from espalike.data.sampler import Picks
+from espalike.data.shards import file_checksum
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.nn import links, orbits
@@ -94,8 +95,8 @@ def folded_labels(
 ) -> dict[str, MappedColumn]:
     """Energies and forces of a data set without those of constant terms, mapped from files.
 
-    Computed and subtracted in float64, unless the files exist. The files' names are a digest of the data, the frozen
-    weights, the terms, the settings of force field and network, and the code.
+    Computed and subtracted in float64, unless the files exist and are whole. The files' names are a digest of the data,
+    the frozen weights, the terms, the settings of force field and network, and the code.
 
     Args:
         dataset: the entries.
@@ -120,15 +121,29 @@ def folded_labels(
         if not weight.requires_grad:
             digest.update(name.encode() + weight.detach().cpu().numpy().tobytes())
     paths = {name: folder / f"{digest.hexdigest()[:20]}.{name}.npy" for name in ("energy", "forces")}
-    if not all(path.exists() for path in paths.values()):
+    record = folder / f"{digest.hexdigest()[:20]}.json"
+    if not _are_whole(paths, record):
         folder.mkdir(parents=True, exist_ok=True)
         double, batches = copy.deepcopy(model).double().eval(), Batches(dataset, torch.float64)
         parts = [_rest(batches, double, names, entry) for entry in progress(range(len(dataset)))]
         for name, values in zip(paths, zip(*parts, strict=True), strict=True):
             with files.replacing(paths[name]) as temporary, open(temporary, "wb") as file:
                 np.save(file, np.concatenate(values))
+        files.write(record, json.dumps(files.sealed(_checksums(paths), record.name)))
     sizes = {"energy": dataset.counts, "forces": 3 * dataset.counts * dataset.atoms}
     return {name: MappedColumn(path, np.cumsum(sizes[name]) - sizes[name]) for name, path in paths.items()}
+
+
+def _are_whole(paths: Mapping[str, Path], record: Path) -> bool:
+    """Whether files have the checksums that were recorded when they were written."""
+    if not all(path.is_file() for path in (record, *paths.values())):
+        return False
+    return files.unsealed(record.read_bytes(), record.name) == _checksums(paths)
+
+
+def _checksums(paths: Mapping[str, Path]) -> dict[str, str]:
+    """SHA-256 of files, by the names of their columns."""
+    return {name: file_checksum(path) for name, path in paths.items()}
 
 
 @torch.no_grad()

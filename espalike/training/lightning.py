@@ -16,6 +16,7 @@ from espalike.batch import LabelledBatch
 from espalike.energy import energy
 from espalike.model import ForceFieldModel
 from espalike.system import MMSystem, Prediction
+from espalike.training.checkpoint import seal
 from espalike.training.fold import with_zeros, without
 from espalike.training.interactions import interaction_energies
 from espalike.training.losses import centred, comparable
@@ -167,21 +168,30 @@ class TrainingModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.schedule(optimizer, steps)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the means of an unfinished epoch, and the model's levels of theory."""
+        """Keep the means of an unfinished epoch, the model's levels of theory, and the hash of all."""
         checkpoint["means"] = {stage: means.state() for stage, means in self.means.items()}
         checkpoint["levels"] = list(self.model.levels)
+        seal(checkpoint)  # Lightning adds nothing after this
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the means.
 
         Raises:
-            ValueError: when the data has other levels of theory than the checkpoint's model.
+            ValueError: when the data has other levels of theory than the checkpoint's model, or it has other weights.
         """
         levels, before = list(self.model.levels), checkpoint.get("levels", list(self.model.levels))
         if levels != before:
             raise ValueError(
                 f"the checkpoint's model has levels of theory {', '.join(before)}, the data {', '.join(levels)}: give "
                 "the same data.stores and data.level, or begin another run with start=OUT/model.espalike out=ANOTHER"
+            )
+        states = self.state_dict(), checkpoint["state_dict"]
+        expected, given = ({name: tuple(value.shape) for name, value in state.items()} for state in states)
+        if odd := next((name for name in {**expected, **given} if expected.get(name) != given.get(name)), None):
+            raise ValueError(
+                f"the checkpoint's weights are not those of this model: {odd} has shape {given.get(odd)}, expected "
+                f"{expected.get(odd)}; it is of another version of espalike. Begin another run with "
+                "start=OUT/model.espalike out=ANOTHER"
             )
         for stage, state in checkpoint.get("means", {}).items():
             self.means[stage].restore(state)

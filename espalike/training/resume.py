@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,8 +15,9 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from espalike import files
-from espalike.model import ForceFieldModel
+from espalike import files, modelfile
+from espalike.model import ForceFieldModel, ModelFileError
+from espalike.training.checkpoint import load
 from espalike.training.processes import summed
 
 
@@ -146,7 +147,7 @@ _ABSENT = object()
 
 def was_interrupted(checkpoint: Path) -> bool:
     """Whether a file is the checkpoint of a run that has not ended; False when that is unknown."""
-    content = _loaded(checkpoint)
+    content = load(checkpoint)
     return content is not None and content.get("ended") is False
 
 
@@ -156,18 +157,18 @@ def changed_settings(checkpoint: Path, settings: Mapping[str, Any]) -> list[str]
     Raises:
         ValueError: when the file is damaged or not a checkpoint, or when a setting of `_CARRIED` differs.
     """
-    content = _loaded(checkpoint)
+    content = load(checkpoint)
     if content is None:
         raise ValueError(
-            f"{checkpoint} is damaged, or not a checkpoint; start without resume, or begin another run from the best "
-            "model so far: start=OUT/model.espalike out=ANOTHER"
+            f"{checkpoint} is damaged, was changed, or is not a checkpoint; start without resume, or begin another "
+            "run from the best model so far: start=OUT/model.espalike out=ANOTHER"
         )
     if "state_dict" not in content:
         raise ValueError(f"{checkpoint} is not a checkpoint of `espalike train`; start without resume")
     saved = content.get("settings")
     if not saved:  # a checkpoint of an earlier version
         return []
-    now, before = (dict(_leaves({k: v for k, v in side.items() if k not in _OF_A_CALL})) for side in (settings, saved))
+    now, before = _compared(settings), _compared(saved)
     names = [name for name in {**now, **before} if now.get(name, _ABSENT) != before.get(name, _ABSENT)]
     changes = {name: f"{name}: {now.get(name, 'not set')} (was {before.get(name, 'not set')})" for name in names}
     if fixed := [text for name, text in changes.items() if name.split(".")[0] in _CARRIED]:
@@ -190,7 +191,7 @@ def changed_data(checkpoint: Path, model: ForceFieldModel) -> list[str]:
         ValueError: when the model that training started from is another one by the same name: what is frozen, folded
             into the labels or pulled to would not be what the checkpoint has.
     """
-    before, now = (_loaded(checkpoint) or {}).get("hashes"), _hashes(model)
+    before, now = (load(checkpoint) or {}).get("hashes"), _hashes(model)
     if before is None:  # a checkpoint of an earlier version
         return []
     if before["start"] != now["start"]:
@@ -202,21 +203,50 @@ def changed_data(checkpoint: Path, model: ForceFieldModel) -> list[str]:
     return [name for name, digest in now["data"] if digest not in known]
 
 
+def lacks_best(checkpoint: Path, model: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the best model of a run that is resumed is missing, so that the best of the next epochs is written.
+
+    Args:
+        checkpoint: the checkpoint.
+        model: the file of the best model.
+        settings: the settings of the resumed run.
+
+    Raises:
+        ValueError: when the file is damaged, or the model of another run, whose errors would be reported.
+    """
+    content = load(checkpoint) or {}
+    figures = content.get("callbacks", {}).get("SaveBestModel", {}).get("figures")
+    if not figures:  # no validation was finished, or it is a checkpoint of an earlier version
+        return False
+    if not model.exists():
+        return True
+    try:
+        header, _ = modelfile.read(model)
+        same = header["figures"].get("validation") == figures
+    except ModelFileError:
+        header, same = {"notes": {}}, False
+    # a run that was killed may have written a model after its last checkpoint
+    given = _compared(header["notes"].get("training", {}))
+    if not same and given not in (_compared(settings), _compared(content.get("settings", {}))):
+        raise ValueError(
+            f"{model} is not the best model of the run of {checkpoint}: it is damaged, or of another run. Move it "
+            "away, and resume=true writes the best model of the next epochs; or put the earlier file back"
+        )
+    return False
+
+
+def _compared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their dotted paths, without those of one call, as JSON has them."""
+    leaves = _leaves({name: value for name, value in settings.items() if name not in _OF_A_CALL})
+    return {name: json.loads(json.dumps(value)) for name, value in leaves}
+
+
 def _hashes(model: ForceFieldModel) -> dict[str, Any]:
     """Hash of the model that training starts from, empty if there is none, and names and hashes of the stores."""
     if model.provenance is None:
         return {"start": "", "data": []}
     start = model.provenance.notes.get("start", {}).get("sha256", "")
     return {"start": start, "data": [[store["name"], store["hash"]] for store in model.provenance.data]}
-
-
-def _loaded(checkpoint: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint; None when the file is missing, damaged or something else."""
-    try:
-        content = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _leaves(settings: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -30,7 +30,7 @@ from espalike.training.ensemble import assembled, validate, with_members
 from espalike.training.memory import keep_freed_memory
 from espalike.training.prepare import Say, prepare
 from espalike.training.report import WriteReport
-from espalike.training.resume import SaveResumable, changed_data, changed_settings, was_interrupted
+from espalike.training.resume import SaveResumable, changed_data, changed_settings, lacks_best, was_interrupted
 from espalike.training.start import with_force_field_of
 
 MODEL, CHECKPOINT = "model.espalike", "last.ckpt"
@@ -177,6 +177,8 @@ def _train_one(settings: Mapping[str, Any], say: Say) -> TrainedRun:
 def _train_alone(settings: Mapping[str, Any], say: Say) -> TrainedRun:
     out, first = Path(settings["out"]), getattr(rank_zero_only, "rank", 0) == 0
     checkpoint, changed = _to_resume(settings)
+    if checkpoint and lacks_best(Path(checkpoint), out / MODEL, settings):
+        say(f"{out / MODEL} is missing: it will be the best model of the epochs to come")
     if first:
         files.write(out / "config.yaml", yaml.safe_dump(dict(settings), sort_keys=False))
     if number := launch.to_start(settings["trainer"]):

@@ -138,3 +138,24 @@ def test_labels_are_computed_once_and_again_for_other_weights_and_code(dataset, 
     monkeypatch.setattr("espalike.training.fold.files.digest_of", lambda *modules: "other code")
     folded_labels(dataset, made, PAIRS, tmp_path, counted)
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("change", ["bit", "shorter", "another", "record"])
+def test_changed_files_are_computed_again(dataset, tmp_path, change):
+    """A changed bit would have been a wrong label, and a shorter file an error of NumPy amid training."""
+    made = frozen(["encoder", "pair"])
+    whole = {
+        name: column.open().files[0].copy() for name, column in folded_labels(dataset, made, PAIRS, tmp_path).items()
+    }
+    energy_file, forces_file = sorted(tmp_path.glob("*.npy"))
+    if change == "bit":
+        content = bytearray(forces_file.read_bytes())
+        content[-2] ^= 16
+        forces_file.write_bytes(content)
+    elif change == "record":
+        next(tmp_path.glob("*.json")).write_text("{}")
+    else:
+        np.save(energy_file, whole["energy"][:-1] if change == "shorter" else -whole["energy"])
+    for _ in range(2):
+        labels = folded_labels(dataset, made, PAIRS, tmp_path)
+        assert all(np.array_equal(labels[name].open().files[0], whole[name]) for name in whole)
