@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from espalike.data.schema import FORMAT, SCHEMA, UNITS, check_schema
+from espalike.data.schema import FORMAT, SCHEMA, SPLITS, UNITS, check_schema
 from espalike.data.shards import MANIFEST, StoreError, data_files, file_checksum, manifest_checksum, summarise
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -90,13 +92,15 @@ def check_file(path: Path, expected: str | None) -> None:
 
 
 def check_summary(root: Path, manifest: Mapping, table: pa.Table) -> None:
-    """Compare the counts, splits, sources and levels of a manifest with the rows of its store.
+    """Compare the counts, splits, sources and levels of a manifest with the rows of its store, which are different.
 
     Molecules are not compared where the manifest has no checksum: it may be of a version that counted by another rule.
 
     Raises:
         StoreError: when they differ.
     """
+    if (count := pc.count_distinct(table.column("id")).as_py()) < table.num_rows:
+        raise StoreError(f"{root}: {table.num_rows} entries have {count} identifiers; ingest the data again")
     ignored = {"units"} if "checksum" in manifest else {"units", "molecules", "connectivities"}
     for name, value in summarise([table]).items():
         stated = manifest.get(name)
@@ -126,6 +130,8 @@ def open_shard(path: Path) -> tuple[pa.Table, mmap.mmap]:
         raise StoreError(f"{path}: {MANIFEST} lists this file, but it is missing; ingest the data again") from error
     except (OSError, ValueError, pa.ArrowException) as error:
         raise StoreError(f"{path}: cannot be read, it may be cut short ({error}); ingest it again") from error
+    if twice := next((name for name in table.column_names if table.column_names.count(name) > 1), ""):
+        raise StoreError(f"{path}: has several columns {twice!r}; ingest the data again")
     try:
         check_schema(table.schema, str(path))
     except UnicodeDecodeError as error:
@@ -140,3 +146,51 @@ def open_shard(path: Path) -> tuple[pa.Table, mmap.mmap]:
         if missing or (pa.types.is_list(field.type) and any(chunk.values.null_count for chunk in column.chunks)):
             raise StoreError(f"{path}: column {field.name!r} lacks values; the file is damaged, ingest the data again")
     return table, mapped
+
+
+def check_rows(path: Path, table: pa.Table) -> None:
+    """Check that the rows of a shard are records: lists of the lengths that the schema states, and molecules.
+
+    Raises:
+        StoreError: naming the shard, the entry and the column.
+    """
+    lengths = {name: _lengths(table, name) for name in SCHEMA.names if pa.types.is_list(SCHEMA.field(name).type)}
+    sizes = {"A": lengths["numbers"], "B": lengths["orders"], "K": lengths["energy"], "G": lengths["esp_values"]}
+
+    def refuse(wrong: np.ndarray, name: str, text: str) -> None:
+        if wrong.any():
+            row = int(np.flatnonzero(wrong)[0])
+            values = f"its {lengths[name][row]} {name} {text}"
+            raise StoreError(f"{path}: entry {table.column('id')[row].as_py()!r}: {values}; ingest the data again")
+
+    for name, length in lengths.items():
+        shape = (SCHEMA.field(name).metadata or {})[b"shape"].decode().split(",")
+        expected = np.prod([sizes[part] if part in sizes else np.full(len(table), int(part)) for part in shape], axis=0)
+        refuse((length >= 0) & (length != expected), name, f"do not fit the shape ({', '.join(shape)})")
+    atoms, bonds = lengths["numbers"], lengths["orders"]
+    refuse(lengths["energy"] < 1, "energy", "are none")
+    refuse(atoms < 1, "numbers", "are none")
+    numbers, orders, ends = (pc.list_flatten(table.column(name)).to_numpy() for name in ("numbers", "orders", "bonds"))
+    refuse(_any(~((numbers > 0) & (numbers <= 118)), atoms), "numbers", "are no atomic numbers")
+    refuse(_any(~((orders > 0) & (orders <= 3)), bonds), "orders", "are not 1, 2 and 3")
+    refuse(_any((ends < 0) | (ends >= np.repeat(atoms, 2 * bonds)), 2 * bonds), "bonds", "name atoms that it lacks")
+    if "esp_count" in table.column_names:
+        counts, known = pc.list_flatten(table.column("esp_count")).to_numpy(), np.maximum(lengths["esp_count"], 0)
+        total = np.bincount(np.repeat(np.arange(len(table)), known), counts, len(table))
+        refuse(
+            _any(counts < 0, known) | ((known > 0) & (total != sizes["G"])), "esp_count", "are not those of its points"
+        )
+    if odd := sorted(set(pc.unique(table.column("split")).to_pylist()).difference(("", *SPLITS))):
+        raise StoreError(f"{path}: split {odd[0]!r}; expected {', '.join(SPLITS)}, or none; ingest the data again")
+
+
+def _lengths(table: pa.Table, name: str) -> np.ndarray:
+    """Length of each list of a column, -1 where there is none."""
+    if name not in table.column_names:
+        return np.full(len(table), -1)
+    return pc.fill_null(pc.list_value_length(table.column(name)), -1).to_numpy().astype(np.int64)
+
+
+def _any(wrong: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """For each list, whether anything is wrong with one of its values, which are side by side."""
+    return np.bincount(np.repeat(np.arange(len(lengths)), lengths)[wrong], minlength=len(lengths)) > 0

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
-from espalike.data.reading import check_file, check_summary, open_shard, read_manifest
+from espalike.data.reading import check_file, check_rows, check_summary, open_shard, read_manifest
 from espalike.data.schema import SCHEMA, Record, RecordError, check, content_hash, row_digest
 from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
 from espalike.tables import html_table
@@ -288,6 +288,8 @@ def _open(root: Path, check_content: bool = True) -> Store:
         if check_content and checksums is not None:
             check_file(root / name, checksums.get(name))
         shards.append(open_shard(root / name))
+        if check_content:
+            check_rows(root / name, shards[-1][0])
     table = pa.concat_tables([table for table, _ in shards])
     if table.num_rows != manifest["entries"]:
         raise StoreError(f"{root}: {table.num_rows} entries, {manifest['entries']} in {MANIFEST}; ingest it again")

@@ -468,6 +468,16 @@ def test_charge_file_with_rounding_is_corrected_and_noted(call, tmp_path):
     assert "corrected" in (tmp_path / "out" / "molecule.system.xml").read_text()
 
 
+def test_charges_in_another_order_are_noted(call, tmp_path):
+    """Their number and sum are right."""
+    for text, notes in (("-0.8 0.4 0.4", []), ("0.4 -0.8 0.4", ["atom 2 has -0.80 e, the model's is +0.36 e"])):
+        (tmp_path / "q.txt").write_text(text)
+        status, report, _, _, err = call("O", "--charges", "q.txt", model="espalike-1")
+        assert status == 0
+        assert [note in err for note in notes] == [True] * len(report["inputs"][0]["warnings"])
+        assert ("charges of q.txt are unlike the model's (correlation -0.50)" in err) == bool(notes)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

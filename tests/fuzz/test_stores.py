@@ -1,16 +1,18 @@
 """A store with changed bytes is refused with the file's name, or has the same content; it never ends the process."""
 
+import contextlib
 import json
 import shutil
 import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import strategies as st
 
-from espalike.data.schema import row_digest, to_row
-from espalike.data.shards import manifest_checksum
+from espalike.data.schema import RecordError, check, row_digest, to_row
+from espalike.data.shards import file_checksum, manifest_checksum, summarise
 from espalike.data.store import Store, StoreError, write_store
 from tests.data.conftest import MANIFEST, build_record, with_labels
 from tests.fuzz.changes import changed_values
@@ -109,3 +111,100 @@ def test_changed_values_of_the_manifest(tmp_path, examples):
             assert str(store.path) in str(error), error
 
     explore(check, examples)
+
+
+def written(folder, table):
+    """A store with a shard that someone wrote, and its checksums."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    with pa.OSFile(str(folder / manifest["data"]), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    manifest["checksums"] = {manifest["data"]: file_checksum(folder / manifest["data"])}
+    with contextlib.suppress(pa.ArrowException, KeyError, AttributeError, TypeError, ValueError, IndexError):
+        manifest |= summarise([table])
+    manifest["checksum"] = manifest_checksum(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def changed_table(data: st.DataObject, table: pa.Table) -> pa.Table:
+    """A table with other lists in one row, other rows, or other columns."""
+    kind = data.draw(st.sampled_from(["lists", "lists", "lists", "rows", "without", "twice", "type"]))
+    rows = st.integers(0, table.num_rows - 1)
+    if kind == "rows":
+        return table.take(data.draw(st.lists(rows, min_size=1, max_size=6)))
+    name = data.draw(st.sampled_from(table.column_names))
+    place, field = table.column_names.index(name), table.schema.field(name)
+    if kind == "without":
+        return table.drop_columns([name])
+    if kind == "twice":
+        return table.append_column(field, table.column(name))
+    if kind == "type":
+        column = table.column(name).combine_chunks()
+        return table.set_column(place, name, column.dictionary_encode() if field.type == pa.string() else column)
+    values = table.column(name).to_pylist()
+    row, other = data.draw(rows), data.draw(rows)
+    if values[row] and pa.types.is_list(field.type):
+        whole = list(values[row])
+        end, number = data.draw(st.integers(0, len(whole))), data.draw(st.sampled_from([-1, 0, 7, 99]))
+        values[row] = data.draw(
+            st.sampled_from([whole[:end], whole + whole[:end], [], [number, *whole[1:]], values[other]])
+        )
+    else:
+        values[row] = data.draw(st.sampled_from([None, "", "x", values[other]]))
+    try:
+        return table.set_column(place, field, pa.array(values, type=field.type))
+    except (pa.ArrowException, TypeError, OverflowError):  # the type has no such value
+        return table
+
+
+@amounts(few=60, share=0.05)
+def test_shards_that_someone_wrote(tmp_path, examples):
+    """A table of other rows, lists or columns, with its checksums: refused by name, or records that can be stored."""
+    rng = np.random.default_rng(0)
+    kinds = [("esp", "dipole"), ("reference", "scan"), ("no forces",), ()]
+    records = [with_labels(build_record(s, 3, seed=i), rng, *kinds[i]) for i, s in enumerate(["CO", "C", "O", "CC"])]
+    store = write_store(tmp_path / "store", records, manifest=MANIFEST)
+    shard = store.path / store.manifest["data"]
+    original, manifest = shard.read_bytes(), (store.path / "manifest.json").read_bytes()
+    table = pa.ipc.open_file(pa.py_buffer(original)).read_all()
+
+    def check_one(data: st.DataObject) -> None:
+        (store.path / "manifest.json").write_bytes(manifest)
+        changed = changed_table(data, table)
+        written(store.path, changed)
+        try:
+            with limited():
+                found = list(Store.open(store.path).records())
+        except StoreError as error:
+            assert shard.name in str(error) or str(store.path) in str(error), error
+            return
+        assert len(found) == changed.num_rows
+        for record in found:
+            try:
+                check(record)
+            except RecordError as error:
+                assert error.reason in ("level of theory unknown", "source unknown", "no identifier", "unknown kind")
+
+    explore(check_one, examples)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("energy", lambda v: v[:-1], r"entry 'CO-0': its 54 xyz do not fit the shape \(K, A, 3\)"),
+        ("xyz", lambda v: v[:-1], r"entry 'CO-0': its 53 xyz do not fit the shape \(K, A, 3\)"),
+        ("charges", lambda v: v[:-1], r"entry 'CO-0': its 5 charges do not fit the shape \(A\)"),
+        ("numbers", lambda v: [0, *v[1:]], "entry 'CO-0': its 6 numbers are no atomic numbers"),
+        ("orders", lambda v: [4, *v[1:]], "entry 'CO-0': its 5 orders are not 1, 2 and 3"),
+        ("bonds", lambda v: [*v[:-1], 6], "entry 'CO-0': its 10 bonds name atoms that it lacks"),
+        ("split", lambda v: "holdout", "split 'holdout'; expected train, val, test, or none"),
+        ("id", lambda v: "C-0", "2 entries have 1 identifiers"),
+    ],
+)
+def test_rows_that_are_no_records(tmp_path, name, change, message):
+    store = write_store(tmp_path / "store", [build_record("CO", 3), build_record("C", 2)], manifest=MANIFEST)
+    table = pa.ipc.open_file(pa.py_buffer((store.path / store.manifest["data"]).read_bytes())).read_all()
+    field, values = table.schema.field(name), table.column(name).to_pylist()
+    column = pa.array([change(values[0]), *values[1:]], type=field.type)
+    written(store.path, table.set_column(table.column_names.index(name), field, column))
+    with pytest.raises(StoreError, match=message):
+        Store.open(store.path)
