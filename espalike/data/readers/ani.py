@@ -237,6 +237,9 @@ class AniReader(LayoutReader):
             )
         return molecule, connectivity_key(molecule)
 
+    def _of_labels(self, entry: Container) -> list[str]:
+        return [name for name in entry.names() if name.startswith(self.method)]  # other methods have theirs
+
     @staticmethod
     def _of_bonds(entry: _Frames, charge: int) -> Molecule:
         try:

@@ -14,7 +14,7 @@ import numpy as np
 from espalike.chem import connectivity_key
 from espalike.chem.conformers import Conformers
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Reader, ReaderError, Units, parse_units, some_finite
+from espalike.data.readers.base import Reader, ReaderError, Units, like_forces, parse_units, some_finite
 from espalike.data.readers.containers import Container, Group, groups_with_arrays, open_hdf5, open_npz, text
 from espalike.data.readers.distances import frames_by_bonds, from_bonds
 from espalike.data.readers.structure import SmilesOption, is_mapped, mapped, molecule_of
@@ -127,8 +127,8 @@ class LayoutReader(Reader):
         """Names of all entries of the file."""
         if self.layout.container == "npz":
             paths = LayoutReader.files(self)
-            if not paths:
-                raise ReaderError(f"{self.path}: nothing in it; expected files NAME.npz")
+            if not paths or paths[0].suffix != ".npz":
+                raise ReaderError(f"{self.path}: {'not' if paths else 'nothing in it; expected'} files NAME.npz")
             return [path.relative_to(self._top).with_suffix("").as_posix() for path in paths]
         with open_hdf5(self.path) as file:
             self.attributes = {key: text(value) for key, value in file.attrs.items()}
@@ -226,7 +226,32 @@ class LayoutReader(Reader):
         energy, gradient = self._array(name, entry, "energy"), self._array(name, entry, "gradient")
         if gradient is None and (forces := self._array(name, entry, "forces")) is not None:
             gradient = -forces
+        if gradient is None:
+            self._refuse_unread_forces(name, entry)
         return energy, gradient
+
+    def _refuse_unread_forces(self, name: str, entry: Container) -> None:
+        """Refuse arrays of the coordinates' size whose name speaks of forces: the entry's forces would be lost."""
+        expected = self.layout.names.get("gradient") or self.layout.names.get("forces")
+        found = like_forces(self._of_labels(entry), ("dispersion", "correction")) if expected else []
+        if not found:
+            return
+        size = np.size(entry.read(self.layout.names["coords"]))
+        if same := [array for array in found if np.size(entry.read(array)) == size]:
+            raise RecordError(
+                "forces named otherwise",
+                f"{name}: no array {expected!r}, but {', '.join(same)}; {self._renamed('gradient')}",
+            )
+
+    def _of_labels(self, entry: Container) -> list[str]:
+        """Names of arrays that may hold labels of the level that is read."""
+        return entry.names()
+
+    def _renamed(self, what: str) -> str:
+        """How to read an array of another name."""
+        if self.names_option:
+            return f"give its name, 'reader.{self.names_option}={{{what}: NAME}}'"
+        return "reader=arrays reads arrays of any name (espalike ingest reader=arrays --cfg job)"
 
     def _chosen(self, name: str, what: str, values: np.ndarray) -> np.ndarray:
         """The rows of an array `(K, …)` that are read."""
@@ -270,10 +295,10 @@ class LayoutReader(Reader):
         return self._units.internal(name, array, values, entry.unit(array), quantity)
 
     def _missing(self, name: str, entry: Container, what: str) -> RecordError:
-        hint = f"; give its name, reader.{self.names_option}.{what}" if self.names_option else ""
         return RecordError(
             f"no {QUANTITIES[what]}",
-            f"{name}: array {self.layout.names[what]!r} is missing; arrays found: {', '.join(entry.names())}{hint}",
+            f"{name}: array {self.layout.names[what]!r} is missing; arrays found: {', '.join(entry.names())}; "
+            f"{self._renamed(what)}",
         )
 
     def _text(self, entry: Container, what: str) -> str:
@@ -334,7 +359,7 @@ class ArraysReader(LayoutReader):
             known = ", ".join(QUANTITIES)
             raise ReaderError(f"{path}: names or optional has {', '.join(sorted(unknown))}; known: {known}")
         if missing := {"numbers", "coords"} - set(names):
-            raise ReaderError(f"{path}: give the names of {', '.join(sorted(missing))}, reader.names.NAME=ARRAY")
+            raise ReaderError(f"{path}: give the names of {', '.join(sorted(missing))}, 'reader.names={{NAME: ARRAY}}'")
         if "forces" in names and "gradient" in names:
             raise ReaderError(f"{path}: names has both forces and gradient; give one")
         if container not in ("hdf5", "npz"):

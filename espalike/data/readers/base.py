@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -93,6 +93,15 @@ def some_finite(name: str, what: str, values: np.ndarray) -> np.ndarray:
 def first_finite(xyz: np.ndarray) -> int:
     """The first geometry `(K, A, 3)` whose coordinates are finite; 0 where there is none."""
     return int(np.isfinite(xyz).all(axis=(1, 2)).argmax())
+
+
+def like_forces(names: Iterable[str], leave_out: Iterable[str] = ()) -> list[str]:
+    """The names that speak of forces or gradients, and of none of the words to leave out."""
+    return [
+        name
+        for name in names
+        if re.search("forc|grad", name, re.IGNORECASE) and not any(word in name.lower() for word in leave_out)
+    ]
 
 
 class Units:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import ReaderError, Units, parse_units
+from espalike.data.readers.base import ReaderError, Units, like_forces, parse_units
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
 from espalike.data.readers.monomers import check_charges, complex_of
 from espalike.data.readers.structure import SmilesOption, connectivity, molecule_of
@@ -44,7 +44,8 @@ class ExtxyzReader(FrameReader):
         charge: key of the total charge there, or the charge of all molecules as a number. It must be that of the
             SMILES; where bonds are perceived, it is needed for ions.
         energy: key of the energies in the comment line; None = there are none.
-        forces: column of the forces, −dE/dx.
+        forces: column of the forces, −dE/dx; None = they are not read.
+        gradient: column of the gradient, +dE/dx, in place of forces.
         dipole: key of the dipole moment in the comment line.
         interaction: key of the interaction energy in the comment line; then each frame is a complex of rigid molecules,
             its SMILES has dots between them, `charge` may give one number per molecule, and no energy is read.
@@ -67,7 +68,8 @@ class ExtxyzReader(FrameReader):
         name: str = "name",
         charge: str | int = "charge",
         energy: str | None = "energy",
-        forces: str = "forces",
+        forces: str | None = "forces",
+        gradient: str | None = None,
         dipole: str = "dipole",
         interaction: str | None = None,
         sapt: str | None = None,
@@ -80,7 +82,8 @@ class ExtxyzReader(FrameReader):
             raise ReaderError("extended XYZ is read by ASE; install it with: pip install 'espalike[qm]'")
         self.smiles = SmilesOption(smiles)
         self.name, self.charge = name, charge
-        self.energy, self.forces, self.dipole = None if interaction else energy, forces, dipole
+        self.energy, self.dipole = None if interaction else energy, dipole
+        self.forces, self.gradient = None if gradient else forces, gradient
         self.interaction, self.sapt, self.scaling, self.group = interaction, sapt, scaling, group
         given = parse_units(units or "")
         self._units = Units(self.path, {k: unit for k, unit in CONVENTION.items() if k not in given}, units)
@@ -114,9 +117,16 @@ class ExtxyzReader(FrameReader):
         charge = _value(comment, self.charge) if isinstance(self.charge, str) else None
         words = [row.split() for row in rows]
         try:
-            columns = _columns(comment)
-            symbols = tuple(row[columns["species"]] for row in words)
+            columns, width = _columns(comment)
+            symbols = tuple(row[columns.get("species", columns.get("Z", 0))] for row in words)
             numbers = _numbers(symbols)
+            wide = max(map(len, words))
+            if wide > width:  # ASE would not read the others
+                raise RecordError(
+                    "columns without a name",
+                    f"{title or 'a frame'}: rows of {wide} columns, {width} of which have names; expected "
+                    "Properties=species:S:1:pos:R:3:forces:R:3 or the like in the comment line",
+                )
             bonds: tuple = ()
             if not any(smiles) and self.smiles.one is None and self.smiles.by_name is None:
                 i = columns["pos"]
@@ -148,12 +158,15 @@ class ExtxyzReader(FrameReader):
             if key in fields and fields[key] not in closed:
                 raise RecordError("open shell", f"{name}: {key} {fields[key]}; closed-shell molecules are expected")
         energy, dipole = fields.get(self.energy), fields.get(self.dipole)
-        if self.energy and (energy is None or np.ndim(energy)):
+        if self.energy and energy is None:
             raise RecordError(
                 "no energy",
                 f"{name}: no number {self.energy!r} in the comment line; give the option energy. "
                 f"There are: {', '.join(sorted(map(str, fields)))}",
             )
+        if isinstance(energy, np.ndarray | list | str | bool | np.bool_):
+            text = _value(frame.text.split("\n")[1], self.energy or "")
+            raise RecordError("energy unreadable", f"{name}: its {self.energy!r} is {text!r}; expected one number")
         return Geometry(
             numbers=atoms.numbers,
             xyz=atoms.positions,
@@ -186,18 +199,20 @@ class ExtxyzReader(FrameReader):
         return (_value(frame.text.split("\n")[1], self.group) or "") if self.interaction else ""
 
     def _columns_of_forces(self, name: str, fields: dict[str, Any], n: int) -> np.ndarray | None:
-        if self.forces in fields:
-            forces = np.asarray(fields[self.forces], dtype=np.float64)
-            if forces.shape != (n, 3):
-                raise RecordError(
-                    "shapes disagree", f"{name}: {self.forces!r} has shape {forces.shape}, expected {(n, 3)}"
-                )
-            return forces
-        others = [key for key, value in fields.items() if "force" in str(key).lower() and np.shape(value) == (n, 3)]
+        column = self.gradient or self.forces
+        if column is None:
+            return None
+        if column in fields:
+            values = np.asarray(fields[column], dtype=np.float64)
+            if values.shape != (n, 3):
+                raise RecordError("shapes disagree", f"{name}: {column!r} has shape {values.shape}, expected {(n, 3)}")
+            return -values if self.gradient else values
+        others = like_forces(str(key) for key, value in fields.items() if np.shape(value) == (n, 3))
         if others:
             raise RecordError(
                 "forces named otherwise",
-                f"{name}: no column {self.forces!r}, but {', '.join(others)}; give the option forces",
+                f"{name}: no column {column!r}, but {', '.join(others)}; give the option forces (-dE/dx) "
+                "or gradient (+dE/dx); reader.forces=null reads neither",
             )
         return None
 
@@ -227,17 +242,17 @@ def _value(comment: str, key: str) -> str | None:
     return next(group for group in match.groups() if group is not None).replace("\\\\", "\\") if match else None
 
 
-def _columns(comment: str) -> dict[str, int]:
-    """First column of each property, of plain XYZ where the line does not say."""
+def _columns(comment: str) -> tuple[dict[str, int], int]:
+    """First column of each property, and the number of columns; those of plain XYZ where the line does not say."""
     words = (_value(comment, "Properties") or "species:S:1:pos:R:3").split(":")
     starts, column = {}, 0
     for name, width in zip(words[::3], words[2::3], strict=True):
         starts[name] = column
         column += int(width)
-    return starts
+    return starts, column
 
 
 def _numbers(symbols: tuple[str, ...]) -> np.ndarray:
     from ase.data import atomic_numbers
 
-    return np.array([atomic_numbers[symbol] for symbol in symbols])
+    return np.array([int(symbol) if symbol.isdigit() else atomic_numbers[symbol] for symbol in symbols])

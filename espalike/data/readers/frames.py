@@ -104,6 +104,8 @@ class FrameReader(Reader):
 
     def __init__(self, path: str | Path, source: str | None, level: str | None):
         super().__init__(path, source)
+        if self.path.is_dir():
+            raise ReaderError(f"{path}: a folder; expected one file")
         self.level = level or ""
         self._units: Units
 

@@ -33,7 +33,7 @@ class GrappaReader(LayoutReader):
         path: the folder or file.
         source: name of the data source in tables; None = the folder's or file's name.
         level: level of theory of all entries; the files do not say it.
-        keys: names of arrays that differ from `NAMES`.
+        keys: names of arrays that differ from `NAMES`; None = not to be read.
         charges: the partial charges become the entry's reference charges.
         units: units that differ from `coords angstrom; energies kcal/mol; forces kcal/mol/angstrom`.
 
@@ -48,7 +48,7 @@ class GrappaReader(LayoutReader):
         path: str | Path,
         source: str | None = None,
         level: str | None = None,
-        keys: Mapping[str, str] | None = None,
+        keys: Mapping[str, str | None] | None = None,
         charges: bool = False,
         units: str | None = None,
     ):
@@ -58,7 +58,7 @@ class GrappaReader(LayoutReader):
             raise ReaderError(f"{path}: reader.keys names {', '.join(sorted(unknown))}; known: {', '.join(NAMES)}")
         layout = Layout(
             container="npz",
-            names={**NAMES, **given},
+            names={what: name for what, name in {**NAMES, **given}.items() if name},
             optional=("smiles", "gradient"),
             units={"coords": "angstrom", "energies": "kcal/mol", "forces": "kcal/mol/angstrom"},
             fixed=False,

@@ -12,7 +12,7 @@ from rdkit import Chem, rdBase
 
 from espalike.chem.files import from_molblock
 from espalike.chem.molecule import Molecule
-from espalike.data.readers.base import Units
+from espalike.data.readers.base import Units, like_forces
 from espalike.data.readers.frames import Frame, FrameReader, Geometry
 from espalike.data.readers.monomers import check_charges, complex_of_structure
 from espalike.data.schema import RecordError, whole
@@ -30,7 +30,9 @@ class SdfReader(FrameReader):
         level: level of theory of all entries.
         name: data field of a molecule's name; None = its title.
         energy: data field of the energy. A unit in brackets at its end, `E [kcal/mol]`, is the file's own word.
-        forces: data field of the forces, −dE/dx, `3 A` numbers atom by atom; None = there are none.
+        forces: data field of the forces, −dE/dx, `3 A` numbers atom by atom; None = there are none; False = there may
+            be some, which are not read.
+        gradient: data field of the gradient, +dE/dx, in place of forces.
         dipole: data field of the dipole moment, three numbers; None = there is none.
         charge: data field of the total charge, which must be that of the structure; None = it is not checked.
         interaction: data field of the interaction energy; then each record is a complex of rigid molecules, `charge`
@@ -51,7 +53,8 @@ class SdfReader(FrameReader):
         level: str | None = None,
         name: str | None = None,
         energy: str = "energy",
-        forces: str | None = None,
+        forces: str | bool | None = None,
+        gradient: str | None = None,
         dipole: str | None = None,
         charge: str | None = None,
         interaction: str | None = None,
@@ -61,10 +64,14 @@ class SdfReader(FrameReader):
         units: str | None = None,
     ):
         super().__init__(path, source, level)
-        self.name, self.energy, self.forces, self.dipole, self.charge = name, energy, forces, dipole, charge
+        self.name, self.energy, self.dipole, self.charge = name, energy, dipole, charge
+        self.forces, self.gradient = forces, gradient
         self.interaction, self.sapt, self.scaling, self.group = interaction, sapt, scaling, group
-        fields = {"energies": energy, "forces": forces, "dipoles": dipole, "interaction": interaction, "sapt": sapt}
-        stated = {what: unit[1] for what, field in fields.items() if field and (unit := _UNIT.search(field))}
+        slope = gradient or forces
+        fields = {"energies": energy, "forces": slope, "dipoles": dipole, "interaction": interaction, "sapt": sapt}
+        stated = {
+            what: unit[1] for what, field in fields.items() if isinstance(field, str) and (unit := _UNIT.search(field))
+        }
         self._units = Units(self.path, {"coords": "angstrom", **stated}, units)
 
     def _frames(self, file: BinaryIO) -> Iterator[Frame]:
@@ -130,9 +137,23 @@ class SdfReader(FrameReader):
             numbers=np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()]),
             xyz=conformer.GetPositions(),
             energy=float(energy[0]),
-            forces=self._read(name, fields, self.forces, 3 * n).reshape(n, 3) if self.forces else None,
+            forces=self._forces(name, fields, n),
             dipole=self._read(name, fields, self.dipole, 3) if self.dipole else None,
         )
+
+    def _forces(self, name: str, fields: dict[str, str], n: int) -> np.ndarray | None:
+        """The forces, −dE/dx, shape `(n, 3)`, or None where there are none."""
+        if field := self.gradient or self.forces:
+            values = self._read(name, fields, str(field), 3 * n).reshape(n, 3)
+            return -values if self.gradient else values
+        found = [field for field in like_forces(fields) if len(fields[field].replace(",", " ").split()) == 3 * n]
+        if found and self.forces is None:
+            raise RecordError(
+                "forces not read",
+                f"{name}: {', '.join(found)} would not be read; give reader.forces=FIELD if it holds -dE/dx or "
+                "reader.gradient=FIELD if it holds +dE/dx (reader.forces=false reads neither)",
+            )
+        return None
 
     def _molecule(self, name: str, frame: Frame, first: Geometry) -> Molecule:
         if self.interaction:

@@ -14,6 +14,7 @@ The data sets of espaloma-0.3 (doi 10.5281/zenodo.8148817) have this layout, at 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -54,7 +55,7 @@ class SpiceReader(LayoutReader):
         path: the file, `SPICE-….hdf5`.
         source: name of the data source in tables; None = the file's name.
         level: level of theory of all entries.
-        subset: subsets to read, whole names or words of them, `PubChem`, `Dipeptides`; None = all.
+        subset: subsets to read, whole names or whole words of them, `PubChem Set 1`, `Dipeptides`; None = all.
         dispersion: whether `dispersion_correction_energy` and `…_gradient` must be added to the totals; needed where a
             group has them.
         charges: read the MBIS charges: their mean over conformers becomes the entry's reference charges.
@@ -94,11 +95,11 @@ class SpiceReader(LayoutReader):
                 else ""
                 for name in self._all
             }
-        chosen = [name for name, of in subsets.items() if any(word.lower() in of.lower() for word in self.subset)]
-        if not chosen:
-            known = ", ".join(sorted(set(subsets.values())))
-            raise ReaderError(f"{self.path}: no group of subset {self.subset}; subsets found: {known}")
-        return chosen
+        of_words = {word: re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE) for word in self.subset}
+        known = sorted(set(subsets.values()))
+        if unknown := [word for word, pattern in of_words.items() if not any(map(pattern.search, known))]:
+            raise ReaderError(f"{self.path}: no group of subset {unknown}; subsets found: {', '.join(known)}")
+        return [name for name, of in subsets.items() if any(pattern.search(of) for pattern in of_words.values())]
 
     def _labels(self, name: str, entry: Container) -> tuple[np.ndarray | None, np.ndarray | None]:
         energy = self._read(name, entry, "total_energy", "energies")

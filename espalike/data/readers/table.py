@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from espalike.chem.conformers import Conformers
-from espalike.data.readers.base import Reader, ReaderError, Units, first_finite, parse_units, some_finite
+from espalike.data.readers.base import Reader, ReaderError, Units, first_finite, like_forces, parse_units, some_finite
 from espalike.data.readers.gather import Runs, gathered
 from espalike.data.readers.structure import is_mapped, mapped, molecule_of
 from espalike.data.schema import Record, RecordError, whole
@@ -104,10 +104,12 @@ class TableReader(Reader):
                 if what not in columns and (names[what] or what in _NEEDED):
                     raise ReaderError(
                         f"{path}: column {names[what]!r} is missing; columns found: {', '.join(schema.names)}; "
-                        f"give its name, reader.columns.{what}"
+                        f"give its name, 'reader.columns={{{what}: NAME}}'"
                     )
             if "forces" in columns and "gradient" in columns:
                 raise ReaderError(f"{path}: both forces and gradients; say reader.columns={{gradient: null}}")
+            if not {"forces", "gradient"} & {*columns, *given}:
+                _refuse_unread_forces(path, schema)
             units = {}
             for what, quantity in _QUANTITY.items():
                 metadata = (what in columns and schema.field(columns[what]).metadata) or {}
@@ -139,10 +141,22 @@ class TableReader(Reader):
     @cached_property
     def _index(self) -> tuple[Runs, dict[int, int]]:
         """The entries' rows; and for entries with a name again, by their first rows, the row that had it."""
+        if self.level and "level" in self.columns:
+            self._refuse_several_levels()
         runs, repeated = self._runs_by(("smiles", "id", "level"))
         if "id" not in self.columns or repeated or len(runs.first) < runs.starts[-1]:
             return runs, repeated
         return self._runs_by(("smiles", "level"))  # each row has an identifier of its own
+
+    def _refuse_several_levels(self) -> None:
+        """Refuse a table whose column of levels has several, which the option would make one."""
+        column = self.columns["level"]
+        levels = sorted({str(v) for b in self._batches([column]) for v in b.column(column).unique().to_pylist()})
+        if len(levels) > 1:
+            raise ReaderError(
+                f"{self.path}: column {column!r} has {len(levels)} levels of theory, {', '.join(levels[:4])}, which "
+                f"reader.level={self.level} would mix; leave it out, or say 'reader.columns={{level: null}}'"
+            )
 
     def _runs_by(self, what: Iterable[str]) -> tuple[Runs, dict[int, int]]:
         """As `_index`, for rows that are of one entry where these columns are equal."""
@@ -202,7 +216,10 @@ class TableReader(Reader):
 
     def _array(self, name: str, table: pa.Table, what: str, shape: tuple[int, ...], each: np.ndarray) -> np.ndarray:
         """A column in internal units, float64; `each` are the numbers that every row must have."""
-        values, counts = _flat(table[self.columns[what]])
+        column = table[self.columns[what]]
+        values, counts = _flat(column)
+        if _is_list(column.type) and column.null_count:  # a geometry without them is left out, as one with NaN
+            values, counts = _filled(values, counts, column.is_null().to_numpy(), each)
         wrong = np.flatnonzero(counts != each)
         if len(wrong):
             row = int(wrong[0])
@@ -241,7 +258,8 @@ class TableReader(Reader):
         if before is not None:
             raise RecordError(
                 "identifier repeated",
-                f"{name}: row {before} has the same name and another SMILES; rename one",
+                f"{name}: row {before} has the same name and another SMILES; rename one, or say 'reader.columns={{id: "
+                "null}' if the column numbers conformers",
             )
         smiles, charge = self._one(name, table, "smiles") or "", self._one(name, table, "charge")
         numbers, molecule, key = self._numbers(name, table), None, ""
@@ -278,6 +296,23 @@ class TableReader(Reader):
         )
 
 
+def _refuse_unread_forces(path: Path, schema: pa.Schema) -> None:
+    """Refuse lists of numbers whose name speaks of forces: the table's forces would be lost.
+
+    Raises:
+        ReaderError: naming them.
+    """
+    if found := like_forces(field.name for field in schema if _is_list(field.type)):
+        raise ReaderError(
+            f"{path}: no column 'forces' or 'gradient', but {', '.join(found)}; say 'reader.columns={{forces: "
+            f"{found[0]}}}' if it holds -dE/dx, gradient if it holds +dE/dx, or 'reader.columns={{forces: null}}'"
+        )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
 def _consecutive(batches: Iterable[pa.RecordBatch], starts: np.ndarray) -> Iterator[pa.Table]:
     """The rows from each start to the next."""
     number, at = 0, 0
@@ -300,16 +335,22 @@ def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     while True:
         if isinstance(array.type, pa.BaseExtensionType):
             array = array.storage
-        if not (
-            pa.types.is_list(array.type)
-            or pa.types.is_large_list(array.type)
-            or pa.types.is_fixed_size_list(array.type)
-        ):
+        if not _is_list(array.type):
             break
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
         bounds = np.concatenate([[0], np.cumsum(lengths)])[bounds]
         array = array.flatten()
     return array.to_numpy(zero_copy_only=False), np.diff(bounds)
+
+
+def _filled(
+    values: np.ndarray, counts: np.ndarray, missing: np.ndarray, each: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of a column and how many each row has, with NaN in rows that have none."""
+    full = np.where(missing, each, counts)
+    filled = np.full(int(full.sum()), np.nan)
+    filled[np.repeat(~missing, full)] = values
+    return filled, full
 
 
 @contextmanager
@@ -334,4 +375,6 @@ def _opened(path: Path) -> Iterator[tuple[pa.Schema, Callable[[list[str]], Itera
                 yield stream.schema, lambda names: (batch.select(names) for batch in stream)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         what = "is empty" if not start else "is cut short, damaged, or neither parquet nor Arrow"
+        if path.suffix.lower() in (".csv", ".tsv", ".txt", ".dat"):
+            raise ReaderError(f"{path}: a table of text; write it as parquet, with lists of numbers") from error
         raise ReaderError(f"{path}: it {what}; get the file again ({str(error).splitlines()[0]})") from error

@@ -290,3 +290,45 @@ def test_backslashes_of_a_smiles(tmp_path, text):
     if "//" not in path.read_text():
         (results,) = ExtxyzReader(path, level="HF/STO-3G")
         assert results.reason == "stereo differs from SMILES"
+
+
+def test_a_gradient_is_read_as_one_and_not_lost(tmp_path):
+    s = sample("CO")
+    images = frames(s, smiles=s.smiles)
+    for atoms, energy, forces in zip(images, s.energy, s.forces, strict=True):
+        atoms.calc = SinglePointCalculator(atoms, energy=energy / EV)
+        atoms.arrays["dft_gradient"] = -forces / EV
+    ase.io.write(tmp_path / "a.xyz", images, format="extxyz")
+    (lost,) = ExtxyzReader(tmp_path / "a.xyz", **OPTIONS)
+    assert lost.reason == "forces named otherwise"
+    assert "but dft_gradient; give the option forces" in lost.message
+    (record,) = ExtxyzReader(tmp_path / "a.xyz", gradient="dft_gradient", **OPTIONS)
+    np.testing.assert_allclose(record.conformers.forces, s.forces, atol=1e-6)
+    (record,) = ExtxyzReader(tmp_path / "a.xyz", forces=None, **OPTIONS)
+    assert record.conformers.forces is None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "reason"),
+    [
+        ("Properties=", "properties=", "columns without a name"),  # ASE would read positions only
+        (r"energy=(-?)(\d)", r"energy=\1\2,", "energy unreadable"),
+        (r"energy=(\S+)", r'energy="\1 eV"', "energy unreadable"),
+    ],
+)
+def test_what_ase_would_leave_out(tmp_path, pattern, text, reason):
+    write(tmp_path / "a.xyz", [sample("CO")])
+    edit(pattern, text, count=0)(tmp_path / "a.xyz")
+    results = list(ExtxyzReader(tmp_path / "a.xyz", **OPTIONS))
+    assert {result.reason for result in results} == {reason}
+
+
+def test_atomic_numbers_in_place_of_symbols(tmp_path):
+    s = sample("CO")
+    write(tmp_path / "a.xyz", [s])
+    edit("species:S:1", "Z:I:1", count=0)(tmp_path / "a.xyz")
+    for symbol, number in (("C", 6), ("O", 8), ("H", 1)):
+        edit(rf"(?m)^{symbol} ", f"{number} ", count=0)(tmp_path / "a.xyz")
+    (record,) = ExtxyzReader(tmp_path / "a.xyz", **OPTIONS)
+    np.testing.assert_allclose(record.conformers.forces, s.forces, atol=1e-6)
+    assert record.molecule.numbers.tolist() == s.numbers.tolist()

@@ -31,7 +31,7 @@ class TestGrappa(ArraysSuite):
         "truncated": r"mol-0\.npz: it is cut short or damaged; get the file again",
         "empty": r"mol-0\.npz: it is empty",
         "foreign": r"mol-0\.npz: it is not a NumPy archive",
-        "missing array": r"array 'energy_qm' is missing; .* reader\.keys\.energy",
+        "missing array": r"array 'energy_qm' is missing; .* 'reader\.keys={energy: NAME}'",
     }
     impossible = {  # noqa: RUF012
         "unit unknown": NO_UNITS,
@@ -60,10 +60,13 @@ def test_other_names_and_units(tmp_path):
     options = {"level": LEVEL, "units": "energies kJ/mol; forces kJ/mol/angstrom"}
     (rejection,) = GrappaReader(tmp_path / "a.npz", **options)
     assert (rejection.reason, "energy_ref" in rejection.message) == ("no energies", True)
-    for keys in ({"energy": "energy_ref", "gradient": "gradient_ref"}, {"xyz": "xyz", "energy": "energy_ref"}):
+    for keys in (
+        {"energy": "energy_ref", "gradient": "gradient_ref"},
+        {"xyz": "xyz", "energy": "energy_ref", "gradient": None},
+    ):
         (record,) = GrappaReader(tmp_path / "a.npz", keys=keys, **options)
         np.testing.assert_allclose(record.conformers.energy, s.energy, rtol=1e-9)
-        if "gradient" in keys:
+        if keys.get("gradient"):
             np.testing.assert_allclose(record.conformers.forces, s.forces, rtol=1e-9)
     with pytest.raises(ReaderError, match=r"reader\.keys names energies; known: coords, energy"):
         GrappaReader(tmp_path / "a.npz", level=LEVEL, keys={"energies": "e"})

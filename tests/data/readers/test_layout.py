@@ -56,7 +56,7 @@ class TestArrays(ArraysSuite):
     contradicting = None
     says = {  # noqa: RUF012
         "unit unknown": "r are in unit 'furlong', which is not known",
-        "missing array": r"mol-0: array 'e' is missing; .*; give its name, reader\.names\.energy",
+        "missing array": r"mol-0: array 'e' is missing; .*; give its name, 'reader\.names={energy: NAME}'",
     }
     impossible = {"duplicated ids": "names of HDF5 groups are unique"}  # noqa: RUF012
 
@@ -105,7 +105,7 @@ def test_what_an_entry_may_lack(tmp_path):
     ("options", "message"),
     [
         ({"names": {**NAMES, "energies": "e"}}, "names or optional has energies; known: numbers, coords"),
-        ({"names": {"coords": "r"}}, "give the names of numbers, reader.names.NAME=ARRAY"),
+        ({"names": {"coords": "r"}}, "give the names of numbers, 'reader.names={NAME: ARRAY}'"),
         ({"names": {**NAMES, "forces": "f"}}, "both forces and gradient; give one"),
         ({"container": "zarr"}, "reader.container is 'zarr'; known: hdf5, npz"),
         ({"level": None}, "give reader.level"),

@@ -124,6 +124,13 @@ def test_a_folder_without_archives(tmp_path):
         Rmd17Reader(tmp_path / "a")
 
 
+def test_another_file_of_the_same_name_is_not_read_instead(tmp_path):
+    np.savez(tmp_path / "rmd17_ethanol.npz", z=1)
+    (tmp_path / "rmd17_ethanol.txt").write_text("notes")
+    with pytest.raises(ReaderError, match=r"rmd17_ethanol\.txt: not files NAME\.npz"):
+        Rmd17Reader(tmp_path / "rmd17_ethanol.txt")
+
+
 def test_the_ten_molecules_of_the_shared_data(tmp_path):
     if not SHARED.exists():
         pytest.skip("the shared data are not here")

@@ -217,3 +217,16 @@ def test_dipoles(tmp_path):
     options = {"dipole": "dipole (debye)", "units": "energies hartree", "level": "HF/STO-3G"}
     (record,) = SdfReader(tmp_path / "a.sdf", **options)
     np.testing.assert_allclose(record.conformers.dipole, np.array([[1.0, 2.0, -3.0]]) * DEBYE)
+
+
+def test_forces_are_not_lost_and_gradients_read_as_such(tmp_path):
+    s = rounded(sample("CO"))
+    write(tmp_path / "a.sdf", [s])
+    options = {**OPTIONS, "forces": None}
+    (rejection,) = SdfReader(tmp_path / "a.sdf", **options)
+    assert rejection.reason == "forces not read"
+    assert "Forces would not be read" in rejection.message
+    (record,) = SdfReader(tmp_path / "a.sdf", **{**OPTIONS, "forces": False})
+    assert record.conformers.forces is None
+    (record,) = SdfReader(tmp_path / "a.sdf", gradient="Forces", **options)
+    np.testing.assert_allclose(record.conformers.forces, -s.forces, atol=1e-9)

@@ -172,7 +172,22 @@ def test_subsets(tmp_path):
     assert [type(r) for r in SpiceReader(path)] == [Record] * 3 + [Rejection]
     with pytest.raises(ReaderError, match=r"no group of subset \['DES370K'\]; subsets found: .*SPICE Dipeptides"):
         len(SpiceReader(path, subset="DES370K"))
+    assert len(SpiceReader(path, subset="PubChem Set")) == 1
+    for word in ("des", "Dipept"):  # DES is in Dipepti-des
+        with pytest.raises(ReaderError, match=rf"no group of subset \['{word}'\]"):
+            len(SpiceReader(path, subset=["PubChem", word]))
     with h5py.File(tmp_path / "nothing.hdf5", "w"):
         pass
     with pytest.raises(ReaderError, match="nothing in it"):
         SpiceReader(tmp_path / "nothing.hdf5")
+
+
+@pytest.mark.parametrize("name", ["dft_total_grad", "forces"])
+def test_a_gradient_of_another_name_is_not_lost(tmp_path, name):
+    path = tmp_path / "a.hdf5"
+    write(path, [sample("CO")])
+    with h5py.File(path, "a") as file:
+        file["mol-0"].move("dft_total_gradient", name)
+    (rejection,) = SpiceReader(path)
+    assert rejection.reason == "forces named otherwise"
+    assert f"no array 'dft_total_gradient', but {name}; reader=arrays reads" in rejection.message

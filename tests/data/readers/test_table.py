@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from espalike.data.filters import Filters
 from espalike.data.readers.base import ReaderError
 from espalike.data.readers.table import TableReader
 from espalike.data.schema import Record
@@ -16,6 +17,7 @@ from tests.data.readers.samples import BOHR, HARTREE, KJ, Sample, graph_of, samp
 from tests.data.readers.suite import CONFIGS, ReaderSuite
 
 LEVEL = "B3LYP-D3BJ/DZVP"
+LEVELS = (("CO", "A/B"), ("CC", "C/D"))
 FLAT = pa.list_(pa.float64())
 NESTED = pa.list_(pa.list_(pa.list_(pa.float64())))
 
@@ -40,7 +42,7 @@ class Suite(ReaderSuite):
         "unit unknown": "coords are in unit 'furlong'",
         "unit contradicts": "energies are in 'eV', but the option units says '(hartree|kJ/mol)'",
         "duplicated ids": r"mol-0, row \d: row 0 has the same name",
-        "missing array": r"column 'energy' is missing; .*; give its name, reader\.columns\.energy",
+        "missing array": r"column 'energy' is missing; .*; give its name, 'reader\.columns={energy: NAME}'",
         "wrong shape": r"mol-0: forces of its row 1 are \d+ numbers, expected \d+",
     }
     units: ClassVar[dict[str, str]]
@@ -315,3 +317,44 @@ def test_files_of_a_folder_must_agree(tmp_path):
     (tmp_path / "c").mkdir()
     with pytest.raises(ReaderError, match="c: nothing in it; expected files"):
         TableReader(tmp_path / "c", level=LEVEL)
+
+
+@pytest.mark.parametrize("name", ["force", "dft_total_gradient"])
+def test_forces_of_another_name_are_not_lost(tmp_path, name):
+    s = sample("CO")
+    table = pa.Table.from_pylist([descent_rows(s)], schema=DESCENT)
+    names = [name if column == "forces" else column for column in table.column_names]
+    pq.write_table(table.rename_columns(names), tmp_path / "a.parquet")
+    options = {"level": LEVEL, **options_of("descent")}
+    with pytest.raises(ReaderError, match=rf"but {name}; say 'reader\.columns={{forces: {name}}}'"):
+        TableReader(tmp_path / "a.parquet", **options)
+    (record,) = TableReader(tmp_path / "a.parquet", columns={"forces": name}, **options)
+    np.testing.assert_allclose(record.conformers.forces, s.forces)
+    (record,) = TableReader(tmp_path / "a.parquet", columns={"forces": None}, **options)
+    assert record.conformers.forces is None
+
+
+def test_a_row_without_forces_is_left_out_alone(tmp_path):
+    s = sample("CO", 3)
+    rows = [
+        {"smiles": s.smiles, "coords": x.ravel().tolist(), "energy": e, "forces": f.ravel().tolist()}
+        for x, e, f in zip(s.xyz, s.energy, s.forces, strict=True)
+    ]
+    rows[1]["forces"] = None
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    (record,) = TableReader(tmp_path / "a.parquet", level=LEVEL, **options_of("descent"))
+    kept, dropped = Filters()(record)
+    np.testing.assert_allclose(kept.conformers.energy, s.energy[[0, 2]])
+    np.testing.assert_allclose(kept.conformers.forces, s.forces[[0, 2]])
+    assert dropped == {"conformer: forces not finite": 1}
+
+
+def test_one_level_is_not_made_of_several(tmp_path):
+    rows = [{**descent_rows(sample(smiles, seed=seed)), "level": level} for seed, (smiles, level) in enumerate(LEVELS)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    options = options_of("descent")
+    assert [record.conformers.level for record in TableReader(tmp_path / "a.parquet", **options)] == ["A/B", "C/D"]
+    with pytest.raises(ReaderError, match="column 'level' has 2 levels of theory, A/B, C/D, which"):
+        list(TableReader(tmp_path / "a.parquet", level=LEVEL, **options))
+    whole = TableReader(tmp_path / "a.parquet", level=LEVEL, columns={"level": None}, **options)
+    assert [record.conformers.level for record in whole] == [LEVEL, LEVEL]
