@@ -98,6 +98,11 @@ def only_one(folder: Path, run: str, error: type[ValueError] = ValueError) -> It
         os.close(handle)
 
 
+def listed(text: str) -> list[str]:
+    """Names separated by commas; the text itself where a file or folder has this name."""
+    return [text] if Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
+
+
 def lock(handle: int) -> bool:
     """Lock an open file or folder until it is closed; False where another process has locked it.
 

@@ -148,6 +148,16 @@ def _is_read(job: str, key: str, settings: Any) -> bool:
     return inner[0] in known or not known
 
 
+def at_home(value: str) -> str:
+    """The value of an override with the user's folder for `~`, which few shells write there themselves.
+
+    Examples:
+        >>> at_home("~/store") == str(Path.home() / "store")
+        True
+    """
+    return re.sub(r"(?:^|(?<=[\[,'\"]))~(?=/)", lambda _: str(Path.home()), value)
+
+
 def override(key: str, value: Any) -> str:
     """One setting as an override in hydra's syntax, its texts quoted.
 
@@ -320,7 +330,9 @@ def _text(key: str, value: Any) -> str:
         return repr(float(value))
     if isinstance(value, str | os.PathLike):
         # a backslash is itself, except before a quote
-        return '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), os.fspath(value)) + '"'
+        return (
+            '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), at_home(os.fspath(value))) + '"'
+        )
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{name}:{_text(key, inner)}" for name, inner in value.items()) + "}"
     if isinstance(value, Iterable):

@@ -85,3 +85,10 @@ def test_versions_of_a_file(tmp_path, monkeypatch):
     assert files.version_of("notes.txt") != before
     path.write_text("other")
     assert files.version_of(path) != before
+
+
+def test_a_name_with_a_comma_is_one_file_where_there_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a, b").mkdir()
+    assert files.listed("a, b") == ["a, b"]
+    assert files.listed("a,c ,") == ["a", "c"]

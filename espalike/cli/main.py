@@ -178,6 +178,12 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
+def _at_home(argument: str) -> str:
+    """An argument with the user's folder for the ~ of --option=~/path, which shells leave there."""
+    option, equals, value = argument.partition("=")
+    return option + equals + settings.at_home(value) if option.startswith("--") else argument
+
+
 def _run_command(name: str, arguments: Sequence[str], debug: bool) -> int:
     module = importlib.import_module(f"espalike.cli.{name}")
     parser = argparse.ArgumentParser(
@@ -185,7 +191,7 @@ def _run_command(name: str, arguments: Sequence[str], debug: bool) -> int:
     )
     module.add_arguments(parser)
     try:
-        args = parser.parse_args(arguments)
+        args = parser.parse_args([_at_home(argument) for argument in arguments])
     except SystemExit as stop:  # argparse has printed help (0) or a usage error (2)
         return int(stop.code or 0)
     args.debug = debug
@@ -257,7 +263,7 @@ def _compose(name: str, arguments: Sequence[str], module: ModuleType, statuses: 
     options = [a for a in arguments if a not in overrides]
     aliases = ALIASES.get(name, {})
     parts = [a.partition("=") for a in overrides]
-    overrides = [aliases.get(key, key) + equals + value for key, equals, value in parts]
+    overrides = [aliases.get(key, key) + equals + settings.at_home(value) for key, equals, value in parts]
     try:
         with _as_program(f"espalike {name}", [*options, *quiet, *overrides]):
             hydra.main(config_path=f"pkg://{settings.CONFIGS}", config_name=name, version_base="1.3")(job)()

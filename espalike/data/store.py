@@ -27,6 +27,7 @@ from espalike.chem.molecule import Molecule
 from espalike.data.reading import check_file, check_rows, check_summary, open_shard, read_manifest
 from espalike.data.schema import SCHEMA, Record, RecordError, check, content_hash, row_digest
 from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
+from espalike.files import listed
 from espalike.tables import html_table
 
 __all__ = ["EMBEDDED", "MANIFEST", "Store", "StoreError", "embedded", "open_stores", "write_store"]
@@ -311,7 +312,7 @@ def _reopen(path: Path, digest: str) -> Store:
 
 def open_stores(paths: str | os.PathLike | Store | Sequence) -> list[Store]:
     """Open several stores, given as a list or as one text separated by commas."""
-    parts = [part.strip() for part in paths.split(",") if part.strip()] if isinstance(paths, str) else paths
+    parts = listed(paths) if isinstance(paths, str) else paths
     return [Store.open(part) for part in (parts if isinstance(parts, Sequence) else [parts])]
 
 

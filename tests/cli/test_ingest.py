@@ -16,7 +16,7 @@ from espalike.data.filters import Filters
 from espalike.data.ingest import Ingest
 from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.split import hash_split
-from espalike.data.store import Store
+from espalike.data.store import Store, open_stores
 from tests.data.test_ingest import write as write_file
 
 UNITS = "coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom"
@@ -220,3 +220,14 @@ def test_openff_reference_ends_up_in_the_store(source, tmp_path):
     assert (lj[:, 0] > 0.5).all()
     assert (lj[:, 0] < 4).all()
     assert "openff_unconstrained-2.2.1" in store.manifest["reference"]
+
+
+def test_the_users_folder_and_a_folder_with_a_comma(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    source.rename(tmp_path / "home" / "set.h5")
+    assert main(["ingest", "reader.path=~/set.h5", "out='~/a, b'"]) == 1
+    assert not (tmp_path / "~").exists()
+    monkeypatch.chdir(tmp_path / "home")
+    assert len(open_stores("a, b")[0]) == 2
