@@ -45,6 +45,9 @@ def processor_time() -> float:
 
 def main(numbers: list[str]) -> int:
     """Run the lessons of these numbers, or all; the exit status."""
+    if {"-h", "--help"} & set(numbers):
+        print(__doc__)
+        return 0
     paths = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if not numbers or path.name[:2] in numbers]
     if unknown := set(numbers) - {path.name[:2] for path in paths}:
         print(f"error: no lesson has the number {', '.join(sorted(unknown))}; a number has two digits", file=sys.stderr)

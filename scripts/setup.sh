@@ -6,7 +6,10 @@
 #   ESPALIKE_VENV     the folder of the environment
 #   ESPALIKE_PACKAGE  what is installed: '-e .' (the default, editable), the path of a wheel, or nothing if empty
 #   ESPALIKE_EXTRAS   the extras of pyproject.toml that are installed with it: all (the default), or none if empty
+#
+# `--help` prints the first comment of the script that sources it.
 set -euo pipefail
+case " $* " in *" --help "* | *" -h "*) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit ;; esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 venv=${ESPALIKE_VENV:-.venv}

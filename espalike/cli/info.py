@@ -12,16 +12,14 @@ from typing import Any
 HELP = """What a model file or a store holds: contents, units, provenance, split, hashes; --json prints all of it, the
 configuration of a model included.
 
-example:
-  espalike info sample
-  espalike info sample --json
+examples:
   espalike info espalike-1
+  espalike info sample --json
+  espalike info sample --verify               compares every row with the store's hash
+  espalike info sample --rejected             what was left out of a store, and why
+  espalike info store/td --rejected mol-17    the same of one entry
 
-  espalike info store/td --verify             compares every row with the store's hash
-
-A store also keeps what was left out of it, and why:
-  espalike info store/td --rejected           all of it
-  espalike info store/td --rejected mol-17    one entry"""
+exit status: 0 printed, 1 --rejected of an entry that the store has never seen, 2 no such file, or it is damaged"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from espalike.data.audit import Verdict
     from espalike.data.ingest import Job
 
-_HELP = """usage: espalike ingest reader=NAME reader.path=FILE out=DIR [key=value ...]
+_HELP = r"""usage: espalike ingest reader=NAME reader.path=FILE out=DIR [key=value ...]
 
 Read a QM data set, check and filter every entry, count rejections by reason, and write a store.
 
+  printf '3\nProperties=species:S:1:pos:R:3 smiles=O pbc="F F F" energy=%s\nO 0 0 0\nH %s 0 0\nH -0.24 0.93 0\n' \
+    -74.963 0.96 -74.960 1.01 > water.xyz
+  espalike ingest reader=extxyz reader.path=water.xyz reader.level=HF/STO-3G reader.units='energies hartree' \
+    out=store/water licence=MIT origin=mine
   espalike ingest reader=hdf5 reader.path=torsiondrives.h5 out=store/td reference=openff workers=4
 
   reader=NAME             layout of the data:
