@@ -9,7 +9,8 @@
     Store        QM data
     export       write parameters to files: OpenMM, OpenFF, GROMACS, Amber, LAMMPS
 
-Modules are imported when they are first used: `import espalike` is fast.
+Modules are imported when they are first used: `import espalike` is fast. Commands without a function here (check,
+ingest, label, landscape, …): `espalike --help`.
 """
 
 import importlib
@@ -48,7 +49,8 @@ def __getattr__(name: str) -> Any:
     if name == "export":
         return importlib.import_module("espalike.export")
     if name not in _MODULES:
-        raise AttributeError(f"module 'espalike' has no attribute {name!r}; it has {', '.join(__all__)}")
+        known = f"it has {', '.join(__all__)}; `espalike --help` lists commands, some of which have no function"
+        raise AttributeError(f"module 'espalike' has no attribute {name!r}; {known}")
     return getattr(importlib.import_module(_MODULES[name]), name)
 
 

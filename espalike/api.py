@@ -194,7 +194,8 @@ def parametrize(
     from espalike import export
     from espalike.export import ligands
 
-    formats = _formats(out, format, {"format": format, "mixed": mixed, "residue": residue})
+    options = {"mixed": mixed, "residue": residue, "torsions": None if torsions == "native" else torsions}
+    formats = _formats(out, format, {"format": format} | options)
     if not isinstance(charges, str | os.PathLike):
         raise TypeError(
             f"charges: expected 'model', 'input', 'am1bcc' or a file, got {type(charges).__name__}; "
@@ -207,6 +208,7 @@ def parametrize(
     read = ligands.existing(*(source for source, _ in entries), str(charges), name)
     output = ligands.Output(_folder(out), formats, mixed, torsions, residue, read)
     if formats:
+        export.check_options(formats, mixed=mixed, torsions=torsions)
         output.folder.mkdir(parents=True, exist_ok=True)
     source = ligands.charge_source(str(charges), loaded, len(entries))
     done = list(ligands.parametrize(entries, loaded, name, source, output, strict))
@@ -238,13 +240,15 @@ def _formats(
     """Formats of the files to write; none without a folder.
 
     Raises:
-        ValueError: for options of files where none are written.
+        ValueError: for options of files where none are written, and for an unknown format.
     """
     if out is None:
         if given := [name for name, value in options.items() if value is not None]:
             raise ValueError(f"{given[0]}={options[given[0]]!r} needs out=FOLDER: without it, no files are written")
         return ()
-    return tuple(format.split(",") if isinstance(format, str) else format or ("system",))
+    from espalike.export import formats_of
+
+    return formats_of("system" if format is None else format)
 
 
 def _folder(out: str | os.PathLike | None) -> Path:

@@ -1,9 +1,13 @@
-"""Checks of settings that are numbers, for the constructors that take them."""
+"""Checks of what constructors are given: settings that are numbers, and classes that other functions make."""
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def check_number(name: str, value: Any, least: float, most: float = math.inf) -> None:
@@ -30,3 +34,26 @@ def check_number(name: str, value: Any, least: float, most: float = math.inf) ->
     if not number or not least <= value <= most:
         bounds = f"{least} or more" if most == math.inf else f"{least} to {most}"
         raise ValueError(f"{name}={value}: expected a number, {bounds}")
+
+
+def made_by(advice: str) -> Callable[[type[T]], type[T]]:
+    """A decorator of a class that users do not make by calling it: the error of a wrong call says what makes one.
+
+    Args:
+        advice: what to call instead.
+    """
+
+    def decorate(cls: type[T]) -> type[T]:
+        init = cls.__init__
+
+        @functools.wraps(init)
+        def checked(self: T, *args: Any, **kwargs: Any) -> None:
+            try:
+                init(self, *args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{error}; {advice}") from None
+
+        cls.__init__ = checked  # type: ignore[assignment]
+        return cls
+
+    return decorate

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from espalike.internal import CoordinateValues, InternalCoordinate, coordinate_values, pooled_coordinates
-from espalike.system import Bound, MMSystem, Prediction
+from espalike.system import Bound, MMSystem, Prediction, check_system
 from espalike.terms.base import PairTerm
 from espalike.tuples import Tuples
 
@@ -103,7 +103,9 @@ def energy(system: MMSystem, xyz: Tensor, forces: bool = True, create_graph: boo
 
     Raises:
         ValueError: when the coordinates do not fit the system's atoms, or are not a tensor of floating-point numbers.
+        TypeError: for what is not a system.
     """
+    check_system(system)
     if not isinstance(xyz, Tensor) or not xyz.is_floating_point():
         kind = xyz.dtype if isinstance(xyz, Tensor) else type(xyz).__name__
         raise ValueError(f"coordinates must be a tensor of floating-point numbers, torch.as_tensor(xyz); got {kind}")

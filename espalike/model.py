@@ -21,7 +21,6 @@ from espalike.bounds import check_number
 from espalike.chem.molecule import Molecule, listed
 from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
-from espalike.domain import environments as environments
 from espalike.features import FEATURES
 from espalike.modelfile import DEFAULT as DEFAULT
 from espalike.modelfile import ModelFileError as ModelFileError
@@ -77,17 +76,13 @@ class ForceFieldModel(nn.Module):
         readout: where the heads' hidden layers are, `lean` (on atoms) or `deep` (also on tuples).
 
     Examples:
-        >>> model = load("espalike-1")
-        >>> model
+        >>> load("espalike-1")
         Ensemble of 2476624 weights
         terms       HarmonicBond, HarmonicAngle, PeriodicProper, PeriodicImproper, LennardJones, Coulomb
         network     SAGE, 4 layers, width 128
         members     4
         elements    H B C N O F Na Si P S Cl K Br I
         net charge  -2 to +4
-        >>> water = model.parametrize(Molecule.from_smiles("O", "water"))
-        >>> float(water.bound("Coulomb").values[:, 0].sum().round(decimals=9).abs())  # [e]
-        0.0
     """
 
     _in_float64: tuple[Self, ...] = ()  # a tuple, which torch does not take for a part of the network
@@ -344,10 +339,15 @@ def from_config(config: dict[str, Any]) -> ForceFieldModel:
 
 
 def load(name: str | os.PathLike = DEFAULT) -> ForceFieldModel:
-    """A model by shipped name or path. Nothing in the file is executed.
+    """The model of this name: a shipped one (`espalike models`), or a file. Nothing in it is executed.
 
     Raises:
-        FileNotFoundError, ModelFileError, UntrustedTarget: see `find`, `describe` and `espalike.nn.build`.
+        FileNotFoundError, ModelFileError: for an unknown name, listing the known ones; for a damaged or another file.
+        UntrustedTarget: for a model with a class that belongs neither to espalike nor to an installed plug-in.
+
+    Examples:
+        >>> load("espalike-1").parametrize(Molecule.from_smiles("O")).bound("HarmonicBond").values.shape
+        torch.Size([2, 2])
     """
     path = find(name)
     if successor := modelfile.SUPERSEDED.get(str(name)):

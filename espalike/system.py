@@ -231,6 +231,16 @@ def with_charges(system: MMSystem, molecules: Sequence[Molecule], given: Sequenc
     return system.with_values([values if n == position else b.values for n, b in enumerate(system.terms)])
 
 
+def check_system(system: object) -> None:
+    """Check that a value is a system.
+
+    Raises:
+        TypeError: for anything else.
+    """
+    if not isinstance(system, MMSystem):
+        raise TypeError(f"expected an MMSystem, as `parametrize` returns it, got {type(system).__name__}")
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction(Moves):
     """Energies and forces of an `MMSystem` at given coordinates.

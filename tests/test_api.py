@@ -1,8 +1,11 @@
 """The Python face: what `import espalike` offers, and that it does what the commands do."""
 
+import copy
 import doctest
 import importlib
 import importlib.util
+import inspect
+import pickle
 import re
 import subprocess
 import sys
@@ -11,12 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from rdkit import Chem
 
 import espalike
 from espalike import api, settings
-from espalike.chem import from_rdkit
+from espalike.chem import embed, from_rdkit, to_rdkit
 from espalike.cli.main import main
+from espalike.energy import energy
+from espalike.terms.bond import MorseBond
 from tests.cli.inputs import geometry, morse_model
 
 
@@ -135,6 +141,13 @@ def test_what_is_not_a_molecule_is_a_type_error(molecules, message):
     [
         ({"format": "gromacs"}, ValueError, "format='gromacs' needs out=FOLDER: without it, no files are written"),
         ({"residue": "ETH"}, ValueError, "residue='ETH' needs out=FOLDER"),
+        ({"torsions": "custom"}, ValueError, "torsions='custom' needs out=FOLDER"),
+        ({"mixed": "lj", "out": "out"}, ValueError, "mixed=lj: belongs to format ffxml, got system"),
+        (
+            {"torsions": "custom", "format": "amber", "out": "out"},
+            ValueError,
+            "torsions=custom: belongs to format system",
+        ),
         ({"mixed": "LJ", "out": "out"}, ValueError, "mixed='LJ': expected one of None, 'lj'"),
         ({"residue": 3, "out": "out"}, ValueError, "residue 3: expected one to four letters and digits"),
         ({"charges": [0.0] * 9}, TypeError, "charges: expected 'model', 'input', 'am1bcc' or a file, got list"),
@@ -147,6 +160,57 @@ def test_wrong_arguments_are_explained(arguments, error, message, tmp_path, monk
         espalike.parametrize("CCO", **arguments)
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: espalike.Molecule("CCO"),
+            TypeError,
+            'missing 5 .*; Molecule.from_smiles\\("CCO"\\) and .* make molecules',
+        ),
+        (lambda: espalike.Store("sample"), TypeError, 'missing 2 .*; Store.open\\("sample"\\) opens a store'),
+        (
+            lambda: espalike.Store.open("sample").indices("tests"),
+            ValueError,
+            "'tests' is unknown; known: train, val, test",
+        ),
+        (lambda: espalike.Store.open("sample").array(0, "force"), KeyError, "no column 'force'; columns: id, .*forces"),
+        (
+            lambda: espalike.load()(_water()),
+            TypeError,
+            "takes a Batch, got Molecule; model.parametrize takes molecules",
+        ),
+        (lambda: espalike.load().parametrize(_water(), charges="input"), TypeError, "expected numbers, got 'input'"),
+        (lambda: embed("O"), TypeError, "expected an espalike.Molecule, got str; Molecule.from_smiles, "),
+        (lambda: to_rdkit("O"), TypeError, "expected an espalike.Molecule, got str"),
+        (lambda: espalike.export.to_topology("O"), TypeError, "expected an espalike.Molecule, got str"),
+        (lambda: energy(_water(), torch.zeros(1, 3, 3)), TypeError, "expected an MMSystem, .* got Molecule"),
+        (lambda: espalike.check, AttributeError, "no attribute 'check'; .*`espalike --help` lists commands"),
+    ],
+)
+def test_first_tries_in_python_are_answered_with_what_works(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def _water():
+    return espalike.Molecule.from_smiles("O")
+
+
+def test_molecules_and_stores_keep_their_signatures_and_are_copied():
+    assert list(inspect.signature(espalike.Molecule).parameters)[:2] == ["name", "smiles"]
+    assert repr(pickle.loads(pickle.dumps(_water()))) == repr(copy.deepcopy(_water())) == repr(_water())
+    store = espalike.Store.open("sample")
+    assert pickle.loads(pickle.dumps(store)).hash == store.hash
+
+
+def test_one_format_is_a_text_and_formats_are_listed_once():
+    assert espalike.export.refusal([MorseBond()], "amber") == espalike.export.refusal([MorseBond()], ["amber"])
+    assert espalike.export.formats_of(["gromacs,amber", " gromacs"]) == ("gromacs", "amber")
+    with pytest.raises(ValueError, match="unknown format ','; known formats: system, "):
+        espalike.export.formats_of(",")
+
+
 def test_the_folder_of_a_training_is_not_a_model(tmp_path):
     Path(morse_model(tmp_path)).rename(tmp_path / "model.espalike")
     with pytest.raises(FileNotFoundError, match=r"is a folder: give the model file in it, .*model\.espalike"):
@@ -154,7 +218,7 @@ def test_the_folder_of_a_training_is_not_a_model(tmp_path):
 
 
 def test_formats_in_one_text_as_in_the_command(tmp_path):
-    espalike.parametrize("O", out=tmp_path, format="gromacs,amber")
+    espalike.parametrize("O", out=tmp_path, format="gromacs, amber")
     suffixes = {".top", ".itp", ".gro", ".prmtop", ".inpcrd", ".sdf", ".pdb"}
     assert {path.suffix for path in tmp_path.iterdir()} == suffixes
 
@@ -264,6 +328,35 @@ def test_settings_of_a_folder_are_added(tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 9\n")
     assert settings.compose("train", ["experiment=mine"], tmp_path)["seed"] == 9
+
+
+@pytest.mark.parametrize(
+    ("listed", "file", "message"),
+    [
+        (
+            "harmonic_angel",
+            "",
+            r"forcefield/mine.yaml: no term 'harmonic_angel'; did you mean 'harmonic_angle'\? choices",
+        ),
+        (
+            "cubic",
+            "_target_: mine.Cubic\n",
+            "forcefield.term._target_: expected _target_; a file term/NAME.yaml has these lines:\nNAME:\n",
+        ),
+        ("cubic", "cubic: 3\n", "forcefield.term.cubic: expected _target_; a file"),
+        ("harmonic_bond", "", "conv: expected _target_ and _partial_; a file conv/NAME.yaml has these lines:"),
+    ],
+)
+def test_first_tries_at_a_form_are_answered(listed, file, message, tmp_path):
+    for group, name, text in (
+        ("term", "cubic", file),
+        ("forcefield", "mine", f"defaults:\n  - /term: [coulomb, {listed}]\nname: mine\n"),
+        ("conv", "mine", "_target_: espalike.nn.convs.SAGE\n"),
+    ):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / f"{name}.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        espalike.train("quickstart", tmp_path / "out", config_dir=tmp_path, forcefield="mine", conv="mine")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from espalike import modelfile
 from espalike.chem import from_smiles
 from espalike.chem.charges import fit_to_formal
+from espalike.domain import environments
 from espalike.energy import energy
 from espalike.features import FEATURES
 from espalike.model import (
@@ -19,7 +20,6 @@ from espalike.model import (
     DomainError,
     ModelFileError,
     describe,
-    environments,
     from_config,
     load,
 )

@@ -46,7 +46,12 @@ def fit_to_formal(molecule: Molecule, charges: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: when the count is wrong, a value is not finite, all are zero, or the sum is off by more than 0.01 e.
+        TypeError: for a text.
     """
+    if isinstance(charges, str):
+        raise TypeError(
+            f"{molecule.name}: expected numbers, got {charges!r}; espalike.parametrize takes sources by name"
+        )
     charges = np.asarray(magnitude(charges, "elementary_charge"), dtype=np.float64)
     if charges.shape != (molecule.n_atoms,):
         got = charges.size if charges.ndim == 1 else f"an array of shape {charges.shape}"

@@ -9,7 +9,7 @@ from rdkit.Chem import rdForceFieldHelpers as force_fields
 
 from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import RADII, numbers_of
-from espalike.chem.molecule import Molecule, to_rdkit
+from espalike.chem.molecule import Molecule, check_molecule, to_rdkit
 
 _PLAIN = {"useRandomCoords": True, "useExpTorsionAnglePrefs": False, "useBasicKnowledge": False}
 _ATTEMPTS: tuple[tuple[int, dict[str, bool]], ...] = (
@@ -36,7 +36,9 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
 
     Raises:
         ChemistryError: if no geometry with the molecule's bonds and stereochemistry is found.
+        TypeError: for what is not a molecule.
     """
+    check_molecule(molecule)
     if molecule.n_atoms == 1:
         return np.zeros((n, 1, 3))
     with rdBase.BlockLogs():

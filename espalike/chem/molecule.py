@@ -9,11 +9,13 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem.inchi import MolToInchiKey
 
+from espalike.bounds import made_by
 from espalike.chem import records
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
@@ -28,6 +30,7 @@ _ISOTOPE = re.compile(r"\[(\d+)[^\]]*:(\d+)\]")
 """Mass number and map number of an atom of a mapped SMILES."""
 
 
+@made_by('Molecule.from_smiles("CCO") and Molecule.from_file("ligand.sdf") make molecules')
 @dataclass(frozen=True, eq=False)
 class Molecule:
     """A molecular graph, without coordinates and parameters. The order of atoms is the user's and is never changed.
@@ -113,6 +116,16 @@ class Molecule:
     def from_file(path: str | os.PathLike, smiles: str | None = None) -> Molecule:
         """The one molecule of an SDF, MOL, MOL2, PDB, mmCIF or SMI file; see `espalike.chem.from_file`."""
         return from_file(path, smiles)
+
+
+def check_molecule(value: Any) -> None:
+    """Check that a value is a molecule.
+
+    Raises:
+        TypeError: for anything else, with what makes molecules.
+    """
+    if not isinstance(value, Molecule):
+        raise TypeError(f"expected an espalike.Molecule, got {type(value).__name__}; {MAKERS}")
 
 
 def listed(molecules: Molecule | Iterable[Molecule]) -> list[Molecule]:
@@ -233,7 +246,9 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool =
 
     Raises:
         ChemistryError: if `xyz` has another shape.
+        TypeError: for what is not a molecule.
     """
+    check_molecule(molecule)
     mol = Chem.Mol(sanitized(molecule))
     with rdBase.BlockLogs():
         if isotopes:
@@ -272,6 +287,7 @@ def connectivity_key(molecule: Molecule) -> str:
     Where InChI gives none, a hash of the canonical non-isomeric SMILES is used. The key of a complex is the sorted
     keys of its molecules, joined by `+`.
     """
+    check_molecule(molecule)
     with rdBase.BlockLogs():
         mol = rd.parse_smiles(molecule.smiles)  # InChI needs no perception of rings, aromaticity and stereochemistry
         assert mol is not None

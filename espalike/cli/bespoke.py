@@ -74,13 +74,12 @@ def run(args: argparse.Namespace) -> int:
     from espalike.fitting.run import bespoke
     from espalike.modelfile import DEFAULT
 
-    formats = list(dict.fromkeys(part.strip() for part in args.format.split(",") if part.strip()))
     result = bespoke(
         args.inputs,
         args.out,
         teacher=args.teacher,
         model=args.model or DEFAULT,
-        format=formats,
+        format=args.format,
         smiles=args.smiles,
         jobs=args.jobs,
         epochs=args.epochs,

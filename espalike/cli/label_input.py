@@ -20,6 +20,7 @@ def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
 
     from espalike.chem import connectivity_key, safe_names
     from espalike.data.inputs import reader_of
+    from espalike.data.schema import check_split
     from espalike.data.split import split_of
     from espalike.qm.labelling import Job
 
@@ -29,7 +30,7 @@ def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
     inputs = list(cfg.input) if listed else [str(cfg.input)]
     chosen = [cfg.split] if isinstance(cfg.split, str) else list(cfg.split or [])
     for split in chosen:
-        _check_split("split:", split)
+        check_split(split, "split:")
     splits = _splits(cfg.splits)
     by_smiles: dict[str, Job] = {}
     settings = OmegaConf.to_container(cfg.reader) if cfg.get("reader") else None
@@ -65,23 +66,17 @@ def _bracket_atom(source: str) -> str:
 
 
 def _splits(path: str | None) -> dict[str, str]:
+    from espalike.data.schema import check_split
+
     if not path:
         return {}
     splits: dict[str, str] = {}
     for row in read_csv(path, ["name", "split"]):
         name, split = row["name"], row["split"]
-        _check_split(f"{path}: {name}: split", split)
+        check_split(split, f"{path}: {name}: split")
         if splits.setdefault(name, split) != split:
             raise ValueError(f"{path}: {name} is in two splits, {splits[name]!r} and {split!r}")
     return splits
-
-
-def _check_split(what: str, split: str) -> None:
-    """Refuse the name of a split that does not exist; an empty one stands for none."""
-    from espalike.data.schema import SPLITS
-
-    if split not in ("", *SPLITS):
-        raise ValueError(f"{what} {split!r} is unknown; known: {', '.join(SPLITS)}")
 
 
 def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, str]]:

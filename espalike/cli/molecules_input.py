@@ -77,11 +77,11 @@ def read_source(source: str, splits: list[str] | None = None) -> Iterator[Named]
         ValueError: if there is no such collection here or file, the file is of an unknown kind or damaged, or a split
             is unknown: a misspelt one would exclude nothing.
     """
-    from espalike.data.schema import SPLITS
+    from espalike.data.schema import check_split
     from espalike.data.store import EMBEDDED
 
-    if unknown := [split for split in splits or () if split not in SPLITS]:
-        raise ValueError(f"split {unknown[0]!r} is unknown; known: {', '.join(SPLITS)}")
+    for split in splits or ():
+        check_split(split)
     if source in COLLECTIONS and not Path(source).exists():
         return _collection(source)
     path = Path(source)
@@ -126,7 +126,7 @@ def _sdf(path: Path) -> Iterator[Named]:
 def _hdf5(path: Path, splits: list[str] | None) -> Iterator[Named]:
     """Attributes `smiles` and `split` of the groups; their geometries may be of any kind."""
     from espalike.data.readers.containers import open_hdf5, text
-    from espalike.data.schema import SPLITS
+    from espalike.data.schema import check_split
 
     if not path.is_file():
         raise ValueError(f"{path}: no such file")
@@ -135,8 +135,8 @@ def _hdf5(path: Path, splits: list[str] | None) -> Iterator[Named]:
             if "smiles" not in group.attrs:
                 raise ValueError(f"{path}, {name}: no attribute smiles; expected one group per molecule that has it")
             split = text(group.attrs.get("split", ""))
-            if splits and split not in ("", *SPLITS):
-                raise ValueError(f"{path}, {name}: split {split!r} is unknown; known: {', '.join(SPLITS)}")
+            if splits:
+                check_split(split, f"{path}, {name}: split")
             if not splits or split in splits:
                 yield name, text(group.attrs["smiles"])
 

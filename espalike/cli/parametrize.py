@@ -83,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--charges",
         default="model",
         metavar="SOURCE",
-        help="model (default), input (read from the SDF or MOL2), am1bcc (NAGL), or a file of plain numbers",
+        help="model (default), input (those of the SDF or MOL2), am1bcc (NAGL), or a file: numbers [e], one per atom",
     )
     parser.add_argument(
         "--residue", metavar="NAME", help="name of the residue in the files (default: the input's, or LIG)"
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> int:
     from espalike.cli.parametrize_report import Report
     from espalike.export import library, ligands
 
-    formats = _formats(args.format, args.mixed)
+    formats = _formats(args.format, args.mixed, args.torsions)
     check_number("--jobs", args.jobs, 1)
     name = args.model or models.DEFAULT
     _check_report(args)
@@ -177,15 +177,17 @@ def _collect(work: Iterator[Finished], summary: Summary, report: Report, debug: 
     return None
 
 
-def _formats(text: str, mixed: str | None) -> list[str]:
-    from espalike.export import FORMATS
+def _formats(text: str, mixed: str | None, torsions: str) -> tuple[str, ...]:
+    from espalike.export import check_options, formats_of
 
-    formats = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown or not formats:
-        raise ValueError(f"--format: unknown format {', '.join(unknown) or text!r}; formats: {', '.join(FORMATS)}")
-    if mixed and "ffxml" not in formats:
-        raise ValueError(f"--mixed {mixed}: belongs to --format ffxml, got {', '.join(formats)}")
+    try:
+        formats = formats_of(text)
+    except ValueError as error:
+        raise ValueError(f"--format: {error}") from None
+    try:
+        check_options(formats, mixed=mixed, torsions=torsions)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
     return formats
 
 

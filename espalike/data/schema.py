@@ -19,9 +19,22 @@ FORMAT = 1
 SPLITS = ("train", "val", "test")
 """Names a record's split may have; an empty string means that none was given."""
 
-
 KINDS = ("relaxed", "scan", "thermal", "distorted")
 """What the geometries of a record may be; an empty string means that it is not known."""
+
+
+def check_split(split: str, what: str = "split") -> None:
+    """Check that a split exists; an empty one stands for none.
+
+    Args:
+        split: its name.
+        what: how an error calls it.
+
+    Raises:
+        ValueError: for another name: a misspelt split would have no entries.
+    """
+    if split not in ("", *SPLITS):
+        raise ValueError(f"{what} {split!r} is unknown; known: {', '.join(SPLITS)}")
 
 
 class RecordError(ValueError):

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 from espalike.export.formats import (
     FORMATS,
     Format,
+    check_options,
     format_of,
+    formats_of,
     refusal,
     refusals,
     table,
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
     from espalike.export.template import EspalikeTemplateGenerator
 
 __all__ = [
-    "FORMATS", "EspalikeTemplateGenerator", "Format", "format_of", "refusal", "refusals", "table", "texts", "to_openmm",
-    "to_topology", "write",
+    "FORMATS", "EspalikeTemplateGenerator", "Format", "check_options", "format_of", "formats_of", "refusal", "refusals",
+    "table", "texts", "to_openmm", "to_topology", "write",
 ]  # fmt: skip
 
 

@@ -118,11 +118,16 @@ def to_topology(molecule: Molecule, residue: str | None = None) -> openmm.app.To
     Args:
         molecule: the molecule, whose atoms' names are the input's where it has them.
         residue: name of the residue; None: the input's, or `LIG`.
+
+    Raises:
+        TypeError: for what is not a molecule; `system.molecules` has those of a system.
     """
     import openmm.app
 
+    from espalike.chem.molecule import check_molecule
     from espalike.export.text import atom_names, residue_name
 
+    check_molecule(molecule)
     topology = openmm.app.Topology()
     home = topology.addResidue(residue or residue_name(molecule), topology.addChain())
     elements = [openmm.app.element.Element.getByAtomicNumber(z) for z in molecule.numbers.tolist()]
@@ -130,6 +135,38 @@ def to_topology(molecule: Molecule, residue: str | None = None) -> openmm.app.To
     for (i, j), order in zip(molecule.bonds.tolist(), molecule.orders.tolist(), strict=True):
         topology.addBond(atoms[i], atoms[j], order=order)
     return topology
+
+
+def formats_of(formats: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of formats, each once: from a text, separated by commas, or from several texts.
+
+    Raises:
+        ValueError: for an unknown format, listing the known ones, and for none.
+    """
+    texts = [formats] if isinstance(formats, str) else list(formats)
+    names = tuple(dict.fromkeys(part.strip() for text in texts for part in text.split(",") if part.strip()))
+    if not names:
+        raise _unknown(formats)
+    for name in names:
+        if name not in FORMATS:
+            raise _unknown(name)
+    return names
+
+
+def _unknown(format: object) -> ValueError:
+    return ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
+
+
+def check_options(formats: Sequence[str], **options: str | None) -> None:
+    """Check that options of one format (`mixed`, `torsions`) are given where files of this format are written.
+
+    Raises:
+        ValueError: for an option of another format.
+    """
+    for owner, format in FORMATS.items():
+        value = options.get(format.option)
+        if value not in (None, "native") and owner not in formats:
+            raise ValueError(f"{format.option}={value}: belongs to format {owner}, got {', '.join(formats)}")
 
 
 def format_of(path: str | Path, format: str | None = None) -> str:
@@ -146,7 +183,7 @@ def format_of(path: str | Path, format: str | None = None) -> str:
     if format is not None and not isinstance(format, str):
         raise TypeError(f"format: expected a name, got {type(format).__name__}; coordinates are given as xyz=...")
     if format is not None and format not in FORMATS:
-        raise ValueError(f"unknown format {format!r}; known formats: {', '.join(FORMATS)}")
+        raise _unknown(format)
     endings = sorted(((e, name) for name, known in FORMATS.items() for e in known.endings), key=lambda e: -len(e[0]))
     inferred = next((name for ending, name in endings if Path(path).name.endswith(ending)), None)
     known = "; ".join(f"{name}: {', '.join(form.endings)}" for name, form in FORMATS.items())
@@ -160,12 +197,12 @@ def format_of(path: str | Path, format: str | None = None) -> str:
     return inferred
 
 
-def refusals(terms: Iterable[Term], formats: Sequence[str]) -> dict[str, str]:
+def refusals(terms: Iterable[Term], formats: str | Sequence[str]) -> dict[str, str]:
     """Why formats cannot express a force field, from its terms alone, before any molecule is parametrized.
 
     Args:
         terms: terms of the force field, e.g. `model.terms`.
-        formats: names of formats to ask about.
+        formats: name of a format, or names of several, to ask about.
 
     Returns:
         One message for each format that cannot; it names the terms and the formats that can. Empty if all can.
@@ -177,7 +214,7 @@ def refusals(terms: Iterable[Term], formats: Sequence[str]) -> dict[str, str]:
     return {name: f"{text}; {advice}" for name, text in refused.items()}
 
 
-def refusal(terms: Iterable[Term], formats: Sequence[str]) -> str:
+def refusal(terms: Iterable[Term], formats: str | Sequence[str]) -> str:
     """The `refusals` in one message, which names the formats that can once; empty if all can.
 
     Raises:
@@ -187,11 +224,9 @@ def refusal(terms: Iterable[Term], formats: Sequence[str]) -> str:
     return "; ".join([*refused.values(), advice]) if refused else ""
 
 
-def _refused(terms: Iterable[Term], formats: Sequence[str]) -> tuple[dict[str, str], str]:
+def _refused(terms: Iterable[Term], formats: str | Sequence[str]) -> tuple[dict[str, str], str]:
     """What each of the formats lacks, for those that lack something; and the formats that lack nothing."""
-    unknown = [name for name in formats if name not in FORMATS]
-    if unknown:
-        raise ValueError(f"unknown format {unknown[0]!r}; known formats: {', '.join(FORMATS)}")
+    formats = formats_of(formats) if formats else ()
     terms = tuple(terms)
     lacks = {name: _lacks(name, terms) for name in FORMATS}
     able = [name for name, names in lacks.items() if not names]
@@ -220,24 +255,19 @@ def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=Non
     """One molecule for a format; refuses terms that the format cannot express."""
     from espalike.export.expressions import check_expression
     from espalike.export.parts import ExportError, Single, select
+    from espalike.system import check_system
 
-    _check_system(system)
+    check_system(system)
+    if format not in FORMATS:
+        raise _unknown(format)
     terms = tuple(bound.term for bound in system.terms)
-    if format not in FORMATS or _lacks(format, terms):
+    if _lacks(format, terms):
         refused = refusals(terms, [format])
         molecules = system.molecules if index is None else system.molecules[index : index + 1]
         raise ExportError(f"{', '.join(m.name for m in molecules[:3])}: {refused[format]}")
     for term in terms:
         check_expression(term)
     return Single(select(system, index), format, info or {}, xyz)
-
-
-def _check_system(system: object) -> None:
-    """Raise a TypeError where it is not a system."""
-    from espalike.system import MMSystem
-
-    if not isinstance(system, MMSystem):
-        raise TypeError(f"expected an MMSystem, as `parametrize` returns it, got {type(system).__name__}")
 
 
 def write(
@@ -282,8 +312,9 @@ def write(
     from espalike.chem import safe_names
     from espalike.export.text import NAME, STEM
     from espalike.files import replacing
+    from espalike.system import check_system
 
-    _check_system(system)
+    check_system(system)
     format = format_of(path, format)
     given = {"mixed": mixed} if mixed is not None else {}
     given |= {"torsions": torsions} if torsions != "native" else {}

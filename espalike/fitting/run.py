@@ -65,11 +65,9 @@ def bespoke(
         FileNotFoundError: for an unknown model, or a teacher whose weights are not installed.
     """
     _, sources = several(molecules)
-    formats = format.split(",") if isinstance(format, str) else list(format)
+    formats = export.formats_of(format)
     for setting, value in (("jobs", jobs), ("epochs", epochs)):
         check_number(setting, value, 1)
-    if unknown := [name for name in formats if name not in export.FORMATS]:
-        raise ValueError(f"unknown format {', '.join(unknown)}; formats: {', '.join(export.FORMATS)}")
     settings.made.cache_clear()  # files that settings name may have changed since an earlier fit
     start, run = load(os.fspath(model)).double(), Fitted(Path(out), os.fspath(model))
     run.refused = dict(export.refusals(start.terms, formats))

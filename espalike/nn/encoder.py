@@ -56,10 +56,10 @@ def _is_local(conv: nn.Module) -> bool:
 
 @torch.no_grad()
 def check_invariance(conv: nn.Module, width: int) -> None:
-    """Check that a layer's output depends neither on the numbering of atoms nor on other molecules of a batch.
+    """Check that a layer's output is one row per atom that depends neither on numbering nor on other molecules.
 
     Raises:
-        ValueError: where it does; the message names the layer's class.
+        ValueError: where this does not hold; the message names the layer's class.
     """
     n, training, name = 7, conv.training, type(conv).__name__
     conv.eval()
@@ -75,6 +75,10 @@ def check_invariance(conv: nn.Module, width: int) -> None:
             for rows, bonds in ((h[:n], first), (h, both), (h[:n][order], order.argsort()[first]))
         )
     conv.train(training)
+    if alone.shape != (n, width):
+        raise ValueError(
+            f"{name}: expected an output of shape {(n, width)}, one row per atom; got {tuple(alone.shape)}"
+        )
     for other, what in ((renumbered, "with the numbering"), (beside[:n][order], "with another molecule beside it")):
         if not torch.allclose(other, alone[order], rtol=1e-4, atol=1e-5):
             raise ValueError(

@@ -71,7 +71,12 @@ class Orbits:
             batch: the molecules.
             layers: number of layers.
             alike: whether equal atoms are one class; False: each atom is a separate class.
+
+        Raises:
+            TypeError: for molecules instead of a batch.
         """
+        if not isinstance(batch, Batch):
+            raise TypeError(f"a network takes a Batch, got {type(batch).__name__}; model.parametrize takes molecules")
         source, target = batch.edges
         everyone = torch.arange(len(batch.numbers), device=target.device)
         degrees = torch.zeros_like(everyone).index_add(0, target, torch.ones_like(target))

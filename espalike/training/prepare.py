@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -141,6 +142,25 @@ def _molecules_and_complexes(train: StoreDataset) -> tuple[list[Molecule], list[
     return [train.molecule(i) for i in entries[~rigid]], [train.molecule(i) for i in entries[rigid]]
 
 
+def _terms(settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Settings of the force field's terms."""
+    lines = "NAME:\n  _target_: PACKAGE.CLASS"
+    terms = settings["forcefield"]["term"].items()
+    return [_described(f"forcefield.term.{name}", term, "term/NAME.yaml", lines) for name, term in terms]
+
+
+def _described(key: str, described: Any, file: str, lines: str) -> Mapping[str, Any]:
+    """Settings of a term or a layer.
+
+    Raises:
+        ValueError: for settings that name no class, as those of a YAML file in the layout of the other kind.
+    """
+    needed = re.findall(r"_[a-z]+_", lines)
+    if not isinstance(described, Mapping) or not set(needed) <= set(described):
+        raise ValueError(f"{key}: expected {' and '.join(needed)}; a file {file} has these lines:\n{lines}")
+    return described
+
+
 def _model(
     settings: Mapping[str, Any],
     levels: list[str],
@@ -156,10 +176,11 @@ def _model(
     if start is not None and (member := settings.get("member")):
         start = start.members[member - 1]
     if start is None:
-        terms = list(settings["forcefield"]["term"].values())
-        model = from_config({"terms": terms, "conv": settings["conv"], "levels": levels, **settings["model"]})
+        terms, lines = _terms(settings), "_target_: PACKAGE.CLASS\n_partial_: true"
+        conv = _described("conv", settings["conv"], "conv/NAME.yaml", lines)
+        model = from_config({"terms": terms, "conv": conv, "levels": levels, **settings["model"]})
     else:
-        model = copied(start, levels, list(settings["forcefield"]["term"].values()))
+        model = copied(start, levels, _terms(settings))
     provenance = model.provenance
     assert provenance is not None
     provenance.domain = ChemicalDomain.of(*_molecules_and_complexes(train))

@@ -434,8 +434,12 @@ def test_small_molecules(call, tmp_path, charge):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["CCO", "--format", "system,charmm"], "--format: unknown format 'charmm'; formats: system, ffxml"),
-        (["CCO", "--mixed", "lj"], "--mixed lj: belongs to --format ffxml, got system"),
+        (["CCO", "--format", "system,charmm"], "--format: unknown format 'charmm'; known formats: system, ffxml"),
+        (["CCO", "--mixed", "lj"], "--mixed=lj: belongs to format ffxml, got system"),
+        (
+            ["CCO", "--format", "amber", "--torsions", "custom"],
+            "--torsions=custom: belongs to format system, got amber",
+        ),
         (["CCO", "--format", ","], "--format: unknown format ','"),
         (["CCO", "--charges", "amber"], "charges 'amber': no such file, and none of model, input, am1bcc"),
         (["CCO"], "no model 'nothing'"),

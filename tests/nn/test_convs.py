@@ -142,6 +142,20 @@ def test_layers_that_look_at_more_than_the_molecule_are_refused(conv, message):
         Encoder(conv, len(FEATURES), width=8, layers=2)
 
 
+class Twice(SAGE):
+    """Gives twice as many numbers as it should."""
+
+    def forward(self, h, edges):
+        return super().forward(h, edges).repeat(1, 2)
+
+
+def test_a_layer_of_another_width_is_refused():
+    with pytest.raises(
+        ValueError, match=r"Twice: expected an output of shape \(7, 8\), one row per atom; got \(7, 16\)"
+    ):
+        Encoder(Twice, len(FEATURES), width=8, layers=2)
+
+
 def test_attention_heads_must_share_the_width():
     with pytest.raises(ValueError, match="not a multiple"):
         GAT(16, 18)
