@@ -39,7 +39,7 @@ def potential(source: Source, molecule: Molecule, **settings: Any) -> Calculator
 
     Raises:
         NotInstalled: when the package or the weights of a calculator are missing, with what installs them.
-        TypeError: for a source or molecule that is none.
+        TypeError: for a source or a molecule of another type.
         ValueError: for a setting that does not exist, or parameters of another molecule.
         FileNotFoundError, ModelFileError: see `espalike.load`.
     """

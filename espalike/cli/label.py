@@ -30,7 +30,7 @@ DIR/labels (or labels=DIR) as soon as it is computed: the same command, given ag
   espalike label calculator=gfn2-xtb input=CCO out=store/ethanol sampler.frames=4
   espalike label calculator=pyscf input=molecules.smi out=store/mine workers=2 esp=2
 
-the calculator that labels: calculator=pyscf|aimnet2|gfn2-xtb|ani2x|psi4|qcengine|openmm-xml|espalike|mmff94|...
+the calculator that labels: calculator=pyscf (default)|aimnet2|gfn2-xtb|ani2x|psi4|qcengine|espalike|mmff94|...
 how geometries are made: sampler=NAME, with a cheap calculator (calculator@sampler.calculator=gfn2-xtb|mmff94|...)
   thermal    Langevin dynamics; the default
     espalike label calculator=gfn2-xtb input=CCO out=store/thermal sampler.temperature=600 sampler.frames=8

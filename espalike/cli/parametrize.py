@@ -198,7 +198,8 @@ def _check_report(args: argparse.Namespace) -> None:
     if not args.report or is_stream(path := Path(args.report)):
         return
     if path.suffix.lower() not in {".json", ".jsonl"}:
-        raise ValueError(f"--report {path}: a report is JSON; expected a name that ends with .json or .jsonl")
+        expected = "expected a name that ends with .json or .jsonl, or /dev/stdout"
+        raise ValueError(f"--report {path}: a report is JSON; {expected}")
     for other in filter(None, (*args.inputs, args.charges, args.model)):
         if _state(other)[1] and path.exists() and path.samefile(other):
             raise ValueError(f"--report {path} would replace {other}, which is read; give the report another name")

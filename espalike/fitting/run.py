@@ -59,6 +59,10 @@ def bespoke(
         epochs: how often the final fit uses each label.
         overrides: more settings of the fit, in the syntax of `espalike train`.
 
+    Returns:
+        Errors before and after the fit [kcal/mol, kcal/mol/Å] (`scores`), files (`results`), and `worse`, the errors
+        that are larger than before: if there are any, the fit is not kept.
+
     Raises:
         ValueError: for an unknown teacher or format, when no molecule can be fitted, listing why, or when the folder
             holds labels that were made with other settings.
