@@ -91,6 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, quiet, verbose = ("--debug" in arguments, "--quiet" in arguments, "--verbose" in arguments)
     arguments = [a for a in arguments if a not in GENERAL]
+    if arguments[:1] == ["help"] and len(arguments) > 1:
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return 0 if arguments else 2

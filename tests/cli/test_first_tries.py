@@ -30,6 +30,10 @@ def test_help_and_version_also_without_dashes(capsys):
         assert cli.main([word]) == cli.main([option]) == 0
         printed = capsys.readouterr().out
         assert printed[: len(printed) // 2] == printed[len(printed) // 2 :]
+    for command in ("label", "info"):
+        assert cli.main(["help", command]) == 0
+        assert capsys.readouterr().out.startswith(f"usage: espalike {command}")
+    assert cli.main(["help", "labels"]) == 2
 
 
 @pytest.mark.parametrize(("option", "printed"), [([], "\nwarning: old"), (["--verbose"], "UserWarning: old")])
