@@ -185,7 +185,7 @@ def test_wrong_arguments_are_explained(arguments, error, message, tmp_path, monk
         (lambda: to_rdkit("O"), TypeError, "expected an espalike.Molecule, got str"),
         (lambda: espalike.export.to_topology("O"), TypeError, "expected an espalike.Molecule, got str"),
         (lambda: energy(_water(), torch.zeros(1, 3, 3)), TypeError, "expected an MMSystem, .* got Molecule"),
-        (lambda: espalike.check, AttributeError, "no attribute 'check'; .*`espalike --help` lists commands"),
+        (lambda: espalike.label, AttributeError, "no attribute 'label'; .*`espalike --help` lists commands"),
     ],
 )
 def test_first_tries_in_python_are_answered_with_what_works(call, error, message):
