@@ -219,9 +219,9 @@ def explain(
         more = _ELSEWHERE.get(group.partition("/")[0], "") if job == "train" or group.startswith("hydra/") else ""
         return f"{key}={choice}: {suggest(choice, error.options)}choices of {group}: {', '.join(error.options)}{more}"
     if absent := re.match(r"In '([^']*)': Could not load '(.*)/([^/']*)'", text):  # in the list of defaults of a file
-        file, group, choice = absent.groups()
-        known = _choices(group, config_dir)
-        return f"{file}.yaml: no {group} {choice!r}; {suggest(choice, known)}choices of {group}: {', '.join(known)}"
+        places = [files(CONFIGS).joinpath(absent[2]), *([Path(config_dir) / absent[2]] if config_dir else [])]
+        known = sorted({path.name.removesuffix(".yaml") for each in places if each.is_dir() for path in each.iterdir()})
+        return f"{absent[1]}.yaml: no {absent[2]} {absent[3]!r}; {suggest(absent[3], known)}choices: {', '.join(known)}"
     if twice := re.match(r"Multiple values for (\S+)\.", text):
         return f"{twice[1]} is chosen twice, or with a + before it; write {twice[1]}=NAME once, without +"
     if unknown := re.match(r"Could not override '([^']*)'", text):
@@ -231,13 +231,6 @@ def explain(
         return f"{' '.join(text.split())}; among {' '.join(overrides)}"
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
     return " ".join(text.partition("\nConfig search path")[0].split()) + cause
-
-
-def _choices(group: str, config_dir: str | os.PathLike | None) -> list[str]:
-    """Names of a group's YAML files, those of the user included."""
-    folders = [files(CONFIGS).joinpath(group), *([Path(config_dir) / group] if config_dir else [])]
-    names = {path.name for folder in folders if folder.is_dir() for path in folder.iterdir()}
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

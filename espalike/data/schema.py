@@ -37,6 +37,16 @@ def check_split(split: str, what: str = "split") -> None:
         raise ValueError(f"{what} {split!r} is unknown; known: {', '.join(SPLITS)}")
 
 
+def check_column(name: str) -> None:
+    """Check that stores have a column.
+
+    Raises:
+        KeyError: for another name, listing the columns.
+    """
+    if name not in SCHEMA.names:
+        raise KeyError(f"a store has no column {name!r}; columns: {', '.join(SCHEMA.names)}")
+
+
 class RecordError(ValueError):
     """A record that cannot be stored.
 

@@ -26,7 +26,7 @@ from espalike.bounds import made_by
 from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
 from espalike.data.reading import check_file, check_rows, check_summary, open_shard, read_manifest
-from espalike.data.schema import SCHEMA, Record, RecordError, check, check_split, content_hash, row_digest
+from espalike.data.schema import SCHEMA, Record, RecordError, check, check_column, check_split, content_hash, row_digest
 from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
 from espalike.files import listed
 from espalike.tables import html_table
@@ -167,8 +167,7 @@ class Store:
         if (b, column) not in self._lists:
             batch = self._batches[b]
             known = column in batch.schema.names  # a store from before this column has none
-            if not known and column not in SCHEMA.names:
-                raise KeyError(f"a store has no column {column!r}; columns: {', '.join(SCHEMA.names)}")
+            check_column(column)
             self._lists[b, column] = _Lists.of(batch.column(column)) if known else None
         lists = self._lists[b, column]
         if lists is None or (lists.valid is not None and not lists.valid[row]):
@@ -254,10 +253,8 @@ class Store:
 
     def indices(self, split: str | None = None) -> list[int]:
         """Entries of a split (`train`, `val`, `test`; empty: those without one), or all; see `schema.check_split`."""
-        if split is None:
-            return list(range(len(self)))
-        check_split(split)
-        return [i for i, name in enumerate(self.column("split")) if name == split]
+        check_split(split or "")
+        return [i for i, name in enumerate(self.column("split")) if split in (None, name)]
 
     def records(self, split: str | None = None) -> Iterator[Record]:
         """The records of a split, or all, in stored order."""
