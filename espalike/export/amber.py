@@ -16,6 +16,7 @@ import string
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -34,7 +35,7 @@ Section = tuple[str, str, Sequence]
 CHARGE = 18.2223
 """Factor on charges [e] in the file; its square is the Coulomb constant of Amber's programs [kcal/mol Å e⁻²]."""
 _FLOATS, _INTEGERS, _SHORT, _NAMES, _LINE = "5E16.8", "10I8", "20I4", "20a4", "a80"
-_WIDTHS = {_FLOATS: (5, "%16.8E"), _INTEGERS: (10, "%8d"), _SHORT: (20, "%4d"), _NAMES: (20, "%-4.4s")}
+_WIDTHS = {_FLOATS: (5, "%16.8E"), _INTEGERS: (10, "%8s"), _SHORT: (20, "%4s"), _NAMES: (20, "%-4.4s")}
 """Values in a line, and how each is written."""
 _COLUMNS = {
     "BOND": ("FORCE_CONSTANT", "EQUIL_VALUE"),
@@ -240,6 +241,7 @@ def _type_names(single: Single) -> list[str]:
     return names
 
 
+@lru_cache(maxsize=1)  # of the same molecule, for its atoms and its wells
 def _kinds(pairs: Nonbonded) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct Lennard-Jones parameters, an atom that has each, and each atom's kind."""
     kinds, atoms, kind = np.unique(pairs.wells, axis=0, return_index=True, return_inverse=True)
@@ -322,7 +324,7 @@ def _text(section: Section, remarks: Sequence[str]) -> list[str]:
     flag, form, values = section
     remarks = [line for remark in remarks for line in textwrap.wrap(remark, 68)]
     lines = [f"%FLAG {flag}", *(f"%COMMENT {line}" for line in remarks), f"%FORMAT({form})"]
-    count, write = _WIDTHS.get(form, (10, "%8d" if form.endswith("I8") else "%s"))
+    count, write = _WIDTHS.get(form, (10, "%8s" if form.endswith("I8") else "%s"))
     full = len(values) // count * count
     text = (f"{write * count}\n" * (full // count) + write * (len(values) - full)) % tuple(values)
     return [*lines, text.removesuffix("\n")]  # an empty section has an empty line

@@ -30,7 +30,7 @@ from espalike.export.openmm import natural_mass
 from espalike.export.pairs import MIXED, FilePairs, file_pairs
 from espalike.export.parts import BOND_K, ENERGY, LENGTH, ExportError, Part, Single
 from espalike.export.recipes import Recipe, bonded, cells
-from espalike.export.text import atom_names, rows_text, symbols
+from espalike.export.text import atom_names, element, rows_text, symbols
 from espalike.geometry import Distance
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Harmonic
@@ -72,15 +72,14 @@ def texts(single: Single, mixed: str | None = None, border: Border | None = None
     tags, recipes = _bonded(single, types)
     text = _script(molecule, types, [*recipes, *pairs.forces], pairs, border)
     script = [f"  <Script>{escape(text)}</Script>\n"] if text else []
-    content = [_tag("Info", info), *_template(single, types, pairs, border), *tags, *_nonbonded(pairs, types), *script]
+    content = [
+        element("Info", info),
+        *_template(single, types, pairs, border),
+        *tags,
+        *_nonbonded(pairs, types),
+        *script,
+    ]
     return {".xml": f"<ForceField>\n{''.join(content)}</ForceField>\n"}
-
-
-def _tag(tag: str, lines: Sequence[str], attributes: str = "") -> str:
-    """An element with one line for each of its children."""
-    if not lines:
-        return f"  <{tag}{attributes} />\n"
-    return f"  <{tag}{attributes}>\n    " + "\n    ".join(lines) + f"\n  </{tag}>\n"
 
 
 def _lines(row: str, *columns: np.ndarray | Sequence[object]) -> list[str]:
@@ -106,7 +105,7 @@ def _template(single: Single, types: list[str], pairs: FilePairs, border: Border
     outer = [names[end] for end in border.ends] if border else []
     residue += _lines('  <ExternalBond atomName="%s" />', outer)
     head = f'<Residue name="{single.name}">'
-    return [_tag("AtomTypes", kinds), _tag("Residues", [head, *residue, "</Residue>"])]
+    return [element("AtomTypes", kinds), element("Residues", [head, *residue, "</Residue>"])]
 
 
 def _bonded(single: Single, types: list[str]) -> tuple[list[str], list[Recipe]]:
@@ -135,7 +134,7 @@ def _bonded(single: Single, types: list[str]) -> tuple[list[str], list[Recipe]]:
             else:
                 rest.append(part)
     if torsions:
-        tags.append(_tag("PeriodicTorsionForce", _torsions(torsions, types), ' ordering="smirnoff"'))
+        tags.append(element("PeriodicTorsionForce", _torsions(torsions, types), ' ordering="smirnoff"'))
     return tags, [made for _, made in bonded(rest)]
 
 
@@ -182,7 +181,7 @@ def _harmonic(parts: list[Part], types: list[str]) -> str:
     else:
         values = parts[0].columns(minimum(parts) * unit_0, 0.0)
     named = np.array(types, dtype=object)[parts[0].idx].T
-    return _tag(tag, _lines(f'<{row} {_typed(len(named))} {zero}="%r" k="%r" />', *named, *values))
+    return element(tag, _lines(f'<{row} {_typed(len(named))} {zero}="%r" k="%r" />', *named, *values))
 
 
 def minimum(parts: list[Part]) -> torch.Tensor:
@@ -218,7 +217,7 @@ def _torsions(parts: list[Part], types: list[str]) -> list[str]:
     edges = np.searchsorted(where[order], np.arange(len(places) + 1))
     number = np.arange(1, len(order) + 1) - edges[where[order]]  # of a wave in its row
     columns = [number, np.concatenate(n)[order], number, np.concatenate(phase)[order], number, np.concatenate(k)[order]]
-    waves_text = _lines('periodicity%d="%d" phase%d="%r" k%d="%r"', *columns)
+    waves_text = _lines('periodicity%s="%s" phase%s="%r" k%s="%r"', *columns)
     atoms = np.array([atoms for _, atoms in places], dtype=np.int64).reshape(-1, 4)
     heads = _lines(f"<%s {_typed(4)}", [tag for tag, _ in places], *np.array(types, dtype=object)[atoms].T)
     rows_of = zip(heads, itertools.pairwise(edges.tolist()), strict=True)
@@ -229,7 +228,7 @@ def _nonbonded(pairs: FilePairs, types: list[str]) -> list[str]:
     if not len(pairs.particles):
         return []
     atoms = _lines('<Atom type="%s" charge="%r" sigma="%r" epsilon="%r" />', types, *pairs.particles.T)
-    return [_tag("NonbondedForce", atoms, "".join(f' {name}="{value!r}"' for name, value in pairs.scales.items()))]
+    return [element("NonbondedForce", atoms, "".join(f' {name}="{value!r}"' for name, value in pairs.scales.items()))]
 
 
 def _script(molecule: Molecule, types: list[str], forces: list[Recipe], pairs: FilePairs, border: Border | None) -> str:

@@ -205,7 +205,7 @@ def _sections(single: Single) -> dict[str, str]:
 
 def _rows(atoms: np.ndarray, function: int, *columns: np.ndarray | Sequence[str]) -> str:
     """Lines of atoms counted from 1, GROMACS's function number, and parameters in GROMACS's units, or their texts."""
-    row = " ".join(["%4d"] * atoms.shape[1] + [str(function)] + ["%s"] * len(columns))
+    row = " ".join(["%4s"] * atoms.shape[1] + [str(function)] + ["%s"] * len(columns))
     return rows_text(row, *(atoms + 1).T, *columns)
 
 
@@ -358,6 +358,6 @@ def _gro(molecule: Molecule, xyz: np.ndarray) -> str:
         (label.number if -10000 < label.number < 100000 else label.number % 100000, label.residue[:5], label.name)
         for label in _labels(molecule)
     ]
-    row = "%5d%-5s%5s%5d%12.7f%12.7f%12.7f"
+    row = "%5s%-5s%5s%5s%12.7f%12.7f%12.7f"
     lines.append(rows_text(row, *zip(*named, strict=True), numbers, *(xyz * LENGTH).T).rstrip())
     return "\n".join([*lines, f"{size:10.5f}{size:10.5f}{size:10.5f}", ""])

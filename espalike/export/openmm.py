@@ -86,11 +86,11 @@ def texts(single: Single, torsions: str = "native") -> dict[str, str]:
 
 
 _ROWS = {
-    "HarmonicBondForce": ("Bonds", '<Bond p1="%d" p2="%d" d="%r" k="%r"/>'),
-    "HarmonicAngleForce": ("Angles", '<Angle p1="%d" p2="%d" p3="%d" a="%r" k="%r"/>'),
+    "HarmonicBondForce": ("Bonds", '<Bond p1="%s" p2="%s" d="%r" k="%r"/>'),
+    "HarmonicAngleForce": ("Angles", '<Angle p1="%s" p2="%s" p3="%s" a="%r" k="%r"/>'),
     "PeriodicTorsionForce": (
         "Torsions",
-        '<Torsion p1="%d" p2="%d" p3="%d" p4="%d" periodicity="%d" phase="%r" k="%r"/>',
+        '<Torsion p1="%s" p2="%s" p3="%s" p4="%s" periodicity="%s" phase="%r" k="%r"/>',
     ),
 }
 """Tags of OpenMM's native forces and of their rows: atoms, then values as in `recipes.NATIVE`."""
@@ -110,7 +110,7 @@ def _native_text(single: Single, forces: Sequence[Native]) -> str:
         nonbonded = Nonbonded(lj, coulomb, single.molecule.n_atoms)
         near = exceptions(nonbonded, excepted(single.pair_terms, single.molecule.n_atoms))
         atoms = rows_text('<Particle q="%r" sig="%r" eps="%r"/>', *particles(nonbonded).T)
-        row = '<Exception p1="%d" p2="%d" q="%r" sig="%r" eps="%r"/>'
+        row = '<Exception p1="%s" p2="%s" q="%r" sig="%r" eps="%r"/>'
         rows += [("Particles", atoms), ("Exceptions", rows_text(row, *near.pairs.T, *near.values.T))]
     return _filled(text, rows)
 

@@ -184,13 +184,14 @@ def _structure(
             f"{result.name}.pdb has one residue, as the template in {result.name}.xml; without ffxml it has those of "
             "the input"
         )
+    charges = charges_of(system)
     for ending in structure.ENDINGS:
         path = output.folder / f"{result.name}{ending}"
         try:
             if kept := output.kept(path):
                 result.warnings.append(kept)
                 continue
-            text = structure.text(ending, molecule, xyz, charges_of(system), whole)
+            text = structure.text(ending, molecule, xyz, charges, whole)
             if ending == ".sdf" and path.exists() and not structure.is_same(path.read_text("utf-8", "replace"), text):
                 result.warnings.append(_replaced(result, output))
             write(path, text)

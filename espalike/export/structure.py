@@ -81,6 +81,7 @@ def _sdf(molecule: Molecule, xyz: np.ndarray, charges: np.ndarray | None) -> str
 def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label]) -> str:
     """Atoms, and bonds with their Kekulé orders; the format has room for serial numbers up to 99,999."""
     require_room(xyz, 8, 3, f"{molecule.name}: coordinates [Å] of the PDB")
+    elements = symbols(molecule)
     charges = [f"{abs(q)}{'+' if q > 0 else '-'}" if q else "" for q in molecule.charges.tolist()]
     named = [
         (
@@ -92,11 +93,12 @@ def _pdb(molecule: Molecule, xyz: np.ndarray, labels: Sequence[Label]) -> str:
             label.number if -1000 < label.number < 10000 else label.number % 10000,  # four columns
             label.insertion[:1],
         )
-        for number, (label, symbol) in enumerate(zip(labels, symbols(molecule), strict=True), 1)
+        for number, (label, symbol) in enumerate(zip(labels, elements, strict=True), 1)
     ]
-    row = "%-6s%5d %-4s %3s %1s%4d%1s   %8.3f%8.3f%8.3f  1.00  0.00          %2s%-2s"
-    upper = [symbol.upper() for symbol in symbols(molecule)]
-    atoms = rows_text(row, *zip(*named, strict=True), *np.asarray(xyz).T, upper, charges)
+    row = "%-6s%5s %-4s %3s %1s%4s%1s   %8.3f%8.3f%8.3f  1.00  0.00          %2s%-2s"
+    atoms = rows_text(
+        row, *zip(*named, strict=True), *np.asarray(xyz).T, [symbol.upper() for symbol in elements], charges
+    )
     return f"{PDB_REMARK}\nCOMPND    {one_line(molecule.name)[:70]}\n{atoms}{_bonds(molecule)}END\n"
 
 
@@ -108,4 +110,4 @@ def _bonds(molecule: Molecule) -> str:
     for (i, j), order in zip((molecule.bonds + 1).tolist(), molecule.orders.tolist(), strict=True):
         near.setdefault(i, []).extend([j] * order)
     rows = [(i, *ends[n : n + 4]) for i, ends in sorted(near.items()) for n in range(0, len(ends), 4)]
-    return "".join("CONECT" + "%5d" * len(ends) % ends + "\n" for ends in rows)
+    return "".join("CONECT" + "%5s" * len(ends) % ends + "\n" for ends in rows)

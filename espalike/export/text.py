@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ def symbols(molecule: Molecule) -> list[str]:
     return [_SYMBOLS[number] for number in molecule.numbers.tolist()]
 
 
+@lru_cache(maxsize=2)  # the files of a molecule are written one after the other
 def atom_names(molecule: Molecule, width: int | None = None) -> tuple[str, ...]:
     """Names unique in the molecule: the input's, or element symbol and a count, in atom order (C1, H1, H2, …).
 
@@ -128,6 +130,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of text as aligned lines."""
     row = " " + "  ".join(f"%{max(map(len, column))}s" for column in zip(*rows, strict=True))
     return [row % tuple(texts) for texts in rows]
+
+
+def element(tag: str, rows: Sequence[str], attributes: str = "") -> str:
+    """An XML element with one line for each of its children; `attributes` begin with a space."""
+    if not rows:
+        return f"  <{tag}{attributes} />\n"
+    return f"  <{tag}{attributes}>\n    " + "\n    ".join(rows) + f"\n  </{tag}>\n"
 
 
 def rows_text(row: str, *columns: np.ndarray | Sequence[object]) -> str:
