@@ -11,8 +11,7 @@ what a graph network gives them. Given charges may differ between them; then the
 from __future__ import annotations
 
 import math
-import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from espalike.chem.complexes import is_complex
 from espalike.export.engine import Cell, Engine, Place, has_charges, rule_of, shares_wells
 from espalike.export.parts import DEGREE, ExportError, Series, Single
 from espalike.export.smirks import WholeMolecule, elements
+from espalike.export.text import element
 from espalike.terms.base import Term
 from espalike.terms.fourier import Fourier
 from espalike.terms.primitives import Charges, Harmonic, Primitive, TwelveSix
@@ -55,6 +55,7 @@ _FIVE_SIXTHS = "0.8333333333"
 """1/1.2 as OpenFF's files write it; `Interchange.combine` refuses another number of digits."""
 
 _Atoms = tuple[int, ...]
+_Values = Sequence[float]
 
 
 def _is_lorentz_berthelot(term: Term, primitive: Primitive) -> bool:
@@ -93,20 +94,28 @@ def texts(single: Single) -> dict[str, str]:
             f"once per parameter, so it takes at most {LARGEST} atoms; formats 'system' and 'ffxml' take any number"
         )
     graph, patterns = single.topology, WholeMolecule(single.molecule)
-    root = ET.Element("SMIRNOFF", version="0.3", aromaticity_model="OEAroModel_MDL")
+    bonds = _harmonic(single, patterns, Place.BOND, graph.bonds.tolist())
+    angles = _harmonic(single, patterns, Place.ANGLE, graph.angles.tolist())
+    propers = _torsions(single, patterns, Place.PROPER, _paths_of_four(graph))
+    impropers = _torsions(single, patterns, Place.IMPROPER, graph.impropers.tolist())
     remarks = [*single.xml_comment, "Load it after other force fields: OpenFF takes the last pattern that matches."]
-    root.append(ET.Comment("\n".join(["", *(f"    {line}" for line in remarks), "  "])))
-    bonds = ET.SubElement(root, "Bonds", {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS})
-    _harmonic(bonds, single, patterns, Place.BOND, graph.bonds.tolist())
-    angles = ET.SubElement(root, "Angles", {"version": "0.3", "potential": "harmonic"})
-    _harmonic(angles, single, patterns, Place.ANGLE, graph.angles.tolist())
-    propers = ET.SubElement(root, "ProperTorsions", {"version": "0.4", **_FOURIER, **_BOND_ORDERS})
-    _torsions(propers, single, patterns, Place.PROPER, _paths_of_four(graph))
-    impropers = ET.SubElement(root, "ImproperTorsions", {"version": "0.3", **_FOURIER})
-    _torsions(impropers, single, patterns, Place.IMPROPER, graph.impropers.tolist())
-    _nonbonded(root, single, patterns)
-    ET.indent(root)
-    return {".offxml": f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'}
+    content = [
+        '<?xml version="1.0" encoding="utf-8"?>\n<SMIRNOFF version="0.3" aromaticity_model="OEAroModel_MDL">\n  <!--\n',
+        *(f"    {line}\n" for line in remarks),
+        "  -->\n",
+        _section("Bonds", bonds, {"version": "0.4", "potential": "harmonic", **_BOND_ORDERS}),
+        _section("Angles", angles, {"version": "0.3", "potential": "harmonic"}),
+        _section("ProperTorsions", propers, {"version": "0.4", **_FOURIER, **_BOND_ORDERS}),
+        _section("ImproperTorsions", impropers, {"version": "0.3", **_FOURIER}),
+        *_nonbonded(single, patterns),
+        "</SMIRNOFF>\n",
+    ]
+    return {".offxml": "".join(content)}
+
+
+def _section(tag: str, rows: list[str], attributes: Mapping[str, str]) -> str:
+    """An element of the file; neither its attributes nor those of its rows hold a character that XML reserves."""
+    return element(tag, rows, "".join(f' {name}="{value}"' for name, value in attributes.items()))
 
 
 def _key(kind: Kind, atoms: Iterable[int]) -> _Atoms:
@@ -118,7 +127,7 @@ def _key(kind: Kind, atoms: Iterable[int]) -> _Atoms:
     return min(atoms, atoms[::-1])
 
 
-def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms, np.ndarray]):
+def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms, _Values]):
     """Tuples grouped by the SMIRKS that matches them: `(SMIRKS, tuples of the group, their mean value)`.
 
     Raises:
@@ -130,7 +139,7 @@ def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms,
             continue
         members = sorted({_key(kind, image) for image in patterns.images(atoms)})
         if len(members) == 1:
-            yield patterns.smirks(atoms), members, expected.tolist()
+            yield patterns.smirks(atoms), members, expected
             continue
         rows = np.array([values[member] for member in members])
         differing = np.flatnonzero((np.abs(rows - expected) > TOLERANCE * (1.0 + np.abs(expected))).any(axis=1))
@@ -146,23 +155,24 @@ def _orbits(patterns: WholeMolecule, kind: Kind, what: str, values: dict[_Atoms,
 
 
 def _rows(
-    section: ET.Element,
+    section: str,
     tag: str,
     patterns: WholeMolecule,
     kind: Kind,
-    values: dict[_Atoms, np.ndarray],
-    columns: Callable[[_Atoms, list[float]], dict[str, str]],
-) -> None:
+    values: dict[_Atoms, _Values],
+    columns: Callable[[_Atoms, _Values], str],
+) -> list[str]:
     """One row for each group of equivalent tuples; `columns` writes a group's first tuple and mean value."""
-    for n, (smirks, members, mean) in enumerate(_orbits(patterns, kind, section.tag, values), 1):
-        head = {"smirks": smirks, "id": f"{tag[0].lower()}{n}"}
-        ET.SubElement(section, tag, head | columns(members[0], mean))
+    return [
+        f'<{tag} smirks="{smirks}" id="{tag[0].lower()}{n}" {columns(members[0], mean)} />'
+        for n, (smirks, members, mean) in enumerate(_orbits(patterns, kind, section, values), 1)
+    ]
 
 
-def _harmonic(section: ET.Element, single: Single, patterns: WholeMolecule, place: Place, tuples) -> None:
+def _harmonic(single: Single, patterns: WholeMolecule, place: Place, tuples) -> list[str]:
     """Bonds or angles ½ k (q − q₀)²."""
     kind = Kind.BOND if place == Place.BOND else Kind.ANGLE
-    values = {_key(kind, atoms): np.array([0.0, 1.0]) for atoms in tuples}  # k = 0 without a term
+    values: dict[_Atoms, _Values] = {_key(kind, atoms): (0.0, 1.0) for atoms in tuples}  # k = 0 without a term
     seen = set()
     for part in single.parts:
         if part.place == place and isinstance(part.primitive, Harmonic):
@@ -174,24 +184,23 @@ def _harmonic(section: ET.Element, single: Single, patterns: WholeMolecule, plac
                         "format 'offxml' cannot express that; format 'system' can"
                     )
                 seen.add(key)
-                values[key] = np.array(row)
+                values[key] = row
     if kind is Kind.BOND:
-        _rows(
-            section, "Bond", patterns, kind, values,
-            lambda _, v: {"length": f"{v[1]!r}{LENGTH}", "k": f"{v[0]!r}{ENERGY} * angstrom ** -2"},
+        return _rows(
+            "Bonds", "Bond", patterns, kind, values,
+            lambda _, v: f'length="{v[1]!r}{LENGTH}" k="{v[0]!r}{ENERGY} * angstrom ** -2"',
         )  # fmt: skip
-    else:
-        _rows(
-            section, "Angle", patterns, kind, values,
-            lambda _, v: {"angle": _degrees(v[1]), "k": f"{v[0]!r}{ENERGY} * radian ** -2"},
-        )  # fmt: skip
+    return _rows(
+        "Angles", "Angle", patterns, kind, values,
+        lambda _, v: f'angle="{_degrees(v[1])}" k="{v[0]!r}{ENERGY} * radian ** -2"',
+    )  # fmt: skip
 
 
 def _degrees(angle: float) -> str:
     return f"{angle * DEGREE!r} * degree ** 1"
 
 
-def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, place: Place, tuples) -> None:
+def _torsions(single: Single, patterns: WholeMolecule, place: Place, tuples) -> list[str]:
     """Fourier series; rows on the same atoms are added up, since SMIRNOFF uses the last match only.
 
     The toolkit requires a row for each proper torsion, also about linear centres, which have no term.
@@ -205,26 +214,26 @@ def _torsions(section: ET.Element, single: Single, patterns: WholeMolecule, plac
     periods = max((n for series in rows.values() for n, _, _ in series), default=1)
     values = {atoms: _coefficients(series, periods) for atoms, series in rows.items()}
     # An improper is three dihedrals, and SMIRNOFF divides its k by three (idivf "auto")
-    factor, divisor = (3.0, None) if kind is Kind.IMPROPER else (1.0, "1.0")
+    factor, divisor = (3.0, "") if kind is Kind.IMPROPER else (1.0, ' idivf{}="1.0"')
 
-    def columns(atoms: _Atoms, mean: list[float]) -> dict[str, str]:
-        texts: dict[str, str] = {}
-        for m, (n, phase, k) in enumerate(rows[atoms] or [(1, 0.0, 0.0)], 1):
-            texts |= {f"periodicity{m}": str(n), f"phase{m}": _degrees(phase), f"k{m}": f"{k * factor!r}{ENERGY}"}
-            texts |= {f"idivf{m}": divisor} if divisor else {}
-        return texts
+    def columns(atoms: _Atoms, mean: _Values) -> str:
+        return " ".join(
+            f'periodicity{m}="{n}" phase{m}="{_degrees(phase)}" k{m}="{k * factor!r}{ENERGY}"{divisor.format(m)}'
+            for m, (n, phase, k) in enumerate(rows[atoms] or [(1, 0.0, 0.0)], 1)
+        )
 
-    _rows(section, "Improper" if kind is Kind.IMPROPER else "Proper", patterns, kind, values, columns)
+    tag = "Improper" if kind is Kind.IMPROPER else "Proper"
+    return _rows(f"{tag}Torsions", tag, patterns, kind, values, columns)
 
 
-def _coefficients(series: Series, periods: int) -> np.ndarray:
-    """Constant, cosine and sine coefficients of a series, periodicities 1 to `periods`, shape `(1 + 2 periods,)`."""
-    cosine, sine = np.zeros(periods + 1), np.zeros(periods + 1)
+def _coefficients(series: Series, periods: int) -> _Values:
+    """Constant, cosine and sine coefficients of a series, periodicities 1 to `periods`."""
+    cosine, sine = [0.0] * (periods + 1), [0.0] * (periods + 1)
     for n, phase, k in series:
         cosine[0] += k
         cosine[n] += k * math.cos(phase)
         sine[n] += k * math.sin(phase)
-    return np.hstack([cosine, sine[1:]])
+    return [*cosine, *sine[1:]]
 
 
 def _paths_of_four(graph: Topology) -> list[_Atoms]:
@@ -237,18 +246,21 @@ def _paths_of_four(graph: Topology) -> list[_Atoms]:
     return [path for path in paths if len(set(path)) == 4]
 
 
-def _nonbonded(root: ET.Element, single: Single, patterns: WholeMolecule) -> None:
+def _nonbonded(single: Single, patterns: WholeMolecule) -> list[str]:
+    """Wells, the factor on charges of 1-4 pairs, and charges."""
     pairs = single.nonbonded
     charges, wells = pairs.charges, pairs.wells
-    section = ET.SubElement(root, "vdW", {**_VDW, **_SCALES, "scale14": repr(pairs.scale_lj)})
-    _rows(
-        section, "Atom", patterns, Kind.ATOM, {(a,): well for a, well in enumerate(wells)},
-        lambda _, v: {"sigma": f"{v[0]!r}{LENGTH}", "epsilon": f"{v[1]!r}{ENERGY}"},
+    atoms = _rows(
+        "vdW", "Atom", patterns, Kind.ATOM, {(a,): well for a, well in enumerate(wells.tolist())},
+        lambda _, v: f'sigma="{v[0]!r}{LENGTH}" epsilon="{v[1]!r}{ENERGY}"',
+    )  # fmt: skip
+    library = _rows(
+        "LibraryCharges", "LibraryCharge", patterns, Kind.ATOM, {(a,): [q] for a, q in enumerate(charges.tolist())},
+        lambda _, v: f'charge1="{v[0]!r}{CHARGE}"',
     )  # fmt: skip
     scale = _FIVE_SIXTHS if math.isclose(pairs.scale_charge, 5.0 / 6.0, rel_tol=1e-6) else repr(pairs.scale_charge)
-    ET.SubElement(root, "Electrostatics", {**_ELECTROSTATICS, **_SCALES, "scale14": scale})
-    section = ET.SubElement(root, "LibraryCharges", {"version": "0.3"})
-    _rows(
-        section, "LibraryCharge", patterns, Kind.ATOM, {(a,): charges[a : a + 1] for a in range(len(charges))},
-        lambda _, v: {"charge1": f"{v[0]!r}{CHARGE}"},
-    )  # fmt: skip
+    return [
+        _section("vdW", atoms, {**_VDW, **_SCALES, "scale14": repr(pairs.scale_lj)}),
+        _section("Electrostatics", [], {**_ELECTROSTATICS, **_SCALES, "scale14": scale}),
+        _section("LibraryCharges", library, {"version": "0.3"}),
+    ]
