@@ -86,9 +86,9 @@ def surroundings(mol: Chem.Mol) -> dict[int, tuple[str, ...]]:
     found = {}
     for i, near in graph.near.items():
         full = graph.text[i].full
-        ends = sorted(f"({graph.bond[i, j]}{graph.text[j].ended})" for j in near)
+        ends = sorted([f"({bond}{graph.text[j].ended})" for j, bond in near.items()])
         beyond = {graph.text[k].element for j in near for k in graph.near[j] if k != i and k not in near}
-        bent = {f"{full[:-1]}R3]~{graph.text[j].full[:-1]}R3]" for j in near if frozenset((i, j)) in forced}
+        bent = {f"{full[:-1]}R3]~{graph.text[j].full[:-1]}R3]" for j in near if forced and frozenset((i, j)) in forced}
         found[i] = (full + "".join(ends), *(f"{full}~*~{element}" for element in sorted(beyond)), *sorted(bent))
     return found
 
@@ -167,9 +167,8 @@ class _Graph:
     """The atoms of a molecule without the hydrogens that are bonded to another element.
 
     Attributes:
-        near: neighbours of each atom.
+        near: neighbours of each atom, and the text of the bond to each.
         text: description of each atom.
-        bond: text of each bond, by its two atoms in either order.
     """
 
     def __init__(self, mol: Chem.Mol):
@@ -177,8 +176,8 @@ class _Graph:
         bonds = [mol.GetBondWithIdx(n) for n in range(mol.GetNumBonds())]
         ends = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in bonds]
         hydrogen = [atom.GetAtomicNum() == 1 for atom in atoms]
-        owned = {a for pair in ends for a, b in (pair, pair[::-1]) if hydrogen[a] and not hydrogen[b]}
-        self.near: dict[int, list[int]] = {i: [] for i in range(len(atoms)) if i not in owned}
+        owned = {i if hydrogen[i] else j for i, j in ends if hydrogen[i] != hydrogen[j]}
+        self.near: dict[int, dict[int, str]] = {i: {} for i in range(len(atoms)) if i not in owned}
         self.text = {
             i: _described(
                 atoms[i].GetAtomicNum(),
@@ -191,23 +190,20 @@ class _Graph:
             )
             for i in self.near
         }
-        self.bond: dict[tuple[int, int], str] = {}
         for n, (bond, (i, j)) in enumerate(zip(bonds, ends, strict=True)):
             if i in self.near and j in self.near:
                 text = _BONDS.get(bond.GetBondType(), "~") + (";@" if rings.NumBondRings(n) else ";!@")
-                self.bond[i, j] = self.bond[j, i] = text
-                self.near[i].append(j)
-                self.near[j].append(i)
+                self.near[i][j] = self.near[j][i] = text
 
     def star(self, i: int) -> str:
         """An atom with its neighbours."""
-        return self.text[i].full + "".join(sorted(f"({self.bond[i, j]}{self.text[j].end})" for j in self.near[i]))
+        return self.text[i].full + "".join(sorted(f"({bond}{self.text[j].end})" for j, bond in self.near[i].items()))
 
     def chain(self, atoms: Sequence[int], inner: str) -> str:
         """Bonded atoms in a row; `inner` names the texts of those inside, and of both atoms of a bond."""
         last = len(atoms) - 1
         texts = [getattr(self.text[a], inner if last == 1 or 0 < n < last else "end") for n, a in enumerate(atoms)]
-        bonds = [self.bond[a, b] for a, b in pairwise(atoms)]
+        bonds = [self.near[a][b] for a, b in pairwise(atoms)]
         forward = texts[0] + "".join(b + t for b, t in zip(bonds, texts[1:], strict=True))
         backward = texts[-1] + "".join(b + t for b, t in zip(bonds[::-1], texts[-2::-1], strict=True))
         return min(forward, backward)

@@ -111,7 +111,7 @@ def _check_v2000(text: str, mol: Chem.Mol, name: str) -> None:
     lines = text.split("\n")[4:]
     for number, position in enumerate(mol.GetConformer().GetPositions().tolist()):
         line = lines[number]
-        readings = [_numbers([line[:10], line[10:20], line[20:30]]), _numbers(line.split()[:3])]
+        readings = [_numbers([line[:10], line[10:20], line[20:30]]), _numbers(line.split(None, 3)[:3])]
         if any(reading not in (None, position) for reading in readings) or readings == [None, None]:
             raise ChemistryError(
                 f"{name}: coordinates of atom {number + 1} cannot be read from {shorten(line, 60)!r}; expected "
