@@ -118,7 +118,11 @@ class StoreDataset:
         refs = [np.stack([np.full_like(rows, s), rows], axis=1) for s, rows in enumerate(chosen)]
         self.refs = np.concatenate(refs).astype(np.int32)
         if not len(self.refs):
-            raise ValueError(f"no entries in split {split!r} of {', '.join(s.name for s in stores)}")
+            names = ", ".join(s.name for s in stores)
+            raise ValueError(
+                f"no entries in split {split!r} of {names}; ingest with split=hash, which gives each molecule a split "
+                "(fractions=), or train and validate on all entries: data.held_out=false"
+            )
         self.counts = self._of_each([store.lengths("energy") for store in self.stores])
         self.atoms = self._of_each([store.lengths("numbers") for store in self.stores])
         self.complexes = self._known("interaction")

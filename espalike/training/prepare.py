@@ -108,7 +108,10 @@ def _datasets(
             raise ValueError(f"data.share={share} is of the training split, and data.held_out=false takes all entries")
         splits = _thinned(stores, splits, share)
         if "train" not in splits.values():
-            raise ValueError(f"data.share={share}: no molecule of the training split is left; take a larger share")
+            names = ", ".join(store.name for store in stores)
+            raise ValueError(
+                f"no entries in split 'train' of {names}: data.share={share} leaves no molecule; take a larger share"
+            )
     sources = sorted({source for store in stores for source in store.manifest["sources"]})
     training, validation = ("train", "val") if data["held_out"] else (None, None)
     train = StoreDataset(stores, training, levels, sources, splits)

@@ -187,7 +187,10 @@ def test_another_level_has_its_own_shift_and_none_at_inference(store, tmp_path):
             "error: data.share=0.5 is of the training split, and data.held_out",
         ),
         (["data.share=2"], "error: data.share=2: expected a number, 0 to 1"),
-        (["data.share=1e-9"], "error: data.share=1e-09: no molecule of the training split is left; take a larger"),
+        (
+            ["data.share=1e-9"],
+            "data.share=1e-09 leaves no molecule; take a larger share",
+        ),
         (["data.stores=null"], "error: data.stores is empty; expected names of stores"),
         (["data.stores=[]"], "error: data.stores is empty; expected names of stores"),
         (["out="], "error: out=: expected the name of a folder; the present one is out=."),
