@@ -32,12 +32,12 @@ def _covalent_radii() -> Tensor:
 
 @cache
 def _lj_table(column: int) -> Tensor:
-    bonded, ion = torch.full((_MAX_Z,), torch.nan), torch.full((_MAX_Z,), torch.nan)
-    for z, values in {**_LJ_ION, **_LJ}.items():
-        bonded[z] = values[column]
-    for z, values in {**_LJ, **_LJ_ION}.items():
-        ion[z] = values[column]
-    return torch.stack([ion, bonded]).double()
+    """Sigma (0) or epsilon (1) of an atom without and with neighbours, by element; NaN where it is not known."""
+    table = torch.full((2, _MAX_Z), torch.nan, dtype=torch.float32)  # models were trained with values of this precision
+    for row, values in enumerate(({**_LJ, **_LJ_ION}, {**_LJ_ION, **_LJ})):
+        for z, value in values.items():
+            table[row, z] = value[column]
+    return table.double()
 
 
 def bond_length(numbers: Tensor, degrees: Tensor) -> Tensor:
