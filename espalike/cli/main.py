@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from espalike import settings
-from espalike.cli.output import amount
+from espalike.cli.output import amount, encodable
 from espalike.extras import missing
 
 JOBS = {
@@ -88,6 +88,7 @@ exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing c
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit status: 0 all done, 1 some inputs failed, 2 nothing could be done."""
+    encodable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, quiet, verbose = ("--debug" in arguments, "--quiet" in arguments, "--verbose" in arguments)
     arguments = [a for a in arguments if a not in GENERAL]

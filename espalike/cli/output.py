@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import resource
@@ -13,6 +14,12 @@ from contextlib import ExitStack, contextmanager, redirect_stdout
 
 ANSWERS = {"info", "models", "completion"}
 """Commands whose output is all that they do: nothing quiets them."""
+
+
+def encodable() -> None:
+    """Let stdout write characters that its encoding lacks (Å in ASCII) as stderr does, `\\xc5`, instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The dispatcher: what users type, the messages, and the exit status."""
 
+import io
 import re
 import subprocess
 import sys
@@ -53,6 +54,15 @@ def test_overview_names_every_command_and_imports_nothing_heavy():
     assert out.strip().endswith("[] 0")
     for name in [*cli.JOBS, *cli.COMMANDS]:
         assert f"\n  {name} " in out
+
+
+def test_characters_that_stdout_cannot_encode_end_no_command(monkeypatch):
+    """On a machine whose locale is ASCII, `espalike models` and a training ended at the first Å."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert cli.main(["label", "--help"]) == 0
+    sys.stdout.flush()
+    assert rb"kcal/mol/\xc5" in written.getvalue()
 
 
 def test_no_command_is_bad_usage(capsys):
