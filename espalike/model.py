@@ -289,8 +289,7 @@ class Ensemble(ForceFieldModel):
 
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
-        several = listed(molecules)
-        return self.in_float64().deviation(self._batch(several))
+        return self.in_float64().deviation(self._batch(listed(molecules)))
 
     @torch.no_grad()
     def parametrize_with_spread(
@@ -353,8 +352,9 @@ def load(name: str | os.PathLike = DEFAULT) -> ForceFieldModel:
     if successor := modelfile.SUPERSEDED.get(str(name)):
         warnings.warn(f"{name} will leave with the next version; {successor} succeeds it", FutureWarning, stacklevel=2)
     header, tensors = modelfile.read(path)
-    first = _first_member(path, header["config"], header["members"], tensors)
-    members = [first, *(from_config(header["config"]) for _ in range(header["members"] - 1))]
+    with torch.random.fork_rng(devices=[]):  # weights are drawn, then replaced: the caller's random numbers stay
+        first = _first_member(path, header["config"], header["members"], tensors)
+    members = [first, *(copy.deepcopy(first) for _ in range(header["members"] - 1))]
     model = members[0] if len(members) == 1 else Ensemble(members)
     model.to(torch.promote_types(torch.get_default_dtype(), torch.float32)).load_state_dict(tensors)
     domain = ChemicalDomain.from_header(header)

@@ -315,6 +315,13 @@ def test_parameters_do_not_depend_on_the_default_dtype_at_loading(dtype):
         assert torch.equal(one.values, other.values)
 
 
+def test_loading_a_model_draws_none_of_the_callers_random_numbers():
+    """Numbers that a script draws later must not depend on whether a model is loaded, or a template cached."""
+    before = torch.get_rng_state()
+    load()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_model_in_training_stays_in_training(dtype):
     ethanol = from_smiles("CCO")

@@ -4,6 +4,7 @@ import base64
 import json
 import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from espalike.chem import from_smiles
 from espalike.cli.main import main
 from espalike.domain import ChemicalDomain
 from espalike.model import ModelFileError, ParameterError, Provenance, from_config, load
+from espalike.nn.build import bounded
 from espalike.nn.heads import READOUTS
 from tests.nn.common import FORCE_FIELDS
 from tests.nn.common import model as model_of
@@ -38,6 +40,14 @@ def written(tmp_path_factory):
 def test_a_model_file_has_the_permissions_of_any_other_file(written, tmp_path):
     (tmp_path / "text").write_text("")
     assert written[0].stat().st_mode == (tmp_path / "text").stat().st_mode
+
+
+def test_networks_that_other_threads_build_do_not_count_as_a_files():
+    """Two threads that loaded models at the same time got "more than 2476624 weights" now and then."""
+    with bounded(1, 10), ThreadPoolExecutor(1) as other:
+        assert other.submit(torch.nn.Linear, 100, 100).result().in_features == 100
+        with pytest.raises(ValueError, match="more than 10 weights"):
+            torch.nn.Linear(100, 100)
 
 
 def saved(path, header, tensors):

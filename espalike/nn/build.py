@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import entry_points
+from threading import get_ident
 from typing import Any
 
 from torch import nn
@@ -110,20 +111,23 @@ def build(config: Any, roots: tuple[str, ...] | None = None) -> Any:
 def bounded(most_layers: int, most_weights: int) -> Iterator[None]:
     """Building of networks inside stops before weights are drawn for more than a file can have.
 
+    Networks that other threads build in the meantime are not counted.
+
     Raises:
         ValueError: when there are more layers or more weights.
     """
     layers = weights = 0
+    thread = get_ident()
 
     def add_layer(module: nn.Module, name: str, layer: nn.Module | None) -> None:
         nonlocal layers
-        layers += 1
+        layers += get_ident() == thread
         if layers > most_layers:
             raise ValueError(f"more than {most_layers} layers")
 
     def add_weights(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
         nonlocal weights
-        weights += 0 if parameter is None else parameter.numel()
+        weights += parameter.numel() if parameter is not None and get_ident() == thread else 0
         if weights > most_weights:
             raise ValueError(f"more than {most_weights} weights")
 

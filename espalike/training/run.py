@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import yaml
@@ -122,7 +124,7 @@ def train(settings: Mapping[str, Any], chosen: Sequence[str] = (), say: Say = pr
         say = _silent
     settings = with_members(settings, say)
     refuse_finished(settings)
-    with _threads(settings["threads"]), _quiet():
+    with _threads(settings["threads"]), _quiet(), _own_random_numbers():
         return _train_ensemble(settings, say) if settings["ensemble"] > 1 else _train_one(settings, say)
 
 
@@ -311,6 +313,23 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _own_random_numbers() -> Iterator[None]:
+    """Give the caller's random numbers back at the end: Lightning seeds those of Python, NumPy and torch."""
+    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+    kept = {name: os.environ[name] for name in names if name in os.environ}
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global generator, which is seeded
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        for name in names:
+            os.environ.pop(name, None)
+        os.environ.update(kept)
 
 
 @contextmanager
