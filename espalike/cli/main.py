@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from espalike import settings
-from espalike.cli.output import amount, encodable
+from espalike.cli.output import amount, encodable, without_broken_pipes
 from espalike.extras import missing
 
 JOBS = {
@@ -88,6 +88,8 @@ exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing c
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit status: 0 all done, 1 some inputs failed, 2 nothing could be done."""
+    if argv is None:
+        without_broken_pipes()
     encodable()
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, quiet, verbose = ("--debug" in arguments, "--quiet" in arguments, "--verbose" in arguments)
@@ -115,9 +117,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of the output, `head` for instance, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # the one place where errors become a line and a status
         return _report(error, debug)
 

@@ -1,4 +1,4 @@
-"""How much a command prints: `--quiet`, `--verbose`."""
+"""Where a command prints, and how much: `--quiet`, `--verbose`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,34 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import Any
 
 ANSWERS = {"info", "models", "completion"}
 """Commands whose output is all that they do: nothing quiets them."""
+
+
+class _Stream(io.FileIO):
+    """A file that discards what is written after its reader has ended, as `head` does: the command goes on."""
+
+    def write(self, data: Any, /) -> Any:
+        """Write bytes; returns how many."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            return memoryview(data).nbytes
+
+
+def without_broken_pipes() -> None:
+    """Let the program's output be read by programs that end before it does."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            buffer = io.BufferedWriter(_Stream(stream.fileno(), "w", closefd=False))
+            kept = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
+            setattr(sys, name, io.TextIOWrapper(buffer, **kept))
 
 
 def encodable() -> None:

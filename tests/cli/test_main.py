@@ -65,6 +65,18 @@ def test_characters_that_stdout_cannot_encode_end_no_command(monkeypatch):
     assert rb"kcal/mol/\xc5" in written.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status"), [(["--help"], 0), (["models"], 0), (["parametrize", "CCO", "CC(", "--out", "out"], 1)]
+)
+def test_a_command_goes_on_when_the_reader_of_its_output_has_ended(arguments, status, tmp_path):
+    """`espalike models | head` ended with the status of failed inputs, as tables do that rich prints."""
+    command = [sys.executable, "-m", "espalike", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        process.stdout.close()
+        assert process.wait() == status
+    assert len(list(tmp_path.glob("out/*.system.xml"))) == status
+
+
 def test_no_command_is_bad_usage(capsys):
     assert cli.main([]) == 2
     assert "usage: espalike" in capsys.readouterr().out
