@@ -153,6 +153,7 @@ def test_a_force_field_without_parameters(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     pytest.importorskip("openff.toolkit", reason="needs the extra openff")
     options = ["--liquids", "--picoseconds", "0.1", "--box", "64", "--jobs", "2", "--out", str(tmp_path)]

@@ -197,6 +197,7 @@ def test_a_fit_that_is_worse_is_not_kept(single, tmp_path):
     assert torch.equal(kept.bound("HarmonicBond").values, general.bound("HarmonicBond").values)
 
 
+@pytest.mark.slow
 def test_one_network_of_the_default_is_fitted(tmp_path):
     result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=8)
     before, after = load(DEFAULT), load(result.model)
