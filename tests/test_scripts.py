@@ -124,6 +124,7 @@ def test_outside_data_are_named_with_source_and_hash(tmp_path):
     assert "openff_torsiondrives_forces.h5: missing" in done.stdout
 
 
+@pytest.mark.slow
 def test_molecules_are_checked_and_results_kept(tmp_path):
     """Two molecules of a collection of RDKit; the second run finds all done, and prints the same."""
     options = ["zinc", "--most=2", "--every=1000", "--minimise=1", f"--out={tmp_path / 'check.jsonl'}"]

@@ -313,6 +313,7 @@ def test_files_with_foreign_code_are_refused(tmp_path):
         field_of(str(other))
 
 
+@pytest.mark.slow
 def test_a_resonance_form_without_parameters_fails_and_the_next_molecule_is_checked(tmp_path):
     pytest.importorskip("openff.toolkit", reason="needs the extra openff")
     nitramine = "CN(C)[N+](=O)[O-]"  # OpenFF 2.3.0 has parameters for this form only
