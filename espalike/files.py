@@ -98,9 +98,9 @@ def only_one(folder: Path, run: str, error: type[ValueError] = ValueError) -> It
         os.close(handle)
 
 
-def listed(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
     """Names separated by commas; the text itself where a file or folder has this name."""
-    return [text] if Path(text).exists() else [part.strip() for part in text.split(",") if part.strip()]
+    return [text] if os.path.exists(text) else [part.strip() for part in text.split(",") if part.strip()]
 
 
 def lock(handle: int) -> bool:

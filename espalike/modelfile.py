@@ -318,8 +318,8 @@ def find(name: str | os.PathLike) -> Path:
     if not isinstance(name, str | os.PathLike):
         raise TypeError(f"model: expected a name or a model file, got {type(name).__name__}")
     path = shipped().get(str(name), Path(name))
-    if (inside := path / "model.espalike").is_file():
+    if os.path.isfile(inside := path / "model.espalike"):
         raise FileNotFoundError(f"{name} is a folder: give the model file in it, {inside}")
-    if not path.is_file():
+    if not os.path.isfile(path):  # no error for a name that is too long for a path
         raise FileNotFoundError(f"no model {str(name)!r}: give a file or one of {', '.join(shipped()) or '(none)'}")
     return path

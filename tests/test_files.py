@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from espalike import energy, files, geometry
+from espalike.data.inputs import open_data
+from espalike.modelfile import find
 
 
 def test_a_file_is_replaced(tmp_path):
@@ -90,5 +92,14 @@ def test_versions_of_a_file(tmp_path, monkeypatch):
 def test_a_name_with_a_comma_is_one_file_where_there_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a, b").mkdir()
-    assert files.listed("a, b") == ["a, b"]
-    assert files.listed("a,c ,") == ["a", "c"]
+    assert files.names_in("a, b") == ["a, b"]
+    assert files.names_in("a,c ,") == ["a", "c"]
+    assert files.names_in("espalike-1," * 30) == ["espalike-1"] * 30  # longer than the name of a file can be
+
+
+def test_a_smiles_that_is_too_long_for_a_path_is_not_taken_for_a_file():
+    """Labelling a large molecule ended with "File name too long"."""
+    smiles = "C" * 300
+    assert open_data(smiles) is None
+    with pytest.raises(FileNotFoundError, match="no model"):
+        find(smiles)

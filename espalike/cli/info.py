@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,9 +73,9 @@ def _is_store(name: str) -> bool:
     path = Path(name)
     if path.suffix.lower() in (".h5", ".hdf5"):
         raise ValueError(f"{name} is HDF5, not a store; make a store of it: espalike ingest reader.path={name} out=DIR")
-    if path.is_dir() or embedded(name):
+    if os.path.isdir(path) or embedded(name):
         return True
-    if name in shipped() or path.exists():
+    if name in shipped() or os.path.exists(path):
         return False
     raise FileNotFoundError(f"no file, store or shipped model {name!r}; shipped: {', '.join(shipped()) or 'none'}")
 

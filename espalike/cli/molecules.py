@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,7 @@ def _check(cfg) -> None:
     for name in ("input", "exclude", "before"):
         sources = [cfg[name]] if isinstance(cfg[name], str) else cfg[name] or ()
         for source in sources:
-            if Path(cfg.out).exists() and Path(source).is_file() and Path(cfg.out).samefile(source):
+            if Path(cfg.out).exists() and os.path.isfile(source) and Path(cfg.out).samefile(source):
                 raise ValueError(f"out={cfg.out} would replace {name}={source}, which is read; give another name")
     if cfg.cost not in ("atoms", "molecules"):
         raise ValueError(f"cost={cfg.cost}: expected atoms or molecules")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import sys
 import tarfile
 from collections.abc import Iterator
@@ -89,7 +90,7 @@ def read_source(source: str, splits: list[str] | None = None) -> Iterator[Named]
         if not path.is_file():
             raise ValueError(f"{source}: no such file")
         return _lines(path.read_text(encoding="utf-8-sig", errors="replace"), f"{path.stem}-")
-    if not path.suffix and not path.exists() and source not in EMBEDDED:
+    if not path.suffix and not os.path.exists(path) and source not in EMBEDDED:
         known = ", ".join([*GROUPED, *COLLECTIONS, *EMBEDDED])
         raise ValueError(f"{source}: neither a file, nor a store, nor a collection; collections are {known}")
     return _entries(source, splits)

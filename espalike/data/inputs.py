@@ -49,7 +49,7 @@ def open_data(
         StoreError, ReaderError: when the store or the file cannot be read.
     """
     place = Path(path)
-    if (place / MANIFEST).is_file() or embedded(path):
+    if os.path.isfile(place / MANIFEST) or embedded(path):  # no error for a SMILES that is too long for a path
         return Store.open(path).records()
     if reader is not None:
         return reader(path=str(path))
@@ -57,7 +57,7 @@ def open_data(
         found = Hdf5Reader(place)
         unnamed = level is not None and not plain_level(found.attributes.get("level_of_theory", ""))
         return Hdf5Reader(place, level=level) if unnamed else found
-    return Store.open(path).records() if place.is_dir() else None  # the store says what is missing
+    return Store.open(path).records() if os.path.isdir(path) else None  # the store says what is missing
 
 
 def checked(entries: Iterable[Record | Rejection], audit: Audit) -> Iterator[Record | Rejection]:

@@ -28,7 +28,7 @@ from espalike.chem.molecule import Molecule
 from espalike.data.reading import check_file, check_rows, check_summary, open_shard, read_manifest
 from espalike.data.schema import SCHEMA, Record, RecordError, check, check_column, check_split, content_hash, row_digest
 from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
-from espalike.files import listed
+from espalike.files import names_in
 from espalike.tables import html_table
 
 __all__ = ["EMBEDDED", "MANIFEST", "Store", "StoreError", "embedded", "open_stores", "write_store"]
@@ -43,7 +43,7 @@ COUNTS = ("molecules", "connectivities", "entries", "conformers", "splits")
 def embedded(path: str | os.PathLike) -> Path | None:
     """Directory of the embedded data set of a name; None for other names, and where there is a file of this name."""
     package = EMBEDDED.get(str(path))
-    return Path(str(files(package))) if package and not Path(path).exists() else None
+    return Path(str(files(package))) if package and not os.path.exists(path) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,7 +314,7 @@ def _reopen(path: Path, digest: str) -> Store:
 
 def open_stores(paths: str | os.PathLike | Store | Sequence) -> list[Store]:
     """Open several stores, given as a list or as one text separated by commas."""
-    parts = listed(paths) if isinstance(paths, str) else paths
+    parts = names_in(paths) if isinstance(paths, str) else paths
     return [Store.open(part) for part in (parts if isinstance(parts, Sequence) else [parts])]
 
 

@@ -29,7 +29,7 @@ from espalike.evaluation.interactions import Row as InteractionRow
 from espalike.evaluation.predictors import ForceField, Predictor
 from espalike.evaluation.table import Failure, Row, Scores, Worst
 from espalike.evaluation.terms import Contribution, contributions
-from espalike.files import listed, write
+from espalike.files import names_in, write
 from espalike.model import load
 
 T = TypeVar("T")
@@ -170,7 +170,7 @@ def _names(value: Any) -> list:
     if value is None:
         return []
     if isinstance(value, str | os.PathLike):
-        return listed(str(value))
+        return names_in(str(value))
     return [value] if isinstance(value, Mapping) else list(value)
 
 

@@ -32,7 +32,7 @@ def test_structures_of_the_user_are_kept(model_file, tmp_path, monkeypatch, capf
 
 
 def test_a_note_says_that_another_molecule_had_the_name(model_file, tmp_path, monkeypatch, capfd):
-    """Also another geometry of the same one. Running the same command again, or another model, is no news."""
+    """Also another geometry of the same one. The same command again, or another model, gives no note."""
     monkeypatch.chdir(tmp_path)
     runs = {"a": "CCO", "b": "CCN"}
     for folder, smiles in runs.items():
