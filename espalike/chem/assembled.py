@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,18 +13,14 @@ from rdkit import Chem
 from espalike.chem import coordinates
 from espalike.chem import sanitize as rd
 from espalike.chem.errors import ChemistryError
-from espalike.chem.graphs import ends_of, formula, numbers_of, skeleton
-from espalike.chem.residues import MISSING, VALENCE, Graph, is_onium
+from espalike.chem.graphs import formula, numbers_of
+from espalike.chem.residue_smiles import assign, template_of
+from espalike.chem.residues import MISSING, VALENCE, WATER, Graph, is_onium, template
 from espalike.chem.structures import Residue, Structure, read_mmcif, read_pdb
 from espalike.topology import components
 
 PDB, MMCIF = (".pdb", ".ent"), (".cif", ".mmcif")
 """Suffixes of the files."""
-_WATER = {
-    "HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "TIP", "TIP3", "TIP4", "TIP5", "TP3", "TP4", "TP5", "T3P", "T4P", "T5P",
-    "HO4", "HO5", "OPC", "SWM4",
-}  # fmt: skip
-"""Names of water, which may have virtual sites."""
 _PARTS_OF_MOLECULES = {0, 1, 5, 6, 7, 14, 15, 16}
 """Elements whose single atoms are not ions but atoms that lost their bonds; 0 is an unknown one."""
 _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
@@ -33,9 +28,6 @@ _NUMBER = re.compile(r"(-?[0-9]{1,6})?(.*)", re.DOTALL)
 _WHOLE = "A molecule is not cut at the border of a periodic box (gmx trjconv -pbc whole makes it whole)"
 _SHOWN = 5
 """Number of faults that a message lists."""
-
-_RELATIVE = {Chem.BondStereo.STEREOE: Chem.BondStereo.STEREOTRANS, Chem.BondStereo.STEREOZ: Chem.BondStereo.STEREOCIS}
-"""The stereo of a double bond by the priorities of its neighbours, and relative to two of them."""
 Assembled = tuple[Chem.Mol, tuple[str, ...]]
 """A molecule with its coordinates, and remarks."""
 
@@ -79,7 +71,7 @@ def molecules(text: str, suffix: str, smiles: str | None) -> list[Callable[[str]
 
 def _is_solvent(graph: Graph, group: np.ndarray) -> bool:
     numbers = sorted(graph.numbers[n] for n in group)
-    named = all(graph.atoms[n].residue.name in _WATER and graph.numbers[n] in (0, 1, 8) for n in group)
+    named = all(graph.atoms[n].residue.name in WATER and graph.numbers[n] in (0, 1, 8) for n in group)
     return named or numbers == [1, 1, 8] or (len(group) == 1 and numbers[0] not in _PARTS_OF_MOLECULES)
 
 
@@ -108,13 +100,8 @@ def _molecule(
     if only and smiles is not None and (not unknown or _is_whole(graph, inside, smiles, name)):
         unknown = inside
     if unknown and smiles is None:
-        residue = structure.atoms[unknown[0]].residue
-        whose = "the molecule's SMILES" if len(unknown) == len(inside) else "its SMILES"
-        ends = "" if len(unknown) == len(inside) else ", in which * stands for each atom of a standard residue"
-        raise ChemistryError(
-            f"{name}: {'an' if kind == 'mmCIF' else 'a'} {kind} holds no bond orders, and {residue} is not a standard "
-            f"residue; give {whose} with --smiles{ends}"
-        )
+        found = list(dict.fromkeys(structure.atoms[n].residue for n in unknown))
+        raise ChemistryError(f"{name}: {_without_smiles(found, len(unknown) == len(inside), kind)}")
     _check(structure, graph, sorted(set(inside).difference(unknown)), name)
     mol = Chem.RWMol()
     for n in inside:
@@ -124,7 +111,7 @@ def _molecule(
             if i < j:
                 mol.AddBond(place[i], place[j], rd.BOND_TYPES[graph.order(i, j)])
     if unknown:
-        _assign(mol, [place[n] for n in unknown], str(smiles), name, kind)
+        assign(mol, [place[n] for n in unknown], [structure.atoms[n].residue for n in inside], str(smiles), name, kind)
         _charge_ends(mol, structure, {n: place[n] for n in graph.ends if n in place and n not in unknown}, name)
     conformer = Chem.Conformer(len(inside))
     conformer.SetPositions(np.array([structure.atoms[n].xyz for n in inside]))
@@ -137,6 +124,21 @@ def _molecule(
     return mol.GetMol(), notes
 
 
+def _without_smiles(residues: Sequence[Residue], whole: bool, kind: str) -> str:
+    """Why residues need a SMILES; `whole`: whether they are the whole molecule."""
+    listed = ", ".join(map(str, residues[:_SHOWN])) + (f" and {n} more" if (n := len(residues) - _SHOWN) > 0 else "")
+    be = "are not standard residues" if len(residues) > 1 else "is not a standard residue"
+    if others := sorted({residue.name for residue in residues if template(residue.name)}):
+        be += f" (the atoms are not those of {', '.join(others)})"
+    give = "the molecule's SMILES with --smiles"
+    if not whole:
+        give = "its SMILES with --smiles, in which * stands for each atom of a standard residue"
+    if len(residues) > 1:
+        give = "their SMILES with --smiles, one for each kind, separated by dots, in which * stands for each atom of "
+        give += "another residue"
+    return f"{'an' if kind == 'mmCIF' else 'a'} {kind} holds no bond orders, and {listed} {be}; give {give}"
+
+
 def _other_stereo(mol: Chem.Mol, smiles: str, name: str) -> tuple[str, ...]:
     """A note if the coordinates are those of another stereoisomer than a SMILES with the same stereo elements."""
     mol = Chem.Mol(mol)
@@ -145,7 +147,7 @@ def _other_stereo(mol: Chem.Mol, smiles: str, name: str) -> tuple[str, ...]:
         return ()
     Chem.AssignStereochemistryFrom3D(mol)
     found = _isomer(mol)
-    wanted = [_isomer(_template(part, name)) for part in smiles.split(".")]
+    wanted = [_isomer(template_of(part, name)) for part in smiles.split(".")]
     alike = [isomer for isomer in wanted if re.sub(r"[@/\\]+", "@", isomer) == re.sub(r"[@/\\]+", "@", found)]
     if found in wanted or not alike:
         return ()
@@ -164,7 +166,7 @@ def _isomer(mol: Chem.Mol) -> str:
 
 def _is_whole(graph: Graph, atoms: Sequence[int], smiles: str, name: str) -> bool:
     """Whether a SMILES has the atoms of a molecule, standard residues included."""
-    return np.array_equal(np.sort(numbers_of(_template(smiles, name))), sorted(graph.numbers[n] for n in atoms))
+    return np.array_equal(np.sort(numbers_of(template_of(smiles, name))), sorted(graph.numbers[n] for n in atoms))
 
 
 def _check(structure: Structure, graph: Graph, atoms: Sequence[int], name: str) -> None:
@@ -216,96 +218,3 @@ def _atom(structure: Structure, graph: Graph, n: int) -> Chem.Atom:
     info.SetIsHeteroAtom(graph.standard[n] is None)
     atom.SetMonomerInfo(info)
     return atom
-
-
-def _assign(mol: Chem.RWMol, atoms: Sequence[int], smiles: str, name: str, kind: str) -> None:
-    """Give atoms of a molecule the bond orders, charges and isotopes of a SMILES; parts are assigned one by one."""
-    chosen = set(atoms)
-    bonds = np.array([pair for pair in ends_of(mol) if chosen.issuperset(pair)], dtype=np.int64).reshape(-1, 2)
-    label = components(mol.GetNumAtoms(), bonds)
-    templates = [_template(part, name) for part in smiles.split(".")]
-    for part in dict.fromkeys(label[n] for n in atoms):
-        inside = [n for n in atoms if label[n] == part]
-        outside = {
-            other.GetIdx(): n
-            for n in inside
-            for other in mol.GetAtomWithIdx(n).GetNeighbors()
-            if other.GetIdx() not in chosen
-        }
-        _assign_part(mol, inside, outside, templates, name, kind)
-
-
-def _template(smiles: str, name: str) -> Chem.Mol:
-    """The molecule of a SMILES with hydrogens and Kekulé bonds; it may have open ends, written `*`."""
-    if "*" not in smiles:
-        mol = rd.from_smiles(smiles, f"{name} (--smiles)")
-        Chem.Kekulize(mol, clearAromaticFlags=True)
-        rd.restore_isotopes(mol)
-        return mol
-    mol = Chem.MolFromSmiles(smiles)
-    if mol is None:
-        raise ChemistryError(f"{name} (--smiles): {rd.shorten(smiles)!r} is not a valid SMILES")
-    mol = Chem.AddHs(mol)
-    Chem.Kekulize(mol, clearAromaticFlags=True)
-    return mol
-
-
-def _assign_part(
-    mol: Chem.RWMol, inside: list[int], outside: dict[int, int], templates: list[Chem.Mol], name: str, kind: str
-) -> None:
-    """One connected part: `outside` are the atoms of standard residues that it is bonded to, with their neighbours."""
-    where = {n: row for row, n in enumerate([*inside, *outside])}
-    numbers = np.array([*(mol.GetAtomWithIdx(n).GetAtomicNum() for n in inside), *[0] * len(outside)])
-    pairs = [(where[i], where[j]) for i, j in ends_of(mol) if i in where and j in where and {i, j} & set(inside)]
-    alike = [t for t in templates if np.array_equal(np.sort(numbers_of(t)), np.sort(numbers))]
-    if not alike:
-        ends = "".join(" and a bond to a standard residue" for _ in outside)
-        offered = ", ".join(formula(z for z in numbers_of(t) if z) for t in templates)
-        raise ChemistryError(
-            f"{name}: the {kind} has {formula(z for z in numbers if z)}{ends}, the SMILES with its hydrogens "
-            f"{offered}; they must be the same molecule, hydrogens included"
-            + (", with * for each such bond" if outside else "")
-        )
-    for template in alike:
-        match = skeleton(numbers, pairs).GetSubstructMatch(skeleton(numbers_of(template), ends_of(template)))
-        if match and len(pairs) == template.GetNumBonds():
-            break
-    else:
-        raise ChemistryError(f"{name}: the bonds of the {kind} and of the SMILES are not those of the same molecule")
-    back = [*inside, *outside]
-    for bond in template.GetBonds():
-        i, j = (back[match[end]] for end in (bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
-        mol.GetBondBetweenAtoms(i, j).SetBondType(bond.GetBondType())
-    for atom, row in zip(template.GetAtoms(), match, strict=True):
-        if atom.GetAtomicNum():
-            mol.GetAtomWithIdx(back[row]).SetFormalCharge(atom.GetFormalCharge())
-        if atom.GetIsotope():
-            mol.GetAtomWithIdx(back[row]).SetIsotope(atom.GetIsotope())
-    _take_stereo(mol, template, [back[row] for row in match])
-
-
-def _take_stereo(mol: Chem.RWMol, template: Chem.Mol, place: Sequence[int]) -> None:
-    """Give atoms the stereo of a SMILES, for coordinates that show none; those of a geometry replace it.
-
-    Args:
-        mol: the molecule.
-        template: the molecule of the SMILES.
-        place: atoms of the molecule that are the template's.
-    """
-    for atom in template.GetAtoms():
-        if atom.GetChiralTag() == Chem.ChiralType.CHI_UNSPECIFIED:
-            continue
-        ours = mol.GetAtomWithIdx(place[atom.GetIdx()])
-        order = [place[bond.GetOtherAtomIdx(atom.GetIdx())] for bond in atom.GetBonds()]
-        turned = [order.index(bond.GetOtherAtomIdx(ours.GetIdx())) for bond in ours.GetBonds()]
-        ours.SetChiralTag(atom.GetChiralTag())
-        if sum(a > b for a, b in itertools.combinations(turned, 2)) % 2:
-            ours.InvertChirality()
-    for bond in template.GetBonds():
-        if ends := [place[atom] for atom in bond.GetStereoAtoms()]:
-            ours = mol.GetBondBetweenAtoms(place[bond.GetBeginAtomIdx()], place[bond.GetEndAtomIdx()])
-            if ours.GetBeginAtomIdx() != place[bond.GetBeginAtomIdx()]:
-                ends = ends[::-1]
-            ours.SetStereoAtoms(*ends)
-            ours.SetStereo(_RELATIVE.get(bond.GetStereo(), bond.GetStereo()))
-    Chem.SetDoubleBondNeighborDirections(mol)  # from these, sanitization finds the stereo anew

@@ -25,6 +25,7 @@ _CODES = {
     "TYR": "Y", "VAL": "V",
 }  # fmt: skip
 """One-letter codes of amino acids."""
+_NUCLEOTIDES = ("A", "C", "G", "U", "DA", "DC", "DG", "DT")
 _CAPS: dict[str, dict[tuple[str, str], int]] = {
     "ACE": {("CH3", "C"): 1, ("C", "O"): 2},
     "FOR": {("C", "O"): 2},
@@ -61,6 +62,11 @@ _INNER_CAPS = {
     "CAT": {("NT", "CAT"): 1},
 }
 """Bonds of caps that are parts of an amino acid, as CHARMM has them, by an atom that they have."""
+WATER = {
+    "HOH", "WAT", "H2O", "DOD", "SOL", "SPC", "TIP", "TIP3", "TIP4", "TIP5", "TP3", "TP4", "TP5", "T3P", "T4P", "T5P",
+    "HO4", "HO5", "OPC", "SWM4",
+}  # fmt: skip
+"""Names of water, which may have virtual sites."""
 _ELEMENTS = {"H": 1, "C": 6, "N": 7, "O": 8, "P": 15, "S": 16}
 _OPTIONAL = {"OXT", "OP3"}
 _PHOSPHATE = {"P", "OP1", "OP2", "OP3"}
@@ -87,9 +93,9 @@ def template(name: str) -> dict[tuple[str, str], int] | None:
         return _CAPS[name]
     if name in _CODES:
         mol = Chem.MolFromSequence(_CODES[name], sanitize=False)
-    elif name in ("A", "C", "G", "U"):
+    elif name in _NUCLEOTIDES[:4]:
         mol = Chem.MolFromSequence(name, sanitize=False, flavor=3)  # RNA that begins with a phosphate
-    elif name in ("DA", "DC", "DG", "DT"):
+    elif name in _NUCLEOTIDES:
         mol = Chem.MolFromSequence(name[1], sanitize=False, flavor=7)
     else:
         return None
@@ -108,13 +114,16 @@ def standard_name(name: str, atoms: Set[str]) -> str | None:
     Args:
         name: the name.
         atoms: names of the residue's atoms. DNA may have the names of RNA, a base those of its nucleotide, and other
-            residues have the names of protonation states and caps: NHE is a buffer, HSE homoserine.
+            residues have the names of protonation states and caps: NHE is a buffer, HSE homoserine. A ligand that
+            is called ALA or A has other atoms.
 
     Examples:
         >>> [standard_name(name, {"CA"}) for name in ("HID", "NALA", "LIG", "ADE")], standard_name("HSE", {"CA", "OG"})
         (['HIS', 'ALA', None, None], None)
         >>> [standard_name(name, {"C1'", "O2'"}) for name in ("A", "ADE", "RA5", "A3")], standard_name("A", {"C1'"})
         (['A', 'A', 'A', 'A'], 'DA')
+        >>> [standard_name(name, {"C1", "C2", "N1", "O1"}) for name in ("ALA", "A", "U", "DA")]
+        [None, None, None, None]
     """
     for known in (name, name[1:] if len(name) == 4 and name[0] in "NC" else "", name[:-1] if name[-1:] in "35" else ""):
         other = _SAME.get(known, known)
@@ -123,8 +132,10 @@ def standard_name(name: str, atoms: Set[str]) -> str | None:
             other = f"D{other}"
         if not other or template(other) is None:
             continue
-        fits = sugar or other not in ("A", "C", "G", "U")
-        if name == other or (fits and _heavy(other, atoms) <= {atom for pair in _bonds(other, atoms) for atom in pair}):
+        heavy, expected = _heavy(other, atoms), {atom for pair in _bonds(other, atoms) for atom in pair}
+        if other in _NUCLEOTIDES and not any(atom.endswith("'") for atom in heavy):
+            continue
+        if heavy <= expected or (name == other and 2 * len(heavy & expected) >= len(heavy)):
             return other
     return None
 
@@ -268,8 +279,13 @@ class Graph:
         for i, j in self._pairs([n for n, name in enumerate(self.standard) if name is None]):
             hydrogens = [n for n in (i, j) if self.numbers[n] == 1]
             lone = len(hydrogens) < 2 and not any(self.near[n] for n in hydrogens)
-            if lone and not (i in listed and j in listed):
+            if lone and not (i in listed and j in listed) and not self._is_at_water(i, j):
                 self._bond(i, j)
+
+    def _is_at_water(self, i: int, j: int) -> bool:
+        """Whether atoms are of two residues of which one is water; other locations of a ligand may be in its place."""
+        first, second = self.atoms[i].residue, self.atoms[j].residue
+        return first != second and bool({first.name, second.name} & WATER)
 
     def _resonance(self) -> None:
         """Move double bonds away from atoms that have hydrogens instead: histidine, acids, guanidine."""
@@ -295,12 +311,12 @@ class Graph:
         for i, j in self._pairs(sorted(lacking | others)):
             ends = [n for n in (i, j) if n in lacking]
             foreign = self.atoms[i].residue != self.atoms[j].residue
-            if ends and foreign and all(self._open(n) > 0 for n in ends):
+            if ends and foreign and all(self._open(n) > 0 for n in ends) and not self._is_at_water(i, j):
                 self._bond(i, j)
         heavy = [n for n, name in enumerate(self.standard) if name and self.numbers[n] > 1]
         for pair in self._pairs(sorted({*heavy, *others}), _SURE):
             ends = [n for n in pair if self.standard[n]]
-            if len(ends) == 1 and pair[0] not in self.near[pair[1]]:
+            if len(ends) == 1 and pair[0] not in self.near[pair[1]] and not self._is_at_water(*pair):
                 self._late(ends[0], sum(pair) - ends[0])
 
     def _late(self, n: int, other: int) -> None:

@@ -179,20 +179,37 @@ def _element(symbol: str) -> tuple[int, int]:
 
 
 def _one_location(rows: list[_Row]) -> tuple[list[_Row], tuple[str, ...]]:
-    """The rows of one location per residue: those without a letter, and those of the letter that comes first."""
-    first: dict[tuple[int, str, str], str] = {}
+    """The rows of one location per residue: those without a letter, and those of the letter that comes first.
+
+    A letter whose heavy atoms are none of those of the letters before it is no alternative to these, and is kept.
+    """
+    found: dict[tuple[int, str, str], dict[tuple[str, str], set[str]]] = {}
     for _, letter, atom in rows:
         if letter.strip():
-            first.setdefault((atom.residue.part, atom.residue.chain, atom.residue.number), letter)
-    if not first:
+            residue = atom.residue
+            letters = found.setdefault((residue.part, residue.chain, residue.number), {})
+            letters.setdefault((residue.name, letter), set()).update([atom.name] if atom.number != 1 else [])
+    if not found:
         return rows, ()
+    kept = {place: _together(letters) for place, letters in found.items()}
     chosen = []
     for row in rows:
         residue = row[2].residue
-        if not row[1].strip() or first[residue.part, residue.chain, residue.number] == row[1]:
+        if not row[1].strip() or (residue.name, row[1]) in kept[residue.part, residue.chain, residue.number]:
             chosen.append(row)
     left = len(rows) - len(chosen)
     return chosen, (f"{left} atoms of other alternative locations are left out",) if left else ()
+
+
+def _together(letters: Mapping[tuple[str, str], set[str]]) -> set[tuple[str, str]]:
+    """The first of some locations, by name of the residue and letter, and those that are no alternatives to it."""
+    (first, heavy), *others = letters.items()
+    kept, taken = {first}, set(heavy)
+    for location, atoms in others:
+        if location[0] == first[0] and atoms and not atoms & taken:
+            kept.add(location)
+            taken |= atoms
+    return kept
 
 
 def _connected(serials: list[str], lines: list[str]) -> tuple[frozenset[tuple[int, int]], tuple[str, ...]]:

@@ -93,8 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--smiles",
-        help="bond orders and charges of the residues in a PDB or mmCIF that are not standard; * is an atom of a "
-        "standard residue to which it is bonded",
+        help="bond orders and charges of the residues in a PDB or mmCIF that are not standard; * is an atom of "
+        "another residue to which it is bonded",
     )
     parser.add_argument(
         "--report",

@@ -1,10 +1,12 @@
 """PDB and mmCIF as programs write them: names of residues and ions, bonds to metals and to copies, cut molecules."""
 
+from collections.abc import Iterable
+
 import pytest
 from rdkit import Chem
 
 from tests.chem.test_covalent_residues import complex_of, heavy
-from tests.chem.test_structures import STORED, as_mmcif, canonical, helm, lines, only, read
+from tests.chem.test_structures import STORED, as_mmcif, built, canonical, helm, lines, only, read
 
 DNA = "RNA1{[dR](A)P.[dR](T)P.[dR](G)P.[dR](C)}$$$$"
 RNA = "RNA1{R(A)P.R(U)P.R(G)P.R(C)}$$$$"
@@ -205,3 +207,58 @@ def test_long_bonds_of_hydrogens_before_minimisation(tmp_path, factor):
             xyz[atom.GetIdx()] = xyz[heavy] + factor * (xyz[atom.GetIdx()] - xyz[heavy])
     mol.GetConformer().SetPositions(xyz)
     assert canonical(only(read(tmp_path, lines(mol)))) == there
+
+
+PARACETAMOL = "CC(=O)Nc1ccc(O)cc1"
+
+
+def columns(xyz: Iterable[float]) -> str:
+    """Coordinates [Å] in columns 31 to 54."""
+    return "".join(f"{x:8.3f}" for x in xyz)
+
+
+def located(rows: list[str], letters: str) -> str:
+    """Rows of atoms at several locations, the later ones 0.3 Å farther."""
+    moved = (f"{row[:30]}{float(row[30:38]) + 0.3 * n:8.3f}{row[38:]}" for row in rows for n in range(len(letters)))
+    return "".join(f"{row[:16]}{letters[n % len(letters)]}{row[17:]}\n" for n, row in enumerate(moved))
+
+
+def test_locations_that_are_no_alternatives_are_both_there(tmp_path):
+    """Two groups of one residue, each in two places; the letters of the second group have other atoms."""
+    mol = built(Chem.MolFromSmiles(PARACETAMOL))
+    rows = lines(mol).splitlines()
+    text = located(rows[:1], "AB") + located(rows[1:4], " ") + located(rows[4:11], "CD") + located(rows[11:], " ")
+    (entry,) = read(tmp_path, text, PARACETAMOL)
+    assert canonical(only([entry])) == PARACETAMOL
+    assert entry.notes == ("8 atoms of other alternative locations are left out",)
+    assert entry.xyz == pytest.approx(mol.GetConformer().GetPositions(), abs=1e-3)
+
+
+def test_a_proton_in_two_places_is_there_once(tmp_path):
+    """On both nitrogens of histidine, it would be a charge."""
+    mol = helm("PEPTIDE1{[ac].H.[am]}$$$$")
+    (nitrogen,) = (atom for atom in mol.GetAtoms() if atom.GetPDBResidueInfo().GetName().strip() == "NE2")
+    (hydrogen,) = (n.GetIdx() for n in nitrogen.GetNeighbors() if n.GetAtomicNum() == 1)
+    rows = lines(mol).splitlines()
+    other = only(read(tmp_path, lines(mol)))
+    assert other.net_charge == 0
+    xyz = mol.GetConformer().GetPositions()
+    ring = {atom.GetPDBResidueInfo().GetName().strip(): xyz[atom.GetIdx()] for atom in mol.GetAtoms()}
+    place = ring["ND1"] + 1.01 * (ring["ND1"] - (ring["CG"] + ring["CE1"]) / 2.0)
+    rows[hydrogen] = rows[hydrogen][:16] + "A" + rows[hydrogen][17:]
+    second = f"{rows[hydrogen][:12]} HD1B{rows[hydrogen][17:30]}" + columns(place)
+    rows.insert(hydrogen + 1, second + rows[hydrogen][54:])
+    (entry,) = read(tmp_path, "\n".join(rows))
+    assert only([entry]).smiles == other.smiles
+    assert entry.notes == ("1 atoms of other alternative locations are left out",)
+
+
+def test_water_in_the_place_of_another_location_is_not_bonded(tmp_path):
+    """Where the ligand is at its second location, or absent, water is in its place."""
+    mol = built(Chem.MolFromSmiles(PARACETAMOL))
+    first = mol.GetConformer().GetPositions()[0]
+    atoms = {" O  ": (0.9, 0.0, 0.0), " H1 ": (1.5, 0.7, 0.0), " H2 ": (1.5, -0.7, 0.0)}
+    water = "".join(f"HETATM 9001 {name}BHOH W   1    {columns(first + shift)}\n" for name, shift in atoms.items())
+    (entry,) = read(tmp_path, located(lines(mol).splitlines(), "A") + water, PARACETAMOL)
+    assert canonical(only([entry])) == PARACETAMOL
+    assert any("water and ions are left out (1 H2O)" in note for note in entry.notes)
