@@ -12,12 +12,21 @@ from espalike.cli.label import HELP
 from espalike.cli.main import main
 from espalike.data.split import hash_split
 from espalike.data.store import Store
+from espalike.qm import compute
 from espalike.qm.mmff import MMFFCalculator
 from espalike.qm.models import EnsembleCalculator
 from espalike.qm.sampling.torsions import measured
 from espalike.qm.xtb import XTBCalculator
+from tests.pools import here
 
 CHEAP = ["calculator@sampler.calculator=mmff94", "sampler.frames=3", "sampler.starts=1"]
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(request, monkeypatch):
+    """Except for the test of two workers."""
+    if request.node.name != "test_one_bad_molecule_among_good_ones":
+        monkeypatch.setattr(compute, "pool", here)
 
 
 def test_one_bad_molecule_among_good_ones(tmp_path, capsys):

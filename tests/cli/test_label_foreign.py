@@ -7,7 +7,9 @@ import pytest
 
 from espalike.cli.main import main
 from espalike.data.store import Store
+from espalike.qm import compute
 from espalike.qm.mmff import MMFFCalculator
+from tests.pools import here
 
 FOLDER = Path(__file__).parent  # of foreign.py
 FAULTS = {"no number": "nan", "transposed": "shape", "array": "shape", "raises": "KeyError"}
@@ -29,6 +31,12 @@ def label(tmp_path, monkeypatch):
     return run
 
 
+@pytest.fixture
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(compute, "pool", here)
+
+
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("fault", "message"), [("gradient", "opposite sign"), ("kJ/mol", "kJ/mol"), ("bohr", "kcal/mol/bohr")]
 )
@@ -48,10 +56,12 @@ def test_forces_of_another_sign_or_unit_end_the_job(label, tmp_path, capsys, fau
 
 
 def test_labels_without_a_fault_pass(label, tmp_path):
+    """By a worker process, which imports the calculator anew."""
     assert label("") == 0
     assert Store.open(tmp_path / "store").manifest["audits"] == []
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize("name", ["Foreign", "ForeignBatches"])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults_of_one_molecule_are_counted_and_the_others_are_stored(label, tmp_path, capsys, fault, name):
@@ -67,6 +77,7 @@ def test_faults_of_one_molecule_are_counted_and_the_others_are_stored(label, tmp
         np.testing.assert_allclose(record.conformers.forces[-1], forces, atol=0.02)
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_where_all_labels_fail_the_reasons_are_printed(label, tmp_path, capsys):
     (tmp_path / "some.smi").write_text("CC(=O)NC amide\n")
     assert label("transposed") == 2
