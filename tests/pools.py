@@ -1,4 +1,4 @@
-"""Tasks of worker processes done in this process, for tests that are not about processes: one takes seconds to start."""
+"""Tasks of worker processes done in this process, where a test is not about processes: one takes seconds to start."""
 
 import pickle
 from collections.abc import Iterator
