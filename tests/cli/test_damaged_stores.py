@@ -72,11 +72,12 @@ NOT_KNOWN = ("molecules", "checksums")
 """What a manifest without checksums, as an earlier version wrote, counts by another rule or does not have."""
 
 
-def refused(store, tmp_path, capsys, change):
-    """Change a copy of a store, and see all commands refuse it."""
+def refused(store, tmp_path, capsys, change, commands=tuple(COMMANDS)):
+    """Change a copy of a store, and see commands refuse it."""
     copy = shutil.copytree(store, tmp_path / "copy")
     change(copy)
-    for name, command in COMMANDS.items():
+    for name in commands:
+        command = COMMANDS[name]
         out = [] if name == "info" else [f"out={tmp_path / 'out'}"]
         assert main([*(word.format(copy) for word in command), *out]) == 2, name
         message = capsys.readouterr().err
@@ -104,6 +105,11 @@ def edited(change, seal):
     return apply
 
 
+def commands_for(seal):
+    """All for a sealed manifest. They open a store by the same call, so `info`, the fastest, is enough for the rest."""
+    return tuple(COMMANDS) if seal == "sealed" else ("info",)
+
+
 @pytest.mark.parametrize("name", ENTRIES)
 @pytest.mark.parametrize("seal", ["plain", "sealed", "without"])
 def test_other_entries_of_the_manifest(stores, tmp_path, capsys, name, seal):
@@ -111,13 +117,15 @@ def test_other_entries_of_the_manifest(stores, tmp_path, capsys, name, seal):
         pytest.skip("it is not read")
     if seal == "sealed" and name == "hash":
         pytest.skip("found by `espalike info --verify`: tests/data/test_store.py")
-    refused(stores[0], tmp_path, capsys, edited(lambda manifest: manifest.update({name: ENTRIES[name]}), seal))
+    change = edited(lambda manifest: manifest.update({name: ENTRIES[name]}), seal)
+    refused(stores[0], tmp_path, capsys, change, commands_for(seal))
 
 
 @pytest.mark.parametrize("name", GONE)
 @pytest.mark.parametrize("seal", ["sealed", "without"])
 def test_missing_entries_of_the_manifest(stores, tmp_path, capsys, name, seal):
-    refused(stores[0], tmp_path, capsys, edited(lambda manifest: manifest.pop(name), seal))
+    change = edited(lambda manifest: manifest.pop(name), seal)
+    refused(stores[0], tmp_path, capsys, change, commands_for(seal))
 
 
 @pytest.mark.parametrize(

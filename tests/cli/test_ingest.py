@@ -1,6 +1,5 @@
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +17,7 @@ from espalike.data.readers.hdf5 import Hdf5Reader
 from espalike.data.split import hash_split
 from espalike.data.store import Store, open_stores
 from tests.data.test_ingest import write as write_file
+from tests.pools import here
 
 UNITS = "coords Angstrom; energies kcal/mol; forces kcal/mol/Angstrom"
 METHANOL = "[C:1]([O:2][H:6])([H:3])([H:4])[H:5]"
@@ -206,12 +206,15 @@ def test_entries_without_labels_are_left_out(source):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("openff") is None, reason="needs the OpenFF packages")
-def test_openff_reference_ends_up_in_the_store(source, tmp_path):
-    args = [f"reader.path={source}", "out=store", "reference=openff"]
-    command = [sys.executable, "-m", "espalike", "ingest", *args]
-    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 1, done.stderr
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_openff_reference_ends_up_in_the_store(source, tmp_path, monkeypatch):
+    """In this process, which imports OpenFF for other tests, too."""
+    from espalike.assigners import reference
+
+    monkeypatch.setattr(reference, "pool", here)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["ingest", f"reader.path={source}", "out=store", "reference=openff"]) == 1
     assert len(list((tmp_path / "cache" / "espalike" / "references").rglob("*.npz"))) == 1
     store = Store.open(tmp_path / "store")
     charge, lj = store.reference(0)
