@@ -1,5 +1,6 @@
 """ANI: absolute energies of its level of theory, forces, invariances, spread; what it cannot do is told."""
 
+import functools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +19,20 @@ except ImportError:
     pytest.skip("needs torchani", allow_module_level=True)
 
 
-def available(model):
+MODELS = ("ANI-1x", "ANI-2x", "ANI-1ccx")
+
+
+@functools.cache
+def loaded(model):
+    """The calculator, which takes a second to load, or None without weights."""
     try:
-        ANICalculator(model)
+        return ANICalculator(model)
     except FileNotFoundError:
-        return False
-    return True
+        return None
 
 
-MODELS = [
-    pytest.param(model, marks=pytest.mark.skipif(not available(model), reason=f"torchani lacks {model}'s weights"))
-    for model in ("ANI-1x", "ANI-2x", "ANI-1ccx")
-]
+def made(model):
+    return loaded(model) or pytest.skip(f"torchani lacks {model}'s weights")
 
 
 def perturbed(smiles, k=1, size=0.05):
@@ -39,7 +42,7 @@ def perturbed(smiles, k=1, size=0.05):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_forces_are_the_negative_slope_of_the_energy(model):
-    calculator = ANICalculator(model)
+    calculator = made(model)
     molecule, (xyz,) = perturbed("CC(=O)NC")
     direction = np.random.default_rng(2).normal(size=xyz.shape)
     up, down = (calculator(molecule, xyz + sign * 1e-5 * direction)[0] for sign in (1, -1))
@@ -48,7 +51,7 @@ def test_forces_are_the_negative_slope_of_the_energy(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_frame_and_numbering_change_nothing(model):
-    calculator = ANICalculator(model)
+    calculator = made(model)
     molecule, (xyz,) = perturbed("CC(=O)NC")
     energy, forces = calculator(molecule, xyz)
     turn = Rotation.from_rotvec([0.3, -1.0, 0.5]).as_matrix()
@@ -69,7 +72,7 @@ def test_it_is_close_to_the_level_it_was_trained_on(model, smiles):
     """Absolute energies and forces of ωB97X/6-31G* by PySCF: units, atomic energies and weights are all right."""
     pyscf = pytest.importorskip("espalike.qm.pyscf")
     molecule, (xyz,) = perturbed(smiles)
-    energy, forces = ANICalculator(model)(molecule, xyz)
+    energy, forces = made(model)(molecule, xyz)
     expected, expected_forces = pyscf.PySCFCalculator(xc="wb97x", basis="6-31g*", disp="", grid=3)(molecule, xyz)
     assert energy == pytest.approx(expected, abs=2.5)
     assert np.sqrt(np.mean((forces - expected_forces) ** 2)) < 4.0
@@ -81,7 +84,7 @@ def test_ethanol_lies_below_dimethyl_ether(model):
 
     from espalike.qm.base import labelled
 
-    calculator = ANICalculator(model)
+    calculator = made(model)
 
     def relaxed(smiles, seed=1):
         molecule = from_smiles(smiles)
@@ -99,7 +102,7 @@ def test_ethanol_lies_below_dimethyl_ether(model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_members_average_to_the_energy_and_spread_far_from_minima(model):
-    calculator = ANICalculator(model)
+    calculator = made(model)
     molecule, xyz = perturbed("CCO", k=3, size=0.02)
     energies, forces = calculator.members(molecule, xyz)
     assert energies.shape == (8, 3)
@@ -113,7 +116,7 @@ def test_members_average_to_the_energy_and_spread_far_from_minima(model):
 
 
 def test_what_it_does_not_know_is_refused_by_name():
-    calculator = ANICalculator("ANI-1x")
+    calculator = made("ANI-1x")
     with pytest.raises(CalculatorError, match="my-boron: ANI-1x knows H, C, N, O, not B") as caught:
         calculator(from_smiles("CB(O)O", "my-boron"), np.zeros((9, 3)))
     assert caught.value.reason == "element not known"
@@ -131,7 +134,7 @@ def test_weights_that_are_not_there_are_named(tmp_path):
         ANICalculator("ANI-2x", weights=tmp_path)
     copy = shutil.copytree(RESOURCES / "ani-1x_8x", tmp_path / "copy")
     molecule, (xyz,) = perturbed("CO")
-    assert ANICalculator("ANI-1x", weights=copy)(molecule, xyz)[0] == ANICalculator("ANI-1x")(molecule, xyz)[0]
+    assert ANICalculator("ANI-1x", weights=copy)(molecule, xyz)[0] == made("ANI-1x")(molecule, xyz)[0]
     (copy / "train5" / "networks" / "ANN-H.nnf").write_text("")
     with pytest.raises(FileNotFoundError, match=r"ANN-H\.nnf is empty"):
         ANICalculator("ANI-1x", weights=copy)

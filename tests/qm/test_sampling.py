@@ -194,7 +194,8 @@ def test_shapes_reach_from_compact_to_extended(force_field):
     plain = gyration(embed(molecule, 12, seed=1))
     assert radii[0] < plain.min()
     assert radii[-1] > 0.95 * plain.max()
-    np.testing.assert_array_equal(frames, sampler(molecule))
+    short = Shapes(force_field, frames=3, pool=6, minimise=50)
+    np.testing.assert_array_equal(short(molecule), short(molecule))
     assert Shapes(force_field)(from_smiles("[Na+]")).shape == (1, 1, 3)
 
 
