@@ -231,16 +231,22 @@ QUICK = ("OpenMM", "ForceField")
 """Programs that run in this process: class I is compared for all molecules, not only in slow tests."""
 
 
-def on_molecules(names, quick=()):
-    """Programs × molecules; most molecules are slow tests, except for `quick` programs."""
+COMPILED = ("OpenMM", "ForceField")
+"""Programs that compile the expressions of couplings, which takes seconds; both have the same forces in the end."""
+
+
+def on_molecules(names, quick=(), compiled=()):
+    """Programs × molecules; most molecules are slow tests, except for `quick` programs. `compiled` ones share FAST."""
     cases = []
     for name, smiles in itertools.product(names, (*FAST, *SLOW)):
         is_slow = smiles in SLOW and name not in quick
+        if name in compiled and smiles in FAST:
+            is_slow = compiled[FAST.index(smiles) % len(compiled)] != name
         cases.append(pytest.param(name, smiles, marks=[needs(name), *[pytest.mark.slow] * is_slow]))
     return pytest.mark.parametrize(("name", "smiles"), cases)
 
 
-@on_molecules(CHECKED)
+@on_molecules(CHECKED, compiled=COMPILED)
 def test_all_forms_of_a_program_at_once(name, smiles, tmp_path):
     _, xyz = geometry(smiles)
     assert_exact(name, random_system(smiles, *everything(name)), xyz, tmp_path)
@@ -272,8 +278,20 @@ FORMATS_OF = {
 """Formats beside system and ffxml of each force field of `configs/forcefield`."""
 
 
-@programs
-@pytest.mark.parametrize("field", FIELDS)
+COUPLED = ("class2", "class2_no14", "class2_dexp", "max")
+"""Force fields whose couplings OpenMM compiles for seconds; slow where another one of them has the same."""
+
+
+def on_force_fields():
+    """Programs × force fields; those of `COUPLED` by one of the two programs of `COMPILED`, all others by all."""
+    cases = []
+    for name, field in itertools.product(PROGRAMS, FIELDS):
+        is_slow = name in COMPILED and field in COUPLED and COMPILED[COUPLED.index(field) % 2] != name
+        cases.append(pytest.param(name, field, marks=[needs(name), *[pytest.mark.slow] * is_slow]))
+    return pytest.mark.parametrize(("name", "field"), cases)
+
+
+@on_force_fields()
 def test_each_force_field_is_exact_or_refused(name, field, tmp_path):
     made = field_model(field)
     refused = bool(export.refusals(made.terms, [PROGRAMS[name].format]))
@@ -328,7 +346,7 @@ def test_a_class_one_system_has_four_native_forces():
         export.to_openmm(system, torsions="rb")
 
 
-@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("field", [pytest.param(f, marks=[pytest.mark.slow] * (f in COUPLED[:2])) for f in FIELDS])
 def test_force_groups_split_the_energy_by_term(field):
     molecule = chem.from_smiles("CC(=O)Nc1ccc(O)cc1")
     system, xyz = field_model(field).parametrize(molecule), perturbed(molecule)
