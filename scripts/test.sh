@@ -23,4 +23,4 @@ done
 empty=$(mktemp -d)
 trap 'rm -rf "$empty"' EXIT
 cd "$empty"
-pytest -c "$root/pyproject.toml" --rootdir "$root" --numprocesses auto --maxprocesses 4 "${arguments[@]}" "${paths[@]}"
+pytest -c "$root/pyproject.toml" --rootdir "$root" --numprocesses auto --maxprocesses 4 --dist worksteal "${arguments[@]}" "${paths[@]}"
