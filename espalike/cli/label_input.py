@@ -94,6 +94,7 @@ def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, 
                 yield record.reason, record.message
             else:
                 xyz = record.conformers.xyz
+                yield from ((fault.reason, str(fault)) for fault in record.left_out)
                 yield Job(record.id, record.molecule, xyz[np.isfinite(xyz).all(axis=(1, 2))], record.split)
         return
     for entry in read_molecules(source):

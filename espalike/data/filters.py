@@ -30,7 +30,8 @@ Bad = list[tuple[str, np.ndarray]]
 class Filters:
     """Filters of an ingest, applied in this order; None or false switches one off.
 
-    Before all of them, conformers with numbers that are not finite are dropped.
+    Before all of them, conformers with numbers that are not finite are dropped. Those that the reader left out are
+    counted, too.
 
     Attributes:
         elements: symbols of the elements a molecule may have; None = all supported elements.
@@ -74,7 +75,7 @@ class Filters:
             RecordError: when none is left, or the molecule as a whole does not pass.
         """
         self._check_molecule(record)
-        dropped: Counter[str] = Counter()
+        dropped = Counter(f"conformer: {fault.reason}" for fault in record.left_out)
         steps: list[tuple[float | None, Callable[[Record, float], Bad]]] = [
             (1.0, _not_finite),
             (1.0 if self.connectivity else None, _bonds),
@@ -90,7 +91,7 @@ class Filters:
             bad = judge(record, setting)
             record, counts = drop(record, bad)
             dropped.update(counts)
-        return record, dropped
+        return replace(record, left_out=()) if record.left_out else record, dropped
 
     def _check_molecule(self, record: Record) -> None:
         mol, name = record.molecule, record.id
@@ -141,10 +142,14 @@ def drop(record: Record, bad: Bad) -> tuple[Record, Counter[str]]:
 
 
 def describe(record: Record, counts: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
-    """Reason, message and number of the conformers of a record that were dropped."""
-    n = len(record.conformers.xyz)
+    """Reason, message and number of the conformers of a record that were dropped, by filters or by the reader."""
+    n = len(record.conformers.xyz) + len(record.left_out)
+    faults = {f"conformer: {fault.reason}": str(fault) for fault in reversed(record.left_out)}
     for reason, count in counts.items():
-        yield reason, f"{record.id}: {count} of {n} conformers, {reason.removeprefix('conformer: ')}", count
+        message = f"{record.id}: {count} of {n} conformers, {reason.removeprefix('conformer: ')}"
+        if reason in faults:
+            message += f"; the first: {faults[reason].removeprefix(f'{record.id}: ')}"
+        yield reason, message, count
 
 
 def _not_finite(record: Record, _: float) -> Bad:

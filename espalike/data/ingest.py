@@ -31,7 +31,7 @@ from espalike.data.similar import Seen
 from espalike.data.store import MANIFEST, Store, check_manifest
 from espalike.data.work import Part, Rejected, Work, to_lines
 
-PIPELINE = 4
+PIPELINE = 5
 """Version of the pipeline: increased when unchanged input and settings give a different store."""
 
 Reference = Callable[[Molecule], tuple[np.ndarray, np.ndarray]]

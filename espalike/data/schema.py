@@ -74,6 +74,7 @@ class Record:
         dihedral: the four atoms of the torsion that was driven, shape `(4,)`, where the geometries are a scan; or None.
         kind: what the geometries are: one of `KINDS`, or empty where it is not known.
         group: kind of interaction of a complex, e.g. `hydrogen bonds`; empty where not known.
+        left_out: what is wrong with geometries of the file that the reader left out, one error for each.
     """
 
     id: str
@@ -86,6 +87,7 @@ class Record:
     dihedral: np.ndarray | None = None
     kind: str = ""
     group: str = ""
+    left_out: tuple[RecordError, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def read(suite, path: Path, options=None) -> tuple[list[Record], list[str]]:
                 messages.append(str(error))
                 continue
             left_out = sum(count for _, _, count in describe(entry, dropped))
-            assert len(kept.conformers.xyz) + left_out == len(entry.conformers.xyz)
+            assert len(kept.conformers.xyz) + left_out == len(entry.conformers.xyz) + len(entry.left_out)
             records.append(kept)
         return records, messages
 

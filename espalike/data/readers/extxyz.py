@@ -19,7 +19,7 @@ import numpy as np
 
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import ReaderError, Units, like_forces, parse_units
-from espalike.data.readers.frames import Frame, FrameReader, Geometry
+from espalike.data.readers.frames import Frame, FrameReader, Geometry, OptionError
 from espalike.data.readers.monomers import check_charges, complex_of
 from espalike.data.readers.structure import SmilesOption, connectivity, molecule_of
 from espalike.data.schema import RecordError
@@ -209,7 +209,7 @@ class ExtxyzReader(FrameReader):
             return -values if self.gradient else values
         others = like_forces(str(key) for key, value in fields.items() if np.shape(value) == (n, 3))
         if others:
-            raise RecordError(
+            raise OptionError(
                 "forces named otherwise",
                 f"{name}: no column {column!r}, but {', '.join(others)}; give the option forces (-dE/dx) "
                 "or gradient (+dE/dx); reader.forces=null reads neither",

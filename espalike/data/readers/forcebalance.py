@@ -176,6 +176,9 @@ def _frames_of(name: str, path: Path, blocks: list[dict[str, np.ndarray]]) -> Fr
     for k, block in enumerate(blocks, start=1):
         for word, expected in sizes.items():
             if word not in block:
+                if word != "COORDS" and 2 * sum(word in other for other in blocks) >= len(blocks):
+                    block[word] = np.full(expected, np.nan)  # a geometry without them is left out
+                    continue
                 raise RecordError(f"{word} missing", f"{name}: block {k} of {len(blocks)} of {path.name} has no {word}")
             if len(block[word]) != expected or (expected % 3 and word != "ENERGY"):
                 raise RecordError(

@@ -83,6 +83,29 @@ class Run:
             self.spans.append((frame.start, frame.stop))
 
 
+class OptionError(RecordError):
+    """A frame that shows that an option of the reader does not fit the file."""
+
+
+def _with_forces(name: str, stack: list[Geometry]) -> tuple[list[Geometry], list[RecordError]]:
+    """The geometries that have forces, where most have, and what is wrong with the others.
+
+    Raises:
+        RecordError: when most geometries have none, and some have.
+    """
+    without = [number for number, geometry in enumerate(stack, start=1) if geometry.forces is None]
+    if len(without) in (0, len(stack)):
+        return stack, []
+    faults = [RecordError("forces missing", f"{name}: geometry {n} of {len(stack)} has no forces") for n in without]
+    if 2 * len(without) > len(stack):
+        raise RecordError(
+            "forces missing",
+            f"{name}: {len(without)} of {len(stack)} geometries have no forces; give reader.forces=null (of an SDF "
+            "reader.forces=false) to read the energies of all of them without forces",
+        )
+    return [geometry for geometry in stack if geometry.forces is not None], faults
+
+
 def _fault(why: Exception, where: str) -> RecordError:
     """What is wrong with one frame."""
     if isinstance(why, RecordError | ChemistryError):
@@ -186,18 +209,33 @@ class FrameReader(Reader):
         first: Frame | None = None
         drawn = 0  # the geometry that shows the bonds: the first one of finite coordinates
         stack: list[Geometry] = []
+        faults: list[RecordError] = []
+        for frame in self._frames_of(run, file):
+            try:
+                stack.append(self._geometry(name, frame))
+            except (OptionError, ReaderError):  # of all frames
+                raise
+            except Exception as why:  # whatever one frame raises, the others go on
+                faults.append(_fault(why, name))
+                continue
+            if first is None or not np.isfinite(stack[drawn].xyz).all():
+                first, drawn = frame, len(stack) - 1
+        if first is None:
+            raise faults[0]
+        molecule, group = self._molecule(name, first, stack[drawn]), self._group(first)
+        stack, without = _with_forces(name, stack)
+        conformers = self._conformers(name, stack)
+        left_out = (*faults, *without)
+        return Record(name, molecule, conformers, key=connectivity_key(molecule), group=group, left_out=left_out)
+
+    def _frames_of(self, run: Run, file: BinaryIO) -> Iterator[Frame]:
+        """The frames of one molecule."""
         for start, stop in run.spans:
             file.seek(start)
             for frame in self._frames(file):
-                stack.append(self._geometry(name, frame))
-                if first is None or not np.isfinite(stack[drawn].xyz).all():
-                    first, drawn = frame, len(stack) - 1
+                yield frame
                 if frame.stop >= stop:
                     break
-        assert first is not None  # a run has at least one frame
-        molecule = self._molecule(name, first, stack[drawn])
-        conformers, group = self._conformers(name, stack), self._group(first)
-        return Record(name, molecule, conformers, key=connectivity_key(molecule), group=group)
 
     def _group(self, frame: Frame) -> str:
         """Kind of interaction of a complex, from its first frame; empty where the file does not say."""

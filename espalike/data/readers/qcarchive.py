@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -87,41 +88,54 @@ class QCArchiveReader(Reader):
         return sorted(p for p in self.path.rglob("*") if p.is_file() and (_is_json(p) or _is_view(p)))
 
     @cached_property
-    def _groups(self) -> list[tuple[str, int, RecordError | None]]:
-        """Name, number of items and fault of each entry."""
-        groups: list[tuple[str, int, RecordError | None]] = []
+    def _groups(self) -> list[_Group]:
+        """What each entry is made of; results that cannot be read are not counted, nor given by `_raw`."""
+        groups: list[_Group] = []
         seen: dict[str, int] = {}
-        last: Any = None
+        last, current = None, None
         for title, item in self._items():
             fault = item if isinstance(item, RecordError) else None
-            identity = None if fault or not isinstance(item, Result) else item.identity
-            name, count, broken = groups[-1] if groups else ("", 0, None)
-            # single points of one molecule; a broken one belongs to those that are called as it is, and spoils them
-            if (identity is not None and identity == last) or (title and title == name and (fault or broken)):
-                groups[-1] = name, count + 1, broken or fault
+            identity = item.identity if isinstance(item, Result) else None
+            if fault and title and groups and title == groups[-1].name:
+                groups[-1].faults.append(fault)
                 continue
-            last = identity
+            if current and identity is not None and identity == last:  # broken ones between them are entries alone
+                current.count += 1
+                continue
+            if not fault and title and groups and title == groups[-1].name and not groups[-1].count:
+                last, current = identity, groups[-1]
+                current.count = 1
+                continue
             number = len(groups) + 1
-            name = title or f"{self.path.stem.removesuffix('.json')}-{number}"
-            if name in seen:
-                fault = RecordError(
+            group = _Group(title or f"{self.path.stem.removesuffix('.json')}-{number}", 0 if fault else 1)
+            if group.name in seen:
+                group.error = RecordError(
                     "identifier repeated",
-                    f"entries {seen[name]} and {number} have this name, are of other molecules or not consecutive",
+                    f"entries {seen[group.name]} and {number} have this name, are of other molecules or not "
+                    "consecutive",
                 )
-            seen.setdefault(name, number)
-            groups.append((name, 1, fault))
+            seen.setdefault(group.name, number)
+            groups.append(group)
+            if fault:
+                group.faults.append(fault)
+            else:
+                last, current = identity, group
         if not groups:
             raise ReaderError(f"{self.path}: nothing in it; expected QCSchema results")
+        if {"entries", "provenance"} <= seen.keys() or {"dataset", "dataset_name"} <= seen.keys():
+            raise ReaderError(
+                f"{self.path}: a file of openff-qcsubmit holds inputs or numbers of records, no results; write the "
+                "records themselves, json.loads(record.to_qcschema_result().json()), or the data set by create_view()"
+            )
         return groups
 
     def __len__(self) -> int:
         return len(self._groups)
 
     def _raw(self) -> Iterator[tuple[str, Any]]:
-        items = self._items()
-        for name, count, fault in self._groups:
-            group = [item for _, item in itertools.islice(items, count)]
-            yield name, fault or group
+        results = (item for _, item in self._items() if isinstance(item, Result))
+        for group in self._groups:
+            yield group.name, (group, list(itertools.islice(results, group.count)))
 
     def _items(self) -> Iterator[tuple[str, Result | RecordError]]:
         for path in self.files():
@@ -147,53 +161,44 @@ class QCArchiveReader(Reader):
         yield from view_items(path, self.specification)
 
     def _record(self, name: str, raw: Any) -> Record:
+        group, results = raw
         try:
-            if isinstance(raw, RecordError):
-                raise raw
-            return self._joined(name, raw)
+            if group.error or not results:
+                raise group.error or group.faults[0]
+            return self._joined(name, results, group.faults)
         except RecordError as error:
             raise RecordError(error.reason, f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
 
-    def _joined(self, name: str, results: list[Result]) -> Record:
+    def _joined(self, name: str, results: list[Result], faults: list[RecordError]) -> Record:
         first = results[0]
         points = [point for result in results for point in result.points]
         if first.kind == "optimisation" and not self.trajectory:
             points = points[-1:]
+        grid = first.grid if first.grid and all(len(angles) == 1 for angles in first.grid) else None
+        points, without = _labelled(points)
         xyz = self._units.internal(name, "coords", np.stack([point.xyz for point in points]))
         some_finite(name, "coordinates", xyz)
         molecule = self._molecule(name, first, xyz[first_finite(xyz)])
         gradient = self._stacked(name, points, "forces", "gradient")
         dihedral = None
         if first.dihedrals:
-            grid = first.grid if first.grid and all(len(angles) == 1 for angles in first.grid) else None
             dihedral = driven_torsion(name, xyz, first.dihedrals, grid)
         conformers = Conformers(
             xyz=xyz,
-            energy=self._energies(name, points),
+            energy=some_finite(name, "energies", self._units.internal(name, "energies", [p.energy for p in points])),
             forces=None if gradient is None else -gradient,
             level=self.level or first.level,
             source=self.source,
             dipole=self._stacked(name, points, "dipoles", "dipole"),
         )
-        return Record(name, molecule, conformers, key=connectivity_key(molecule), dihedral=dihedral)
+        key, left_out = connectivity_key(molecule), (*faults, *without)
+        return Record(name, molecule, conformers, key=key, dihedral=dihedral, left_out=left_out)
 
-    def _energies(self, name: str, points: list[Point]) -> np.ndarray:
-        energies = [point.energy for point in points]
-        if any(energy is None for energy in energies):
-            raise RecordError(
-                "no energy", f"geometry {energies.index(None) + 1} of {len(energies)} has no energy in its properties"
-            )
-        return some_finite(name, "energies", self._units.internal(name, "energies", energies))
-
-    def _stacked(self, name: str, points: list[Point], quantity: str, field: str) -> np.ndarray | None:
-        values = [getattr(point, field) for point in points]
-        known = [value is not None for value in values]
-        if not any(known):
+    def _stacked(self, name: str, points: list[Point], quantity: str, what: str) -> np.ndarray | None:
+        values = [getattr(point, what) for point in points]
+        if all(value is None for value in values):
             return None
-        if not all(known):
-            if quantity == "forces":
-                missing = f"geometry {known.index(False) + 1} of {len(known)} has no gradient, others have"
-                raise RecordError("gradient missing", missing)
+        if what == "dipole":
             values = [np.full(3, np.nan) if value is None else value for value in values]
         return self._units.internal(name, quantity, np.stack(values))
 
@@ -208,6 +213,46 @@ class QCArchiveReader(Reader):
         if smiles or result.bonds is None:
             return molecule_of(name, numbers, xyz, smiles or None, result.charge)
         return from_bonds(name, numbers, np.array(result.bonds, dtype=np.int64).reshape(-1, 2), result.charge)
+
+
+@dataclass
+class _Group:
+    """What an entry is made of.
+
+    Attributes:
+        name: of the entry.
+        count: number of its results, one after the other among those that can be read.
+        faults: of results that are called as it is and cannot be read.
+        error: why it can make no record, or None.
+    """
+
+    name: str
+    count: int
+    faults: list[RecordError] = field(default_factory=list)
+    error: RecordError | None = None
+
+
+def _labelled(points: list[Point]) -> tuple[list[Point], list[RecordError]]:
+    """The points that have energies, and gradients where most have one; and what is wrong with the others.
+
+    Raises:
+        RecordError: when no point has an energy, or most have no gradient and some have.
+    """
+    faults: list[RecordError] = []
+    for what, name in (("energy", "no energy"), ("gradient", "gradient missing")):
+        lacking = [k for k, point in enumerate(points) if getattr(point, what) is None]
+        here = [
+            RecordError(name, f"geometry {k + 1} of {len(points)} has no {what} in its properties") for k in lacking
+        ]
+        if what == "energy" and points and len(lacking) == len(points):
+            raise here[0]
+        if what == "gradient" and len(lacking) == len(points):
+            continue
+        if what == "gradient" and 2 * len(lacking) > len(points):
+            raise RecordError(name, f"{len(lacking)} of {len(points)} geometries have no gradient, the others have")
+        faults += here
+        points = [point for point in points if getattr(point, what) is not None]
+    return points, faults
 
 
 def _checked(data: Any) -> Result | RecordError:

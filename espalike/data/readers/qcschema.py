@@ -19,6 +19,9 @@ MAPPED_SMILES = "canonical_isomeric_explicit_hydrogen_mapped_smiles"
 """Where QCArchive keeps the mapped SMILES: among a molecule's identifiers or extras, or an entry's attributes."""
 _LEVELS = ("ccsd_prt_pr", "ccsd", "mp2", "scf")
 _METHODS = {"gfn1-xtb": "GFN1-xTB", "gfn2-xtb": "GFN2-xTB", "gfn0-xtb": "GFN0-xTB", "gfn-ff": "GFN-FF"}
+_OF_QCPORTAL = (
+    "; a record of qcportal: write json.loads(record.to_qcschema_result().json()), or the data set by create_view()"
+)
 _SAME = 1e-7
 """hartree between two values of the same energy."""
 
@@ -121,7 +124,7 @@ def result_of(data: Mapping[str, Any], attributes: Mapping[str, Any] | None = No
             return _optimisation(data, attributes)
         if "final_molecules" in data:
             return _torsion_drive(data, attributes)
-        if "return_result" in data:
+        if "return_result" in data and "method" not in data:
             return _single_point(data, attributes)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
         if isinstance(error, RecordError):
@@ -129,7 +132,8 @@ def result_of(data: Mapping[str, Any], attributes: Mapping[str, Any] | None = No
         raise RecordError("QCSchema unreadable", f"not as QCSchema has it ({type(error).__name__}: {error})") from error
     raise RecordError(
         "no QCSchema result",
-        f"expected a QCSchema result of a single point, optimisation or torsion drive; found fields {sorted(data)[:8]}",
+        f"expected a QCSchema result of a single point, optimisation or torsion drive; found fields {sorted(data)[:8]}"
+        + (_OF_QCPORTAL if {"record_type", "method"} & data.keys() else ""),
     )
 
 

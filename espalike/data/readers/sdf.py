@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 from espalike.chem.files import from_molblock
 from espalike.chem.molecule import Molecule
 from espalike.data.readers.base import Units, like_forces
-from espalike.data.readers.frames import Frame, FrameReader, Geometry
+from espalike.data.readers.frames import Frame, FrameReader, Geometry, OptionError
 from espalike.data.readers.monomers import check_charges, complex_of_structure
 from espalike.data.schema import RecordError, whole
 
@@ -148,7 +148,7 @@ class SdfReader(FrameReader):
             return -values if self.gradient else values
         found = [field for field in like_forces(fields) if len(fields[field].replace(",", " ").split()) == 3 * n]
         if found and self.forces is None:
-            raise RecordError(
+            raise OptionError(
                 "forces not read",
                 f"{name}: {', '.join(found)} would not be read; give reader.forces=FIELD if it holds -dE/dx or "
                 "reader.gradient=FIELD if it holds +dE/dx (reader.forces=false reads neither)",

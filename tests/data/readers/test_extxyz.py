@@ -57,8 +57,8 @@ class TestExtxyz(ReaderSuite):
         "truncated": "the file ends within a frame of 7 atoms; get it again",
         "empty": "set.xyz: nothing in it",
         "foreign": "expected the number of atoms of a frame, found .*PNG",
-        "missing array": "mol-0: no number 'energy' in the comment line",
-        "wrong shape": "mol-0: ASE cannot read the frame",
+        "missing array": "mol-0: 1 of 3 conformers, no energy; the first: no number 'energy' in the comment line",
+        "wrong shape": "mol-0: 1 of 3 conformers, frame unreadable; the first: ASE cannot read the frame",
     }
     impossible = {  # noqa: RUF012
         "unit unknown": "files say no units; an unknown one in the option: test_units_given_twice",

@@ -82,7 +82,7 @@ class TestForceBalance(ReaderSuite):
         "foreign": "mol-0: .*input.sdf.*not a text",
         "wrong charge": r"mol-0: .*atom 6 ",
         "duplicated ids": "mol-0: qdata.txt holds JOB 0 twice",
-        "missing array": "block 1 of 3 of qdata.txt has no ENERGY",
+        "missing array": "mol-0: 1 of 3 conformers, energies not finite",
         "wrong shape": "GRADIENT has 17 numbers, expected 18",
     }
     impossible = dict.fromkeys(("unit unknown", "unit contradicts"), "the format has one set of units")

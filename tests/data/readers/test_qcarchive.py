@@ -82,7 +82,7 @@ class TestQCArchive(ReaderSuite):
         "truncated": "set.json is cut short or damaged: parse error: premature EOF",
         "empty": "set.json: nothing in it",
         "foreign": "set.json: not QCSchema JSON",
-        "missing array": "mol-0: geometry 1 of 3 has no energy",
+        "missing array": "mol-0: 1 of 3 conformers, no energy; the first: geometry 1 of 3 has no energy",
         "wrong shape": "17 numbers in the gradient, expected 18",
     }
     impossible = dict.fromkeys(("unit unknown", "unit contradicts"), "QCSchema has one set of units")
@@ -388,3 +388,18 @@ def test_an_empty_folder_and_units(tmp_path):
     assert isinstance(one(path, units="coords bohr; energies hartree"), Record)
     with pytest.raises(ReaderError, match="coords are in 'bohr', but the option units says 'angstrom'"):
         QCArchiveReader(path, units="coords angstrom")
+
+
+@pytest.mark.parametrize(
+    "content", [{"entries": {"https://a": []}, "provenance": {}}, {"dataset_name": "a", "dataset": {}}]
+)
+def test_files_without_results(tmp_path, content):
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    with pytest.raises(ReaderError, match=r"a\.json: a file of openff-qcsubmit holds inputs .* create_view"):
+        list(QCArchiveReader(tmp_path / "a.json"))
+
+
+def test_records_of_qcportal_say_how_to_write_them(tmp_path):
+    record = {"id": 1, "method": "b3lyp-d3bj", "basis": "dzvp", "molecule": "123", "return_result": -1.0}
+    (tmp_path / "a.json").write_text(json.dumps([record]))
+    assert "write json.loads(record.to_qcschema_result().json())" in one(tmp_path / "a.json").message
