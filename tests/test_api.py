@@ -226,9 +226,11 @@ def test_formats_in_one_text_as_in_the_command(tmp_path):
 def test_one_baseline_needs_no_list_and_objects_are_refused(tmp_path):
     scores = espalike.evaluate(baselines="zero", out=tmp_path)
     assert [row.method for row in scores.rows] == ["zero"]
+    store = espalike.Store.open("sample")
+    assert espalike.evaluate(data=store, baselines="zero", out=tmp_path / "store").rows == scores.rows
     for arguments, message in (
         ({"model": espalike.load()}, "model: expected a name or a path, or a list of them, got Ensemble"),
-        ({"data": espalike.Store.open("sample")}, "data: expected a name or a path, or a list of them, got Store"),
+        ({"data": store.record(0)}, "data: expected a name or a path, or a list of them, got Record"),
     ):
         with pytest.raises(TypeError, match=message):
             espalike.evaluate(**arguments)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from espalike.tables import first_few, read_csv
@@ -12,6 +14,9 @@ from espalike.tables import first_few, read_csv
 if TYPE_CHECKING:
     from espalike.data.inputs import ReaderOf
     from espalike.qm.labelling import Job
+
+_GEOMETRIES = (".xyz", ".extxyz", ".db", ".traj", ".json", ".parquet", ".npz")
+"""Suffixes of files that hold geometries without bonds, or need a reader."""
 
 
 def read_jobs(cfg, rejected: Counter[str], messages: list[str]) -> list[Job]:
@@ -85,6 +90,7 @@ def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, 
 
     from espalike.chem import read_molecules
     from espalike.data.inputs import open_data
+    from espalike.data.readers.kinds import which_reader
     from espalike.data.schema import Rejection
     from espalike.qm.labelling import Job
 
@@ -97,6 +103,8 @@ def _entries(source: str, reader: ReaderOf | None) -> Iterator[Job | tuple[str, 
                 yield from ((fault.reason, str(fault)) for fault in record.left_out)
                 yield Job(record.id, record.molecule, xyz[np.isfinite(xyz).all(axis=(1, 2))], record.split)
         return
+    if os.path.isfile(source) and Path(source).suffix.lower() in _GEOMETRIES:
+        raise ValueError(f"{source}: no file of molecules; {which_reader(Path(source))}")
     for entry in read_molecules(source):
         if entry.molecule is None:
             yield "unreadable", str(entry.error)

@@ -36,9 +36,6 @@ __all__ = ["EMBEDDED", "MANIFEST", "Store", "StoreError", "embedded", "open_stor
 EMBEDDED = {"sample": "espalike.sample", "sample-aimnet2": "espalike.sample_aimnet2"}
 """Packages of the embedded data sets, by the names that open them."""
 
-COUNTS = ("molecules", "connectivities", "entries", "conformers", "splits")
-"""Counts of a manifest."""
-
 
 def embedded(path: str | os.PathLike) -> Path | None:
     """Directory of the embedded data set of a name; None for other names, and where there is a file of this name."""
@@ -111,7 +108,7 @@ class Store:
         They are counted here where the manifest has no checksum: it may be of a version with another rule.
         """
         counted = self.manifest if "checksum" in self.manifest else summarise([self.table])
-        return {name: counted[name] for name in COUNTS}
+        return {name: counted[name] for name in ("molecules", "connectivities", "entries", "conformers", "splits")}
 
     def _row(self) -> dict[str, str]:
         """The store in one line, by column."""
@@ -143,6 +140,9 @@ class Store:
 
     def __len__(self) -> int:
         return self._starts[-1]
+
+    def __fspath__(self) -> str:
+        return str(self.path)  # a store can be given where its path can
 
     def __reduce__(self):
         return _reopen, (self.path, self.hash)  # a worker process maps the files itself

@@ -20,6 +20,7 @@ from espalike.chem.complexes import is_complex
 from espalike.data.audit import Audit, refuse_failed
 from espalike.data.inputs import ReaderOf, checked, open_data, reader_of
 from espalike.data.readers.base import Reader
+from espalike.data.readers.kinds import which_reader
 from espalike.data.schema import SPLITS, Record, Rejection
 from espalike.domain import ChemicalDomain
 from espalike.evaluation import interactions, plots, show, table
@@ -298,7 +299,7 @@ def _entries(path: str, reader: ReaderOf | None, level: str | None):
     entries = open_data(path, reader, level)
     if entries is None:
         raise ValueError(
-            f"{path}: not a store, and no HDF5 file by its name; for the layout of another file: reader=NAME"
+            f"{path}: not a store, and no HDF5 file by its name; {which_reader(Path(path))}"
             if Path(path).exists()
             else f"{path}: no such file or store"
         )

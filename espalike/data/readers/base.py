@@ -17,6 +17,7 @@ import numpy as np
 from espalike import units
 from espalike.chem import ChemistryError, connectivity_key, from_smiles
 from espalike.chem.molecule import Molecule
+from espalike.data.readers.kinds import of_another_program
 from espalike.data.schema import Record, RecordError, Rejection, check
 
 _LENGTHS = ("angstrom", "angstroms", "å", "nanometer", "nm", "bohr", "a0")
@@ -176,7 +177,7 @@ class Reader(ABC):
         source: name of the data source in tables; None = the file's name.
 
     Raises:
-        ReaderError: when there is nothing at `path`.
+        ReaderError: when there is nothing at `path`, or the file of another program.
     """
 
     def __init__(self, path: str | Path, source: str | None = None):
@@ -184,6 +185,8 @@ class Reader(ABC):
         self.source = source or self.path.stem
         if not self.path.exists():
             raise ReaderError(f"{self.path}: no such file")
+        if other := of_another_program(self.path):
+            raise ReaderError(f"{self.path}: {other}")
 
     @abstractmethod
     def __len__(self) -> int:

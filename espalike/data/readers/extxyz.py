@@ -158,7 +158,7 @@ class ExtxyzReader(FrameReader):
             if key in fields and fields[key] not in closed:
                 raise RecordError("open shell", f"{name}: {key} {fields[key]}; closed-shell molecules are expected")
         energy, dipole = fields.get(self.energy), fields.get(self.dipole)
-        if self.energy and energy is None:
+        if self.energy and (energy is None or energy is True):  # a word alone is true for ASE
             raise RecordError(
                 "no energy",
                 f"{name}: no number {self.energy!r} in the comment line; give the option energy. "
