@@ -17,6 +17,7 @@ not verified. `espalike.data.alone` finds geometries of a molecule that are sepa
 
 *Bonds* and *spread* judge forces and energies of independent geometries: `espalike.data.labels`. *Mixture* tells where
 a part of the labels is wrong: `espalike.data.mixtures`. *Steps* tells that energies are rounded: `espalike.data.steps`.
+*Interaction* judges interaction energies of complexes: `espalike.data.interacting`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import NamedTuple
 import numpy as np
 
 from espalike import units
-from espalike.data import labels, mixtures, steps
+from espalike.data import interacting, labels, mixtures, steps
 from espalike.data.filters import far_energies
 from espalike.data.schema import Record
 
@@ -97,6 +98,7 @@ class Sums:
         steps: of some entries, the step of their energies, see `steps.step`.
         waiting: deviations of energies and of those of MMFF94 from their means, of entries of two or three geometries.
         seen, high: number of geometries with forces before filters, and of those with a force above `HIGH`.
+        complexes: of each complex, see `interacting.summary`.
         labelled, far: number of geometries with energies before filters, and of those far from the others of the entry.
     """
 
@@ -121,6 +123,7 @@ class Sums:
     spreads: list[list[float]] = field(default_factory=list)
     waiting: list[list[list[float]]] = field(default_factory=list)
     steps: list[float] = field(default_factory=list)
+    complexes: list[list[float]] = field(default_factory=list)
     seen: int = 0
     high: int = 0
     labelled: int = 0
@@ -142,7 +145,8 @@ class Verdict:
     """Outcome of one audit for one source and level.
 
     Attributes:
-        audit: `forces`, `energies`, `bonds`, `spread`, `sign`, `size`, `unit`, `mixture`, `steps` or `entries`.
+        audit: `forces`, `energies`, `bonds`, `spread`, `sign`, `size`, `unit`, `mixture`, `steps`, `interaction` or
+            `entries`.
         where: source and level.
         outcome: `passed`, `failed`, `skipped`, or `warning` where something cannot be verified or will not be used.
         message: the figures, and what to do.
@@ -178,9 +182,10 @@ class Audit:
     def add(self, record: Record) -> None:
         """Add a record, as it passed the filters, to the sums."""
         conf = record.conformers
-        if conf.interaction is not None:
-            return
         sums = self._sums.setdefault(f"{conf.source}, {conf.level}", Sums())
+        if conf.interaction is not None:
+            sums.complexes.append(interacting.summary(record))
+            return
         if conf.forces is not None:
             sums.forces = True
             mixtures.count_zeros(sums.zeros, conf.forces, record.kind)
@@ -198,6 +203,10 @@ class Audit:
         """The verdicts on the records so far."""
         found = []
         for where, sums in sorted(self._sums.items()):
+            if sums.complexes:
+                found.append(Verdict("interaction", where, *interacting.judge(sums.complexes)))
+                if not sums.entries + sums.molecules + sums.seen:
+                    continue
             forces = _judge_forces(where, sums)
             fit = forces.outcome == "passed" and sums.pairs >= LEAST_PAIRS
             bonds = Verdict("bonds", where, *labels.judge_bonds(sums.bonds, fit))
