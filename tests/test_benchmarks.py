@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from espalike import modelfile
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -78,6 +80,20 @@ def test_paths_of_a_training_step_agree(forcefield, monkeypatch):
     for other in outcomes[1:]:
         for one, two in zip(outcomes[0], other, strict=True):
             torch.testing.assert_close(two, one, rtol=1e-10, atol=1e-10 * max(1.0, float(one.abs().max())))
+
+
+def test_the_loops_of_a_training_end_with_the_same_model(tmp_path, monkeypatch):
+    """So that their times can be compared."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import train_loop
+
+    weights = []
+    for name in ("bare loop", "espalike train"):
+        settings = ["experiment=quickstart", "model=tiny", "trainer.max_epochs=2", "trainer.enable_progress_bar=false"]
+        assert train_loop.seconds(train_loop.LOOPS[name], settings, tmp_path / name) > 0
+        weights.append(modelfile.read(tmp_path / name / "model.espalike")[1])
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
