@@ -4,11 +4,14 @@
 # pepconf.h5 (of these two the training molecules are taken, never the energies). Each stage prints its time. A stage that has finished is not repeated, and one
 # that was stopped goes on: run the same command again.
 #
-# Without DATA, bash scripts/train_release.sh own trains on own labels alone: the teacher's and the embedded set.
+# Without DATA, bash scripts/train_release.sh own [MOLECULES] trains from nothing on own labels alone: the teacher's, of 5,000
+# molecules or as many as are given, and the embedded set.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 data=${1:?usage: bash scripts/train_release.sh DATA, or own}
 out=runs/release
+[ "$data" != own ] || out=runs/own/release
+number=${2:-5000}
 
 stage() { # NAME COMMAND...: a command whose time is printed, once
     [ -e "$out/$1.done" ] && return
@@ -23,12 +26,17 @@ train() { # OUT SETTING...
 
 mkdir -p "$out"
 settings=()
+begin=(start=espalike-small)
+begin2=(start=espalike-class2)
 if [ "$data" = own ]; then
     # the molecules' list needs DATA: the groups, collections and fragments of installed packages alone
     stage list env bash -c 'espalike molecules "input=[groups,minidrugbank,freesolv,rdkit]" exclude=sample \
-        "exclude_split=[val,test]" most=5000 limit=5000 recombine=20000 workers=2 out=runs/own/cover.smi || [ $? -eq 1 ]'
+        "exclude_split=[val,test]" "most=$1" "limit=$1" recombine=20000 workers=2 out=runs/own/cover.smi || [ $? -eq 1 ]' \
+        list "$number"
     stage labels bash scripts/label_teacher.sh none runs/own workers=2
     settings=('data.stores=[runs/own/shapes,runs/own/scans,runs/own/thermal,sample]' '~objective.sources.torsiondrives')
+    begin=(start=null convert=false optimizer.lr=2e-3)
+    begin2=("${begin[@]}")
 else
     bash scripts/outside_data.sh "$data" openff_torsiondrives_forces.h5 openff_opt_geometries.h5 nci_atlas_dimers.h5 \
         hutchison_conformers.h5 pepconf.h5
@@ -59,10 +67,10 @@ first=("${settings[@]}" forcefield.term.periodic_proper.smallest=0.05 objective.
     'data.stores=[runs/td,runs/opt,runs/complexes,runs/teacher/shapes,runs/teacher/scans,runs/teacher/thermal,sample]')
 members=(ensemble=4 trainer.max_epochs=10 trainer.check_val_every_n_epoch=5)
 last=(optimizer.lr=1e-3 trainer.max_epochs=4)
-stage base-1 train base-1 "${first[@]}"
+stage base-1 train base-1 "${begin[@]}" "${first[@]}"
 stage members-1 train members-1 "start=$out/base-1/model.espalike" "${members[@]}" "${settings[@]}"
 stage polish-1 train polish-1 "start=$out/members-1/model.espalike" "${last[@]}" "${settings[@]}"
-stage base-2 train base-2 start=espalike-class2 forcefield=class2 trainer.max_epochs=36 "${first[@]}"
+stage base-2 train base-2 "${begin2[@]}" forcefield=class2 trainer.max_epochs=36 "${first[@]}"
 stage members-2 train members-2 "start=$out/base-2/model.espalike" forcefield=class2 "${members[@]}" "${settings[@]}"
 stage polish-2 train polish-2 "start=$out/members-2/model.espalike" forcefield=class2 "${last[@]}" "${settings[@]}"
 [ "$data" = own ] && exit
