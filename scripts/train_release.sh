@@ -73,7 +73,11 @@ stage polish-1 train polish-1 "start=$out/members-1/model.espalike" "${last[@]}"
 stage base-2 train base-2 "${begin2[@]}" forcefield=class2 trainer.max_epochs=36 "${first[@]}"
 stage members-2 train members-2 "start=$out/base-2/model.espalike" forcefield=class2 "${members[@]}" "${settings[@]}"
 stage polish-2 train polish-2 "start=$out/members-2/model.espalike" forcefield=class2 "${last[@]}" "${settings[@]}"
-[ "$data" = own ] && exit
+if [ "$data" = own ]; then
+    stage test espalike evaluate "model=[$out/polish-1/model.espalike,$out/polish-2/model.espalike]" \
+        'baselines=[openff-2.2.1,openff-2.3.0,mmff94,gfn2-xtb,aimnet2]' data.path=sample data.split=test "out=$out/test"
+    exit
+fi
 
 # What the networks lack then is chemistry: more molecules, with few geometries of each, and other conformers of the
 # molecules of all data. The list is in random order, since its first molecules have the commonest environments.
