@@ -20,24 +20,31 @@ _TAGS = {
 
 
 def write(path: Path, text: str) -> None:
-    """Write a template, with a hash of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    files.write(path, f"<!-- {_hash(text)} -->\n{text}")
+    """Write a template, with a hash of its name and text; a warning if that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write(path, f"<!-- {_hash(path, text)} -->\n{text}")
+    except OSError as error:
+        _LOG.warning("%s: the template is not kept in the cache (%s)", path, error.strerror or error)
 
 
 def read(path: Path) -> str | None:
-    """A template; None if there is none, or if it is damaged, with a warning.
+    """A template; None if there is none, or if it is damaged or cannot be read, with a warning.
 
     Raises:
         ValueError: when the file is whole, but has a script or a tag that is not espalike's.
     """
-    if not path.is_file():
+    try:
+        first, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n")
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    first, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n")
-    if first != f"<!-- {_hash(text)} -->":
+    except OSError as error:
+        _LOG.warning("%s cannot be read (%s); the template is made again", path, error.strerror or error)
+        return None
+    root = _parsed(text) if first == f"<!-- {_hash(path, text)} -->" else None
+    if root is None:
         _LOG.warning("%s is damaged or was changed; it is made again", path)
         return None
-    root = ET.fromstring(text)
     odd = [node.tag for node in root if node.tag not in _TAGS]
     odd += ["Script" for node in root.findall("Script") if not is_ours(node.text or "")]
     if odd:
@@ -45,8 +52,16 @@ def read(path: Path) -> str | None:
     return text
 
 
-def _hash(text: str) -> str:
-    return f"sha256 {hashlib.sha256(text.encode()).hexdigest()}"
+def _parsed(text: str) -> ET.Element | None:
+    try:
+        return ET.fromstring(text)
+    except ET.ParseError:
+        return None
+
+
+def _hash(path: Path, text: str) -> str:
+    """Hash of a template and the name of its file, which says the model and the molecule."""
+    return f"sha256 {hashlib.sha256(f'{path.name} {text}'.encode()).hexdigest()}"
 
 
 def is_ours(script: str) -> bool:

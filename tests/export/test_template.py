@@ -1,19 +1,17 @@
-"""Residues typed while OpenMM builds a system: any order and name, beside a protein in water, charges, cache."""
+"""Residues typed while OpenMM builds a system: any order and name, beside a protein in water, charges."""
 
-import copy
 import io
 
 import numpy as np
 import openmm
 import pytest
-import torch
 from openmm import app, unit
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from espalike import chem
 from espalike.chem.molecule import Molecule
-from espalike.export import EspalikeTemplateGenerator, structure, template_cache, to_openmm, to_topology
+from espalike.export import EspalikeTemplateGenerator, structure, to_openmm, to_topology
 from espalike.model import DomainError
 from tests.export.cases import evaluate, field_model, model, to_ffxml
 
@@ -271,64 +269,6 @@ def test_molecules_that_openmm_cannot_tell_apart():
     assert len(EspalikeTemplateGenerator(["C[C@H](F)O", "C[C@@H](F)O"], model()).ligands) == 1
 
 
-def test_cache_is_used_again_and_named_by_what_it_depends_on(tmp_path):
-    def run(smiles="CCO", made=None, **options):
-        generator = EspalikeTemplateGenerator(smiles, made or model(), tmp_path / "cache", **options)
-        topology = to_topology(chem.from_smiles(smiles))
-        built = [field(generator).createSystem(topology) for _ in range(2)]  # a second ForceField costs nothing
-        texts = {openmm.XmlSerializer.serialize(system) for system in built}
-        assert len(texts) == 1
-        return (generator.hits, generator.misses), texts.pop()
-
-    counts, first = run()
-    assert counts == (0, 1)
-    assert run() == ((1, 0), first)
-    (file,) = (tmp_path / "cache").iterdir()
-    whole = file.read_text()
-    for damaged in (whole[:100], whole.replace("1", "2", 1), whole.replace('k="', 'k="1', 1), "", "\0" * 10):
-        file.write_text(damaged)
-        assert run() == ((0, 1), first)  # a damaged file is made anew
-    assert run()[0] == (1, 0)
-    assert run(charges=np.array([0.1, 0.1, -0.6, *[0.0] * 5, 0.4]))[0] == (0, 1)
-    assert run("CCN")[0] == (0, 1)
-    assert run(made="espalike-small")[0] == (0, 1)
-    assert len(list((tmp_path / "cache").iterdir())) == 4
-    with pytest.raises(ValueError, match="cache is a directory"):
-        EspalikeTemplateGenerator("CCO", model(), cache=file)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        ("</ForceField>", "<Script>raise SystemExit</Script></ForceField>"),
-        ("</ForceField>", "<InitializationScript>raise SystemExit</InitializationScript></ForceField>"),
-        ("</ForceField>", "<Include file='x.xml'/></ForceField>"),
-        (
-            "espalike_apply(sys, data, self, espalike_table)\n",
-            "espalike_apply(sys, data, self, espalike_table)\nexit()\n",
-        ),
-        ("'exceptions': [", "'exceptions': [*exit()],  'other': ["),
-        ("def espalike_apply", "exit()\n\n\ndef espalike_apply"),
-    ],
-)
-def test_a_foreign_script_in_the_cache_is_refused(change, tmp_path):
-    """With the right hash: a hash is no signature."""
-    made, cache = field_model("class2"), tmp_path / "cache"
-    EspalikeTemplateGenerator("CCO", made, cache).ffxml(EspalikeTemplateGenerator("CCO", made).ligands[0])
-    (file,) = cache.iterdir()
-    text = file.read_text().partition("\n")[2]
-    assert text.count(change[0]) >= 1
-    position = text.rindex(change[0])
-    template_cache.write(file, text[:position] + change[1] + text[position + len(change[0]) :])
-    generator = EspalikeTemplateGenerator("CCO", made, cache)
-    with pytest.raises(
-        ValueError, match=r"\.xml: its <\w+> is not espalike's, and OpenMM would run it; remove the file"
-    ):
-        generator.ffxml(generator.ligands[0])
-    template_cache.write(file, text)
-    assert generator.ffxml(generator.ligands[0]) == text
-
-
 def test_wrong_models_and_unknown_chemistry():
     with pytest.raises(FileNotFoundError, match="espalike-small"):
         EspalikeTemplateGenerator("CCO", "gaff-2.11")
@@ -363,25 +303,3 @@ def test_a_form_other_than_lennard_jones_beside_amber_needs_an_answer(peptide):
     assert evaluate(actual, xyz_of(modeller))[0] == pytest.approx(evaluate(expected, xyz_of(modeller))[0], rel=1e-12)
     with pytest.raises(ValueError, match="mixed"):
         EspalikeTemplateGenerator(molecule, field_model("dexp"), mixed="gaff")
-
-
-def test_a_model_that_was_trained_since_has_other_templates(tmp_path):
-    """In the cache, too, where the former model would have found the parameters of the trained one."""
-    molecule, trained = chem.from_smiles("CCO"), copy.deepcopy(model())
-    former = copy.deepcopy(trained)
-    generator = EspalikeTemplateGenerator(molecule, trained, cache=tmp_path)
-
-    def charge(generator):
-        system = field(generator).createSystem(to_topology(molecule))
-        (force,) = (each for each in system.getForces() if isinstance(each, openmm.NonbondedForce))
-        return force.getParticleParameters(0)[0]._value
-
-    for _ in range(2):
-        with torch.no_grad():
-            for weight in trained.parameters():
-                weight.mul_(0.8)
-        now = float(trained.parametrize(molecule).bound("Coulomb").values[0, 0])
-        assert charge(generator) == pytest.approx(now, abs=1e-9)
-    before = float(former.parametrize(molecule).bound("Coulomb").values[0, 0])
-    assert before != pytest.approx(now, abs=1e-4)
-    assert charge(EspalikeTemplateGenerator(molecule, former, cache=tmp_path)) == pytest.approx(before, abs=1e-9)
