@@ -27,6 +27,8 @@ _BLOCK = 2**20
 _NULS = 0.1
 """Largest share of NUL bytes of a text file; a file that is not UTF-8 may have none."""
 
+TYPED = "molecule"
+"""Name of a molecule that is given as a SMILES."""
 _NOT_TEXT = {
     **dict.fromkeys((b"\xff\xfe", b"\xfe\xff"), "is written in UTF-16; save it as UTF-8"),
     **dict.fromkeys((b"\x1f\x8b", b"BZh", b"PK\x03\x04", b"\xfd7zX", b"\x28\xb5\x2f\xfd"), "is compressed; unpack it"),
@@ -190,10 +192,10 @@ def _failed(record: Record, where: str, error: Exception) -> Record:
 
 def _from_typed(smiles: str) -> Record:
     try:
-        return _from_smiles(smiles, "molecule")
+        return _from_smiles(smiles, TYPED)
     except ChemistryError as error:
-        reason = str(error).removeprefix("molecule: ").replace("is not a valid", "is neither a file nor a valid")
-        return Record("molecule", error=f"{rd.shorten(smiles)}: {reason}")
+        reason = str(error).removeprefix(f"{TYPED}: ").replace("is not a valid", "is neither a file nor a valid")
+        return Record(TYPED, error=f"{rd.shorten(smiles)}: {reason}")
 
 
 def _from_smiles(smiles: str, name: str) -> Record:

@@ -37,6 +37,9 @@ from espalike import chem
 from espalike.chem.charges import fit_to_formal
 from espalike.chem.graphs import skeleton
 from espalike.chem.molecule import Molecule
+from espalike.chem.names import is_misnamed
+from espalike.chem.records import TYPED
+from espalike.chem.sanitize import plain_name
 from espalike.export import ffxml, template_cache
 from espalike.export.border import cut
 from espalike.export.formats import refusal
@@ -68,6 +71,11 @@ class Ligand:
     molecule: Molecule
     charges: np.ndarray | None
     source: str
+
+    @property
+    def label(self) -> str:
+        """Its name in messages; for a SMILES that has none, the SMILES."""
+        return plain_name(chem.to_rdkit(self.molecule)) if self.molecule.name == TYPED else self.molecule.name
 
 
 class EspalikeTemplateGenerator:
@@ -135,16 +143,16 @@ class EspalikeTemplateGenerator:
         for ligand in _with_charges(read, charges):
             if self.model.domain.elements:
                 for remark in self.model.domain.check(ligand.molecule):
-                    _LOG.warning("%s: %s", ligand.molecule.name, remark)
+                    _LOG.warning("%s: %s", ligand.label, remark)
             graph = skeleton(ligand.molecule.numbers.tolist(), ligand.molecule.bonds.tolist())
             known = self._find(graph)
             if known is None:
-                _LOG.info("%s: charges: %s", ligand.molecule.name, ligand.source)
+                _LOG.info("%s: charges: %s", ligand.label, ligand.source)
                 self._ligands.append(ligand)
                 self._skeletons.append(graph)
             elif not _interchangeable(known, ligand):
                 raise ValueError(
-                    f"{ligand.molecule.name} and {known.molecule.name} have the same elements and bonds, by which "
+                    f"{ligand.label} and {known.label} have the same elements and bonds, by which "
                     "OpenMM knows a residue, but different charges; use a generator and a ForceField for each"
                 )
 
@@ -160,10 +168,18 @@ class EspalikeTemplateGenerator:
         if graph is None:
             ligand, kept = self._find_part(residue)
         if ligand is None:
-            names = [ligand.molecule.name for ligand in self._ligands]
+            names = [ligand.label for ligand in self._ligands]
             if text := explanation(residue, list(zip(names, self._skeletons, strict=True))):
                 _LOG.warning("%s", text)
             return False
+        if residue.name == "HOH" and is_misnamed(residue.name, ligand.molecule.numbers.tolist()):
+            _LOG.warning(
+                "residue %s %s is %s, but OpenMM takes it for water by its name, and makes its bonds rigid: give it "
+                "another name, or createSystem(rigidWater=False)",
+                residue.name,
+                residue.id,
+                ligand.label,
+            )
         forcefield.loadFile(io.StringIO(self.ffxml(ligand, kept)))
         return True
 

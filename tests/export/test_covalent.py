@@ -181,9 +181,10 @@ def test_caps_that_do_not_fit_are_explained(smiles, built, caplog):
     with pytest.raises(ValueError, match="No template found for residue 3"):
         field(EspalikeTemplateGenerator(smiles, model())).createSystem(built[0])
     (record,) = caplog.records
-    assert "residue LIG 4 (C3H6NO) may be the part of molecule without its caps" in record.message
+    name = Chem.CanonSmiles(smiles)
+    assert f"residue LIG 4 (C3H6NO) may be the part of {name} without its caps" in record.message
     assert (
-        "to a distance of 3 bonds are not those in molecule: the caps must have these atoms, each with as many"
+        f"to a distance of 3 bonds are not those in {name}: the caps must have these atoms, each with as many"
         in record.message
     )
 
@@ -192,7 +193,7 @@ def test_caps_that_do_not_fit_are_explained(smiles, built, caplog):
 def test_a_bond_to_a_second_residue_needs_its_caps(smiles, caplog):
     with pytest.raises(ValueError, match=r"No template found for residue 6 \(LIG\)"):
         field(EspalikeTemplateGenerator(smiles, model())).createSystem(build(*BRIDGE[:3])[0])
-    assert "are not those in molecule: the caps must have these atoms" in caplog.text
+    assert f"are not those in {Chem.CanonSmiles(smiles)}: the caps must have these atoms" in caplog.text
 
 
 @pytest.mark.parametrize("residue", ["LIG", "CYX"])

@@ -234,6 +234,19 @@ def test_a_ligand_is_recognised_in_an_mmcif_that_openmm_writes(tmp_path):
     assert evaluate(built, xyz)[0] == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_residue_with_the_name_of_water_is_noted(caplog):
+    """OpenMM makes every residue HOH rigid, whatever its atoms are."""
+    topology = to_topology(chem.from_smiles("CCO"))
+    made = field(EspalikeTemplateGenerator("CCO", model()))
+    (residue,) = topology.residues()
+    assert made.createSystem(topology).getNumConstraints() == 0
+    assert not caplog.messages
+    residue.name = "HOH"
+    made = field(EspalikeTemplateGenerator("CCO", model()))
+    assert made.createSystem(topology).getNumConstraints() > 8
+    assert "residue HOH 1 is CCO, but OpenMM takes it for water by its name" in caplog.text
+
+
 def test_charges_given_as_an_argument_are_used_and_reported():
     molecules = [chem.from_smiles("CO"), chem.from_smiles("CCO")]
     values = np.array([0.2, -0.6, 0.0, 0.0, 0.0, 0.403])
