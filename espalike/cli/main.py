@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from espalike import settings
-from espalike.cli.output import amount, encodable, without_broken_pipes
+from espalike.cli.output import amount, encodable, unbroken
 from espalike.extras import missing
 
 JOBS = {
@@ -88,10 +88,19 @@ exit status: 0 all done, 1 some inputs failed (the rest is written), 2 nothing c
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one sub-command and return the exit status: 0 all done, 1 some inputs failed, 2 nothing could be done."""
-    if argv is None:
-        without_broken_pipes()
+    if argv is not None:
+        return _run(argv)
+    rest = unbroken()
+    status = _run(sys.argv[1:])
+    if error := rest():
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+    return max(status, 1) if error else status
+
+
+def _run(argv: Sequence[str]) -> int:
+    """Run one sub-command; returns its exit status."""
     encodable()
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(argv)
     debug, quiet, verbose = ("--debug" in arguments, "--quiet" in arguments, "--verbose" in arguments)
     arguments = [a for a in arguments if a not in GENERAL]
     if arguments[:1] == ["help"] and len(arguments) > 1:

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import Any
 
@@ -18,27 +18,48 @@ ANSWERS = {"info", "models", "completion"}
 
 
 class _Stream(io.FileIO):
-    """A file that discards what is written after its reader has ended, as `head` does: the command goes on."""
+    """A file that discards what cannot be written, so that the command goes on.
+
+    Attributes:
+        error: why output is missing (a full disk); None where its reader has ended, as `head` does.
+    """
+
+    error: OSError | None = None
 
     def write(self, data: Any, /) -> Any:
         """Write bytes; returns how many."""
         try:
             return super().write(data)
-        except BrokenPipeError:
+        except OSError as error:
+            if not isinstance(error, BrokenPipeError):
+                self.error = error
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
             return memoryview(data).nbytes
 
 
-def without_broken_pipes() -> None:
-    """Let the program's output be read by programs that end before it does."""
+def unbroken() -> Callable[[], OSError | None]:
+    """Let commands go on when their output cannot be written.
+
+    Returns:
+        A function that writes the rest of stdout, and returns why something is missing in it, or None.
+    """
+    files = {}
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
-            buffer = io.BufferedWriter(_Stream(stream.fileno(), "w", closefd=False))
+            files[name] = _Stream(stream.fileno(), "w", closefd=False)
             kept = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
-            setattr(sys, name, io.TextIOWrapper(buffer, **kept))
+            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(files[name]), **kept))
+
+    def rest() -> OSError | None:
+        if "stdout" not in files:
+            return None
+        sys.stdout.flush()
+        return files["stdout"].error
+
+    return rest
 
 
 def encodable() -> None:

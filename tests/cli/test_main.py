@@ -6,6 +6,7 @@ import subprocess
 import sys
 import types
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import yaml
@@ -75,6 +76,17 @@ def test_a_command_goes_on_when_the_reader_of_its_output_has_ended(arguments, st
         process.stdout.close()
         assert process.wait() == status
     assert len(list(tmp_path.glob("out/*.system.xml"))) == status
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["--help"], ["parametrize", "CCO", "--out", "out"]])
+def test_a_command_goes_on_when_its_output_cannot_be_written(arguments, tmp_path):
+    """`espalike --help >/dev/full` printed a traceback, and `parametrize` had the exit status 120 of Python."""
+    command = [sys.executable, "-m", "espalike", *arguments]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: the output cannot be written: No space left on device\n")
+    assert len(list(tmp_path.glob("out/*.system.xml"))) == arguments.count("CCO")
 
 
 def test_no_command_is_bad_usage(capsys):
