@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from espalike.chem import Source, several
+from espalike.devices import on_cpu
 
 if TYPE_CHECKING:
     from espalike.chem import Entry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from espalike.training.run import TrainedRun
 
 
+@on_cpu()
 def train(
     experiment: str | None = None,
     out: str | os.PathLike | None = None,
@@ -66,6 +68,7 @@ def train(
     return train_with(composed, configuration.chosen(arguments))
 
 
+@on_cpu()
 def evaluate(
     model: str | os.PathLike | Sequence[str | os.PathLike] = (),
     data: str | os.PathLike | Sequence[str | os.PathLike] = "sample",
@@ -144,6 +147,7 @@ def parametrize(
 ) -> list[MMSystem]: ...
 
 
+@on_cpu()
 def parametrize(
     molecules: Source | Iterable[Source],
     model: str | os.PathLike | ForceFieldModel = "espalike-1",
@@ -213,7 +217,7 @@ def parametrize(
     source = ligands.charge_source(str(charges), loaded, len(entries))
     done = list(ligands.parametrize(entries, loaded, name, source, output, strict))
     for remark in (f"{one.result.name}: {remark}" for one in done for remark in one.result.warnings):
-        warnings.warn(remark, stacklevel=2)
+        warnings.warn(remark, stacklevel=3)
     return _systems(done)[0] if single else _systems(done)
 
 

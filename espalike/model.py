@@ -6,7 +6,7 @@ import copy
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from espalike import modelfile
 from espalike.batch import Batch, batch_of
 from espalike.bounds import check_number
 from espalike.chem.molecule import Molecule, listed
+from espalike.devices import on_cpu
 from espalike.domain import ChemicalDomain as ChemicalDomain
 from espalike.domain import DomainError as DomainError
 from espalike.features import FEATURES
@@ -31,6 +32,8 @@ from espalike.nn.build import UntrustedTarget, bounded, build
 from espalike.nn.encoder import Encoder
 from espalike.nn.orbits import Orbits
 from espalike.nn.readout import Readout
+from espalike.provenance import Provenance as Provenance
+from espalike.provenance import common
 from espalike.ranges import ParameterError as ParameterError
 from espalike.ranges import check_ranges
 from espalike.system import Bound, MMSystem, charges_of, with_charges
@@ -40,27 +43,6 @@ from espalike.tuples import Kind
 
 _LAYERS_PER_TENSOR = 10
 """More modules of a network than this per tensor of its file belong to a damaged configuration."""
-
-
-@dataclass
-class Provenance:
-    """Where a model comes from; plain data, stored in its file.
-
-    Attributes:
-        config: the configuration the network is rebuilt from.
-        domain: chemistry of the training molecules.
-        data: name, hash, source and licence of each store.
-        split: connectivity keys by split.
-        figures: errors in validation and test, as in the model card.
-        notes: other remarks, for example the training configuration.
-    """
-
-    config: dict[str, Any]
-    domain: ChemicalDomain = field(default_factory=ChemicalDomain)
-    data: list[dict[str, Any]] = field(default_factory=list)
-    split: dict[str, list[str]] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 class ForceFieldModel(nn.Module):
@@ -147,6 +129,7 @@ class ForceFieldModel(nn.Module):
         system = MMSystem(tuple(bound), batch.numbers, batch.mol)
         return system if self.training else system.without_small()
 
+    @on_cpu()
     @torch.no_grad()
     def parametrize(
         self,
@@ -201,12 +184,13 @@ class ForceFieldModel(nn.Module):
 
     @torch.no_grad()
     def in_float64(self) -> Self:
-        """This model in float64 and evaluation mode: itself, or a copy that is kept and gets the present weights."""
-        if next(self.parameters()).dtype == torch.float64 and not self.training:
+        """This model in float64, on the CPU, in evaluation mode: itself, or a copy that gets the present weights."""
+        first = next(self.parameters())
+        if (first.dtype, first.device.type, self.training) == (torch.float64, "cpu", False):
             return self
         if not self._in_float64:
             with torch.inference_mode(False):  # weights made in that mode could not change outside
-                self._in_float64 = (copy.deepcopy(self).double().eval(),)
+                self._in_float64 = (copy.deepcopy(self).to("cpu", torch.float64).eval(),)
         (kept,) = self._in_float64
         present = chain(self.parameters(), self.buffers())
         for old, new in zip(chain(kept.parameters(), kept.buffers()), present, strict=True):
@@ -243,22 +227,27 @@ class Ensemble(ForceFieldModel):
     forms, such as quartic bonds and pair terms, it is close to that mean. It is not meant to be trained.
 
     Args:
-        members: two or more models with the same configuration; the first's provenance is the ensemble's.
+        members: two or more models with the same configuration; an ensemble counts as its members. Its domain is what
+            the domains of all have in common, and its training molecules are those of any.
 
     Raises:
-        ValueError: for fewer models, or models that differ in more than their weights.
+        ValueError: for fewer models, or models that differ in more than their weights and training data.
+        TypeError: for what is not a model.
     """
 
     def __init__(self, members: Sequence[ForceFieldModel]):
         nn.Module.__init__(self)  # the networks are the members'
+        if odd := [type(model).__name__ for model in members if not isinstance(model, ForceFieldModel)]:
+            raise TypeError(f"an ensemble is made of models, as espalike.load gives them; got {odd[0]}")
+        members = [member for model in members for member in model.members]
         if len(members) < 2:
             raise ValueError(f"an ensemble has two or more members; got {len(members)}")
-        first = members[0].provenance
-        if first is None or any(m.provenance is None or m.provenance.config != first.config for m in members):
+        provenances = [member.provenance for member in members if member.provenance is not None]
+        if len(provenances) < len(members) or any(each.config != provenances[0].config for each in provenances):
             raise ValueError("members of an ensemble have the same configuration, made by from_config")
         self.terms, self.levels = members[0].terms, members[0].levels
         self.models = nn.ModuleList(members)
-        self.provenance = first
+        self.provenance = common(provenances)
 
     @property
     def members(self) -> tuple[ForceFieldModel, ...]:
@@ -287,10 +276,12 @@ class Ensemble(ForceFieldModel):
         first, values = self._members(batch)
         return first.with_values([_deviation(each) for each in values])
 
+    @on_cpu()
     def spread(self, molecules: Molecule | Sequence[Molecule]) -> MMSystem:
         """`deviation` of one molecule or several, computed in float64."""
         return self.in_float64().deviation(self._batch(listed(molecules)))
 
+    @on_cpu()
     @torch.no_grad()
     def parametrize_with_spread(
         self, molecules: Sequence[Molecule], charges: Sequence[np.ndarray | None]
@@ -337,6 +328,7 @@ def from_config(config: dict[str, Any]) -> ForceFieldModel:
     return model
 
 
+@on_cpu()
 def load(name: str | os.PathLike = DEFAULT) -> ForceFieldModel:
     """The model of this name: a shipped one (`espalike models`), or a file. Nothing in it is executed.
 
@@ -350,7 +342,7 @@ def load(name: str | os.PathLike = DEFAULT) -> ForceFieldModel:
     """
     path = find(name)
     if successor := modelfile.SUPERSEDED.get(str(name)):
-        warnings.warn(f"{name} will leave with the next version; {successor} succeeds it", FutureWarning, stacklevel=2)
+        warnings.warn(f"{name} will leave with the next version; {successor} succeeds it", FutureWarning, stacklevel=3)
     header, tensors = modelfile.read(path)
     with torch.random.fork_rng(devices=[]):  # weights are drawn, then replaced: the caller's random numbers stay
         first = _first_member(path, header["config"], header["members"], tensors)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-import numbers
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espalike.overrides import at_home as at_home
+from espalike.overrides import override as override
+from espalike.overrides import overrides_of as overrides_of
+from espalike.overrides import quoted as quoted
 from espalike.setting_types import check_declared, check_like, check_types
 
 if TYPE_CHECKING:
@@ -148,44 +150,6 @@ def _is_read(job: str, key: str, settings: Any) -> bool:
     return inner[0] in known or not known
 
 
-def at_home(value: str) -> str:
-    """The value of an override with the user's folder for `~`, which few shells write there themselves.
-
-    Examples:
-        >>> at_home("~/store") == str(Path.home() / "store")
-        True
-    """
-    return re.sub(r"(?:^|(?<=[\[,'\"]))~(?=/)", lambda _: str(Path.home()), value)
-
-
-def override(key: str, value: Any) -> str:
-    """One setting as an override in hydra's syntax, its texts quoted.
-
-    Raises:
-        ValueError: for a value that is not a number, text, path, truth value, None, list or mapping.
-
-    Examples:
-        >>> override("data.stores", ["store/mine", "sample"])
-        'data.stores=["store/mine","sample"]'
-    """
-    return f"{key}={_text(key, value)}"
-
-
-def overrides_of(settings: Mapping[str, Any]) -> list[str]:
-    """Keyword arguments as overrides; `trainer={"max_epochs": 5}` is `trainer.max_epochs=5`.
-
-    Raises:
-        ValueError: see `override`.
-    """
-    result = []
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and "." not in key:
-            result += [override(f"{key}.{name}", inner) for name, inner in value.items()]
-        else:
-            result.append(override(key, value))
-    return result
-
-
 def chosen(overrides: Sequence[str]) -> list[str]:
     """Dotted paths of the settings that overrides choose."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -213,15 +177,15 @@ def explain(
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", text):
         return f"{_unreadable(ambiguous[1])}; for one run per value: --multirun"
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, choice = error.missing_cfg_file.rpartition("/")
-        values = {_key(o): re.split(r"\W*,\W*", o.partition("=")[2].strip("\"'")) for o in overrides}
-        key = next((k for k in values if k.partition("@")[0] == group and choice in values[k]), group)
+        values = [(_key(o), v) for o in overrides for v in re.split(r"\W*,\W*", o.partition("=")[2].strip("\"'"))]
+        keys = (key for key, value in values if f"{key.partition('@')[0]}/{value}" == error.missing_cfg_file)
+        key = next(keys, error.missing_cfg_file.rpartition("/")[0])
+        group = key.partition("@")[0]
+        choice = error.missing_cfg_file.removeprefix(f"{group}/")  # it may be a path
         more = _ELSEWHERE.get(group.partition("/")[0], "") if job == "train" or group.startswith("hydra/") else ""
         return f"{key}={choice}: {suggest(choice, error.options)}choices of {group}: {', '.join(error.options)}{more}"
-    if absent := re.match(r"In '([^']*)': Could not load '(.*)/([^/']*)'", text):  # in the list of defaults of a file
-        places = [files(CONFIGS).joinpath(absent[2]), *([Path(config_dir) / absent[2]] if config_dir else [])]
-        known = sorted({path.name.removesuffix(".yaml") for each in places if each.is_dir() for path in each.iterdir()})
-        return f"{absent[1]}.yaml: no {absent[2]} {absent[3]!r}; {suggest(absent[3], known)}choices: {', '.join(known)}"
+    if absent := re.match(r"In '([^']*)': Could not load '([^']*)'", text):  # in the list of defaults of a file
+        return _absent(absent[1], absent[2], config_dir)
     if twice := re.match(r"Multiple values for (\S+)\.", text):
         return f"{twice[1]} is chosen twice, or with a + before it; write {twice[1]}=NAME once, without +"
     if unknown := re.match(r"Could not override '([^']*)'", text):
@@ -231,6 +195,19 @@ def explain(
         return f"{' '.join(text.split())}; among {' '.join(overrides)}"
     cause = f" ({str(error.__cause__).splitlines()[0]})" if error.__cause__ else ""
     return " ".join(text.partition("\nConfig search path")[0].split()) + cause
+
+
+def _absent(file: str, path: str, config_dir: str | os.PathLike | None) -> str:
+    """What is wrong with a choice, `group/name`, that the defaults of a file make."""
+    roots = [files(CONFIGS), *([Path(config_dir)] if config_dir else [])]
+    group, _, choice = path.rpartition("/")
+    while "/" in group and not any(root.joinpath(group).is_dir() for root in roots):  # the choice is a path
+        group = group.rpartition("/")[0]
+        choice = path.removeprefix(f"{group}/")
+    folders = [folder for root in roots if (folder := root.joinpath(group)).is_dir()]
+    known = sorted({path.name.removesuffix(".yaml") for folder in folders for path in folder.iterdir()})
+    more = _ELSEWHERE.get(group, "")
+    return f"{file}.yaml: no {group} {choice!r}; {suggest(choice, known)}choices: {', '.join(known)}{more}"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -282,68 +259,6 @@ def _unreadable(argument: str) -> str:
     return f"argument {argument!r}: a value with spaces, commas, brackets or = must be quoted{advice}"
 
 
-def quoted(argument: str) -> str | None:
-    """A `key=value` whose value hydra reads as the text, or list of texts, that was typed; quoted for a shell.
-
-    None if there is none, as for a mapping.
-
-    Examples:
-        >>> quoted("input=CC(=O)O")
-        '\\'input="CC(=O)O"\\''
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    key, _, value = argument.partition("=")
-    if value.startswith(("{", "[{")):
-        return None
-    parts = _parts(value)
-    typed = value if parts is None else parts
-    works = override(key, typed)
-    try:
-        (parsed,) = OverridesParser.create().parse_overrides([works])
-    except HydraException:
-        return None
-    return shlex.quote(works) if parsed.value() == typed else None
-
-
-def _parts(value: str) -> list[str] | None:
-    """The elements of `[a,b]`, without their quotes; None for anything else, also for `[O-]C=[NH2+]`."""
-    elements, depth = [""], 0
-    for position, letter in enumerate(value):
-        depth += (letter in "([") - (letter in ")]")
-        if depth < 1 and position < len(value) - 1:
-            return None
-        if letter == "," and depth == 1:
-            elements.append("")
-        else:
-            elements[-1] += letter
-    if not (value.startswith("[") and value.endswith("]")):
-        return None
-    elements[0], elements[-1] = elements[0][1:], elements[-1][:-1]
-    return [re.sub(r"^(['\"])(.*)\1$", r"\2", element.strip()) for element in elements]
-
-
-def _text(key: str, value: Any) -> str:
-    """A value in hydra's syntax."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, numbers.Integral):
-        return str(int(value))
-    if isinstance(value, numbers.Real):
-        return repr(float(value))
-    if isinstance(value, str | os.PathLike):
-        # a backslash is itself, except before a quote
-        return (
-            '"' + re.sub(r'(\\*)("|$)', lambda m: m[1] * 2 + ('\\"' if m[2] else ""), at_home(os.fspath(value))) + '"'
-        )
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{_text(key, inner)}" for name, inner in value.items()) + "}"
-    if isinstance(value, Iterable):
-        return "[" + ",".join(_text(key, inner) for inner in value) + "]"
-    raise ValueError(f"{key}: expected a number, text, path, true or false, None, list or dict; got {value!r}")
-
-
 def _unknown_setting(key: str, job: str, overrides: Sequence[str], config_dir: str | os.PathLike | None) -> str:
     """The settings that are nearest to one that does not exist, in the settings that the chosen groups have."""
     import hydra
@@ -374,6 +289,7 @@ def _unknown_setting(key: str, job: str, overrides: Sequence[str], config_dir: s
         )
     parent, _, last = key.rpartition(".")
     near = [name for name in known if name.rpartition(".")[2] == last]
+    near += [name for name in known if last in name.rpartition(".")[2].split("_")]
     near += difflib.get_close_matches(key, known, n=_KEYS_LISTED, cutoff=0.7)
     near += [name for name in known if parent and name.rpartition(".")[0] == parent]
     listed = list(dict.fromkeys(near))[:_KEYS_LISTED] or sorted(name for name in known if "." not in name)

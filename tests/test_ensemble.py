@@ -17,6 +17,7 @@ from espalike.check.fields import field_of
 from espalike.chem import embed, from_smiles
 from espalike.cli.main import main
 from espalike.data.store import Store
+from espalike.domain import ChemicalDomain
 from espalike.energy import energy
 from espalike.export import to_openmm
 from espalike.hybrid import overlap
@@ -179,6 +180,39 @@ def test_members_have_to_fit():
         Ensemble([member(0)])
     with pytest.raises(ValueError, match="the same configuration"):
         Ensemble([member(0), member(1, width=8)])
+    with pytest.raises(TypeError, match="made of models"):
+        Ensemble(["espalike-1", "espalike-2"])
+
+
+def trained(seed, *smiles, **splits):
+    """A member as if it were trained on these molecules."""
+    model = member(seed)
+    model.provenance.domain = ChemicalDomain.of([from_smiles(text) for text in smiles])
+    model.provenance.split, model.provenance.figures = splits, {"validation": {"energy_rmse": 1.0 + seed}}
+    model.provenance.data = [{"name": f"set-{seed}", "hash": f"{seed}"}]
+    return model
+
+
+def test_members_of_different_data_have_the_chemistry_of_all_and_the_training_molecules_of_any(tmp_path):
+    """The ensemble had the domain, the split and the errors of its first member."""
+    one = trained(0, "CCO", "CC(=O)[O-]", train=["A", "B"], val=["C"])
+    other = trained(1, "CCN", "CCO", train=["A", "C"], val=["D"])
+    Ensemble([one, other]).save(tmp_path / "two.espalike")
+    made = load(tmp_path / "two.espalike")
+    assert made.domain.symbols == ["H", "C", "O"]
+    assert made.domain.charges == (0, 0)
+    assert set(made.domain.counts) == set(one.domain.counts) & set(other.domain.counts)
+    assert made.provenance.split == {"train": ["A", "B", "C"], "val": ["D"]}
+    assert [store["name"] for store in made.provenance.data] == ["set-0", "set-1"]
+    assert made.provenance.figures == {}
+    assert not made.domain.check(from_smiles("CCO"))
+    assert made.domain.check(from_smiles("CC(=O)[O-]"))
+    with pytest.raises(ValueError, match="no element or no net charge of training molecules in common"):
+        Ensemble([trained(0, "[Na+]"), trained(1, "CCO")])
+
+
+def test_an_ensemble_counts_as_its_members(ensemble):
+    assert len(Ensemble([ensemble, member(7)]).members) == 4
 
 
 def test_its_members_disagree_as_a_calculator(ensemble, path, tmp_path):

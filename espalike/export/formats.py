@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from espalike.devices import on_cpu
+
 if TYPE_CHECKING:
     import numpy as np
     import openmm
@@ -86,6 +88,7 @@ def table() -> list[list[str]]:
     return rows([_engine(name) for name in FORMATS])
 
 
+@on_cpu()
 def to_openmm(
     system: MMSystem, index: int | None = None, by_term: bool = False, torsions: str = "native"
 ) -> openmm.System:
@@ -112,6 +115,7 @@ def to_openmm(
     return to_system(_single("system", system, index), by_term, torsions)
 
 
+@on_cpu()
 def to_topology(molecule: Molecule, residue: str | None = None) -> openmm.app.Topology:
     """An OpenMM topology of one residue, atoms in the molecule's order, as `ForceField.createSystem` needs it.
 
@@ -234,6 +238,7 @@ def _refused(terms: Iterable[Term], formats: str | Sequence[str]) -> tuple[dict[
     return {name: f"format {name!r} cannot express {', '.join(lacks[name])}" for name in formats if lacks[name]}, advice
 
 
+@on_cpu()
 def texts(
     system: MMSystem,
     format: str,
@@ -270,6 +275,7 @@ def _single(format: str, system: MMSystem, index: int | None, info=None, xyz=Non
     return Single(select(system, index), format, info or {}, xyz)
 
 
+@on_cpu()
 def write(
     system: MMSystem,
     path: str | Path,

@@ -279,11 +279,12 @@ class Single:
         molecule, xyz = self.molecule, magnitude(self.xyz, "angstrom")
         if xyz is None:
             return embed(molecule)[0]
-        if np.shape(xyz) != (molecule.n_atoms, 3) or not np.isfinite(xyz).all():
+        xyz = np.asarray(xyz, dtype=np.float64)
+        if xyz.shape != (molecule.n_atoms, 3) or not np.isfinite(xyz).all():
             raise ExportError(
-                f"{molecule.name}: expected finite coordinates of shape ({molecule.n_atoms}, 3), got {np.shape(xyz)}"
+                f"{molecule.name}: expected finite coordinates of shape ({molecule.n_atoms}, 3), got {xyz.shape}"
             )
-        return np.asarray(xyz, dtype=np.float64)
+        return xyz
 
     @property
     def facts(self) -> dict[str, str]:

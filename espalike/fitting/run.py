@@ -16,6 +16,7 @@ from espalike.bounds import check_number
 from espalike.chem import Entry, Source, safe_names, several
 from espalike.chem.complexes import is_complex
 from espalike.data.store import Store, write_store
+from espalike.devices import on_cpu
 from espalike.evaluation.baselines import names as calculators
 from espalike.export import ligands
 from espalike.fitting import labels
@@ -33,6 +34,7 @@ _FIRST_EPOCHS = 100
 _NOTES_SHOWN = 3
 
 
+@on_cpu()
 def bespoke(
     molecules: Source | Iterable[Source],
     out: str | os.PathLike = "bespoke",

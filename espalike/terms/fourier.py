@@ -21,7 +21,8 @@ def chebyshev(n: tuple[int, ...]) -> Tensor:
     while len(rows) <= max(n):
         twice, before = [0.0, *(2.0 * c for c in rows[-1])], rows[-2]
         rows.append([a - b for a, b in zip(twice, [*before, 0.0, 0.0], strict=True)])
-    return torch.tensor([rows[m] + [0.0] * (max(n) + 1 - len(rows[m])) for m in n], dtype=torch.float64)
+    padded = [rows[m] + [0.0] * (max(n) + 1 - len(rows[m])) for m in n]
+    return torch.tensor(padded, dtype=torch.float64, device="cpu")
 
 
 class CosinePolynomial(torch.autograd.Function):
@@ -105,7 +106,7 @@ class Fourier(Primitive):
         total: Value = 0.0 if self.constant is None else self.constant
         for k, cosine in zip(self.k, cosines(q[0], self.n), strict=True):
             total = total + k * (1.0 + cosine)
-        return torch.as_tensor(total)
+        return _tensor(total, q[0])
 
     def slopes(self, q: tuple[Tensor, ...]) -> Slopes:
         """Energies and slopes; a series of cosines as one polynomial in cos φ."""
@@ -130,7 +131,12 @@ class Fourier(Primitive):
             u = part if u is None else u + part
             parts = [-(n / size) * k * sine for _, sine in waves]
             slopes = [a + b for a, b in zip(slopes, parts, strict=True)] if slopes else parts
-        return torch.as_tensor(u), tuple(slopes)
+        return _tensor(u, q[0]), tuple(slopes)
+
+
+def _tensor(value: Value | None, like: Tensor) -> Tensor:
+    """A value as a tensor where the others are; `torch.as_tensor` moves tensors to torch's default device."""
+    return value if isinstance(value, Tensor) else like.new_tensor(value)
 
 
 def _wave(n: int, phi: Tensor, phase: Value) -> tuple[Tensor, Tensor]:

@@ -27,13 +27,14 @@ def _covalent_radii() -> Tensor:
     from rdkit.Chem import GetPeriodicTable
 
     table = GetPeriodicTable()
-    return torch.tensor([0.0] + [table.GetRcovalent(z) for z in range(1, _MAX_Z)], dtype=torch.float64)
+    return torch.tensor([0.0] + [table.GetRcovalent(z) for z in range(1, _MAX_Z)], dtype=torch.float64, device="cpu")
 
 
 @cache
 def _lj_table(column: int) -> Tensor:
     """Sigma (0) or epsilon (1) of an atom without and with neighbours, by element; NaN where it is not known."""
-    table = torch.full((2, _MAX_Z), torch.nan, dtype=torch.float32)  # models were trained with values of this precision
+    # models were trained with values of this precision
+    table = torch.full((2, _MAX_Z), torch.nan, dtype=torch.float32, device="cpu")
     for row, values in enumerate(({**_LJ, **_LJ_ION}, {**_LJ_ION, **_LJ})):
         for z, value in values.items():
             table[row, z] = value[column]

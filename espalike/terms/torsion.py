@@ -18,7 +18,9 @@ PERIODS = (1, 2, 3, 4, 5, 6)
 """Periodicities of proper torsions."""
 _ZEROS = (0.0,) * len(PERIODS)
 _POWERS = torch.tensor(
-    [chebyshev.poly2cheb([0.0] * m + [(-1.0) ** m]).tolist() + [0.0] * (5 - m) for m in range(6)], dtype=torch.float64
+    [chebyshev.poly2cheb([0.0] * m + [(-1.0) ** m]).tolist() + [0.0] * (5 - m) for m in range(6)],
+    dtype=torch.float64,
+    device="cpu",
 )
 """cosᵐ(φ − π), m = 0…5, as Σₙ cₙ cos nφ: coefficients by row."""
 

@@ -17,7 +17,13 @@ def test_the_name_of_several_settings_lists_them(capsys):
     ("argument", "advice"),
     [
         ("model=espalike-1", "choices of model: small, tiny; a model to start from is start=MODEL"),
-        ("data=store/mine", "stores are data.stores=[PATH,...]"),
+        ("data=store/mine", "data=store/mine: choices of data: sample; stores are data.stores=[PATH,...]"),
+        ("data=[store/mine]", "no data 'store/mine'; choices: sample; stores are data.stores=[PATH,...]"),
+        (
+            "experiment=a/b/quickstart.yaml",
+            "experiment=a/b/quickstart.yaml: did you mean 'quickstart'? choices of experiment: b",
+        ),
+        ("epochs=5", "nearest: trainer.max_epochs"),
     ],
 )
 def test_models_and_stores_in_the_place_of_a_choice(capsys, argument, advice):
