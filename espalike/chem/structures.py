@@ -7,6 +7,7 @@ as text. mmCIF is read by OpenMM's reader.
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -24,6 +25,8 @@ _IONS = {
 """Symbols of ions by CHARMM's names."""
 _COVALENT = re.compile("covale.*|disulf|modres")
 """Kinds of `struct_conn` that are bonds, in lower case; the others are contacts, and bonds to metals."""
+_NEAREST = 1.0
+"""Heavy atoms that are nearer [Å] are one at two locations; the shortest bond between two is 1.10 Å long."""
 
 
 @dataclass(frozen=True)
@@ -181,14 +184,15 @@ def _element(symbol: str) -> tuple[int, int]:
 def _one_location(rows: list[_Row]) -> tuple[list[_Row], tuple[str, ...]]:
     """The rows of one location per residue: those without a letter, and those of the letter that comes first.
 
-    A letter whose heavy atoms are none of those of the letters before it is no alternative to these, and is kept.
+    Groups of a residue may be disordered separately: a letter is kept, too, if its heavy atoms have other names than
+    those of the letters before it, and none of them is in the place of another one.
     """
-    found: dict[tuple[int, str, str], dict[tuple[str, str], set[str]]] = {}
+    found: dict[tuple[int, str, str], dict[tuple[str, str], list[Atom]]] = {}
     for _, letter, atom in rows:
         if letter.strip():
             residue = atom.residue
             letters = found.setdefault((residue.part, residue.chain, residue.number), {})
-            letters.setdefault((residue.name, letter), set()).update([atom.name] if atom.number != 1 else [])
+            letters.setdefault((residue.name, letter), []).extend([atom] if atom.number != 1 else [])
     if not found:
         return rows, ()
     kept = {place: _together(letters) for place, letters in found.items()}
@@ -201,15 +205,20 @@ def _one_location(rows: list[_Row]) -> tuple[list[_Row], tuple[str, ...]]:
     return chosen, (f"{left} atoms of other alternative locations are left out",) if left else ()
 
 
-def _together(letters: Mapping[tuple[str, str], set[str]]) -> set[tuple[str, str]]:
-    """The first of some locations, by name of the residue and letter, and those that are no alternatives to it."""
-    (first, heavy), *others = letters.items()
-    kept, taken = {first}, set(heavy)
+def _together(letters: Mapping[tuple[str, str], list[Atom]]) -> set[tuple[str, str]]:
+    """The first of some locations, by name of the residue and letter, and those of other groups of the residue."""
+    (first, before), *others = letters.items()
+    kept, taken = {first}, list(before)
     for location, atoms in others:
-        if location[0] == first[0] and atoms and not atoms & taken:
+        if location[0] == first[0] and atoms and not any(_same_place(a, b) for a in atoms for b in taken):
             kept.add(location)
-            taken |= atoms
+            taken += atoms
     return kept
+
+
+def _same_place(first: Atom, second: Atom) -> bool:
+    """Whether two heavy atoms are one at two locations: by name, or nearer than any bond is long."""
+    return first.name == second.name or math.dist(first.xyz, second.xyz) < _NEAREST
 
 
 def _connected(serials: list[str], lines: list[str]) -> tuple[frozenset[tuple[int, int]], tuple[str, ...]]:

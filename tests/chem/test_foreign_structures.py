@@ -234,6 +234,17 @@ def test_locations_that_are_no_alternatives_are_both_there(tmp_path):
     assert entry.xyz == pytest.approx(mol.GetConformer().GetPositions(), abs=1e-3)
 
 
+def test_locations_with_other_names_of_atoms_are_alternatives(tmp_path):
+    """SHELX gives the atoms of each location names of their own."""
+    mol = built(Chem.MolFromSmiles(PARACETAMOL))
+    rows = located(lines(mol).splitlines(), "AB").splitlines()
+    first, second = rows[::2], [f"{row[:12]}{row[12:16].strip() + 'B':>4}{row[16:]}" for row in rows[1::2]]
+    (entry,) = read(tmp_path, "\n".join([*first, *second]), PARACETAMOL)
+    assert canonical(only([entry])) == PARACETAMOL
+    assert entry.notes == (f"{len(second)} atoms of other alternative locations are left out",)
+    assert entry.xyz == pytest.approx(mol.GetConformer().GetPositions(), abs=1e-3)
+
+
 def test_a_proton_in_two_places_is_there_once(tmp_path):
     """On both nitrogens of histidine, it would be a charge."""
     mol = helm("PEPTIDE1{[ac].H.[am]}$$$$")

@@ -75,7 +75,7 @@ def test_a_cache_that_cannot_be_used_costs_no_result(cache, tmp_path, caplog):
     ],
 )
 def test_a_foreign_script_in_the_cache_is_refused(change, tmp_path):
-    """With the right hash: a hash is no signature."""
+    """With the right hash, which anyone can compute."""
     made, cache = field_model("class2"), tmp_path / "cache"
     EspalikeTemplateGenerator("CCO", made, cache).ffxml(EspalikeTemplateGenerator("CCO", made).ligands[0])
     (file,) = cache.iterdir()
