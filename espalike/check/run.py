@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -181,7 +182,7 @@ def findings_of(settings: Settings, molecule: Molecule) -> list[Finding]:
 
     def parametrized(case: Case) -> None:
         try:
-            assert case.system
+            _ = case.system
         except DomainError:
             raise
         except Exception as error:  # whatever a force field raises, this molecule has no parameters
@@ -216,7 +217,8 @@ def _finding(name: str, function: Callable[[Case], float | None], case: Case) ->
 
 
 def _key(identity: str, settings: Settings, molecule: Molecule) -> str:
-    text = repr((identity, settings.picoseconds, sorted(CHECKS), molecule.smiles, molecule.name))
+    parts = (version("espalike"), identity, settings.picoseconds, sorted(CHECKS), molecule.smiles, molecule.name)
+    text = repr(parts)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -227,7 +229,8 @@ def _recorded(record: Path | None) -> dict[str, list[Finding]]:
         return found
     content = record.read_bytes()
     if content and not content.endswith(b"\n"):  # the next line begins after it
-        record.write_bytes(content + b"\n")
+        with record.open("ab") as file:  # another run may be writing to it
+            file.write(b"\n")
     for row in filter(None, map(unsealed, content.split(b"\n"))):
         found[row["key"]] = [Finding(**{**one, "atoms": tuple(one["atoms"])}) for one in row["findings"]]
     return found

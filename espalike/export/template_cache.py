@@ -73,9 +73,10 @@ def is_ours(script: str) -> bool:
         return False
     try:
         table, call = ast.parse(text[len(fixed) :]).body
-        assert isinstance(table, ast.Assign)
+        if not isinstance(table, ast.Assign):
+            return False
         ast.literal_eval(table.value)
-    except (SyntaxError, ValueError, AssertionError):
+    except (SyntaxError, ValueError):
         return False
     (name,) = table.targets
     expected = "espalike_apply(sys, data, self, espalike_table)"

@@ -239,6 +239,9 @@ def test_findings_are_kept_and_not_computed_again(tmp_path, monkeypatch):
     assert check(settings, [BUTANE], record) == first
     with pytest.raises(pytest.fail.Exception):
         check(settings, [TOLUENE], record)
+    monkeypatch.setattr("espalike.check.run.version", lambda package: "of another version")
+    with pytest.raises(pytest.fail.Exception):
+        check(settings, [BUTANE], record)
 
 
 def test_cost():
