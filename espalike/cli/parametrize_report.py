@@ -20,8 +20,8 @@ class Report:
     `FILE.jsonl` consists of these lines, as does what a pipe or device gets. For another name, the lines are beside it
     in `NAME.unfinished` while the program runs, and become one JSON document at the end. Lines of the same run without
     the line of counts belong to a run that was stopped. Each row has a checksum of itself, its number and the run, so
-    that only rows are continued from that are what was written. A file that cannot be written stops nothing; `error` is
-    the reason then.
+    that only rows are continued from that are what was written, and whose files have not changed since. A file that
+    cannot be written stops nothing; `error` is the reason then.
 
     Args:
         path: the report; None: no report is written.
@@ -101,15 +101,17 @@ class Report:
             self.error = error
 
     def _rows(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Rows of a stopped run with the same settings while their files exist, and where each ends."""
+        """Rows of a stopped run with the same settings while their files are its own, and where each ends."""
         if self.lines is None or not self.lines.is_file() or self._is_complete():
             return
         with self.lines.open("rb") as file:
             if (_decoded(file.readline()) or {}).get(_RUN) != self._run:
                 return
+            written = files.version_of(self.lines)[1]
             for number, line in enumerate(iter(file.readline, b"")):
                 row = files.unsealed(line, self._of(number)) if line.endswith(b"\n") else None
-                if row is None or not all(Path(name).is_file() for name in row["files"]):
+                # files that are newer than the report are of another run
+                if row is None or not all(0 < files.version_of(name)[1] <= written for name in row["files"]):
                     return
                 if "[Errno " in str(row.get("reason")):  # a full disk, for instance: it is tried again
                     return

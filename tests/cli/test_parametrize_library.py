@@ -156,6 +156,19 @@ def test_other_settings_or_inputs_start_over(library, model_file, tmp_path, monk
     assert "continued" not in capsys.readouterr().out
 
 
+def test_files_that_another_run_has_replaced_are_made_again(library, model_file, tmp_path, capsys):
+    arguments = [library, "--out", "out", "--report", "r.jsonl"]
+    assert run(model_file, *arguments) == 1
+    made, lines = files_of(tmp_path / "out"), (tmp_path / "r.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "r.jsonl").write_bytes(b"".join(lines[:-1]))  # as if it had been stopped
+    assert run(model_file, library, "--out", "out", "--residue", "DRG") == 1
+    assert files_of(tmp_path / "out") != made
+    capsys.readouterr()
+    assert run(model_file, *arguments) == 1
+    assert "continued" not in capsys.readouterr().out
+    assert files_of(tmp_path / "out") == made
+
+
 def test_what_follows_the_counts_of_a_report_is_done_again(library, model_file, tmp_path, monkeypatch, capsys):
     """The second of two reports that were joined, for instance."""
     arguments = [library, "--out", "out", "--report", "r.jsonl"]
