@@ -13,7 +13,7 @@ from espalike.devices import on_cpu
 
 if TYPE_CHECKING:
     from espalike.chem import Entry
-    from espalike.evaluation.run import Evaluation
+    from espalike.evaluation.result import Evaluation
     from espalike.export.ligands import Done
     from espalike.model import ForceFieldModel
     from espalike.system import MMSystem

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property, partial
+from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import version
-from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,88 +22,17 @@ from espalike.data.readers.base import Reader
 from espalike.data.readers.kinds import which_reader
 from espalike.data.schema import SPLITS, Record, Rejection
 from espalike.domain import ChemicalDomain
-from espalike.evaluation import interactions, plots, show, table
+from espalike.evaluation import interactions, plots, remarks, table
 from espalike.evaluation.baselines import NotInstalled, baseline, label_of
-from espalike.evaluation.interactions import Interactions
-from espalike.evaluation.interactions import Row as InteractionRow
 from espalike.evaluation.predictors import ForceField, Predictor
-from espalike.evaluation.table import Failure, Row, Scores, Worst
-from espalike.evaluation.terms import Contribution, contributions
+from espalike.evaluation.result import Evaluation
+from espalike.evaluation.terms import contributions
 from espalike.files import names_in, write
 from espalike.model import load
 
 T = TypeVar("T")
 Say = Callable[[str], None]
 """Takes a message for the user."""
-
-_SHOWN = 5
-"""Failures listed per method; `summary.json` has all."""
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The result of an evaluation.
-
-    Attributes:
-        rows: errors of every method on the entries that it covers, by source.
-        common: errors of all methods on the entries that all of them cover; the same rows if they cover the same.
-        inside: the same for molecules inside the chemical domain of every model; no rows if all molecules are.
-        outside: ids of the entries whose molecules are not.
-        scores: records and the energies and forces of every method.
-        models: names of the methods that are models; the others are baselines.
-        skipped: baselines that are not installed, and what to install.
-        rejected: entries of the data that could not be read, and conformers of files that an ingest would drop.
-        seen: number of connectivities that a model saw in training, by model.
-        familiar: number of complexes of which all molecules are in complexes of a model's training data, by model.
-        contributions: of the terms of every force field, if they were requested.
-        worst: entries with the largest errors of every method.
-        out: folder with the tables and the picture.
-        interactions: interaction energies of complexes and those of every method; None without complexes.
-        interaction_rows: their errors by set, group and distance.
-    """
-
-    rows: tuple[Row, ...]
-    common: tuple[Row, ...]
-    inside: tuple[Row, ...]
-    outside: tuple[str, ...]
-    scores: Scores
-    models: tuple[str, ...]
-    skipped: Mapping[str, str]
-    rejected: tuple[Rejection, ...]
-    seen: Mapping[str, int]
-    familiar: Mapping[str, int]
-    contributions: tuple[Contribution, ...]
-    worst: tuple[Worst, ...]
-    out: Path
-    interactions: Interactions | None = None
-    interaction_rows: tuple[InteractionRow, ...] = ()
-
-    @cached_property
-    def failures(self) -> tuple[Failure, ...]:
-        """Entries that a model failed on; see `scores.failures` for those of the baselines."""
-        return tuple(failure for failure in self._every_failure if failure.method in self.models)
-
-    @property
-    def _every_failure(self) -> tuple[Failure, ...]:
-        between = self.interactions.failures if self.interactions else ()
-        return (*self.scores.failures, *between)
-
-    def __repr__(self) -> str:
-        """Tables of errors: every method on its entries and, if these differ, on those of all methods."""
-        tables = [f"Evaluation in {self.out}: {show.UNITS}", *([show.errors(self.rows)] if self.rows else [])]
-        if self.common is not self.rows:
-            tables.append(show.errors(self.common, ", entries of all methods"))
-        if self.inside:
-            tables.append(show.errors(self.inside, ", inside the domain of every model"))
-        if self.interactions:
-            tables.append(show.interactions(self.interaction_rows, len(self.interactions.records)))
-        return "\n\n".join(tables)
-
-    def _repr_html_(self) -> str:
-        """The rows as a table, for notebooks."""
-        more = "" if self.common is self.rows else f"<p>Entries of all methods:</p>{show.html(self.common)}"
-        inside = f"<p>Inside the domain of every model:</p>{show.html(self.inside)}" if self.inside else ""
-        return show.html(self.rows) + more + inside
 
 
 def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
@@ -123,7 +51,8 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
     """
     for name, least in (("resamples", 0), ("seed", 0), ("worst", 0)):
         check_number(name, settings[name], least)
-    predictors, trained_on, domains = _models(_names(settings["models"]), settings.get("level"))
+    level = settings.get("level")
+    predictors, trained_on, domains, levels = _models(_names(settings["models"]), level)
     models, skipped = tuple(predictors), _add_baselines(settings["baselines"], predictors, say)
     if not predictors:
         raise ValueError(
@@ -161,7 +90,9 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
         interaction_rows=tuple(interactions.rows(between, *sampling)) if between else (),
     )
     written = _write(result, settings)
-    _report(result, len(keys), say)
+    remarks.report(result, len(keys), say)
+    remarks.report_repeated(records, say)
+    remarks.report_levels(scores.records, {name: (level or of[0], of) for name, of in levels.items()}, say)
     say(f"wrote {result.out}/{', '.join(written)}")
     return result
 
@@ -177,8 +108,8 @@ def _names(value: Any) -> list:
 
 def _models(
     names: Sequence[str], level: str | None
-) -> tuple[dict[str, Predictor], dict[str, set[str]], list[ChemicalDomain]]:
-    """Models by the name that the tables have, the connectivity keys of their training molecules, and their domains.
+) -> tuple[dict[str, Predictor], dict[str, set[str]], list[ChemicalDomain], dict[str, tuple[str, ...]]]:
+    """Models by the name that the tables have, connectivity keys of their training molecules, domains, and levels.
 
     Raises:
         ValueError: when a model was not trained with this level of theory.
@@ -186,6 +117,7 @@ def _models(
     predictors: dict[str, Predictor] = {}
     trained_on: dict[str, set[str]] = {}
     domains: list[ChemicalDomain] = []
+    levels: dict[str, tuple[str, ...]] = {}
     paths = [str(name) for name in names]
     short = [_short(path) for path in paths]
     for path, name in zip(paths, short, strict=True):
@@ -198,8 +130,9 @@ def _models(
             raise ValueError(f"{path}: {error}") from error
         predictors[name] = ForceField(partial(model.parametrize, level=level))
         trained_on[name] = set(model.provenance.split.get("train", ())) if model.provenance else set()
+        levels[name] = tuple(model.levels)
         domains += [model.provenance.domain] if model.provenance else []
-    return predictors, trained_on, domains
+    return predictors, trained_on, domains, levels
 
 
 def _familiar(complexes: Sequence[Record], trained: Collection[str]) -> int:
@@ -356,38 +289,10 @@ def _summary(result: Evaluation, settings: Mapping[str, Any]) -> dict[str, Any]:
         "complexes_of_molecules_seen_in_complexes": dict(result.familiar),
         "skipped": dict(result.skipped),
         "rejected": [asdict(entry) for entry in result.rejected],
-        "failures": [asdict(failure) for failure in result._every_failure],
+        "failures": [asdict(failure) for failure in result.every_failure],
         "worst": [{key: _rounded(value) for key, value in asdict(w).items()} for w in result.worst],
     }
 
 
 def _rounded(value: Any) -> Any:
     return (round(value, 4) if value == value else None) if isinstance(value, float) else value
-
-
-def _report(result: Evaluation, molecules: int, say: Say) -> None:
-    """Say what failed, what could not be read, and what a model saw in training."""
-    complexes = result.interactions.records if result.interactions else ()
-    records = {record.id: record for record in (*result.scores.records, *complexes)}
-    every = sorted(result._every_failure, key=lambda failure: failure.method)
-    for method, group in groupby(every, key=lambda failure: failure.method):
-        failures = list(group)
-        lacking = table.count_molecules(records[failure.entry] for failure in failures)
-        say(f"{method} failed on {len(failures)} of {len(records)} entries ({lacking} molecules):")
-        for failure in failures[:_SHOWN]:
-            say(f"  {failure.entry}: {failure.reason.removeprefix(f'{failure.entry}: ')}")
-        if len(failures) > _SHOWN:
-            say(f"  ... and {len(failures) - _SHOWN} more, listed in summary.json")
-    for entry in result.rejected[:_SHOWN]:
-        say(f"{'left out' if entry.reason.startswith('conformer: ') else 'not read'}: {entry.message}")
-    if len(result.rejected) > _SHOWN:
-        say(f"... and {len(result.rejected) - _SHOWN} more, listed in summary.json")
-    for name, count in result.seen.items():
-        if count:
-            say(f"note: {name} was trained on {count} of these {molecules} connectivities")
-    for name, count in result.familiar.items():
-        if count:
-            say(
-                f"note: all molecules of {count} of these {len(complexes)} complexes are in complexes that {name} was "
-                "trained on; the errors for new molecules may be larger"
-            )

@@ -19,7 +19,8 @@ from espalike.evaluation import show
 from espalike.evaluation.baselines import NotInstalled, is_baseline, names
 from espalike.evaluation.interactions import DISTANCES
 from espalike.evaluation.metrics import METRICS
-from espalike.evaluation.run import Evaluation, evaluate
+from espalike.evaluation.result import Evaluation
+from espalike.evaluation.run import evaluate
 from espalike.evaluation.table import Row, flat, write_csv
 from espalike.files import write
 from espalike.landscape import columns, electrostatics, geometries, plane

@@ -140,6 +140,27 @@ def test_a_model_is_scored_at_the_level_that_is_chosen(store, two_levels, tmp_pa
     assert errors["HF"] == at_target != errors["B3LYP-D3BJ/DZVP"]
 
 
+def test_labels_of_another_level_are_noted(store, two_levels, tmp_path, capsys):
+    _, path = two_levels
+    settings = [f"model={path}", f"data.path={store}", "data.split=null", "resamples=0", f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", *settings]) == 0
+    printed = capsys.readouterr().out
+    both = "B3LYP-D3BJ/DZVP (12 conformers), GFN2-xTB (4 conformers); data.level=LEVEL takes one"
+    assert f"note: labels of several levels of theory are scored together: {both}" in printed
+    assert "note: two is scored at HF; 12 conformers are of B3LYP-D3BJ/DZVP, which it was trained with, too" in printed
+    assert main(["evaluate", *settings, "level=B3LYP-D3BJ/DZVP", "data.level=B3LYP-D3BJ/DZVP"]) == 0
+    assert "note: " not in capsys.readouterr().out
+
+
+def test_conformers_that_two_stores_hold_are_noted(store, tmp_path, capsys):
+    copy = shutil.copytree(store, tmp_path / "copy")
+    settings = ["baselines=[zero]", "data.split=null", "resamples=0", f"out={tmp_path / 'out'}"]
+    assert main(["evaluate", *settings, f"data.path=[{store},{copy}]"]) == 0
+    assert "note: 16 conformers are in another entry, too, with the same energy, and count twice: " in (
+        capsys.readouterr().out
+    )
+
+
 def test_every_model_needs_the_level(store, model, two_levels, tmp_path, capsys):
     _, path = two_levels
     settings = [f"model=[{path},{model}]", f"data.path={store}", f"out={tmp_path / 'out'}"]
