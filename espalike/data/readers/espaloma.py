@@ -180,7 +180,7 @@ def from_json(name: str, path: Path, xyz: np.ndarray) -> Molecule:
         ChemistryError: for molecules that are not supported.
     """
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         if isinstance(content, str):  # espaloma writes the JSON of a JSON text
             content = json.loads(content)
         atoms = [(int(a["atomic_number"]), int(a["formal_charge"])) for a in content["atoms"]]

@@ -139,7 +139,7 @@ def read_qdata(name: str, path: Path) -> Frames:
     Raises:
         RecordError: for blocks that are incomplete, not alike or twice there.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
     blocks: list[dict[str, np.ndarray]] = []
     jobs: set[str] = set()
     for number, line in enumerate(text.split("\n"), start=1):
@@ -200,7 +200,7 @@ def read_scan(name: str, path: Path) -> tuple[np.ndarray, Frames]:
         RecordError: when it is not an XYZ file of one molecule.
     """
     table = Chem.GetPeriodicTable()
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
     frames = Frames()
     symbols: list[str] = []
     start = 0
@@ -252,7 +252,9 @@ def _elements(name: str, folder: Path, smiles: str | None) -> np.ndarray:
     """Atomic numbers from a PDB, shape `(A,)`; from the mapped SMILES where there is none."""
     for path in sorted(folder.glob("*.pdb")):
         with rdBase.BlockLogs():
-            mol = Chem.MolFromPDBBlock(path.read_text(), sanitize=False, removeHs=False)
+            mol = Chem.MolFromPDBBlock(
+                path.read_text(encoding="utf-8-sig", errors="replace"), sanitize=False, removeHs=False
+            )
         if mol is not None:
             return np.array([atom.GetAtomicNum() for atom in mol.GetAtoms()])
     if smiles and re.search(r":\d+\]", smiles):
@@ -266,7 +268,7 @@ def _metadata(name: str, path: Path) -> dict:
     if not path.exists():
         return {}
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise RecordError("metadata unreadable", f"{name}: {path.name} is not JSON ({error})") from error
     return content if isinstance(content, dict) else {}

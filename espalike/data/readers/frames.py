@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -154,6 +155,8 @@ class FrameReader(Reader):
         seen: dict[str, int] = {}
         known: dict[Hashable, Run] = {}
         with self.path.open("rb") as file:
+            if file.read(len(BOM_UTF8)) != BOM_UTF8:
+                file.seek(0)
             for frame in self._frames(file):
                 try:
                     if frame.error:

@@ -50,7 +50,7 @@ class SmilesOption:
             raise ReaderError(
                 f"{path}: no such file; the option smiles takes a SMILES or a CSV file of names and SMILES"
             )
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file)
             if not {"name", "smiles"} <= set(rows.fieldnames or ()):
                 raise ReaderError(f"{path}: columns are {rows.fieldnames}; expected `name` and `smiles`")
