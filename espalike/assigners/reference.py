@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections import OrderedDict
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
@@ -106,9 +107,9 @@ class References:
         return self.cache / name[:2] / f"{name}.npz"
 
     def _read(self, molecule: Molecule) -> Values | None:
-        """The cached values of a molecule, or None; a damaged file counts as missing."""
+        """The cached values of a molecule, or None; a file that is damaged or cannot be read counts as missing."""
         path = self.path(molecule)
-        if path is None or not path.exists():
+        if path is None:
             return None
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -170,10 +171,15 @@ def _assigner(force_field: str, charge_model: str) -> OpenFFAssigner:
 
 
 def _compute(force_field: str, charge_model: str, path: Path | None, molecule: Molecule) -> Values:
-    """Compute a molecule's values and write them to the cache."""
+    """Compute a molecule's values and write them to the cache; a warning if that is not possible."""
     values = _assigner(force_field, charge_model).reference(molecule)
-    if path is not None:
+    if path is None:
+        return values
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary, temporary.open("wb") as file:  # of several that write it, the last one stays
             np.savez(file, charge=values[0], lj=values[1])
+    except OSError as error:
+        why = f"{path.parent.parent}: reference charges are not kept in this cache ({error.strerror or error})"
+        warnings.warn(why, stacklevel=2)
     return values

@@ -109,7 +109,7 @@ def folded_labels(
         Columns `energy` [kcal/mol] and `forces` [kcal/mol/Å] that replace the stores' in `Batches`.
 
     Raises:
-        ValueError: naming an entry for which a constant term is not finite.
+        ValueError: naming an entry for which a constant term is not finite, or a folder that cannot be made.
     """
     folder = folder or files.cache_folder("labels")
     code = files.digest_of(*_MODULES, *_modules_of(model))
@@ -123,7 +123,7 @@ def folded_labels(
     paths = {name: folder / f"{digest.hexdigest()[:20]}.{name}.npy" for name in ("energy", "forces")}
     record = folder / f"{digest.hexdigest()[:20]}.json"
     if not _are_whole(paths, record):
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         double, batches = copy.deepcopy(model).double().eval(), Batches(dataset, torch.float64)
         parts = [_rest(batches, double, names, entry) for entry in progress(range(len(dataset)))]
         for name, values in zip(paths, zip(*parts, strict=True), strict=True):
@@ -132,6 +132,17 @@ def folded_labels(
         files.write(record, json.dumps(files.sealed(_checksums(paths), record.name)))
     sizes = {"energy": dataset.counts, "forces": 3 * dataset.counts * dataset.atoms}
     return {name: MappedColumn(path, np.cumsum(sizes[name]) - sizes[name]) for name, path in paths.items()}
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of the files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"{folder}, for labels without frozen terms, cannot be made ({error.strerror}): data.labels_dir=FOLDER "
+            "takes another one"
+        ) from error
 
 
 def _are_whole(paths: Mapping[str, Path], record: Path) -> bool:

@@ -55,6 +55,13 @@ def test_computed_once_and_kept_for_the_next_time(made, tmp_path):
     assert len(made.calls) == 2
 
 
+def test_a_cache_that_cannot_be_written_costs_no_result(made, tmp_path):
+    (tmp_path / "file").touch()  # in the place of a folder
+    with pytest.warns(UserWarning, match="cache: reference charges are not kept in this cache"):
+        charge, _ = References(cache=tmp_path / "file" / "cache")(chem.from_smiles("CCO"))
+    np.testing.assert_array_equal(charge, np.linspace(-1, 1, 9))
+
+
 def test_an_entry_is_named_by_all_it_depends_on(made, tmp_path, monkeypatch):
     ethanol, methanol = chem.from_smiles("CCO"), chem.from_smiles("CO")
     field = tmp_path / "mine.offxml"

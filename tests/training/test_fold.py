@@ -121,6 +121,12 @@ def test_labels_of_other_settings_of_a_term_are_not_taken(dataset, tmp_path, set
         np.testing.assert_allclose(values[start : start + len(expected)], expected, rtol=1e-9, atol=1e-6)
 
 
+def test_a_folder_that_cannot_be_made_is_named(dataset, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file/labels, for labels .* cannot be made .*: data.labels_dir=FOLDER"):
+        folded_labels(dataset, frozen(["encoder", "pair"]), PAIRS, tmp_path / "file" / "labels")
+
+
 def test_labels_are_computed_once_and_again_for_other_weights_and_code(dataset, tmp_path, monkeypatch):
     made, calls = frozen(["encoder", "pair"]), []
 
