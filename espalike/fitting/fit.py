@@ -21,7 +21,8 @@ _MARK = "fitted-from.txt"
 def fit(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str] = ()) -> Path:
     """Train a model further on stores (`experiment=bespoke`).
 
-    A finished fit to the same labels is taken as it is; one that was interrupted is continued.
+    A finished fit to the same labels is taken as it is; one that was interrupted is continued. If the model is not the
+    one that the fit wrote, the fit is made anew.
 
     Args:
         start: shipped name or file of the model.
@@ -33,10 +34,15 @@ def fit(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: 
     Returns:
         The model file, whose name holds a digest of its content: what depends on it is made anew if it changes.
     """
-    content = _fitted(start, stores, out, epochs, overrides).read_bytes()
-    path = out / f"model-{hashlib.sha256(content).hexdigest()[:12]}.espalike"
-    files.write(path, content)
+    model = _fitted(start, stores, out, epochs, overrides)
+    path = _copy(model)
+    files.write(path, model.read_bytes())
     return path
+
+
+def _copy(model: Path) -> Path:
+    """The copy of a model that is made when its fit has finished; another model in its place has none."""
+    return model.with_name(f"model-{hashlib.sha256(model.read_bytes()).hexdigest()[:12]}.espalike")
 
 
 def _fitted(start: str, stores: Sequence[Store], out: Path, epochs: int, overrides: Sequence[str]) -> Path:
@@ -52,10 +58,11 @@ def _fitted(start: str, stores: Sequence[Store], out: Path, epochs: int, overrid
     source = hashlib.sha256(Path(find(start)).read_bytes()).hexdigest()
     mark = json.dumps([composed, [store.hash for store in stores], source])
     composed["trainer"]["enable_progress_bar"] = sys.stderr.isatty()
-    if (out / _MARK).is_file() and (out / _MARK).read_bytes() == mark.encode():
-        if (out / MODEL).is_file() and not was_interrupted(out / CHECKPOINT):
-            return out / MODEL
+    is_same = (out / _MARK).is_file() and (out / _MARK).read_bytes() == mark.encode()
+    if is_same and was_interrupted(out / CHECKPOINT):
         composed["resume"] = "auto"
+    elif is_same and (out / MODEL).is_file() and _copy(out / MODEL).is_file():
+        return out / MODEL
     else:
         if out.exists():
             shutil.rmtree(out)

@@ -68,6 +68,7 @@ def bespoke(
     Raises:
         ValueError: for an unknown teacher or format, when no molecule can be fitted, listing why, or when the folder
             holds labels that were made with other settings.
+        TypeError: for a teacher or a model that is not given by its name.
         FileNotFoundError: for an unknown model, or a teacher whose weights are not installed.
     """
     _, sources = several(molecules)
@@ -75,14 +76,15 @@ def bespoke(
     for setting, value in (("jobs", jobs), ("epochs", epochs)):
         check_number(setting, value, 1)
     settings.made.cache_clear()  # files that settings name may have changed since an earlier fit
-    start, run = load(os.fspath(model)).double(), Fitted(Path(out), os.fspath(model))
+    start, run = load(model).double(), Fitted(Path(out), os.fspath(model))
     run.refused = dict(export.refusals(start.terms, formats))
     if len(run.refused) == len(formats):
         raise ValueError(export.refusal(start.terms, formats))
     teach = labels.Teacher(_calculator(teacher), run.out / "work" / "labels", jobs, run.left_out)
     run.teacher = teach.level
     entries = _readable(list(ligands.read(sources, smiles)), start, run)
-    with _one_thread():
+    run.out.mkdir(parents=True, exist_ok=True)
+    with _one_thread(), files.only_one(run.out, "fit"):
         entries = _known_to(teach, entries, run)
         fitted = _fit(teach, _jobs(entries), run, epochs, overrides)
         _check(teach, _jobs(entries), run, start, fitted)
@@ -107,6 +109,8 @@ def _one_thread() -> Iterator[None]:
 def _calculator(name: str) -> dict[str, Any]:
     """Settings of a calculator by its name."""
     known = [each for each in calculators() if each != "zero"]
+    if not isinstance(name, str):
+        raise TypeError(f"teacher: expected the name of a calculator, got {type(name).__name__}: {', '.join(known)}")
     if name not in known:
         raise ValueError(f"no teacher {name!r}; {settings.suggest(name, known)}teachers: {', '.join(known)}")
     found = settings.compose("label", [f"calculator={name}", "input=none", "out=none"])["calculator"]

@@ -224,7 +224,8 @@ def _finished(trainer: pl.Trainer, settings: Mapping[str, Any], say: Say) -> Tra
     """Say how training ended, and return the result."""
     out = Path(settings["out"])
     if not (out / MODEL).is_file():
-        raise ValueError("no model was written: training ended before the first validation")
+        more = "; the run had all its epochs: trainer.max_epochs=N gives it more" if settings["resume"] else ""
+        raise ValueError(f"no model was written: training ended before the first validation{more}")
     stopped, patience = trainer.early_stopping_callback.stopped_epoch, settings["patience"]  # type: ignore[union-attr]
     if 0 < stopped == trainer.current_epoch - 1:
         say(f"stopped early after epoch {stopped}: no lower validation loss in patience={patience} validations")

@@ -16,6 +16,7 @@ from espalike.cli.bespoke import HELP, _print
 from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.energy import energy
+from espalike.files import only_one
 from espalike.fitting.check import Profile, Score, worse_torsions
 from espalike.fitting.result import Fitted
 from espalike.model import DEFAULT, Ensemble, find, load
@@ -181,6 +182,15 @@ def test_a_stopped_run_continues_and_labels_no_geometry_twice(single, tmp_path, 
     result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5, model=single)
     labelled = [xyz for xyz in seen if xyz is not None]
     assert len(labelled) == len(set(labelled)) == result.fitted + result.held_out + sum(result.left_out.values())
+    again = tmp_path / "work" / "fit-2" / "model.espalike"
+    fitted = again.read_bytes()
+    assert result.model.read_bytes() == fitted
+    again.write_bytes(single.read_bytes())  # another model in the place of the fitted one
+    result = espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5, model=single)
+    assert result.model.read_bytes() == again.read_bytes() == fitted
+    assert len([xyz for xyz in seen if xyz is not None]) == len(labelled)
+    with only_one(tmp_path, "fit"), pytest.raises(ValueError, match="another fit is writing to it"):
+        espalike.bespoke("CO", tmp_path, teacher="mmff94", epochs=5, model=single)
     assert result.profiles == []
     assert "no rotatable bond" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
