@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from itertools import accumulate, groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -97,6 +97,16 @@ class MMSystem(Moves):
     def _repr_html_(self) -> str:
         """The same as a table, for notebooks."""
         return f"<p>{escape(self._title())}</p>{html_table(self._rows()) if self.terms else ''}"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f"'MMSystem' object has no attribute {name!r}; bound(NAME).values has the parameters of a term, "
+                "bound('Coulomb').values[:, 0] charges; espalike.energy.energy gives energies, espalike.export writes files",
+                name=name,
+                obj=self,
+            )
 
     def bound(self, name: str) -> Bound:
         """The bound term whose class is called `name`.

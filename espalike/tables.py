@@ -53,7 +53,7 @@ def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, 
             if not set(columns) <= set(names) or len(set(names)) < len(names):
                 raise ValueError(f"{path}: expected columns {' and '.join(columns)}, each once, got {names}")
             content = list(rows)
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
         raise ValueError(f"{path}: cannot be read as CSV ({error})") from error
     for number, row in enumerate(content, start=1):
         if None in row or None in map(row.get, columns):

@@ -186,6 +186,17 @@ def test_wrong_arguments_are_explained(arguments, error, message, tmp_path, monk
         (lambda: espalike.export.to_topology("O"), TypeError, "expected an espalike.Molecule, got str"),
         (lambda: energy(_water(), torch.zeros(1, 3, 3)), TypeError, "expected an MMSystem, .* got Molecule"),
         (lambda: espalike.label, AttributeError, "no attribute 'label'; .*`espalike --help` lists commands"),
+        (
+            lambda: espalike.parametrize("O").charges,
+            AttributeError,
+            "no attribute 'charges'; .*bound\\('Coulomb'\\).val",
+        ),
+        (
+            lambda: espalike.bespoke("O", teacher=print),
+            TypeError,
+            "teacher: expected the name of a calculator, got bui",
+        ),
+        (lambda: espalike.bespoke("O", model=_water()), TypeError, "model: expected a name or a model file, got Molec"),
     ],
 )
 def test_first_tries_in_python_are_answered_with_what_works(call, error, message):
