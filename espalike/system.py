@@ -103,7 +103,7 @@ class MMSystem(Moves):
         def __getattr__(self, name: str) -> Any:
             raise AttributeError(
                 f"'MMSystem' object has no attribute {name!r}; bound(NAME).values has the parameters of a term, "
-                "bound('Coulomb').values[:, 0] charges; espalike.energy.energy gives energies, espalike.export writes files",
+                "bound('Coulomb').values[:, 0] charges; espalike.energy.energy gives energies, espalike.export files",
                 name=name,
                 obj=self,
             )
