@@ -34,6 +34,8 @@ def to_system(single: Single, by_term: bool = False, torsions: str = "native") -
     itself = [list(range(len(one.numbers)))]
     lj, coulomb, others = split(one.terms)
     for group, made in bonded(single.parts, by_term, torsions):
+        if made["energy"] and not made["rows"]:
+            continue  # OpenMM would compile the expression, for seconds where it is a coupling
         espalike_extend(result, made, itself).setForceGroup(group)
     for group, bound in enumerate(one.terms):
         if bound in others:

@@ -117,6 +117,13 @@ def test_molecules_without_tuples_agree(smiles):
         agree(evaluate(from_ffxml(system, molecule), xyz), expected)
 
 
+def test_a_custom_force_without_rows_is_left_out():
+    """OpenMM compiles the expressions of couplings for seconds, also for water, which has no torsions."""
+    system = to_openmm(field_model("class2").parametrize(chem.from_smiles("O")))
+    compounds = [force for force in system.getForces() if isinstance(force, openmm.CustomCompoundBondForce)]
+    assert [(force.getName(), force.getNumBonds()) for force in compounds] == [("BondBond+BondAngle", 1)]
+
+
 @pytest.mark.parametrize("term", BONDED, ids=repr)
 def test_native_forces_equal_the_expression(term):
     """Nor is any form without a native force: its parts have custom forces alone, which other tests compare."""
