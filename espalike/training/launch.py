@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 
 def to_start(trainer: dict[str, Any]) -> int:
@@ -25,6 +25,18 @@ def to_start(trainer: dict[str, Any]) -> int:
             "trainer=ddp trainer.accelerator=cpu trainer.devices=2"
         )
     return number
+
+
+def environment_of(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The plug-in for a training of one process in a SLURM job of several tasks, as in a notebook or without `srun`.
+
+    Lightning would take the process for one of these tasks, and refuse it. Empty for all others.
+    """
+    tasks, nodes, here = (int(os.environ.get(f"SLURM_{name}", 1)) for name in ("NTASKS", "NNODES", "STEP_NUM_TASKS"))
+    is_alone = here == 1 and "LOCAL_RANK" not in os.environ and trainer.get("strategy") != "ddp"
+    if max(tasks, nodes) == 1 or not is_alone or "plugins" in trainer or _devices(trainer) != 1:
+        return {}
+    return {"plugins": [LightningEnvironment()]}
 
 
 def _devices(trainer: dict[str, Any]) -> int:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import current_thread, main_thread
 from typing import Any, Protocol
 
 import pytorch_lightning as pl
@@ -64,8 +65,11 @@ class SaveResumable(Checkpoint):
         self._out_of_time = self._ended = False
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        """Handle SLURM's signal. Lightning's own handler would write its checkpoint in the middle of a step."""
-        if "SLURM_JOB_ID" in os.environ:
+        """Handle SLURM's signal. Lightning's own handler would write its checkpoint in the middle of a step.
+
+        Only the main thread can.
+        """
+        if "SLURM_JOB_ID" in os.environ and current_thread() is main_thread():
             signal.signal(signal.SIGUSR1, self._warned)
 
     def _warned(self, signum: int, frame: Any) -> None:

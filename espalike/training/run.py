@@ -284,6 +284,7 @@ def _trainer(settings: Mapping[str, Any], out: Path, sampler: Any) -> pl.Trainer
     best = SaveBestModel(out / MODEL)
     return instantiate(
         settings["trainer"],
+        **launch.environment_of(settings["trainer"]),
         default_root_dir=str(out),
         use_distributed_sampler=False,  # `EpochSampler` deals out an epoch without repetitions
         enable_model_summary=False,

@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from espalike.cli.main import main
 from espalike.data.store import write_store
 from espalike.training.callbacks import History, SaveBestModel
+from espalike.training.launch import environment_of
 from espalike.training.lightning import TrainingModule
 from espalike.training.resume import SaveResumable
 from tests.data.conftest import MANIFEST, build_record
@@ -247,6 +249,19 @@ def test_a_slurm_job_whose_time_is_over_is_requeued_and_goes_on(store, tmp_path,
     assert torch.load(tmp_path / "cut" / "last.ckpt", weights_only=True)["global_step"] == 5
     assert in_child(lambda: train(store, tmp_path / "cut", *options)) == 0
     assert_same(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_a_process_without_srun_trains_in_a_job_of_several_tasks(store, tmp_path, monkeypatch):
+    """A notebook, for instance; it may train in a thread, which cannot handle signals."""
+    task = {"NTASKS": 4, "NNODES": 2, "PROCID": 0, "LOCALID": 0, "NODEID": 0, "JOB_ID": 4711, "JOB_NAME": "notebook"}
+    for name, value in task.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    monkeypatch.chdir(tmp_path)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(train, store, tmp_path, "trainer.max_epochs=1").result() == 0
+    assert environment_of({"devices": 2}) == environment_of({"devices": 1, "strategy": "ddp"}) == {}
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")  # started by srun
+    assert environment_of({"devices": 1}) == {}
 
 
 def test_the_model_is_the_moving_average(store, tmp_path):
