@@ -26,9 +26,9 @@ from espalike.data.alone import judge_entries
 from espalike.data.audit import Audit, Counts, Verdict, counts_of, refuse_failed
 from espalike.data.filters import Filters, describe, drop, useful
 from espalike.data.schema import FORMAT, Record, RecordError, Rejection, check
-from espalike.data.shards import SHARD, ShardWriter, StoreError, commit, map_shard, planned, publish
+from espalike.data.shards import SHARD, ShardWriter, StoreError, check_manifest, commit, map_shard, planned, publish
 from espalike.data.similar import Seen
-from espalike.data.store import MANIFEST, Store, check_manifest
+from espalike.data.store import MANIFEST, Store
 from espalike.data.work import Part, Rejected, Work, to_lines
 
 PIPELINE = 5

@@ -178,6 +178,19 @@ def summarise(tables: Sequence[pa.Table]) -> dict:
     }
 
 
+def check_manifest(path: str | os.PathLike, manifest: Mapping) -> None:
+    """Check that the manifest gives the licence, the origin and the command.
+
+    Raises:
+        StoreError: listing the missing entries.
+    """
+    missing = [key for key in ("licence", "origin", "command") if not manifest.get(key)]
+    if missing:
+        raise StoreError(
+            f"{path}: a store states its {' and '.join(missing)}: give {' '.join(f'{key}=…' for key in missing)}"
+        )
+
+
 def commit(
     root: Path,
     work: Path,

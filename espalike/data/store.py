@@ -27,8 +27,18 @@ from espalike.chem.conformers import Conformers, EspGrid
 from espalike.chem.molecule import Molecule
 from espalike.data.reading import check_file, check_rows, check_summary, open_shard, read_manifest
 from espalike.data.schema import SCHEMA, Record, RecordError, check, check_column, check_split, content_hash, row_digest
-from espalike.data.shards import MANIFEST, SHARD, ShardWriter, StoreError, commit, data_files, shard_path, summarise
-from espalike.files import names_in
+from espalike.data.shards import (
+    MANIFEST,
+    SHARD,
+    ShardWriter,
+    StoreError,
+    check_manifest,
+    commit,
+    data_files,
+    shard_path,
+    summarise,
+)
+from espalike.files import names_in, only_one
 from espalike.tables import html_table
 
 __all__ = ["EMBEDDED", "MANIFEST", "Store", "StoreError", "embedded", "open_stores", "write_store"]
@@ -338,42 +348,30 @@ def write_store(
 
     Raises:
         RecordError: for a record that does not pass `schema.check`, or an identifier that occurs twice.
-        StoreError: when the manifest lacks something or there are no records.
+        StoreError: when the manifest lacks something, there are no records, or another process writes this store.
     """
     check_manifest(path, manifest)
-    root = Path(path)
+    root, work = Path(path), Path(path) / f".write-{os.getpid()}"
     is_new = not root.exists()
-    work = root / f".write-{os.getpid()}"
-    work.mkdir(parents=True)
-    try:
-        digests = _write_shards(work, records, shard)
-        if not digests:
-            raise StoreError(f"{path}: no record is left to store; rejected: {dict(rejected or {})}")
-        commit(root, work, digests, manifest, rejected or {})
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        if is_new:
-            with contextlib.suppress(OSError):
-                root.rmdir()
-        raise
+    root.mkdir(parents=True, exist_ok=True)
+    with only_one(root, "job", StoreError):
+        try:
+            digests = _write_shards(work, records, shard)
+            if not digests:
+                raise StoreError(f"{path}: no record is left to store; rejected: {dict(rejected or {})}")
+            commit(root, work, digests, manifest, rejected or {})
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            if is_new:
+                with contextlib.suppress(OSError):
+                    root.rmdir()
+            raise
     return Store.open(root)
-
-
-def check_manifest(path: str | os.PathLike, manifest: Mapping) -> None:
-    """Check that the manifest gives the licence, the origin and the command.
-
-    Raises:
-        StoreError: listing the missing entries.
-    """
-    missing = [key for key in ("licence", "origin", "command") if not manifest.get(key)]
-    if missing:
-        raise StoreError(
-            f"{path}: a store states its {' and '.join(missing)}: give {' '.join(f'{key}=…' for key in missing)}"
-        )
 
 
 def _write_shards(work: Path, records: Iterable[Record], shard: float) -> list[list[bytes]]:
     """Write all records to shards in `work`; their digests."""
+    work.mkdir(exist_ok=True)  # a killed process may have had this number
     digests: list[list[bytes]] = []
     ids: set[str] = set()
     writer = None

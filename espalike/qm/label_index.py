@@ -41,7 +41,8 @@ class Entry:
     Attributes:
         smiles: of the geometries.
         count: number of geometries.
-        geometries: where they are, or None.
+        geometries: where they are, or None; of several processes that made them at the same time, the first ones.
+        others: records of labels that came before the geometries, or that are of others.
         labels: record and row of the label of each labelled geometry, by the geometry's number.
         with_esp: the labelled geometries that have potentials.
         failures: by the number of the geometry; −1: the geometries could not be made.
@@ -50,6 +51,7 @@ class Entry:
     smiles: str = ""
     count: int = 0
     geometries: Place | None = None
+    others: list[tuple[dict[str, Any], Place]] = field(default_factory=list)
     labels: dict[int, tuple[Place, int]] = field(default_factory=dict)
     with_esp: set[int] = field(default_factory=set)
     failures: dict[int, Failure] = field(default_factory=dict)
@@ -57,15 +59,25 @@ class Entry:
     def add(self, header: dict[str, Any], place: Place) -> None:
         """Take in a record."""
         if "labels" in header:
-            for row, k in enumerate(header["labels"]):
-                if k not in self.labels or header["esp"]:
-                    self.labels[k] = (place, row)
-            if header["esp"]:
-                self.with_esp.update(header["labels"])
+            self._add_labels(header, place)
         elif "failed" in header:
             self.failures[header["failed"]] = Failure(*(header[name] for name in ("reason", "message", "esp", "time")))
         elif self.geometries is None:
             self.smiles, self.count, self.geometries = header["smiles"], header["count"], place
+            before, self.others = self.others, []
+            for each in before:
+                self._add_labels(*each)
+
+    def _add_labels(self, header: dict[str, Any], place: Place) -> None:
+        """Take in labels of the geometries; earlier versions did not write the checksum of these."""
+        if header.get("of") not in (None, self.geometries and self.geometries.checksum):
+            self.others.append((header, place))
+            return
+        for row, k in enumerate(header["labels"]):
+            if k not in self.labels or header["esp"]:
+                self.labels[k] = (place, row)
+        if header["esp"]:
+            self.with_esp.update(header["labels"])
 
     def missing(self) -> list[Failure]:
         """The failures that no later attempt replaced by a label."""

@@ -204,7 +204,10 @@ class LabelDirectory:
         """
         present = [name for name, value in vars(next(iter(labels.values()))).items() if value is not None]
         arrays = {name: np.array([getattr(label, name) for label in labels.values()]) for name in present}
-        self._index().records.append({"entry": job.name, "labels": list(labels), "esp": "esp_values" in arrays}, arrays)
+        geometries = self._index().entry(job.name).geometries
+        of = None if geometries is None else geometries.checksum
+        header = {"entry": job.name, "labels": list(labels), "esp": "esp_values" in arrays, "of": of}
+        self._index().records.append(header, arrays)
 
     def fail(self, job: Job, k: int, error: Exception, esp: bool = False) -> None:
         """Write why geometry k has no label, or with `esp` no label with a potential; k = −1: no geometries."""

@@ -9,6 +9,7 @@ from espalike.chem.conformers import EspGrid
 from espalike.data.schema import LATER, SCHEMA, UNITS, RecordError, check
 from espalike.data.shards import file_checksum, manifest_checksum
 from espalike.data.store import Store, StoreError, open_stores, write_store
+from espalike.files import only_one
 from tests.data.common import assert_same
 
 
@@ -127,6 +128,14 @@ def test_replacing_a_store_leaves_one_data_file(record_of, store_of):
     assert sorted(p.name for p in second.path.iterdir()) == ["__init__.py", second.manifest["data"], "manifest.json"]
     assert first.manifest["data"] != second.manifest["data"]
     assert first.record(0).molecule.name == "CCO"  # still mapped
+
+
+def test_two_processes_do_not_write_one_store(record_of, store_of, manifest):
+    store = store_of(record_of("CCO"))
+    with only_one(store.path, "job"), pytest.raises(StoreError, match="another job is writing to it"):
+        write_store(store.path, [record_of("CCN")], manifest=manifest)
+    assert Store.open(store.path).hash == store.hash
+    assert not list(store.path.glob(".write-*"))
 
 
 def test_failure_leaves_the_old_store_and_nothing_else(record_of, store_of, tmp_path, manifest):

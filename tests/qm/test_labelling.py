@@ -1,6 +1,7 @@
 """The label directory: what is done is kept and never repeated, what fails is told, settings are not mixed."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -62,6 +63,24 @@ def test_labels_belong_to_their_geometries(tmp_path, job):
     np.testing.assert_array_equal(labels.energy, labels.xyz.sum((1, 2)))
     np.testing.assert_array_equal(labels.forces, -labels.xyz)
     assert directory.done(job, 5) == 3
+
+
+@pytest.mark.parametrize("of_others", ["records-0.bin", "records-1.bin"])
+def test_labels_of_other_geometries_do_not_count(tmp_path, job, of_others):
+    """Two processes that made the geometries of a molecule at the same time, or the record files of two folders."""
+    LabelDirectory(tmp_path / "one").work(job, Counting(), sample, 2)
+    LabelDirectory(tmp_path / "other").work(job, Counting(), lambda *given: sample(*given) + 1.0, 4)
+    (tmp_path / "both").mkdir()
+    own = "records-0.bin" if of_others == "records-1.bin" else "records-1.bin"
+    shutil.copy(tmp_path / "one" / "records-0.bin", tmp_path / "both" / own)
+    shutil.copy(tmp_path / "other" / "records-0.bin", tmp_path / "both" / of_others)
+    both, calculator = LabelDirectory(tmp_path / "both"), Counting()
+    for expected in (2 if own == "records-0.bin" else 4, 5):
+        labels = known(both, job)
+        assert len(labels.energy) == expected
+        np.testing.assert_array_equal(labels.energy, labels.xyz.sum((1, 2)))
+        both.work(job, calculator, sample, 5)
+    assert calculator.calls == 5 - (2 if own == "records-0.bin" else 4)
 
 
 def test_nothing_is_computed_twice(tmp_path, job):
