@@ -17,6 +17,7 @@ from espalike.cli.main import main
 from espalike.data.store import Store
 from espalike.energy import energy
 from espalike.files import only_one
+from espalike.fitting import labels
 from espalike.fitting.check import Profile, Score, worse_torsions
 from espalike.fitting.result import Fitted
 from espalike.model import DEFAULT, Ensemble, find, load
@@ -30,6 +31,13 @@ MOLECULES = "CCCO propanol\nCB(O)O acid\n"  # MMFF94 has no boron
 def single(tmp_path_factory):
     """A model of one network, which is fitted in a quarter of the time, and is not near MMFF94 to begin with."""
     return shutil.copy(find("espalike-small"), tmp_path_factory.mktemp("model") / "single.espalike")
+
+
+@pytest.fixture
+def short_dynamics(monkeypatch):
+    """Thermal frames at a tenth of the time from each other, where the quality of the fit does not matter."""
+    for part in (*labels.FIT, labels.HELD_OUT):
+        monkeypatch.setitem(part, "thermal", part["thermal"] | {"interval": 3.0})
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +173,7 @@ def test_bad_settings_are_errors_before_anything_is_computed(settings, message, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_stopped_run_continues_and_labels_no_geometry_twice(single, tmp_path, monkeypatch):
+def test_a_stopped_run_continues_and_labels_no_geometry_twice(single, tmp_path, monkeypatch, short_dynamics):
     """Methanol, which has no rotatable bond; the teacher is stopped in the middle of the thermal frames."""
     seen, label = [], MMFFCalculator.__call__
 
@@ -195,7 +203,7 @@ def test_a_stopped_run_continues_and_labels_no_geometry_twice(single, tmp_path, 
     assert "no rotatable bond" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_fit_that_is_worse_is_not_kept(single, tmp_path):
+def test_a_fit_that_is_worse_is_not_kept(single, tmp_path, short_dynamics):
     out = tmp_path / "out"
     result = espalike.bespoke("CO", out, teacher="mmff94", epochs=4, model=single, overrides=["optimizer.lr=0.1"])
     assert result.worse
