@@ -18,7 +18,8 @@ from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.environments import surroundings
 from espalike.chem.molecule import Molecule, sanitized, to_rdkit
-from espalike.chem.sanitize import BOND_TYPES, atoms_of, without_ylides
+from espalike.chem.sanitize import BOND_TYPES, atoms_of
+from espalike.chem.ylides import drawings, is_ylide
 from espalike.linear import usual_form
 
 _COMMON, _SHARE = 3, 0.01
@@ -67,17 +68,17 @@ def _surroundings(molecule: Molecule) -> dict[int, tuple[str, ...]]:
 
 
 def _forms(molecule: Molecule) -> Iterator[dict[int, tuple[str, ...]]]:
-    """Surroundings of the atoms in the usual resonance form, and in others."""
-    mol = without_ylides(_usual(molecule))
-    yield surroundings(mol)
-    for form in Chem.ResonanceMolSupplier(mol, maxStructs=_FORMS):
-        if form is not None and not Chem.SanitizeMol(form, catchErrors=True):
-            yield surroundings(form)
+    """Surroundings of the atoms in the usual resonance form, and in others; none if there is one only.
 
-
-def _resonates(molecule: Molecule) -> bool:
-    """Whether other resonance forms are looked at: of charges, and not in a large molecule."""
-    return molecule.n_atoms <= _LARGE and bool(molecule.charges.any())
+    They do not depend on which of these forms is drawn.
+    """
+    if molecule.n_atoms > _LARGE or not (molecule.charges.any() or is_ylide(sanitized(molecule))):
+        return
+    for usual in list(drawings(_usual(molecule))):
+        yield surroundings(usual)
+        for form in Chem.ResonanceMolSupplier(usual, maxStructs=_FORMS):
+            if form is not None and not Chem.SanitizeMol(form, catchErrors=True):
+                yield from map(surroundings, drawings(form))
 
 
 def _usual(molecule: Molecule) -> Chem.Mol:
@@ -237,6 +238,23 @@ class ChemicalDomain:
             if not rare.keys().isdisjoint(texts)
         }
 
+    def _known(self, molecule: Molecule) -> tuple[list[int], dict[int, int]]:
+        """Atoms with new and with rare surroundings, in the resonance form that has the fewest of them.
+
+        Parameters do not depend on the form. Training has seen a molecule in one of them.
+        """
+        drawn = _surroundings(molecule)
+        found = [(self._new(drawn), self._least(drawn))]
+        if found[0] == ([], {}):
+            return found[0]
+        for form in _forms(molecule):
+            found.append((self._new(form), self._least(form)))
+            if found[-1] == ([], {}):
+                break
+        if len(found) > 1 and found[0][0]:  # the others do not depend on what is drawn
+            found = found[1:]
+        return min(found, key=lambda atoms: (len(atoms[0]), len(atoms[1])))
+
     def check(self, molecule: Molecule) -> tuple[str, ...]:
         """Warnings about environments and charges that were not in training.
 
@@ -245,11 +263,7 @@ class ChemicalDomain:
         """
         self.require(molecule)
         if self.counts:
-            new = self._new(_surroundings(molecule))
-            if new and _resonates(molecule):  # parameters do not depend on the resonance form that is drawn
-                forms = _forms(molecule)
-                usual = self._new(next(forms))
-                new = usual if all(self._new(form) for form in forms) else []
+            new, _ = self._known(molecule)
             warnings = [f"{place}: such surroundings were not in training" for place in _places(molecule, new)]
         else:
             listed = set(self.environments)
@@ -268,9 +282,7 @@ class ChemicalDomain:
             return ("the model's file has no counts of environments: only elements of neighbours were compared",)
         if (molecule.numbers > 1).sum() < 2:  # only the molecule itself has the surrounding of such an atom
             return ()
-        least = self._least(_surroundings(molecule))
-        if least and _resonates(molecule):
-            least = self._least(next(_forms(molecule)))
+        _, least = self._known(molecule)
         return tuple(
             f"{place}: such surroundings were in {count} training molecule{'s' * (count > 1)}"
             for place, count in zip(_places(molecule, list(least)), least.values(), strict=True)

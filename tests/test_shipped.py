@@ -205,6 +205,14 @@ RESONANCE_FORMS = [
     ("CC(C)=NO", "C[C+](C)[N-]O"),
     ("C[n+]1ccccc1C=NO", "C[n+]1ccccc1[CH+][N-]O"),
     ("N#[N+]c1ccccc1[O-]", "[N-]=[N+]=C1C=CC=CC1=O"),
+    ("CS(C)=N", "C[S+](C)[NH-]"),
+    ("CS(C)(=O)=N", "C[S+](C)(=O)[NH-]", "C[S+2](C)([O-])[NH-]"),
+    ("CN=S=O", "C[N-][S+]=O", "CN=[S+][O-]"),
+    ("C=S=O", "C=[S+][O-]", "[CH2-][S+]=O"),
+    ("C[S+](C)[CH-]C(C)=O", "CS(C)=CC(C)=O", "C[S+](C)C=C(C)[O-]"),
+    ("C[S+](C)(=O)[CH2-]", "CS(C)(=O)=C", "C[S+2](C)([O-])[CH2-]"),
+    ("ClP1(Cl)=NP(Cl)(Cl)=NP(Cl)(Cl)=N1", "Cl[P+]1(Cl)[N-][P+](Cl)(Cl)[N-][P+](Cl)(Cl)[N-]1"),
+    ("CB(O)O", "C[B-](O)=[OH+]"),
 ]
 USUAL = ["CC(=O)Oc1ccccc1C(=O)O", "CC(=O)Nc1ccc(O)cc1", "CC(C)Cc1ccc(cc1)C(C)C(=O)O", "CC(=O)[O-]", "O", "CCO"]
 
@@ -241,6 +249,9 @@ def test_the_domain_does_not_depend_on_the_resonance_form(model, forms):
         ("C=[N+]=[N-]", "[CH2-][N+]#N", ["atom 1"]),
         ("CP(C)(C)=O", "C[P+](C)(C)[O-]", []),
         ("CC(=O)N(C)C", "CC([O-])=[N+](C)C", []),
+        ("CP(C)(C)=CC(C)=O", "C[P+](C)(C)[CH-]C(C)=O", []),
+        ("CP(C)(C)=NC", "C[P+](C)(C)[N-]C", []),
+        ("N#C[N-]C#N", "[N-]=C=NC#N", [f"atom {n}" for n in range(1, 6)]),
     ],
 )
 def test_rare_surroundings_do_not_depend_on_the_resonance_form(usual, drawn, rare):

@@ -16,7 +16,7 @@ from espalike.chem.enumerate import Limits, pieces, states, tautomers
 from espalike.chem.environments import environments
 from espalike.chem.errors import ChemistryError
 from espalike.chem.molecule import connectivity_key, from_smiles
-from espalike.chem.sanitize import without_ylides
+from espalike.chem.ylides import without_ylides
 
 GIVEN, STATE, TAUTOMER, FRAGMENT, RECOMBINED = "given", "state", "tautomer", "fragment", "recombined"
 """What a candidate is."""

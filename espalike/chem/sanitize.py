@@ -294,31 +294,3 @@ def _have_isomers(mol: Chem.Mol, atoms: list[int]) -> bool:
             if Chem.MolToSmiles(other) != known:
                 return True
     return False
-
-
-_YLIDE = Chem.MolFromSmarts("[P,S,As,Se;+1,+2;X3,X4]-[O,S;-1;X1]")
-_IMIDATE = Chem.MolFromSmarts("[N;+0;X2]=[P,S;+0;X4]-[O;-1;X1]")
-
-
-def without_ylides(mol: Chem.Mol) -> Chem.Mol:
-    """Phosphates, sulfones and sulfoxides drawn with double bonds, where they are drawn as P⁺–O⁻ or S⁺–O⁻.
-
-    Anions of their amides are drawn with the charge on nitrogen, as N⁻–S=O, also where they are drawn as N=S–O⁻.
-    """
-    while match := mol.GetSubstructMatch(_YLIDE):
-        edit = Chem.RWMol(mol)
-        edit.GetBondBetweenAtoms(*match).SetBondType(Chem.BondType.DOUBLE)
-        centre, end = (edit.GetAtomWithIdx(index) for index in match)
-        centre.SetFormalCharge(centre.GetFormalCharge() - 1)
-        end.SetFormalCharge(0)
-        mol = edit.GetMol()
-        Chem.SanitizeMol(mol)
-    while match := mol.GetSubstructMatch(_IMIDATE):
-        edit, (nitrogen, centre, oxygen) = Chem.RWMol(mol), match
-        edit.GetBondBetweenAtoms(nitrogen, centre).SetBondType(Chem.BondType.SINGLE)
-        edit.GetBondBetweenAtoms(centre, oxygen).SetBondType(Chem.BondType.DOUBLE)
-        edit.GetAtomWithIdx(nitrogen).SetFormalCharge(-1)
-        edit.GetAtomWithIdx(oxygen).SetFormalCharge(0)
-        mol = edit.GetMol()
-        Chem.SanitizeMol(mol)
-    return mol
