@@ -105,8 +105,28 @@ class TestIsotopes:
         assert heavy.isotopes.tolist() == [2, 0, 0, 0, 0]
         assert not light.isotopes.any()
 
-    def test_they_make_no_stereocentre(self):
-        assert "@" not in chem.from_smiles("C[C@]([2H])(O)[H]").smiles
+    @pytest.mark.parametrize(
+        "smiles",
+        ["[2H][C@H](C)O", "[2H][C@@H](C)O", "[2H]/C=C/C", "[2H]/C=C\\C", "C/C=C(/C)[13CH3]", "C[S@](=[18O])(=O)CC"],
+    )
+    def test_stereo_that_only_they_make(self, smiles, tmp_path):
+        """It is kept, in coordinates and files, too; the molecule without isotopes has none."""
+        molecule = chem.from_smiles(smiles)
+        mol = chem.to_rdkit(molecule, chem.embed(molecule)[0])
+        Chem.MolToMolFile(mol, str(tmp_path / "m.sdf"))
+        Chem.AssignStereochemistryFrom3D(mol)
+        read = chem.to_rdkit(chem.from_file(tmp_path / "m.sdf"))
+        isomers = {Chem.MolToSmiles(Chem.RemoveHs(one)) for one in (mol, read, chem.to_rdkit(molecule))}
+        assert isomers == {Chem.CanonSmiles(smiles)}
+        assert not set("@/") & set(Chem.MolToSmiles(chem.to_rdkit(molecule, isotopes=False)))
+
+    def test_a_pdb_of_another_isomer_than_the_smiles(self, tmp_path):
+        molecule = chem.from_smiles("[2H][C@H](C)O")
+        mol = chem.to_rdkit(molecule, chem.embed(molecule)[0])
+        (tmp_path / "m.pdb").write_text(Chem.MolToPDBBlock(mol))
+        notes = [next(chem.read_molecules(tmp_path / "m.pdb", s)).notes for s in ("[2H][C@H](C)O", "[2H][C@@H](C)O")]
+        assert notes[0] == ()
+        assert "it is the former" in notes[1][0]
 
     def test_masses(self):
         molecule = chem.from_smiles("[13CH3][18O][2H]", "methanol")

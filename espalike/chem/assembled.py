@@ -145,7 +145,8 @@ def _other_stereo(mol: Chem.Mol, smiles: str, name: str) -> tuple[str, ...]:
     rd.sanitize(mol, name)
     if coordinates.fault(mol, mol.GetConformer().GetPositions()):  # they are not used
         return ()
-    Chem.AssignStereochemistryFrom3D(mol)
+    rd.take_stereo_of_coordinates(mol)
+    rd.restore_isotopes(mol)
     found = _isomer(mol)
     wanted = [_isomer(template_of(part, name)) for part in smiles.split(".")]
     alike = [isomer for isomer in wanted if re.sub(r"[@/\\]+", "@", isomer) == re.sub(r"[@/\\]+", "@", found)]
@@ -157,11 +158,14 @@ def _other_stereo(mol: Chem.Mol, smiles: str, name: str) -> tuple[str, ...]:
 
 
 def _isomer(mol: Chem.Mol) -> str:
-    """Canonical SMILES without isotopes."""
-    mol = Chem.RemoveHs(mol)
+    """Canonical SMILES; isotopes are left out unless there is stereo with them alone."""
+    text = Chem.MolToSmiles(Chem.RemoveHs(mol))
+    mol = Chem.Mol(mol)
     for atom in mol.GetAtoms():
         atom.SetIsotope(0)
-    return Chem.MolToSmiles(Chem.RemoveHs(mol))
+    Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+    plain = Chem.MolToSmiles(Chem.RemoveHs(mol))
+    return plain if sum(map(plain.count, "@/\\")) == sum(map(text.count, "@/\\")) else text
 
 
 def _is_whole(graph: Graph, atoms: Sequence[int], smiles: str, name: str) -> bool:

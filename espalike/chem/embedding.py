@@ -43,7 +43,7 @@ def embed(molecule: Molecule, n: int = 1, seed: int = 0) -> np.ndarray:
         return np.zeros((n, 1, 3))
     with rdBase.BlockLogs():
         for number, (choices, settings) in enumerate(_ATTEMPTS):
-            mol = to_rdkit(molecule, isotopes=False)
+            mol = to_rdkit(molecule)
             params = rdDistGeom.ETKDGv3()
             params.randomSeed, params.maxIterations = seed, _ITERATIONS  # type: ignore[assignment]
             # otherwise RDKit's seeds are multiples of `seed`: all of them 0, and all geometries alike

@@ -242,7 +242,8 @@ def from_openff(molecule, name: str | None = None) -> Molecule:
 def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool = True) -> Chem.Mol:
     """The sanitized RDKit molecule, explicit hydrogens, same atom order; `xyz (A, 3)` [Å] becomes its conformer.
 
-    Stereochemistry is that of the molecule's SMILES. With `isotopes=False` all atoms are natural.
+    Stereochemistry is that of the molecule's SMILES. With `isotopes=False` all atoms are natural,
+    and centres that only isotopes make have no stereo.
 
     Raises:
         ChemistryError: if `xyz` has another shape.
@@ -253,6 +254,8 @@ def to_rdkit(molecule: Molecule, xyz: np.ndarray | None = None, isotopes: bool =
     with rdBase.BlockLogs():
         if isotopes:
             rd.restore_isotopes(mol)
+        elif molecule.isotopes.any():
+            Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
         mol.SetProp("_Name", molecule.name.encode("utf-8", "replace").decode())  # RDKit takes no halves of pairs
         if xyz is not None:
             xyz = np.asarray(magnitude(xyz, "angstrom"), dtype=np.float64)

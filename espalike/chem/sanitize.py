@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdqueries
 
@@ -97,9 +99,9 @@ def from_smiles(smiles: str, name: str) -> Chem.Mol:
 
 
 def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
-    """RDKit's sanitization in place, once map numbers and isotopes are removed: like atoms are alike, for stereo too.
+    """RDKit's sanitization in place, once map numbers and isotopes are removed: like atoms are alike.
 
-    Isotopes are noted in a property of the atoms, see `restore_isotopes`.
+    Isotopes are noted in a property of the atoms, see `restore_isotopes`. Stereo is that of the molecule with them.
 
     Args:
         mol: the molecule.
@@ -134,7 +136,7 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
                 atom.SetBoolProp(_REWRITTEN, True)
         if drawn:
             Chem.DetectBondStereochemistry(mol)
-        Chem.AssignStereochemistry(mol, cleanIt=True, force=True)
+        _with_isotopes(mol, lambda one: Chem.AssignStereochemistry(one, cleanIt=True, force=True))
     except Chem.AtomValenceException as error:
         atom = mol.GetAtomWithIdx(error.cause.GetAtomIdx())  # type: ignore[attr-defined]
         charge = f" of charge {atom.GetFormalCharge():+d}" if atom.GetFormalCharge() else ""
@@ -156,7 +158,17 @@ def take_stereo_of_coordinates(mol: Chem.Mol) -> None:
     Chem.RemoveStereochemistry(mol)
     for n in range(mol.GetNumBonds()):
         mol.GetBondWithIdx(n).ClearProp(_WAVY)
-    Chem.AssignStereochemistryFrom3D(mol)
+    _with_isotopes(mol, Chem.AssignStereochemistryFrom3D)
+
+
+def _with_isotopes(mol: Chem.Mol, assign: Callable[[Chem.Mol], object]) -> None:
+    """Assign stereo to a sanitized molecule while it has its isotopes, which make stereocentres: `[2H][C@H](C)O`."""
+    isotopes = [(atom, atom.GetIntProp(_MASS_NUMBER)) for atom in mol.GetAtomsMatchingQuery(_IS_NOTED)]
+    for atom, mass_number in isotopes:
+        atom.SetIsotope(mass_number)
+    assign(mol)
+    for atom, _ in isotopes:
+        atom.SetIsotope(0)
 
 
 def restore_isotopes(mol: Chem.Mol) -> None:
