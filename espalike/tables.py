@@ -61,6 +61,16 @@ def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, 
     return content
 
 
+def counted(number: int, noun: str) -> str:
+    """A number and its noun.
+
+    Examples:
+        >>> counted(1, "molecule"), counted(2, "molecule")
+        ('1 molecule', '2 molecules')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """The first names, and how many more there are.
 

@@ -17,6 +17,7 @@ from espalike import files
 from espalike.check.run import CHECKS, COST, PARAMETRIZED, Finding, Outcome
 from espalike.chem.molecule import Molecule, to_rdkit
 from espalike.page import page, picture, table
+from espalike.tables import counted
 
 HEADER = ("check", "what must hold", "passed", "failed", "not applicable", "median", "largest")
 _WHAT = {PARAMETRIZED: "The molecule gets parameters.", COST: "The time of a parametrization grows with the atoms."}
@@ -78,7 +79,8 @@ def write(outcome: Outcome, source: str, out: Path) -> list[Path]:
 def _summary(outcome: Outcome) -> str:
     molecules = {finding.smiles for finding in outcome.findings if finding.check != COST}
     bad = {finding.smiles for finding in outcome.failed}
-    return f"{len(molecules)} molecules; {len(outcome.failed)} faults in {len(bad)} molecules."
+    faults = f"{counted(len(outcome.failed), 'fault')} in {counted(len(bad), 'molecule')}"
+    return f"{counted(len(molecules), 'molecule')}; {faults}."
 
 
 def _cards(failed: Sequence[Finding]) -> str:

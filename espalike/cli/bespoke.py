@@ -7,6 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from espalike.tables import counted
+
 if TYPE_CHECKING:
     from espalike.fitting.result import Fitted
 
@@ -111,7 +113,7 @@ def _print(result: Fitted) -> None:
     times = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in result.seconds.items())
     print(f"{result.fitted} labels of {result.teacher} fitted, {result.held_out} held out; processor time: {times}")
     number = sum(len(each.files) for each in result.results)
-    print(f"wrote {number} files of {len(result.molecules)} molecules to {result.out}")
+    print(f"wrote {counted(number, 'file')} of {counted(len(result.molecules), 'molecule')} to {result.out}")
     print(f"wrote {result.model}, report.html, report.json")
 
 

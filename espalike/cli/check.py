@@ -6,6 +6,8 @@ import argparse
 import math
 from pathlib import Path
 
+from espalike.tables import counted
+
 HELP = """Try a force field on many molecules: parameters, symmetry, minima, dynamics. Prints a table, writes a report.
 
 examples:
@@ -104,7 +106,9 @@ def _molecules(args: argparse.Namespace) -> int:
         task = progress.add_task("molecules", total=len(molecules))
         findings = check(settings, molecules, out / "findings.jsonl", args.jobs, lambda: progress.advance(task))
     outcome = Outcome([*findings, *([cost] if cost else [])], unread)
-    shown = Table(report.HEADER[0], *report.HEADER[2:], title=f"check of {args.model}, {len(molecules)} molecules")
+    shown = Table(
+        report.HEADER[0], *report.HEADER[2:], title=f"check of {args.model}, {counted(len(molecules), 'molecule')}"
+    )
     for row in report.rows(outcome):
         shown.add_row(row[0], *map(str, row[2:]), style="red" if row[3] else None)
     console.print(shown)
@@ -113,7 +117,7 @@ def _molecules(args: argparse.Namespace) -> int:
     if len(outcome.failed) > _SHOWN:
         print(f"... and {len(outcome.failed) - _SHOWN} more, in the report")
     if outside := sum(one.status == "outside" for one in outcome.findings):
-        print(f"{outside} molecules are outside the model's domain and were not checked")
+        print(f"not checked, since they are outside the model's domain: {counted(outside, 'molecule')}")
     for message in unread:
         print(f"not read: {message}")
     print(f"wrote {' and '.join(map(str, report.write(outcome, args.model, out)))}")

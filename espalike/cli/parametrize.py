@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from espalike.bounds import check_number
 from espalike.files import is_stream
+from espalike.tables import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -276,7 +277,7 @@ class Summary:
         for failure in self._failures:
             print(failure, file=sys.stderr)
         failed = f", {self.counts['failed']} failed" if self.counts["failed"] else ""
-        print(f"wrote {self._files} files of {self.written} molecules to {out}{failed}")
+        print(f"wrote {counted(self._files, 'file')} of {counted(self.written, 'molecule')} to {out}{failed}")
 
 
 def _head(
