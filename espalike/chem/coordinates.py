@@ -22,6 +22,7 @@ _THICKNESS = 1e-3
 """Largest distance of an atom from the plane of a drawing [Å]."""
 _SMALL = 500
 """Number of atoms up to which all distances are computed."""
+_AXES = {Chem.BondStereo.STEREOATROPCW, Chem.BondStereo.STEREOATROPCCW}
 _FOUR_NEIGHBOURS = Chem.MolFromSmarts("[D4,D5,D6]")
 
 
@@ -30,6 +31,17 @@ def fault(mol: Chem.Mol, xyz: np.ndarray) -> str:
     if not np.isfinite(xyz).all():
         return "they hold values that are not finite"
     return _bonds(mol, xyz) or _drawing(mol, xyz) or _points(xyz)
+
+
+def of_atropisomer(mol: Chem.Mol) -> np.ndarray | None:
+    """Coordinates `(A, 3)` [Å] of a drawing that shows the isomer of an axis, which a SMILES cannot say; else None."""
+    if not any(mol.GetBondWithIdx(n).GetStereo() in _AXES for n in range(mol.GetNumBonds())):
+        return None
+    from rdkit.Chem import rdDistGeom  # seldom needed
+
+    mol, params = Chem.Mol(mol), rdDistGeom.ETKDGv3()
+    params.randomSeed = 0  # type: ignore[assignment]
+    return mol.GetConformer().GetPositions() if rdDistGeom.EmbedMolecule(mol, params) >= 0 else None
 
 
 def _bonds(mol: Chem.Mol, xyz: np.ndarray) -> str:

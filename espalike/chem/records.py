@@ -201,7 +201,7 @@ def _from_typed(smiles: str) -> Record:
 def _from_smiles(smiles: str, name: str) -> Record:
     with rdBase.BlockLogs():
         mol = rd.from_smiles(smiles, name)
-        return Record(name, mol, notes=rd.remarks(mol))
+        return Record(name, mol, notes=rd.remarks(mol), xyz=coordinates.of_atropisomer(mol))
 
 
 def from_rdkit(mol: Chem.Mol) -> Record:
@@ -323,6 +323,8 @@ def _checked(
         else:
             rd.take_stereo_of_coordinates(mol)
     rd.check_structure(mol, name)
+    if xyz is None:
+        xyz = coordinates.of_atropisomer(mol)
     return Record(name, mol, None, notes + rd.remarks(mol), xyz, charges)
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from rdkit import Chem
-from rdkit.Chem import rdDepictor
+from rdkit.Chem import rdDepictor, rdMolTransforms
 
 from espalike import chem
 from espalike.chem.coordinates import fault
@@ -168,3 +168,24 @@ def test_bonds_of_undefined_stereo_have_that_of_the_coordinates(tmp_path, isomer
     (entry,) = chem.read_molecules(tmp_path / "marked.sdf")
     assert entry.notes == ()
     assert Chem.MolToSmiles(Chem.RemoveHs(chem.to_rdkit(entry.molecule))) == Chem.CanonSmiles(isomer)
+
+
+@pytest.mark.parametrize(("wedge", "towards"), [(1, 1.0), (6, -1.0)])
+def test_the_isomer_of_a_drawn_axis(tmp_path, wedge, towards):
+    """A bond of the axis' end that points to the viewer, or away: the torsion about the axis has the drawing's sign."""
+    mol = Chem.AddHs(Chem.MolFromSmiles("Cc1cccc(Br)c1-c1c(C)cccc1Cl"))
+    rdDepictor.Compute2DCoords(mol)
+    lines = Chem.MolToMolBlock(mol).split("\n")
+    bond = next(n for n, line in enumerate(lines) if sorted(line.split()[:2]) == ["2", "8"])
+    lines[bond] = f"  8  2{lines[bond][6:9]}{wedge:3d}"
+    (tmp_path / "m.sdf").write_text("\n".join(lines))
+    (entry,) = chem.read_molecules(tmp_path / "m.sdf")
+    assert entry.notes == ()
+    drawn = mol.GetConformer()
+    for atom, height in ((1, towards), (5, -towards)):
+        x, y, _ = drawn.GetAtomPosition(atom)
+        drawn.SetAtomPosition(atom, (x, y, height))
+    embedded = chem.to_rdkit(entry.molecule, entry.xyz).GetConformer()
+    angle = [rdMolTransforms.GetDihedralDeg(one, 1, 7, 8, 9) for one in (drawn, embedded)]
+    assert np.sign(angle[0]) == np.sign(angle[1])
+    assert 60.0 < abs(angle[1]) < 120.0
