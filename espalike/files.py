@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from threading import get_native_id
 from types import ModuleType
 from typing import Any
@@ -96,6 +96,20 @@ def only_one(folder: Path, run: str, error: type[ValueError] = ValueError) -> It
         yield
     finally:
         os.close(handle)
+
+
+def made(folder: Path) -> Path:
+    """Make a folder, and check that files can be written to it, before anything is computed for them.
+
+    Raises:
+        OSError: when that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 def names_in(text: str) -> list[str]:

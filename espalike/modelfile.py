@@ -147,6 +147,8 @@ def _header(path: str | Path) -> dict[str, Any]:
     """The description as it is in the file, checked."""
     from safetensors import SafetensorError, safe_open
 
+    with open(path, "rb"):  # safetensors says of each file that cannot be read that there is none
+        pass
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

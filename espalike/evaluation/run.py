@@ -27,7 +27,7 @@ from espalike.evaluation.baselines import NotInstalled, baseline, label_of
 from espalike.evaluation.predictors import ForceField, Predictor
 from espalike.evaluation.result import Evaluation
 from espalike.evaluation.terms import contributions
-from espalike.files import names_in, write
+from espalike.files import made, names_in, write
 from espalike.model import load
 
 T = TypeVar("T")
@@ -60,6 +60,7 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
             + "".join(f"; skipped {reason}" for reason in skipped.values())
         )
     records, rejected = read_records(settings["data"], settings.get("reader"))
+    out = made(Path(settings["out"]))
     keys = {record.key for record in records if record.key}
     complexes = [record for record in records if is_complex(record.molecule)]
     between = _predict(complexes, predictors, interactions.predict) if complexes else None
@@ -85,7 +86,7 @@ def evaluate(settings: Mapping[str, Any], say: Say = print) -> Evaluation:
         familiar={name: _familiar(complexes, trained) for name, trained in trained_on.items()} if complexes else {},
         contributions=tuple(contributions(scores, predictors)) if settings["terms"] else (),
         worst=tuple(w for method in scores.methods for w in table.worst(scores, method, settings["worst"])),
-        out=Path(settings["out"]),
+        out=out,
         interactions=between,
         interaction_rows=tuple(interactions.rows(between, *sampling)) if between else (),
     )
@@ -251,7 +252,6 @@ def _predict(records: Sequence[Record], predictors: Mapping[str, Predictor], pre
 def _write(result: Evaluation, settings: Mapping[str, Any]) -> list[str]:
     """Write the files; their names."""
     out = result.out
-    out.mkdir(parents=True, exist_ok=True)
     tables: dict[str, list[dict]] = {
         "table.csv": [table.flat(row) for row in result.rows],
         "common.csv": [] if result.common is result.rows else [table.flat(row) for row in result.common],

@@ -152,6 +152,13 @@ def test_labels_of_another_level_are_noted(store, two_levels, tmp_path, capsys):
     assert "note: " not in capsys.readouterr().out
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(store, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("espalike.evaluation.table.predict", lambda *given: pytest.fail("something was computed"))
+    with pytest.raises(NotADirectoryError, match="file/out"):
+        evaluate_in_python(data=store, baselines="zero", out=tmp_path / "file" / "out")
+
+
 def test_conformers_that_two_stores_hold_are_noted(store, tmp_path, capsys):
     copy = shutil.copytree(store, tmp_path / "copy")
     settings = ["baselines=[zero]", "data.split=null", "resamples=0", f"out={tmp_path / 'out'}"]
