@@ -25,28 +25,30 @@ _GAFF = {
     1: "h1 h2 h3 h4 h5 ha hb hc hn ho hp hs hw hx",
     6: "c c1 c2 c3 c5 c6 ca cc cd ce cf cg ch cp cq cs cu cv cx cy cz",
     7: "n n1 n2 n3 n4 n5 n6 n7 n8 n9 n+ na nb nc nd ne nf nh ni nj nk nl nm nn no np nq ns nt nu nv nx ny nz",
-    8: "o oh op oq os ow",
+    8: "o o2 oh op oq os ow",
     9: "f",
     15: "p2 p3 p4 p5 pb pc pd pe pf px py",
-    16: "s s2 s4 s6 sh sp sq ss sx sy",
+    16: "s s2 s3 s4 s6 sh sp sq ss sx sy",
     17: "cl",
     35: "br",
     53: "i",
 }
 _AMBER = {
-    1: "H H0 H1 H2 H3 H4 H5 HA HC HO HP HS HW HZ",
-    6: "C C* C4 C5 C8 CA CB CC CD CI CJ CK CM CN CO CP CQ CR CS CT CV CW CX CY CZ 2C 3C XC",
-    7: "N N* N1 N2 N3 NA NB NC NO NT NY",
-    8: "O O2 OH OP OS OW",
+    1: "H H0 H1 H2 H3 H4 H5 HA HC HO HP HS HW HZ hA hB hE hL hN hO hX Ha Hc Ho Hp",
+    6: "C C* C4 C5 C8 CA CB CC CD CI CJ CK CM CN CO CP CQ CR CS CT CV CW CX CY CZ 2C 3C XC"
+    " C1 C2 C7 CE CF CG CH cA cB cC cD Cg Cj Ck Cp Cy",
+    7: "N N* N1 N2 N3 NA NB NC NO NP NQ NT NY nA nN Ng",
+    8: "O O2 OH OP OQ OR OS OT OV OW OX OZ oC oH oO oP oS oT Oh Os Oy",
     9: "F",
-    15: "P",
-    16: "S SH SO",
+    15: "P pA",
+    16: "S SH SO Sm",
     17: "Cl CL",
     35: "Br BR",
     53: "I",
 }
 _ELEMENTS = {kind: z for table in (_GAFF, _AMBER) for z, kinds in table.items() for kind in kinds.split()}
-"""Atomic numbers of types of GAFF, GAFF2 and Amber's parm10 and ff14SB."""
+"""Atomic numbers of types of GAFF and GAFF2, and of Amber's proteins, nucleic acids (parm10, OL15, bsc1),
+phosphorylated residues (phosaa), lipids (Lipid21) and sugars (GLYCAM)."""
 _SYBYL = {"H", "F", "Cl", "Br", "I", "Si", "Li", "Na", "Mg", "Al", "K", "Ca", "Zn", "N", "C", "O", "S", "P", "B"}
 _SYMBOLS = {Chem.GetPeriodicTable().GetElementSymbol(z): z for z in STATES}
 _BONDS = {"1": 1.0, "2": 2.0, "3": 3.0, "am": 1.0, "ar": 1.5}

@@ -1,6 +1,7 @@
 """MOL2 of GAFF's and AMBER's atom types: elements, bond orders and charges; unknown types are refused by name."""
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,36 @@ def test_unknown_types_and_bonds_are_refused_by_name(tmp_path):
     known = [*itertools.chain(TYPES.values()), "n+", "2C", "C*"]
     for kind in known:
         assert "has the type" not in (read(tmp_path, text.replace(" o ", f" {kind} ")).error or "")
+
+
+PHOSPHATES = {
+    "OL15": ("CI", "OS", "P", "O2", "H1"),
+    "OL15, a base": ("C7", "OS", "P", "O2", "H1"),
+    "phosaa": ("CG", "OV", "P", "OX", "H1"),
+    "Lipid21": ("cA", "oS", "pA", "oO", "hX"),
+    "GLYCAM": ("Cg", "Os", "P", "O2", "Hc"),
+}
+"""Types of carbon, of oxygen between carbon and phosphorus, of phosphorus, of terminal oxygen, and of hydrogen."""
+
+
+@pytest.mark.parametrize("field", PHOSPHATES)
+def test_types_of_ambers_other_force_fields(field, tmp_path):
+    """Without formal charges, and with all bonds single, as cpptraj and ParmEd write them."""
+    dimethyl = chem.from_smiles("COP(=O)([O-])OC")
+    text = written(dimethyl).replace("LIG -1.0000", "LIG -0.5000").replace("LIG 0.0000", "LIG -0.5000", 1)
+    text = re.sub(r"(?m)^(\d+ \d+ \d+) 2$", r"\1 1", text)
+    carbon, between, phosphorus, end, hydrogen = PHOSPHATES[field]
+    bridges = {n + 1 for n in range(dimethyl.n_atoms) if (dimethyl.bonds == n).sum() == 2}
+    lines = []
+    for line in text.split("\n"):
+        row = line.split()
+        if len(row) == 9:
+            oxygen = between if int(row[0]) in bridges else end
+            row[5] = {"c3": carbon, "o": oxygen, "p5": phosphorus, "hc": hydrogen}[row[5]]
+        lines.append(" ".join(row))
+    entry = read(tmp_path, "\n".join(lines))
+    assert (entry.error, entry.notes) == (None, ())
+    assert inchi(entry.molecule) == inchi(dimethyl)
 
 
 SYBYL = {
