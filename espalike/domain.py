@@ -18,7 +18,7 @@ from rdkit.Chem import GetPeriodicTable
 
 from espalike.chem.environments import surroundings
 from espalike.chem.molecule import Molecule, sanitized, to_rdkit
-from espalike.chem.sanitize import BOND_TYPES, atoms_of
+from espalike.chem.sanitize import BOND_TYPES, atoms_of, parse_smiles
 from espalike.chem.ylides import drawings, is_ylide
 from espalike.linear import usual_form
 
@@ -74,11 +74,27 @@ def _forms(molecule: Molecule) -> Iterator[dict[int, tuple[str, ...]]]:
     """
     if molecule.n_atoms > _LARGE or not (molecule.charges.any() or is_ylide(sanitized(molecule))):
         return
-    for usual in list(drawings(_usual(molecule))):
-        yield surroundings(usual)
+    mol, place = _in_canonical_order(_usual(molecule))
+    for usual in drawings(mol):
+        yield _placed(surroundings(usual), place)
         for form in Chem.ResonanceMolSupplier(usual, maxStructs=_FORMS):
             if form is not None and not Chem.SanitizeMol(form, catchErrors=True):
-                yield from map(surroundings, drawings(form))
+                for drawn in drawings(form):
+                    yield _placed(surroundings(drawn), place)
+
+
+def _in_canonical_order(mol: Chem.Mol) -> tuple[Chem.Mol, list[int]]:
+    """A molecule in an order that does not depend on its own, as RDKit's resonance forms do; and the original atoms."""
+    Chem.RemoveStereochemistry(mol)
+    ordered = parse_smiles(Chem.MolToSmiles(mol))
+    assert ordered is not None
+    Chem.SanitizeMol(ordered)
+    return ordered, list(mol.GetPropsAsDict(True, True)["_smilesAtomOutputOrder"])
+
+
+def _placed(found: dict[int, tuple[str, ...]], place: Sequence[int]) -> dict[int, tuple[str, ...]]:
+    """Surroundings by the numbers of the atoms in another order."""
+    return {place[atom]: texts for atom, texts in found.items()}
 
 
 def _usual(molecule: Molecule) -> Chem.Mol:

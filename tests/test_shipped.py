@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rdkit import Chem
 
 import espalike
-from espalike.chem import ChemistryError, embed, from_smiles
+from espalike.chem import ChemistryError, embed, from_rdkit, from_smiles
 from espalike.cli.main import main
 from espalike.data.store import Store, write_store
 from espalike.energy import energy
@@ -241,6 +242,13 @@ def test_odd_chemistry_is_refused(model, title):
 def test_the_domain_does_not_depend_on_the_resonance_form(model, forms):
     assert [smiles for smiles in forms if not in_domain(model, smiles)] == []
     assert [smiles for smiles in forms if model.domain.check(from_smiles(smiles))] == []
+
+
+@pytest.mark.parametrize("smiles", ["[CH2-]c1ccccc1", "Cl[P+]1(Cl)[N-][P+](Cl)(Cl)[N-][P+](Cl)(Cl)[N-]1"])
+def test_the_domain_does_not_depend_on_the_order_of_atoms(smiles):
+    domain, mol = load().domain, Chem.AddHs(Chem.MolFromSmiles(smiles))
+    orders = [np.random.default_rng(seed).permutation(mol.GetNumAtoms()).tolist() for seed in range(12)]
+    assert not any(domain.check(from_rdkit(Chem.RenumberAtoms(mol, order))) for order in orders)
 
 
 @pytest.mark.parametrize(

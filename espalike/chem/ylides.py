@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 from rdkit import Chem
 
@@ -69,7 +71,9 @@ def _changed(mol: Chem.Mol, pattern: Chem.Mol, order: Chem.BondType) -> Chem.Mol
     if not edit.HasSubstructMatch(pattern):
         return mol
     change = 1 if order == Chem.BondType.SINGLE else -1
-    while match := edit.GetSubstructMatch(pattern):
+    while matches := edit.GetSubstructMatches(pattern):
+        count = Counter(chain(*matches))
+        match = min(matches, key=lambda ends: min(count[end] for end in ends))  # first those that have no other partner
         edit.GetBondBetweenAtoms(*match).SetBondType(order)
         for index, charge in zip(match, (change, -change), strict=True):
             atom = edit.GetAtomWithIdx(index)
