@@ -344,9 +344,13 @@ def test_a_record_is_parsed_and_sanitized_once(tmp_path, monkeypatch):
     assert calls == ["SDMolSupplier", "SanitizeMol"]
 
 
-def test_stereo_is_read_off_coordinates(tmp_path):
-    (entry,) = entries(write_sdf(tmp_path / "x.sdf", geometry("C[C@H](F)/C=C/C")))
-    assert canonical(entry.molecule) == Chem.CanonSmiles("C[C@H](F)/C=C/C")
+@pytest.mark.parametrize(
+    "smiles", ["C[C@H](F)/C=C/C", "C[P@](CC)[C@H](C)/C=C/F", "C[P@@](CC)[C@H](C)/C=C/F", "CP(C)CC", "C[P@@](=O)(CC)O"]
+)
+def test_stereo_is_read_off_coordinates(tmp_path, smiles):
+    (entry,) = entries(write_sdf(tmp_path / "x.sdf", geometry(smiles)))
+    assert canonical(entry.molecule) == Chem.CanonSmiles(smiles)
+    assert entry.notes == ()
 
 
 @pytest.mark.parametrize(

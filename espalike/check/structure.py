@@ -9,6 +9,7 @@ from rdkit.Chem import rdMolTransforms
 from espalike.check.case import Case, Fault, NotApplicable
 from espalike.chem.bonds import FAULTS, bond_faults
 from espalike.chem.molecule import to_rdkit
+from espalike.chem.stereo import assign_from_coordinates
 
 _AMIDE = Chem.MolFromSmarts("[#1,#6:1][NX3;!$(N[#7,#8,#16,#15]);!$(N=*):2][CX3;!$(C=[!O]):3]=[OX1:4]")
 _TETRAHEDRAL = Chem.MolFromSmarts("[$([#16X4](=O)(=O)),$([#15X4])]")
@@ -82,7 +83,7 @@ def tetrahedral(case: Case) -> None:
 
 def _configuration(mol: Chem.Mol) -> dict[tuple[int, ...], str]:
     """Labels (R, S, E, Z) of stereocentres and double bonds by their atoms, as the coordinates have them."""
-    Chem.AssignStereochemistryFrom3D(mol, replaceExistingTags=True)
+    assign_from_coordinates(mol)
     found: dict[tuple[int, ...], str] = {}
     for atom, label in Chem.FindMolChiralCenters(mol, useLegacyImplementation=True):
         found[(atom,)] = label

@@ -10,6 +10,7 @@ from rdkit.Chem import rdForceFieldHelpers as force_fields
 from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import RADII, numbers_of
 from espalike.chem.molecule import Molecule, check_molecule, to_rdkit
+from espalike.chem.stereo import assign_from_coordinates
 
 _PLAIN = {"useRandomCoords": True, "useExpTorsionAnglePrefs": False, "useBasicKnowledge": False}
 _ATTEMPTS: tuple[tuple[int, dict[str, bool]], ...] = (
@@ -73,7 +74,7 @@ def _corrected(mol: Chem.Mol, ids: list[int], bonds: np.ndarray) -> list[int]:
         ratio = np.linalg.norm(xyz[:, None] - xyz[None], axis=-1) / sums
         if (ratio >= low).all() and (ratio[bonds[:, 0], bonds[:, 1]] <= _LONGEST).all():
             actual = Chem.Mol(mol, confId=number)
-            Chem.AssignStereochemistryFrom3D(actual, number)
+            assign_from_coordinates(actual, number)
             if actual.HasSubstructMatch(mol, useChirality=True):
                 good.append(number)
     return good

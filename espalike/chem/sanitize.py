@@ -9,6 +9,7 @@ from rdkit.Chem import rdqueries
 
 from espalike.chem.errors import ChemistryError
 from espalike.chem.names import residue_notes
+from espalike.chem.stereo import assign_from_coordinates
 
 _COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
 _METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
@@ -158,7 +159,7 @@ def take_stereo_of_coordinates(mol: Chem.Mol) -> None:
     Chem.RemoveStereochemistry(mol)
     for n in range(mol.GetNumBonds()):
         mol.GetBondWithIdx(n).ClearProp(_WAVY)
-    _with_isotopes(mol, Chem.AssignStereochemistryFrom3D)
+    _with_isotopes(mol, assign_from_coordinates)
 
 
 def _with_isotopes(mol: Chem.Mol, assign: Callable[[Chem.Mol], object]) -> None:
@@ -293,7 +294,7 @@ def _have_isomers(mol: Chem.Mol, atoms: list[int]) -> bool:
     one = Chem.Mol(mol)
     if rdDistGeom.EmbedMolecule(one, randomSeed=1) < 0:
         return True
-    Chem.AssignStereochemistryFrom3D(one)
+    assign_from_coordinates(one)
     known = Chem.MolToSmiles(one)
     pairs = [[a, b] for a in atoms for b in atoms if a < b and mol.GetBondBetweenAtoms(a, b) is not None]
     for inverted in [atoms, *([a] for a in atoms), *pairs][:_INVERSIONS]:
@@ -302,7 +303,7 @@ def _have_isomers(mol: Chem.Mol, atoms: list[int]) -> bool:
         for a in inverted:
             other.GetAtomWithIdx(a).InvertChirality()
         if rdDistGeom.EmbedMolecule(other, randomSeed=1, maxAttempts=_ATTEMPTS) >= 0:
-            Chem.AssignStereochemistryFrom3D(other)
+            assign_from_coordinates(other)
             if Chem.MolToSmiles(other) != known:
                 return True
     return False

@@ -16,6 +16,7 @@ from espalike.chem.graphs import formula, skeleton
 from espalike.chem.lewis import lewis
 from espalike.chem.molecule import Molecule
 from espalike.chem.sanitize import BOND_TYPES
+from espalike.chem.stereo import assign_from_coordinates
 from espalike.data.readers.base import ReaderError, parsed
 from espalike.data.schema import RecordError, whole
 
@@ -203,7 +204,7 @@ def in_space(
         atom.SetNoImplicit(True)
     with rdBase.BlockLogs():
         Chem.SanitizeMol(mol)
-        Chem.AssignStereochemistryFrom3D(mol)
+        assign_from_coordinates(mol)
     return mol.GetMol()
 
 

@@ -138,7 +138,7 @@ def by_element(smiles):
     )
 
 
-@pytest.mark.parametrize("smiles", ["OC", "CC(=O)[O-]", "N#CCSC", "c1ccoc1", "C[C@H](N)C(=O)O"])
+@pytest.mark.parametrize("smiles", ["OC", "CC(=O)[O-]", "N#CCSC", "c1ccoc1", "C[C@H](N)C(=O)O", "C[P@](F)CC"])
 def test_an_unmapped_smiles_is_laid_on_the_geometry(tmp_path, smiles):
     expected = sample(smiles)
     path = bare(tmp_path / "a.xyz", expected)
