@@ -100,9 +100,13 @@ class LabelDirectory:
             calculator: what will label; the files that it has read, such as a model, must have the same content.
 
         Raises:
-            ValueError: when labels of other settings or files are there, naming what differs.
+            ValueError: when labels of other settings or files are there, naming what differs, or of unknown ones.
         """
         path = self.root / "settings.json"
+        if settings and not path.exists() and any(self.root.glob("records-*.bin")):
+            raise ValueError(
+                f"{path} is missing, which says how the labels beside it were made; put it back, or give another out="
+            )
         settings = {**settings, "files": _files_of(calculator)}
         if not path.exists():
             self.root.mkdir(parents=True, exist_ok=True)

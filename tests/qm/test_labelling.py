@@ -228,6 +228,15 @@ def test_other_settings_are_refused(tmp_path):
     assert json.loads((tmp_path / "new" / "settings.json").read_text())["calculator"] == {"grid": 2}
 
 
+def test_labels_without_their_settings_are_refused(tmp_path, job):
+    directory = LabelDirectory(tmp_path)
+    directory.claim({"calculator": {"convergence": 1e-6}})
+    directory.work(job, Counting(), sample, 2)
+    (tmp_path / "settings.json").unlink()
+    with pytest.raises(ValueError, match=r"settings.json is missing, which says how the labels beside it were made"):
+        directory.claim({"calculator": {"convergence": 1e-7}})
+
+
 def test_labels_of_another_model_file_of_the_same_name_are_refused(tmp_path):
     """Half of the labels would be those of the earlier file."""
 
