@@ -61,12 +61,23 @@ def molecules(text: str, suffix: str, smiles: str | None) -> list[Callable[[str]
         raise ChemistryError("holds water and ions only; they have the parameters of a water model")
     if smiles is not None and len(kept) > 1 and all(graph.standard[n] for group in kept for n in group):
         raise ChemistryError("all residues are standard ones; leave the SMILES out")
-    notes = structure.notes
+    notes, metals = structure.notes, _metals(structure, kept, solvent)
+    if metals:
+        listed = ", ".join(f"{structure.atoms[n].name} of {structure.atoms[n].residue}" for n in metals)
+        notes = (*notes, f"{listed}: left out with the bonds to it; metals have no parameters")
+        solvent = [group for group in solvent if group[0] not in metals]
     if solvent:
         found = Counter(formula(graph.numbers[n] for n in group) for group in solvent)
         listed = ", ".join(f"{count} {name}" for name, count in found.items())
         notes = (*notes, f"water and ions are left out ({listed}): they have the parameters of a water model")
     return [partial(_molecule, structure, graph, group, smiles, len(kept) == 1, kind, notes) for group in kept]
+
+
+def _metals(structure: Structure, kept: Sequence[np.ndarray], solvent: Sequence[np.ndarray]) -> list[int]:
+    """Single atoms of residues that have other atoms, such as the iron of a haem."""
+    alone = [int(group[0]) for group in solvent if len(group) == 1]
+    residues = {structure.atoms[n].residue for group in kept for n in group} if alone else set()
+    return [n for n in alone if structure.atoms[n].residue in residues]
 
 
 def _is_solvent(graph: Graph, group: np.ndarray) -> bool:

@@ -273,3 +273,14 @@ def test_water_in_the_place_of_another_location_is_not_bonded(tmp_path):
     (entry,) = read(tmp_path, located(lines(mol).splitlines(), "A") + water, PARACETAMOL)
     assert canonical(only([entry])) == PARACETAMOL
     assert any("water and ions are left out (1 H2O)" in note for note in entry.notes)
+
+
+def test_a_metal_of_a_residue_is_no_ion_of_a_water_model(tmp_path):
+    """As the iron of a haem; here, zinc between the nitrogens of a diamine."""
+    mol = complex_of("NCCN", heavy(("EDA", "N1 C1 C2 N2")))
+    rows = lines(mol).splitlines()
+    place = mol.GetConformer().GetPositions()[[0, 3]].mean(axis=0) + 1.2
+    zinc = f"{rows[0][:6]}  901 ZN  {rows[0][16:30]}{''.join(f'{x:8.3f}' for x in place)}  1.00  0.00          ZN"
+    (entry,) = read(tmp_path, "\n".join([*rows, zinc, ""]), "NCCN")
+    assert canonical(entry.molecule) == "NCCN"
+    assert entry.notes == ("ZN of EDA 1: left out with the bonds to it; metals have no parameters",)
