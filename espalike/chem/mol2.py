@@ -58,6 +58,10 @@ _WORSE = 1.5
 """A Lewis structure is refused whose cost is this much above that of the best one of any charge."""
 _ABOUT = 0.5
 """Lewis structures whose costs differ by less are equally likely."""
+_NEIGHBOURS = {"C.3": 4, "c3": 4, "CT": 4, "C.2": 3, "C.ar": 3, "C.cat": 3, "ca": 3, "CA": 3, "C.1": 2}
+"""Number of neighbours of carbons that have all their hydrogens, by type."""
+_VALENCE = 4.0
+"""Sum of the bond orders of a carbon."""
 _LARGEST = 6
 """Largest total charge that is tried where no partial charges say it."""
 
@@ -73,6 +77,13 @@ def read(text: str, name: str) -> Read:
     """
     _check_counts(text, name)
     rows = _rows(text, "ATOM")
+    found = _read(text, name, rows)
+    _check_hydrogens(text, rows, name)
+    return found
+
+
+def _read(text: str, name: str, rows: list[list[str]]) -> Read:
+    """See `read`; hydrogens may be missing."""
     kinds = [row[5] for row in rows if len(row) > 5]
     if rows and len(kinds) == len(rows) and not all(kind in _SYBYL or "." in kind for kind in kinds):
         return _from_types(text, name, rows)
@@ -89,24 +100,70 @@ def read(text: str, name: str) -> Read:
     if _has_charges(text) and mol.GetAtomWithIdx(0).HasProp("_TriposPartialCharge"):
         charges = np.array([float(atom.GetProp("_TriposPartialCharge")) for atom in mol.GetAtoms()])
         return mol, charges, _other_sum(charges, mol)
-    return mol, None, ()
+    return mol, None, _unsaid(mol)
 
 
 def _other_sum(charges: np.ndarray, mol: Chem.Mol) -> tuple[str, ...]:
     """A note if the partial charges sum to another whole number than the formal charges."""
     total, summed = Chem.GetFormalCharge(mol), float(charges.sum())
-    if not charges.any() or round(summed) == total or abs(summed - round(summed)) > _WHOLE:
+    if not charges.any():
+        return _unsaid(mol)
+    if round(summed) == total or abs(summed - round(summed)) > _WHOLE:
         return ()
     return (f"the partial charges sum to {summed:+.2f} e, the formal charges to {total:+d} e; the latter are used",)
+
+
+def _unsaid(mol: Chem.Mol) -> tuple[str, ...]:
+    """A note on a charge that no partial charges say: that of a phenolate may be a phenol whose hydrogen is missing."""
+    total = Chem.GetFormalCharge(mol)
+    return (
+        (f"no partial charges say the total charge; {total:+d} e is that of the bonds and hydrogens",) if total else ()
+    )
+
+
+def _orders(text: str, rows: list[list[str]]) -> dict[str, list[tuple[str, str]]]:
+    """Types of the bonds of each atom, with the atoms that they lead to."""
+    orders: dict[str, list[tuple[str, str]]] = {row[0]: [] for row in rows}
+    for bond in _rows(text, "BOND"):
+        for first, second in (bond[1:3], bond[2:0:-1]):
+            orders.get(first, []).append((bond[3] if len(bond) > 3 else "", second))
+    return orders
+
+
+def _check_hydrogens(text: str, rows: list[list[str]], name: str) -> None:
+    """Check that carbons have the neighbours that their types say; without hydrogens they would be carbanions.
+
+    Raises:
+        ChemistryError: where one lacks a neighbour, or two if partial charges say the total charge, unless the carbon
+            may be that of a carbonyl, an isocyanide or an ylide.
+    """
+    most = 1 if _says_charge(text, rows) else 0  # of hydrogens that may be missing
+    kind_of, orders = {row[0]: row[5] for row in rows if len(row) > 5}, _orders(text, rows)
+    for atom, kind in kind_of.items():
+        bonds = orders[atom]
+        if (
+            _NEIGHBOURS.get(kind, 0) - len(bonds) <= most
+            or sum(_BONDS.get(bond, _VALENCE) for bond, _ in bonds) >= _VALENCE
+        ):
+            continue
+        ends = [(_element(kind_of.get(end, "")), len(orders.get(end, ()))) for _, end in bonds]
+        shares = any(z in (15, 16) or (z == 7 and near == 4) or (z in (7, 8) and near == 1) for z, near in ends)
+        if not shares and not (len(ends) == 1 and ends[0][0] in (7, 8)):
+            raise ChemistryError(
+                f"{name}: hydrogens are missing: atom {atom} has the type {kind}, which has {_NEIGHBOURS[kind]} "
+                f"neighbours, and {len(bonds)} in the file; give all atoms explicitly"
+            )
+
+
+def _says_charge(text: str, rows: list[list[str]]) -> bool:
+    """Whether there are partial charges, whose sum is the total charge."""
+    return _has_charges(text) and any(len(row) > 8 and row[8].strip("+-0.") for row in rows)
 
 
 def _disagree(kinds: list[str], text: str, rows: list[list[str]]) -> bool:
     """Whether SYBYL types and orders disagree: O.2 or S.2 without a double bond, C.2 or N.2 with several of them."""
     kind_of = {row[0]: kind for row, kind in zip(rows, kinds, strict=True)}
-    orders: dict[str, list[str]] = {atom: [] for atom in kind_of}
-    for bond in _rows(text, "BOND"):
-        for end in bond[1:3]:
-            orders.get(end, []).append(bond[3] if len(bond) > 3 else "")
+    orders = {atom: [order for order, _ in bonds] for atom, bonds in _orders(text, rows).items()}
     return any(
         (kind in ("O.2", "S.2") and set(orders[atom]) <= {"1", "am"})
         or (kind in ("C.2", "N.2") and orders[atom].count("2") > 1)

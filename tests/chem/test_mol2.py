@@ -205,6 +205,28 @@ def test_sybyl_types_with_orders_of_no_lewis_structure(smiles, charged, tmp_path
     assert canonical(entry.molecule) == Chem.CanonSmiles(smiles)
 
 
+@pytest.mark.parametrize("charges", ["0.0 0.0 0.0", "0.03 0.15 -0.18"])
+@pytest.mark.parametrize("kinds", ["C.3 C.3 O.3", "c3 c3 oh", "C.2 C.3 O.3", "CT CT OH"])
+def test_carbons_without_their_hydrogens_are_refused(kinds, charges, tmp_path):
+    """Ethanol without hydrogens was read as an anion of ethynol, or with partial charges as its zwitterion."""
+    rows = [
+        f"{n} X{n} {1.4 * n} 0.0 {n % 2} {kind} 1 LIG {charge}"
+        for n, (kind, charge) in enumerate(zip(kinds.split(), charges.split(), strict=True), 1)
+    ]
+    lines = ["@<TRIPOS>MOLECULE", "m", "3 2", "SMALL", "GASTEIGER", "@<TRIPOS>ATOM", *rows]
+    entry = read(tmp_path, "\n".join([*lines, "@<TRIPOS>BOND", "1 1 2 1", "2 2 3 1", ""]))
+    assert f"hydrogens are missing: atom 1 has the type {kinds.split()[0]}, which has" in entry.error
+
+
+def test_a_charge_that_only_the_hydrogens_say_is_noted(tmp_path):
+    text = written(chem.from_smiles("C[O-]"), charged=False)
+    for kind, other in (("c3", "C.3"), (" o ", " O.3 "), ("hc", "H")):
+        text = text.replace(kind, other)
+    entry = read(tmp_path, text)
+    assert entry.molecule.net_charge == -1
+    assert entry.notes == ("no partial charges say the total charge; -1 e is that of the bonds and hydrogens",)
+
+
 @pytest.mark.parametrize("kind", ["N.2", "C.2"])
 def test_two_double_bonds_at_an_atom_of_one(kind, tmp_path):
     """1,2,3-triazolate as antechamber draws it, a cation for RDKit; without partial charges it may be one."""
