@@ -126,6 +126,8 @@ def _difference(mol: Chem.Mol, inside: list[int], templates: list[Chem.Mol], kin
     """Why a part is none of the templates; `other` is what its neighbours are atoms of."""
     outside = _outside(mol, inside)
     numbers = _numbers(mol, inside, outside)
+    if odd := formula(z for z in set(numbers.tolist()) - rd.COVALENT if z):
+        return f"bonds of {odd} have no parameters; leave the atom out of the {kind}, or the records of its bonds"
     if _alike(numbers, templates):
         return f"the bonds of the {kind} and of the SMILES are not those of the same molecule"
     ends = f" and {len(outside)} bonds to other residues" if len(outside) > 1 else f" and a bond to {other}"

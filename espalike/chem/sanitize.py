@@ -11,13 +11,14 @@ from espalike.chem.errors import ChemistryError
 from espalike.chem.names import residue_notes
 from espalike.chem.stereo import assign_from_coordinates
 
-_COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
+COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
+"""Elements whose bonds have parameters."""
 _METAL_IONS = {3: 1, 11: 1, 19: 1, 12: 2, 20: 2, 30: 2}
 BOND_TYPES = {1: Chem.BondType.SINGLE, 2: Chem.BondType.DOUBLE, 3: Chem.BondType.TRIPLE}
 """RDKit's bond types by Kekulé bond order."""
 
 # Queries are answered in one call, where a loop asks each atom in several: most molecules have none of these
-_ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(_COVALENT))}]")
+_ODD_ATOM = Chem.MolFromSmarts(f"[{''.join(f'!#{number}' for number in sorted(COVALENT))}]")
 _ODD_BOND = Chem.MolFromSmarts("*!-;!=;!#;!:*")
 _ISOTOPE = Chem.MolFromSmarts("[!0*]")
 _MASS_NUMBER = "_espalike_mass_number"

@@ -284,3 +284,5 @@ def test_a_metal_of_a_residue_is_no_ion_of_a_water_model(tmp_path):
     (entry,) = read(tmp_path, "\n".join([*rows, zinc, ""]), "NCCN")
     assert canonical(entry.molecule) == "NCCN"
     assert entry.notes == ("ZN of EDA 1: left out with the bonds to it; metals have no parameters",)
+    (entry,) = read(tmp_path, "\n".join([*rows, zinc, "CONECT  901    1    4", ""]), "NCCN")
+    assert "EDA 1: bonds of Zn have no parameters; leave the atom out of the PDB, or the records" in entry.error
