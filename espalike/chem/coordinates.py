@@ -35,7 +35,7 @@ def fault(mol: Chem.Mol, xyz: np.ndarray) -> str:
 
 def of_atropisomer(mol: Chem.Mol) -> np.ndarray | None:
     """Coordinates `(A, 3)` [Å] of a drawing that shows the isomer of an axis, which a SMILES cannot say; else None."""
-    if not any(mol.GetBondWithIdx(n).GetStereo() in _AXES for n in range(mol.GetNumBonds())):
+    if _AXES.isdisjoint([bond.GetStereo() for bond in mol.GetBonds()]):
         return None
     from rdkit.Chem import rdDistGeom  # seldom needed
 

@@ -201,7 +201,8 @@ def _from_typed(smiles: str) -> Record:
 def _from_smiles(smiles: str, name: str) -> Record:
     with rdBase.BlockLogs():
         mol = rd.from_smiles(smiles, name)
-        return Record(name, mol, notes=rd.remarks(mol), xyz=coordinates.of_atropisomer(mol))
+        xyz = coordinates.of_atropisomer(mol) if "|" in smiles else None
+        return Record(name, mol, notes=rd.remarks(mol), xyz=xyz)
 
 
 def from_rdkit(mol: Chem.Mol) -> Record:

@@ -119,6 +119,7 @@ def sanitize(mol: Chem.Mol, name: str, drawn: bool = False) -> None:
     for atom in isotopes:
         atom.SetIntProp(_MASS_NUMBER, atom.GetIsotope())
         atom.SetIsotope(0)
+        mol.SetBoolProp(_MASS_NUMBER, True)  # quicker to ask for than the atoms
     _check_elements(mol, name)
     if mol.HasProp("_molLinkNodes") or any(
         group.GetProp("TYPE") in _POLYMERS for group in Chem.GetMolSubstanceGroups(mol)
@@ -165,7 +166,8 @@ def take_stereo_of_coordinates(mol: Chem.Mol) -> None:
 
 def _with_isotopes(mol: Chem.Mol, assign: Callable[[Chem.Mol], object]) -> None:
     """Assign stereo to a sanitized molecule while it has its isotopes, which make stereocentres: `[2H][C@H](C)O`."""
-    isotopes = [(atom, atom.GetIntProp(_MASS_NUMBER)) for atom in mol.GetAtomsMatchingQuery(_IS_NOTED)]
+    noted = mol.GetAtomsMatchingQuery(_IS_NOTED) if mol.HasProp(_MASS_NUMBER) else ()
+    isotopes = [(atom, atom.GetIntProp(_MASS_NUMBER)) for atom in noted]
     for atom, mass_number in isotopes:
         atom.SetIsotope(mass_number)
     assign(mol)
