@@ -254,11 +254,25 @@ class ChemicalDomain:
             if not rare.keys().isdisjoint(texts)
         }
 
+    @cached_property
+    def _last(self) -> dict[Molecule, tuple[list[int], dict[int, int]]]:
+        """What `_known` found for the last molecule: `check` and `remarks` ask for the same one."""
+        return {}
+
     def _known(self, molecule: Molecule) -> tuple[list[int], dict[int, int]]:
         """Atoms with new and with rare surroundings, in the resonance form that has the fewest of them.
 
         Parameters do not depend on the form. Training has seen a molecule in one of them.
         """
+        found = self._last.get(molecule)
+        if found is None:
+            found = self._compared(molecule)
+            self._last.clear()
+            self._last[molecule] = found
+        return found
+
+    def _compared(self, molecule: Molecule) -> tuple[list[int], dict[int, int]]:
+        """See `_known`."""
         drawn = _surroundings(molecule)
         found = [(self._new(drawn), self._least(drawn))]
         if found[0] == ([], {}):
