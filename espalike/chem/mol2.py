@@ -20,6 +20,7 @@ from espalike.chem.errors import ChemistryError
 from espalike.chem.graphs import ends_of, numbers_of
 from espalike.chem.lewis import STATES, cost, lewis
 from espalike.chem.sanitize import BOND_TYPES
+from espalike.tables import counted
 
 _GAFF = {
     1: "h1 h2 h3 h4 h5 ha hb hc hn ho hp hs hw hx",
@@ -62,6 +63,8 @@ _NEIGHBOURS = {"C.3": 4, "c3": 4, "CT": 4, "C.2": 3, "C.ar": 3, "C.cat": 3, "ca"
 """Number of neighbours of carbons that have all their hydrogens, by type."""
 _VALENCE = 4.0
 """Sum of the bond orders of a carbon."""
+_ABSURD = -2
+"""Formal charge of an atom that lacks hydrogens, as the nitrogen of an amine without both of its own."""
 _LARGEST = 6
 """Largest total charge that is tried where no partial charges say it."""
 
@@ -79,6 +82,13 @@ def read(text: str, name: str) -> Read:
     rows = _rows(text, "ATOM")
     found = _read(text, name, rows)
     _check_hydrogens(text, rows, name)
+    for atom in found[0].GetAtoms():
+        if atom.GetFormalCharge() <= _ABSURD:
+            raise ChemistryError(
+                f"{name}: hydrogens are missing: atom {atom.GetIdx() + 1} ({atom.GetSymbol()}) has "
+                f"{counted(atom.GetDegree(), 'neighbour')} and would have the charge {atom.GetFormalCharge():+d}; "
+                "give all atoms explicitly"
+            )
     return found
 
 

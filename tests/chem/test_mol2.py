@@ -218,6 +218,17 @@ def test_carbons_without_their_hydrogens_are_refused(kinds, charges, tmp_path):
     assert f"hydrogens are missing: atom 1 has the type {kinds.split()[0]}, which has" in entry.error
 
 
+@pytest.mark.parametrize("charge", ["0.0", "0.1"])
+@pytest.mark.parametrize("kind", ["N.3", "P.3", "Si"])
+def test_an_atom_without_two_hydrogens_is_refused(kind, charge, tmp_path):
+    """Methylamine without the two of its nitrogen, which had a charge of -2."""
+    kinds = ["C.3", kind, "H", "H", "H"]
+    rows = [f"{n} X{n} {1.1 * n} {n % 2} {n % 3} {each} 1 LIG {charge}" for n, each in enumerate(kinds, 1)]
+    lines = ["@<TRIPOS>MOLECULE", "m", "5 4", "SMALL", "GASTEIGER", "@<TRIPOS>ATOM", *rows, "@<TRIPOS>BOND"]
+    entry = read(tmp_path, "\n".join([*lines, *(f"{n} 1 {n + 1} 1" for n in range(1, 5)), ""]))
+    assert f"hydrogens are missing: atom 2 ({kind.partition('.')[0]}) has 1 neighbour and" in entry.error
+
+
 def test_a_charge_that_only_the_hydrogens_say_is_noted(tmp_path):
     text = written(chem.from_smiles("C[O-]"), charged=False)
     for kind, other in (("c3", "C.3"), (" o ", " O.3 "), ("hc", "H")):
