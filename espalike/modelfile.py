@@ -24,7 +24,7 @@ from espalike.chem.sanitize import shorten
 from espalike.features import FEATURES
 from espalike.files import replacing
 
-VERSION = 4
+VERSION = 5
 """Version of the layout that is written. A change that an older reader would misread raises it."""
 DEFAULT = "espalike-1"
 """Name of the shipped model that is used by default."""
@@ -41,6 +41,8 @@ _MOST_MEMBERS = 1000
 _LARGEST_WEIGHT = 1e6
 """Larger weights are of no trained network: the largest of the shipped models is below 100."""
 _DTYPES = ("F32", "F64")
+_SHIFT = ".shift."
+"""Part of the names of weights of level shifts, which can be in half precision, too: shipped models are smaller so."""
 
 Content = tuple[dict[str, Any], dict[str, Tensor]]
 """Description and weights."""
@@ -65,7 +67,17 @@ def _from_3(header: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
     return header, tensors
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Content]] = {1: _from_1, 2: _from_2, 3: _from_3}
+def _from_4(header: dict[str, Any], tensors: dict[str, Tensor]) -> Content:
+    """Version 4 had no weights in half precision; `load` makes weights of each precision those of the model."""
+    return header, tensors
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any], dict[str, Tensor]], Content]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+}
 """By version: what brings the content of a file of this version to the next."""
 
 
@@ -173,7 +185,7 @@ def _header(path: str | Path) -> dict[str, Any]:
         )
     _check(path, header)
     for name, dtype in dtypes.items():
-        if dtype not in _DTYPES:
+        if dtype not in (*_DTYPES, *(["F16"] if _SHIFT in name else [])):
             raise ModelFileError(
                 f"{path}: its tensor {name} is of type {dtype}; expected {' or '.join(_DTYPES)}; get the file again"
             )

@@ -187,7 +187,7 @@ class TestFile:
 
     def test_other_format_version(self, tmp_path):
         assert describe(self.write(tmp_path / "good.espalike"))["format_version"] == VERSION
-        with pytest.raises(ModelFileError, match="model format 99; this version reads formats 1 to 4"):
+        with pytest.raises(ModelFileError, match="model format 99; this version reads formats 1 to 5"):
             load(self.write(tmp_path / "new.espalike", format_version=99))
 
     def test_columns_are_found_by_the_names_of_features(self, tmp_path):

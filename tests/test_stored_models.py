@@ -1,6 +1,6 @@
 """Model files of earlier versions, and the shipped models, give the energies that were recorded when they were written.
 
-`stored_models/` holds a class I model in a file of version 1, an ensemble of two in files of version 2 and 3, and
+`stored_models/` holds a class I model in a file of version 1, an ensemble of two in files of version 2, 3 and 4, and
 `energies.json`: geometries [Å] of three molecules and the energies [kJ/mol] of their exported OpenMM systems, computed
 by the espalike version that wrote the files; that of version 2 by the first one that weighted equilibrium bonds and
 angles of an ensemble by force constants.
@@ -17,7 +17,7 @@ import torch
 from espalike import export
 from espalike.chem import from_smiles
 from espalike.model import describe, load, shipped
-from espalike.modelfile import VERSION, migrate
+from espalike.modelfile import VERSION, find, migrate
 
 FOLDER = Path(__file__).parent / "stored_models"
 RECORDED = json.loads((FOLDER / "energies.json").read_text())
@@ -44,8 +44,14 @@ def test_every_version_and_every_shipped_model_is_recorded():
     assert set(RECORDED["energies"]) == files | set(shipped())
 
 
-@pytest.mark.parametrize(("version", "members"), [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize(("version", "members"), [(1, 1), (2, 2), (3, 2), (4, 2)])
 def test_a_description_is_migrated(version, members):
     header = describe(FOLDER / f"version{version}.espalike")
     assert (header["format_version"], header["members"]) == (VERSION, members)
     assert migrate(header, {}) == (header, {})
+
+
+@pytest.mark.parametrize("name", ["espalike-1", "espalike-2"])
+def test_released_models_have_at_most_10_mb_and_are_of_single_precision(name):
+    assert find(name).stat().st_size <= 10_000_000
+    assert {weight.dtype for weight in load(name).state_dict().values()} == {torch.float32}
