@@ -66,7 +66,7 @@ class Increments(nn.Module):
         """Charges [e], float64, shape `(N, 1)`, summing to the net charge of each connected component."""
         idx = batch.tuples[Kind.BOND].idx
         bonds, inverse = orbits.distinct(idx, self.head.orders)
-        moved = self.head(h, bonds)[:, 0].double().index_select(0, inverse)
+        moved = self.head(h, bonds, orbits)[:, 0].double().index_select(0, inverse)
         base = batch.x[:, _SHARE].double()
         total, component = batch.component_charge.double(), batch.component
         size = torch.bincount(component, minlength=len(total))

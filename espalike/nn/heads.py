@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from espalike.nn.links import find
-from espalike.nn.orbits import Orbits
+from espalike.nn.orbits import Orbits, Reads
 from espalike.terms.base import NONE, Op, Param, Term
 from espalike.tuples import Kind
 
@@ -102,17 +102,50 @@ class SymmetricHead(nn.Module):
         )  # a ReLU costs a tenth of a SiLU
         self.tuple = nn.Sequential(*first, last)
 
-    def forward(self, h: Tensor, idx: Tensor) -> Tensor:
-        """Raw values, shape `(T, n_out)`."""
-        atom = self.atom(h).view(len(h) * self.size, self.hidden)
-        read = torch.cat([idx[:, op.atoms] for op in self.ops]) * self.size
-        read = read + torch.tensor(self.position, device=idx.device)
-        blocks = [read] if torch.is_grad_enabled() or h.is_cuda else read.split(_BLOCK)
-        raw = torch.cat([self.tuple(GatherSum.apply(atom, block)) for block in blocks])
+    def forward(self, h: Tensor, idx: Tensor, orbits: Orbits | None = None) -> Tensor:
+        """Raw values, shape `(T, n_out)`; what several networks ask for the same tuples is kept in `orbits`."""
+        raw = self._whole(h, idx) if torch.is_grad_enabled() or h.is_cuda else self._in_blocks(h, idx, orbits)
         raw = raw.unflatten(0, (len(self.ops), len(idx))).to(h.dtype)  # from bfloat16 under autocast
         if not any(_moves(op) for op in self.ops):
             return raw.mean(0)
         return torch.stack([_moved(values, op) for values, op in zip(raw, self.ops, strict=True)]).mean(0)
+
+    def _whole(self, h: Tensor, idx: Tensor) -> Tensor:
+        """Raw values of tuples in every order, one order after the other, shape `(orders * T, n_out)`."""
+        atom = self.atom(h).view(len(h) * self.size, self.hidden)
+        read = torch.cat([idx[:, op.atoms] for op in self.ops]) * self.size
+        return self.tuple(GatherSum.apply(atom, read + torch.tensor(self.position, device=idx.device)))
+
+    def _in_blocks(self, h: Tensor, idx: Tensor, orbits: Orbits | None) -> Tensor:
+        """The same without gradients: in parts, each different row once, and of each position only its atoms."""
+        how = [op.atoms for op in self.ops], self.position
+        reads = Reads.of(idx, *how, len(h)) if orbits is None else orbits.reads(idx, *how)
+        layers = list(self.atom) if isinstance(self.atom, nn.Sequential) else [self.atom]
+        for layer in layers[:-1]:
+            h = layer(h)
+        last = layers[-1]
+        assert isinstance(last, nn.Linear)
+        weights = zip(reads.atoms, last.weight.chunk(self.size), last.bias.chunk(self.size), strict=True)
+        parts = [nn.functional.linear(h.index_select(0, atoms), weight, bias) for atoms, weight, bias in weights]
+        values = []
+        for block in zip(*(column.split(_BLOCK) for column in reads.columns), strict=True):
+            total = parts[self.position[0]].index_select(0, block[0])
+            for place, column in zip(self.position[1:], block[1:], strict=True):
+                total += parts[place].index_select(0, column)
+            values.append(_overwritten(self.tuple, total))
+        return torch.cat(values).index_select(0, reads.row)
+
+
+def _overwritten(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """The output of layers; activations take the place of their input."""
+    for layer in layers:
+        if isinstance(layer, nn.SiLU):
+            x = nn.functional.silu(x, inplace=True)
+        elif isinstance(layer, nn.ReLU):
+            x = x.relu_()
+        else:
+            x = layer(x)
+    return x
 
 
 def _moves(op: Op) -> bool:
@@ -182,14 +215,14 @@ class TermHead(nn.Module):
         if n_levels > 1 and any(p.shifts for p in self.params):
             self.shift = nn.ModuleList(SymmetricHead(size, n, width, hidden, ops, readout) for _ in range(n_levels - 1))
 
-    def _shift(self, h: Tensor, idx: Tensor, level: Tensor) -> Tensor | float:
+    def _shift(self, h: Tensor, idx: Tensor, orbits: Orbits, level: Tensor) -> Tensor | float:
         """Raw shift, zero for tuples at level 0 and for parameters that do not shift."""
         if self.shift is None:
             return 0.0
         movable = torch.tensor([float(p.shifts) for p in self.params], dtype=h.dtype, device=h.device)
         total: Tensor | float = 0.0
         for number, head in enumerate(self.shift, start=1):
-            total = total + head(h, idx) * movable * (level == number).to(h.dtype).unsqueeze(-1)
+            total = total + head(h, idx, orbits) * movable * (level == number).to(h.dtype).unsqueeze(-1)
         return total
 
     def forward(self, h: Tensor, idx: Tensor, orbits: Orbits, level: Tensor | None) -> Tensor:
@@ -202,9 +235,9 @@ class TermHead(nn.Module):
             level: level of theory of each class, shape `(C,)`, or None for the target.
         """
         idx, inverse = orbits.distinct(idx, self.head.orders)
-        raw = self.head(h, idx)
+        raw = self.head(h, idx, orbits)
         if level is not None:
-            raw = raw + self._shift(h, idx, level[idx[:, 0]])
+            raw = raw + self._shift(h, idx, orbits, level[idx[:, 0]])
         columns = []
         for column, param, link in zip(raw.unbind(-1), self.params, self.links, strict=True):
             atoms = idx if param.borrows is None else idx[:, param.borrows.atoms]

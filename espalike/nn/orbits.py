@@ -34,6 +34,42 @@ class Hop:
 
 
 @dataclass(frozen=True, eq=False)
+class Reads:
+    """What a head computes from atoms for tuples that are read in several orders, without repetition.
+
+    Attributes:
+        atoms: the atoms in each class of positions, ascending, each `(A,)`.
+        columns: for each position, the place of its atom among those of its class, one per distinct row, each `(R,)`.
+        row: the row of each tuple in the first order, then in the second, and so on, shape `(orders * T,)`.
+    """
+
+    atoms: tuple[Tensor, ...]
+    columns: tuple[Tensor, ...]
+    row: Tensor
+
+    @staticmethod
+    def of(idx: Tensor, orders: Sequence[tuple[int, ...]], position: Sequence[int], n: int) -> Reads:
+        """The rows of tuples.
+
+        Args:
+            idx: atoms of each tuple, below `n`, shape `(T, k)`.
+            orders: the orders in which each tuple is read.
+            position: class of each position, as a number.
+            n: number of atoms.
+        """
+        size = idx.shape[1]
+        rows, row = distinct(torch.cat([idx[:, order] for order in orders]), [tuple(range(size))], n)
+        atoms, columns = [], [row] * size
+        for one in range(max(position) + 1):
+            places = [p for p, of in enumerate(position) if of == one]
+            found, place = torch.unique(rows[:, places], return_inverse=True)
+            atoms.append(found)
+            for p, column in zip(places, place.unbind(-1), strict=True):
+                columns[p] = column.contiguous()
+        return Reads(tuple(atoms), tuple(columns), row)
+
+
+@dataclass(frozen=True, eq=False)
 class Orbits:
     """A batch's graph in which equal atoms are one node.
 
@@ -53,6 +89,7 @@ class Orbits:
     numbers: Tensor
     degrees: Tensor
     _distinct: dict[tuple, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict, repr=False)
+    _reads: dict[tuple, tuple[Tensor, Reads]] = field(default_factory=dict, repr=False)
 
     def distinct(self, idx: Tensor, orders: Sequence[tuple[int, ...]]) -> tuple[Tensor, Tensor]:
         """The result of `distinct` for tuples of atoms `(T, k)`; the members of an ensemble have it in common."""
@@ -60,6 +97,13 @@ class Orbits:
         if key not in self._distinct:
             self._distinct[key] = idx, *distinct(self.of[idx], orders, len(self.atom))
         return self._distinct[key][1:]
+
+    def reads(self, idx: Tensor, orders: Sequence[tuple[int, ...]], position: Sequence[int]) -> Reads:
+        """The result of `Reads.of` for tuples of classes `(T, k)`; the members of an ensemble have it in common."""
+        key = id(idx), tuple(orders), tuple(position)
+        if key not in self._reads:
+            self._reads[key] = idx, Reads.of(idx, orders, position, len(self.atom))
+        return self._reads[key][1]
 
     @staticmethod
     def of_batch(batch: Batch, layers: int, alike: bool = True) -> Orbits:

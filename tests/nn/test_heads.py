@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from espalike.nn.charges import equilibrate
 from espalike.nn.heads import READOUTS, SymmetricHead, TermHead
 from espalike.nn.links import find
-from espalike.nn.orbits import Orbits, distinct
+from espalike.nn.orbits import Orbits, Reads, distinct
 from espalike.terms.angle import HarmonicAngle
 from espalike.terms.base import OUTER_3, REVERSAL_4, Op
 from espalike.terms.bond import HarmonicBond
@@ -47,14 +47,28 @@ def test_head_moves_columns_and_signs_with_the_operation(readout):
 
 
 @pytest.mark.parametrize("readout", READOUTS)
-def test_blocks_of_tuples_have_the_values_of_all_at_once(readout):
+@pytest.mark.parametrize("ops", [REVERSAL_4, OUTER_3], ids=["reversal", "outer atoms"])
+def test_blocks_of_tuples_have_the_values_of_all_at_once(ops, readout):
     torch.manual_seed(0)
-    head = SymmetricHead(4, 3, 8, 8, REVERSAL_4, readout).double()
+    head = SymmetricHead(4, 3, 8, 8, ops, readout).double()
     h, idx = torch.randn(50, 8, dtype=F64), torch.randint(0, 50, (1000, 4))
+    idx[:500] = idx[:500] % 3 + 5  # many are equal, and some atoms are in some positions only
+    idx[:, 1] = idx[:, 1] % 20
+    orbits = orbits_of([6] * 50, [4] * 50)
     whole = head(h, idx)
     with torch.no_grad():
-        torch.testing.assert_close(head(h, idx), whole, rtol=1e-13, atol=1e-13)
+        for known in (None, orbits, orbits):
+            torch.testing.assert_close(head(h, idx, known), whole, rtol=1e-13, atol=1e-13)
         assert head(h, idx[:0]).shape == (0, 3)
+
+
+def test_equal_rows_of_tuples_are_read_once():
+    """Both directions of an angle between equal atoms are one row; its centre is not read as an outer atom."""
+    reads = Reads.of(torch.tensor([[0, 2, 0], [0, 2, 1]]), [(0, 1, 2), (2, 1, 0)], (0, 1, 2), 3)
+    rows = torch.stack([atoms[column] for atoms, column in zip(reads.atoms, reads.columns, strict=True)], 1)
+    assert [atoms.tolist() for atoms in reads.atoms] == [[0, 1], [2], [0, 1]]
+    assert sorted(rows.tolist()) == [[0, 2, 0], [0, 2, 1], [1, 2, 0]]
+    assert rows[reads.row].tolist() == [[0, 2, 0], [0, 2, 1], [0, 2, 0], [1, 2, 0]]
 
 
 def test_untrained_values_are_near_the_means():
