@@ -20,6 +20,8 @@ _STREAMS = ("/dev", "/dev/fd", "/proc/self/fd")
 """Folders of devices and of what a process has open."""
 SEAL = "crc32"
 """Key of the checksum in sealed JSON."""
+_locked = set[int]()
+"""Folders that `only_one` has opened."""
 
 
 @contextmanager
@@ -78,6 +80,8 @@ def replacing(path: str | os.PathLike, sync: bool = False) -> Iterator[Path]:
 def only_one(folder: Path, run: str, error: type[ValueError] = ValueError) -> Iterator[None]:
     """Lock a folder against other runs that write to it; the lock ends with the process, even if that is killed.
 
+    Processes that this one forks, such as those that read batches, do not have the lock: they may live longer.
+
     Args:
         folder: the folder; it exists.
         run: what such a run is called in the message.
@@ -90,12 +94,26 @@ def only_one(folder: Path, run: str, error: type[ValueError] = ValueError) -> It
         yield
         return
     handle = os.open(folder, os.O_RDONLY)
+    _locked.add(handle)
     try:
         if not lock(handle):
             raise error(f"{folder}: another {run} is writing to it; wait for it, or give another out=")
         yield
     finally:
+        if handle in _locked:  # not in a forked process
+            _locked.remove(handle)
+            os.close(handle)
+
+
+def _close_locked() -> None:
+    """Close them in a forked process, which would keep them locked when this one has been killed."""
+    for handle in _locked:
         os.close(handle)
+    _locked.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_locked)
 
 
 def made(folder: Path) -> Path:

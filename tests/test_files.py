@@ -103,3 +103,25 @@ def test_a_smiles_that_is_too_long_for_a_path_is_not_taken_for_a_file():
     assert open_data(smiles) is None
     with pytest.raises(FileNotFoundError, match="no model"):
         find(smiles)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_lock_ends_with_its_process_and_not_with_those_that_it_has_forked(tmp_path):
+    """Processes that read batches live some seconds longer than a training that was killed."""
+    (forked, tell), (end, until) = os.pipe(), os.pipe()
+    with files.only_one(tmp_path, "training"):
+        if (child := os.fork()) == 0:
+            os.close(until)
+            os.write(tell, b"1")
+            os.read(end, 1)  # until the parent closes `until`
+            os._exit(0)
+        os.read(forked, 1)
+        with pytest.raises(ValueError, match="another training is writing"), files.only_one(tmp_path, "training"):
+            pass
+    with files.only_one(tmp_path, "training"):
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)  # it lives
+    os.close(until)
+    os.waitpid(child, 0)
+    for handle in (forked, tell, end):
+        os.close(handle)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from threading import current_thread, main_thread
@@ -32,12 +34,18 @@ class Resumed(Protocol):
         """Begin an epoch."""
 
 
+_SHORT = 5.0
+"""Epochs shorter than this [s] have no checkpoint each, which would take a tenth of the time of a small training."""
+
+
 class OutOfTime(RuntimeError):
     """The time of the job is over; the job was requeued."""
 
 
 class SaveResumable(Checkpoint):
-    """Writes a checkpoint between two steps: after each epoch, every `every` steps, at the end, and on SIGTERM.
+    """Writes a checkpoint between two steps: after epochs, every `every` steps, at the end, and on SIGTERM.
+
+    After an epoch, it is written if the last one is at least `_SHORT` seconds old.
 
     When a step starts, everything that belongs to the step before has been done: optimizer, average, validation, end of
     the epoch, callbacks, learning rate. (`ModelCheckpoint` writes between these; a resumed run would lack the rest.)
@@ -48,7 +56,7 @@ class SaveResumable(Checkpoint):
         path: the file. It is written beside it and renamed: Lightning would copy it from the folder of temporary files,
             and a full disk or a kill in between would cost the checkpoint that is there.
         sampler: its position is kept in the checkpoint.
-        every: steps between checkpoints, None for one per epoch.
+        every: steps between checkpoints, None for those after epochs alone.
         settings: the settings of the run, kept in the checkpoint.
 
     Raises:
@@ -59,9 +67,10 @@ class SaveResumable(Checkpoint):
         self, path: Path, sampler: Resumed, every: int | None = None, settings: Mapping[str, Any] | None = None
     ):
         if every is not None and every < 1:
-            raise ValueError(f"save_every={every}: expected at least 1, or null for one checkpoint per epoch")
+            raise ValueError(f"save_every={every}: expected at least 1, or null for checkpoints after epochs alone")
         self.path, self.sampler, self.every, self.settings = path, sampler, every, dict(settings or {})
         self._position, self._saved = (0, 0), -1  # the first checkpoint comes before the first step
+        self._written = -math.inf
         self._out_of_time = self._ended = False
 
     def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
@@ -78,10 +87,10 @@ class SaveResumable(Checkpoint):
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Write a checkpoint when it is due, or when the time of the job is over."""
         step = trainer.global_step
-        stop = "SLURM_JOB_ID" in os.environ and bool(
-            summed(torch.tensor(int(self._out_of_time), device=module.device)) > 0
+        stop = "SLURM_JOB_ID" in os.environ and _any(self._out_of_time, module)
+        due = (self.every is not None and step % self.every == 0) or (
+            batch_idx == 0 and _any(time.monotonic() - self._written >= _SHORT, module)
         )
-        due = batch_idx == 0 or (self.every is not None and step % self.every == 0)
         stop = stop and not _accumulates(trainer, batch_idx)  # the step that was begun is finished first
         if stop or (due and step > self._saved):
             self._save(trainer, batch_idx)
@@ -118,6 +127,7 @@ class SaveResumable(Checkpoint):
                 trainer.save_checkpoint(part, weights_only=False)
                 if trainer.is_global_zero:
                     os.replace(part, self.path)
+            self._written = time.monotonic()
         finally:
             if trainer.is_global_zero:
                 part.unlink(missing_ok=True)
@@ -136,6 +146,11 @@ class SaveResumable(Checkpoint):
         self._saved = state_dict["saved"]
         self.sampler.start = tuple(state_dict["position"])
         self.sampler.set_epoch(self.sampler.start[0])  # worker processes draw before Lightning sets the epoch
+
+
+def _any(here: bool, module: pl.LightningModule) -> bool:
+    """Whether something holds in any process."""
+    return bool(summed(torch.tensor(int(here), device=module.device)) > 0)
 
 
 def _accumulates(trainer: pl.Trainer, done: int) -> bool:

@@ -5,6 +5,7 @@ import pickle
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -47,6 +48,12 @@ def store(tmp_path_factory):
     records = [*(record(s, "train") for s in ("O", "CO", "CCO", "CC#N")), record("N", "val")]
     write_store(path, records, manifest=MANIFEST)
     return path
+
+
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch):
+    """A checkpoint after each epoch, however short."""
+    monkeypatch.setattr("espalike.training.resume._SHORT", 0.0)
 
 
 def train(store, folder, *options):
@@ -183,6 +190,28 @@ def test_a_file_that_is_not_written_to_its_end_is_not_the_checkpoint(store, whol
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] < STEPS
     assert in_child(lambda: train(store, tmp_path)) == 0
     assert_same(tmp_path, whole())
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(3.0, [0, 6, 9]), (1.0, [0, 3, 6, 9])])
+def test_short_epochs_have_no_checkpoint_each(store, tmp_path, monkeypatch, seconds, steps):
+    """With a clock by which each epoch of three steps takes two seconds: the last step is always in a checkpoint."""
+    saved, step = [], [0]
+    save, begin = SaveResumable._save, SaveResumable.on_train_batch_start
+
+    def keep(self, trainer, done):
+        saved.append(trainer.global_step)
+        save(self, trainer, done)
+
+    def start(self, trainer, *args):
+        step[0] = trainer.global_step
+        begin(self, trainer, *args)
+
+    monkeypatch.setattr(SaveResumable, "_save", keep)
+    monkeypatch.setattr(SaveResumable, "on_train_batch_start", start)
+    monkeypatch.setattr("espalike.training.resume.time", SimpleNamespace(monotonic=lambda: step[0] * 2 / 3))
+    monkeypatch.setattr("espalike.training.resume._SHORT", seconds)
+    assert train(store, tmp_path, "save_every=null") == 0
+    assert saved == steps
 
 
 @pytest.mark.slow
