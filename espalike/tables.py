@@ -61,14 +61,14 @@ def read_csv(path: str | os.PathLike, columns: Sequence[str]) -> list[dict[str, 
     return content
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun.
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun, whose plural ends in s unless it is given.
 
     Examples:
-        >>> counted(1, "molecule"), counted(2, "molecule")
-        ('1 molecule', '2 molecules')
+        >>> counted(1, "molecule"), counted(2, "molecule"), counted(2, "entry", "entries")
+        ('1 molecule', '2 molecules', '2 entries')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

@@ -317,8 +317,8 @@ def test_undefined_stereo_is_accepted_and_noted(tmp_path):
             bond.SetStereo(Chem.BondStereo.STEREOANY)
     (entry,) = entries(write_sdf(tmp_path / "x.sdf", flat))
     assert entry.molecule is not None
-    assert entry.notes == ("undefined stereo: 1 atoms, 1 double bonds; parameters do not depend on it",)
-    assert entries("CC(F)Cl")[0].notes == ("undefined stereo: 1 atoms, 0 double bonds; parameters do not depend on it",)
+    assert entry.notes == ("undefined stereo: 1 atom, 1 double bond; parameters do not depend on it",)
+    assert entries("CC(F)Cl")[0].notes == ("undefined stereo: 1 atom, 0 double bonds; parameters do not depend on it",)
     assert entries("C[C@H](F)Cl")[0].notes == ()
 
 

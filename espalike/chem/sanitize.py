@@ -10,6 +10,7 @@ from rdkit.Chem import rdqueries
 from espalike.chem.errors import ChemistryError
 from espalike.chem.names import residue_notes
 from espalike.chem.stereo import assign_from_coordinates
+from espalike.tables import counted
 
 COVALENT = {1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 35, 53}
 """Elements whose bonds have parameters."""
@@ -279,7 +280,8 @@ def stereo_notes(mol: Chem.Mol) -> tuple[str, ...]:
         atoms = [a for a in atoms if a not in heads]
     if not atoms and not bonds:
         return ()
-    return (f"undefined stereo: {len(atoms)} atoms, {len(bonds)} double bonds; parameters do not depend on it",)
+    places = f"{counted(len(atoms), 'atom')}, {counted(len(bonds), 'double bond')}"
+    return (f"undefined stereo: {places}; parameters do not depend on it",)
 
 
 def _ends(mol: Chem.Mol, bond: int) -> tuple[int, int]:

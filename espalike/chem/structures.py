@@ -17,6 +17,7 @@ import numpy as np
 from rdkit import Chem
 
 from espalike.chem.errors import ChemistryError
+from espalike.tables import counted
 
 _SYMBOLS = {Chem.GetPeriodicTable().GetElementSymbol(z).upper(): z for z in range(1, 104)}
 _IONS = {
@@ -123,7 +124,8 @@ def read_pdb(text: str) -> Structure:
     notes = []
     if derived:
         rows = _with_ions(rows, derived)
-        notes.append(f"elements of {len(derived)} atoms are derived from columns 13-14 of the PDB: it names none")
+        many = counted(len(derived), "atom")
+        notes.append(f"elements of {many}, which the PDB does not name, are derived from columns 13-14")
     if models > 1:
         notes.append(f"the first of {models} models is read")
     rows, more = _one_location(rows)
@@ -202,7 +204,7 @@ def _one_location(rows: list[_Row]) -> tuple[list[_Row], tuple[str, ...]]:
         if not row[1].strip() or (residue.name, row[1]) in kept[residue.part, residue.chain, residue.number]:
             chosen.append(row)
     left = len(rows) - len(chosen)
-    return chosen, (f"{left} atoms of other alternative locations are left out",) if left else ()
+    return chosen, (f"{counted(left, 'atom')} of other alternative locations left out",) if left else ()
 
 
 def _together(letters: Mapping[tuple[str, str], list[Atom]]) -> set[tuple[str, str]]:

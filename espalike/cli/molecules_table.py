@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from espalike.tables import counted
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -172,9 +174,8 @@ def write(
     files.write(out.with_suffix(".csv"), _csv(molecules))
     files.write(out.with_suffix(".json"), json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     files.write(out, "".join(f"{c.smiles} {name}\n" for name, c in zip(names, chosen, strict=True)))
-    print(
-        f"wrote {out}, {len(chosen)} molecules; {out.stem}.json, {out.stem}.csv and {out.stem}.patterns.csv beside it"
-    )
+    beside = f"{out.stem}.json, {out.stem}.csv and {out.stem}.patterns.csv"
+    print(f"wrote {out}, {counted(len(chosen), 'molecule')}; {beside} beside it")
 
 
 def _csv(rows: Sequence[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 
 from espalike.data.dataset import PAGES, StoreDataset
 from espalike.data.filters import farthest_energy
+from espalike.tables import counted
 
 LARGEST_FORCE = 10_000.0
 """Largest plausible force component [kcal/mol/Å]."""
@@ -28,7 +29,8 @@ def check_labels(data: StoreDataset) -> None:
     listed = "; ".join(text for _, text in sorted(found, reverse=True)[:_LISTED])
     more = f"; and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     raise ValueError(
-        f"{len(found)} entries have implausible labels, whose loss would exceed that of all others: {listed}{more}. "
+        f"implausible labels in {counted(len(found), 'entry', 'entries')}, whose loss would exceed that of all others: "
+        f"{listed}{more}. "
         "Ingest the data again with filters.outliers=true and filters.force_ceiling=500, and check reader.units"
     )
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from espalike.data.audit import Verdict
+from espalike.tables import counted
 
 _MOST_ALONE = 0.1
 """Share of the geometries, from which on an ingest is refused for molecules with several entries of one geometry."""
@@ -48,9 +49,9 @@ def _of_one_geometry(where: str, several: list[int], total: int) -> Verdict:
     """The verdict on the numbers of entries of one geometry, by molecule; the source has `total` geometries."""
     n = sum(several)
     text = (
-        f"{n} entries of one geometry are of {len(several)} molecules. Energies are compared within an entry, so these "
-        "are not used in training; put the geometries of a molecule into one entry with the atoms in one order, or "
-        "into a table or an extended XYZ file, whose readers do that"
+        f"{n} entries of one geometry are of {counted(len(several), 'molecule')}. Energies are compared within an "
+        "entry: these are not used in training; put the geometries of a molecule into one entry with the atoms in one "
+        "order, or into a table or an extended XYZ file, whose readers do that"
     )
     return Verdict("entries", where, "failed" if n >= _MOST_ALONE * total else "warning", text)
 

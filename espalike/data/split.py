@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from espalike.data.schema import SPLITS
 from espalike.data.store import Store
+from espalike.tables import counted
 
 FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
 """Default shares of molecules."""
@@ -79,7 +80,7 @@ def check_leakage(stores: Sequence[Store]) -> None:
         shown.append(f"  {key} ({where})")
     more = f"\n  and {len(leaks) - 5} more" if len(leaks) > 5 else ""
     raise LeakageError(
-        f"{len(leaks)} molecules sit on several splits:\n" + "\n".join(shown) + more + "\n"
+        f"{counted(len(leaks), 'molecule')} on several splits:\n" + "\n".join(shown) + more + "\n"
         "Ingest with the same split, or resolve: each goes to the strictest side it sits on (test, then val)."
     )
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from espalike.data.schema import Record
 from espalike.evaluation import table
 from espalike.evaluation.result import Evaluation
+from espalike.tables import counted
 
 Say = Callable[[str], None]
 """Takes a message for the user."""
@@ -31,7 +32,7 @@ def report(result: Evaluation, molecules: int, say: Say) -> None:
     for method, group in groupby(every, key=lambda failure: failure.method):
         failures = list(group)
         lacking = table.count_molecules(records[failure.entry] for failure in failures)
-        say(f"{method} failed on {len(failures)} of {len(records)} entries ({lacking} molecules):")
+        say(f"{method} failed on {len(failures)} of {len(records)} entries ({counted(lacking, 'molecule')}):")
         for failure in failures[:_SHOWN]:
             say(f"  {failure.entry}: {failure.reason.removeprefix(f'{failure.entry}: ')}")
         if len(failures) > _SHOWN:
@@ -63,13 +64,16 @@ def report_levels(records: Sequence[Record], scored: Mapping[str, tuple[str, Seq
     for record in records:
         labels[record.conformers.level] += len(record.conformers.xyz)
     if len(labels) > 1:
-        listed = ", ".join(f"{level or 'no name'} ({count} conformers)" for level, count in sorted(labels.items()))
+        listed = ", ".join(
+            f"{level or 'no name'} ({counted(count, 'conformer')})" for level, count in sorted(labels.items())
+        )
         say(f"note: labels of several levels of theory are scored together: {listed}; data.level=LEVEL takes one")
     for name, (level, trained) in scored.items():
         for other in sorted(set(labels) & set(trained) - {level}):
             say(
-                f"note: {name} is scored at {level}; {labels[other]} conformers are of {other}, which it was trained "
-                f"with, too: `espalike evaluate level={other} data.level={other}` scores it at that level"
+                f"note: {name} is scored at {level}; the labels have {counted(labels[other], 'conformer')} of {other}, "
+                f"which it was trained with, too: `espalike evaluate level={other} data.level={other}` scores it at "
+                "that level"
             )
 
 
@@ -85,6 +89,6 @@ def report_repeated(records: Sequence[Record], say: Say) -> None:
                 repeated.append((other, record.id))
     if repeated:
         say(
-            f"note: {len(repeated)} conformers are in another entry, too, with the same energy, and count twice: "
-            f"{repeated[0][0]} and {repeated[0][1]}"
+            f"note: {counted(len(repeated), 'conformer')} with the same energy as in another entry, so that they count "
+            f"twice: {repeated[0][0]} and {repeated[0][1]}"
         )

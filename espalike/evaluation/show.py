@@ -10,7 +10,7 @@ from espalike.evaluation.interactions import Row as InteractionRow
 from espalike.evaluation.metrics import Estimate
 from espalike.evaluation.table import Row, Worst
 from espalike.evaluation.terms import Contribution
-from espalike.tables import html_table, text_table
+from espalike.tables import counted, html_table, text_table
 
 UNITS = "energies in kcal/mol, forces in kcal/mol/Å, 95 % intervals"
 
@@ -23,7 +23,7 @@ def errors(rows: Sequence[Row], remark: str = "") -> str:
         differ = len({(row.molecules, row.conformers) for row in lines}) > 1
         title = f"{source}{remark}"
         if not differ:
-            title += f": {lines[0].molecules} molecules, {lines[0].conformers} conformers"
+            title += f": {counted(lines[0].molecules, 'molecule')}, {counted(lines[0].conformers, 'conformer')}"
         cells = [{"method": row.method, **_errors(row), **(_counts(row) if differ else {})} for row in lines]
         tables.append(f"{title}\n{text_table(cells)}")
     return "\n\n".join(tables)

@@ -29,6 +29,7 @@ from espalike.landscape.hybrids import hybrids
 from espalike.landscape.plane import AXES, Point
 from espalike.page import page, picture, plot, table
 from espalike.qm.base import CalculatorError
+from espalike.tables import counted
 
 Say = Callable[[str], None]
 """Takes a message for the user."""
@@ -156,7 +157,7 @@ def _middle(of: Cost) -> float:
 def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str, Any]) -> None:
     evaluation, out = result.evaluation, result.out
     scores = evaluation.scores
-    title = f"{len(scores.covered(*scores.methods))} entries of {settings['data']['path']}"
+    title = f"{counted(len(scores.covered(*scores.methods)), 'entry', 'entries')} of {settings['data']['path']}"
     figure = plane.draw(result.points, settings["metric"], title)
     plane.write(figure, out)
     lines = []
@@ -182,7 +183,8 @@ def _write(result: Landscape, sources: Mapping[str, str], settings: Mapping[str,
     }
     write(out / "landscape.json", json.dumps(data, indent=1, ensure_ascii=False) + "\n")
     parts = [
-        f"<p>{len(scores.records)} entries of {settings['data']['path']}, split {settings['data']['split']}. "
+        f"<p>{counted(len(scores.records), 'entry', 'entries')} of {settings['data']['path']}, "
+        f"split {settings['data']['split']}. "
         f"Errors are on the entries that all methods cover; {show.UNITS}.</p>",
         plot(figure, "error against cost"),
         "<h2>Errors</h2>",

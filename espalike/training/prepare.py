@@ -25,6 +25,7 @@ from espalike.data.split import check_leakage, hash_split, resolve_splits
 from espalike.data.store import Store, open_stores
 from espalike.data.twice import refuse_same, repeated
 from espalike.model import ChemicalDomain, ForceFieldModel, from_config, load
+from espalike.tables import counted
 from espalike.training.fold import constant_terms, folded_labels
 from espalike.training.lightning import TrainingModule
 from espalike.training.start import add_history, copied, freeze, seen_before
@@ -70,8 +71,9 @@ def prepare(
     bare = int((train.complexes & ~train.referenced).sum())
     if bare and module.objective.interaction:
         say(
-            f"note: {bare} complexes have no reference charges. Interaction energies alone do not determine charges: "
-            "those of molecules that occur in no other entry can become absurd. Ingest complexes with reference=openff"
+            f"note: {counted(bare, 'complex', 'complexes')} without reference charges. Interaction energies "
+            "alone do not determine charges: those of molecules that occur in no other entry can become absurd. "
+            "Ingest complexes with reference=openff"
         )
     if alone := int(train.alone.sum()):
         say(
@@ -98,7 +100,7 @@ def _datasets(
         resolution = resolve_splits(stores)
         splits = resolution.splits
         for move, count in resolution.moved.items():
-            say(f"{count} entries moved {move}, where another store has the same connectivity")
+            say(f"{counted(count, 'entry', 'entries')} moved {move}, where another store has the same connectivity")
     else:
         check_leakage(stores)
     share = data.get("share", 1.0)

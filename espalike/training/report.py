@@ -17,6 +17,7 @@ from espalike.chem.molecule import Molecule
 from espalike.chem.picture import drawing
 from espalike.model import ForceFieldModel, load
 from espalike.page import page, picture, plot, table
+from espalike.tables import counted
 from espalike.training.diagnosis import entries_of
 from espalike.training.tables import read_rows
 
@@ -77,8 +78,8 @@ def _number(text: str | None) -> str:
 def _summary(model: ForceFieldModel, metrics: _Rows, at_best: dict[str, str]) -> str:
     count = sum(p.numel() for p in model.parameters())
     sentence = (
-        f"<p>{len(metrics)} epochs; the model is from epoch {escape(at_best['epoch'])}, the best on validation. "
-        f"{count:,} weights; terms: {escape(', '.join(map(str, model.terms)))}.</p>"
+        f"<p>{counted(len(metrics), 'epoch')}; the model is from epoch {escape(at_best['epoch'])}, the best on "
+        f"validation. {count:,} weights; terms: {escape(', '.join(map(str, model.terms)))}.</p>"
     )
     sources = sorted({name.split("/")[1] for name in at_best if name.endswith("_rmse")})
     header = ("validation at that epoch", "energy RMSE [kcal/mol]", "force RMSE [kcal/mol/Å]")
@@ -180,6 +181,7 @@ def _histograms(model: ForceFieldModel, molecules: Sequence[Molecule]) -> str:
         axes.minorticks_off()  # many ticks make drawing slow
         axes.locator_params(axis="x", nbins=4)
         axes.yaxis.set_major_formatter("{x:g}")
-    return f"<p>Of {len(molecules)} molecules; the vertical axis counts atoms, bonds, angles or torsions.</p>" + plot(
-        figure, "histograms of parameters"
+    return (
+        f"<p>Of {counted(len(molecules), 'molecule')}; the vertical axis counts atoms, bonds, angles or torsions.</p>"
+        + plot(figure, "histograms of parameters")
     )

@@ -230,7 +230,7 @@ def test_locations_that_are_no_alternatives_are_both_there(tmp_path):
     text = located(rows[:1], "AB") + located(rows[1:4], " ") + located(rows[4:11], "CD") + located(rows[11:], " ")
     (entry,) = read(tmp_path, text, PARACETAMOL)
     assert canonical(only([entry])) == PARACETAMOL
-    assert entry.notes == ("8 atoms of other alternative locations are left out",)
+    assert entry.notes == ("8 atoms of other alternative locations left out",)
     assert entry.xyz == pytest.approx(mol.GetConformer().GetPositions(), abs=1e-3)
 
 
@@ -241,7 +241,7 @@ def test_locations_with_other_names_of_atoms_are_alternatives(tmp_path):
     first, second = rows[::2], [f"{row[:12]}{row[12:16].strip() + 'B':>4}{row[16:]}" for row in rows[1::2]]
     (entry,) = read(tmp_path, "\n".join([*first, *second]), PARACETAMOL)
     assert canonical(only([entry])) == PARACETAMOL
-    assert entry.notes == (f"{len(second)} atoms of other alternative locations are left out",)
+    assert entry.notes == (f"{len(second)} atoms of other alternative locations left out",)
     assert entry.xyz == pytest.approx(mol.GetConformer().GetPositions(), abs=1e-3)
 
 
@@ -261,7 +261,7 @@ def test_a_proton_in_two_places_is_there_once(tmp_path):
     rows.insert(hydrogen + 1, second + rows[hydrogen][54:])
     (entry,) = read(tmp_path, "\n".join(rows))
     assert only([entry]).smiles == other.smiles
-    assert entry.notes == ("1 atoms of other alternative locations are left out",)
+    assert entry.notes == ("1 atom of other alternative locations left out",)
 
 
 def test_water_in_the_place_of_another_location_is_not_bonded(tmp_path):

@@ -215,7 +215,7 @@ def test_elements_follow_from_the_columns_of_the_names(tmp_path):
         atom.SetMonomerInfo(Chem.AtomPDBResidueInfo(name, residueName="LIG", residueNumber=1, isHeteroAtom=True))
     (entry,) = read(tmp_path, without_elements(lines(mol)), "FC(Cl)(Cl)CC#N")
     assert canonical(only([entry])) == canonical(mol)
-    assert entry.notes == ("elements of 9 atoms are derived from columns 13-14 of the PDB: it names none",)
+    assert entry.notes == ("elements of 9 atoms, which the PDB does not name, are derived from columns 13-14",)
     (entry,) = read(tmp_path, without_elements(lines(mol)).replace(" CA ", "CA  "), "FC(Cl)(Cl)CC#N")
     assert "the PDB has C2H2N, the SMILES" in entry.error
     text = (STORED / "protein.pdb").read_text()
@@ -303,7 +303,7 @@ def test_alternative_locations_and_models(tmp_path):
     other = [row[:16] + "B" + row[17:] for row in rows if row[12:16] == " CB "]
     first = [row[:16] + "A" + row[17:] if row[12:16] == " CB " else row for row in rows]
     (entry,) = read(tmp_path, "\n".join([*first, *other]))
-    assert entry.notes == ("1 atoms of other alternative locations are left out",)
+    assert entry.notes == ("1 atom of other alternative locations left out",)
     (entry,) = read(tmp_path, f"MODEL 1\n{text}ENDMDL\nMODEL 2\n{text}ENDMDL\n")
     assert entry.notes == ("the first of 2 models is read",)
     assert Counter(entry.molecule.numbers.tolist())[6] == 5

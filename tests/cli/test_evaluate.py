@@ -147,7 +147,8 @@ def test_labels_of_another_level_are_noted(store, two_levels, tmp_path, capsys):
     printed = capsys.readouterr().out
     both = "B3LYP-D3BJ/DZVP (12 conformers), GFN2-xTB (4 conformers); data.level=LEVEL takes one"
     assert f"note: labels of several levels of theory are scored together: {both}" in printed
-    assert "note: two is scored at HF; 12 conformers are of B3LYP-D3BJ/DZVP, which it was trained with, too" in printed
+    other = "the labels have 12 conformers of B3LYP-D3BJ/DZVP, which it was trained with, too"
+    assert f"note: two is scored at HF; {other}" in printed
     assert main(["evaluate", *settings, "level=B3LYP-D3BJ/DZVP", "data.level=B3LYP-D3BJ/DZVP"]) == 0
     assert "note: " not in capsys.readouterr().out
 
@@ -163,7 +164,7 @@ def test_conformers_that_two_stores_hold_are_noted(store, tmp_path, capsys):
     copy = shutil.copytree(store, tmp_path / "copy")
     settings = ["baselines=[zero]", "data.split=null", "resamples=0", f"out={tmp_path / 'out'}"]
     assert main(["evaluate", *settings, f"data.path=[{store},{copy}]"]) == 0
-    assert "note: 16 conformers are in another entry, too, with the same energy, and count twice: " in (
+    assert "note: 16 conformers with the same energy as in another entry, so that they count twice: " in (
         capsys.readouterr().out
     )
 
@@ -198,7 +199,7 @@ def test_a_molecule_that_a_baseline_lacks_is_noted_and_changes_nothing_else(stor
     with (tmp_path / "out" / "common.csv").open() as file:
         assert [line["molecules"] for line in csv.DictReader(file) if line["source"] == "all"] == ["3", "3"]
     shown = capsys.readouterr().out
-    assert "mmff94 failed on 1 of 4 entries (1 molecules):\n  OB(O)C-0: " in shown
+    assert "mmff94 failed on 1 of 4 entries (1 molecule):\n  OB(O)C-0: " in shown
     assert "entries of all methods: 3 molecules" in shown
     assert main(["evaluate", *settings, "data.split=train"]) == 0
     assert not (tmp_path / "out" / "common.csv").exists()
@@ -297,7 +298,7 @@ def test_molecules_inside_the_domain_of_every_model_have_a_table(store, model, t
     more = [f"data.path={store}", "baselines=[mmff94]", f"out={tmp_path / 'out'}", "resamples=20"]
     assert main(["evaluate", both, *more]) == 0
     shown = capsys.readouterr().out
-    assert "made-up, inside the domain of every model: 1 molecules" in shown
+    assert "made-up, inside the domain of every model: 1 molecule," in shown
     assert "CC=O  (CC=O), outside the domain" in shown
     assert "CCO  (CCO), outside" not in shown
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())

@@ -417,7 +417,7 @@ def test_domain_and_stereo_are_noted(call):
     assert status == 0
     (row,) = report["inputs"]
     assert row["domain"] == "outside"
-    assert row["warnings"][0] == "undefined stereo: 1 atoms, 0 double bonds; parameters do not depend on it"
+    assert row["warnings"][0] == "undefined stereo: 1 atom, 0 double bonds; parameters do not depend on it"
     assert row["warnings"][1] == "atom 1 (CC(C)(N)O): such surroundings were not in training"
     assert any("atom 2 (C(C)(N)(O)C=O): such surroundings" in warning for warning in row["warnings"])
     assert "note: molecule: undefined stereo" in err

@@ -104,7 +104,7 @@ def test_labels_that_cannot_be_meant_are_refused_before_training(tmp_path, capfd
     write_store(tmp_path / "bad", spoilt(number, **change), manifest=MANIFEST)
     assert train(tmp_path / "bad", tmp_path / "run") == 2
     printed = capfd.readouterr().err
-    assert "1 entries have implausible labels" in printed
+    assert "implausible labels in 1 entry, whose loss" in printed
     assert message in printed
     assert not (tmp_path / "run" / "last.ckpt").exists()
 

@@ -234,4 +234,4 @@ def test_entries_of_one_geometry_with_their_atoms_in_another_order(tmp_path):
         build_record(smiles, 1, seed=k, id=str(k), key="") for k, smiles in enumerate(["CCO", "OCC", "C(O)C", "COC"])
     ]
     (verdict,) = judge_entries([write_store(tmp_path / "store", records, manifest=MANIFEST).table])
-    assert "3 entries of one geometry are of 1 molecules" in verdict.message
+    assert "3 entries of one geometry are of 1 molecule" in verdict.message

@@ -127,7 +127,7 @@ def test_pairs_of_molecules_do_not_leak(tmp_path):
     first = write_store(tmp_path / "a", [dimer("O.CC#N", split="train"), dimer("O.C", split="test")], manifest=MANIFEST)
     other = write_store(tmp_path / "b", [dimer("CC#N.O", split="test")], manifest=MANIFEST)
     check_leakage([first])
-    with pytest.raises(LeakageError, match=r"1 molecules sit on several splits:\n  [A-Z+]+ \(test: b/CC#N.O; train: a"):
+    with pytest.raises(LeakageError, match=r"1 molecule on several splits:\n  [A-Z+]+ \(test: b/CC#N.O; train: a"):
         check_leakage([first, other])
     resolved = resolve_splits([first, other])
     assert resolved.splits == {connectivity_key(complex_from_smiles(s)): "test" for s in ("O.CC#N", "O.C")}

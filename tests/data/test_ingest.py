@@ -375,10 +375,10 @@ def test_one_group_per_conformer_is_refused_with_a_count(tmp_path, capsys):
     command = ["ingest", "reader=hdf5", f"reader.path={tmp_path / 'a.h5'}", f"out={out}", "origin=x"]
     assert main(command) == 2
     printed = " ".join(capsys.readouterr().err.split())
-    assert "4 entries of one geometry are of 1 molecules" in printed
+    assert "4 entries of one geometry are of 1 molecule" in printed
     assert main([*command, "audit=warn"]) == 0
     printed = " ".join(capsys.readouterr().err.split())
-    assert "4 entries of one geometry are of 1 molecules" in printed
+    assert "4 entries of one geometry are of 1 molecule" in printed
     assert "failed" in {verdict["outcome"] for verdict in Store.open(out).manifest["audits"]}
 
 

@@ -205,7 +205,7 @@ def test_the_weight_follows_the_data(tmp_path):
         notes: list[str] = []
         module, *_ = prepare(settings, notes.append)
         assert module.objective.interaction == weight
-        assert sum("1 complexes have no reference charges" in note for note in notes) == weight
+        assert sum("1 complex without reference charges" in note for note in notes) == weight
     result = train({**settings, "out": str(tmp_path / "run")}, say=lambda message: None)
     assert set(result.errors) == {"made-up"}
     assert set(result.interaction) == {"dimers"}
