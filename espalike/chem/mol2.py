@@ -61,8 +61,10 @@ _ABOUT = 0.5
 """Lewis structures whose costs differ by less are equally likely."""
 _NEIGHBOURS = {"C.3": 4, "c3": 4, "CT": 4, "C.2": 3, "C.ar": 3, "C.cat": 3, "ca": 3, "CA": 3, "C.1": 2}
 """Number of neighbours of carbons that have all their hydrogens, by type."""
+_AMMONIUM = {"N.4", "n4", "n+", "nx", "ny", "nz"}
+"""Types of nitrogens with four neighbours."""
 _VALENCE = 4.0
-"""Sum of the bond orders of a carbon."""
+"""Sum of the bond orders of a carbon, or of such a nitrogen."""
 _ABSURD = -2
 """Formal charge of an atom that lacks hydrogens, as the nitrogen of an amine without both of its own."""
 _LARGEST = 6
@@ -141,27 +143,30 @@ def _orders(text: str, rows: list[list[str]]) -> dict[str, list[tuple[str, str]]
 
 
 def _check_hydrogens(text: str, rows: list[list[str]], name: str) -> None:
-    """Check that carbons have the neighbours that their types say; without hydrogens they would be carbanions.
+    """Check that carbons and ammonium nitrogens have the neighbours that their types say.
+
+    Carbons without hydrogens would be carbanions, an ammonium ion without one an amine.
 
     Raises:
-        ChemistryError: where one lacks a neighbour, or two if partial charges say the total charge, unless the carbon
-            may be that of a carbonyl, an isocyanide or an ylide.
+        ChemistryError: where one lacks a neighbour; a carbon also where it lacks two if partial charges say the total
+            charge, unless it may be that of a carbonyl, an isocyanide or an ylide.
     """
-    most = 1 if _says_charge(text, rows) else 0  # of hydrogens that may be missing
+    most = 1 if _says_charge(text, rows) else 0  # of hydrogens of a carbon that may be missing
     kind_of, orders = {row[0]: row[5] for row in rows if len(row) > 5}, _orders(text, rows)
     for atom, kind in kind_of.items():
-        bonds = orders[atom]
+        bonds, ammonium = orders[atom], kind in _AMMONIUM
+        wanted = 4 if ammonium else _NEIGHBOURS.get(kind, 0)
         if (
-            _NEIGHBOURS.get(kind, 0) - len(bonds) <= most
+            wanted - len(bonds) <= (0 if ammonium else most)
             or sum(_BONDS.get(bond, _VALENCE) for bond, _ in bonds) >= _VALENCE
         ):
             continue
         ends = [(_element(kind_of.get(end, "")), len(orders.get(end, ()))) for _, end in bonds]
         shares = any(z in (15, 16) or (z == 7 and near == 4) or (z in (7, 8) and near == 1) for z, near in ends)
-        if not shares and not (len(ends) == 1 and ends[0][0] in (7, 8)):
+        if ammonium or (not shares and not (len(ends) == 1 and ends[0][0] in (7, 8))):
             raise ChemistryError(
-                f"{name}: hydrogens are missing: atom {atom} has the type {kind}, which has {_NEIGHBOURS[kind]} "
-                f"neighbours, and {len(bonds)} in the file; give all atoms explicitly"
+                f"{name}: hydrogens are missing: atom {atom} has the type {kind}, which has {wanted} neighbours, and "
+                f"{len(bonds)} in the file; give all atoms explicitly"
             )
 
 

@@ -133,7 +133,7 @@ def test_unknown_types_and_bonds_are_refused_by_name(tmp_path):
     assert "its types are of two kinds, C.3 and o: one" in read(tmp_path, text.replace(" c3 ", " C.3 ")).error
     known = [*itertools.chain(TYPES.values()), "n+", "2C", "C*"]
     for kind in known:
-        assert "has the type" not in (read(tmp_path, text.replace(" o ", f" {kind} ")).error or "")
+        assert "known are the types" not in (read(tmp_path, text.replace(" o ", f" {kind} ")).error or "")
 
 
 PHOSPHATES = {
@@ -227,6 +227,17 @@ def test_an_atom_without_two_hydrogens_is_refused(kind, charge, tmp_path):
     lines = ["@<TRIPOS>MOLECULE", "m", "5 4", "SMALL", "GASTEIGER", "@<TRIPOS>ATOM", *rows, "@<TRIPOS>BOND"]
     entry = read(tmp_path, "\n".join([*lines, *(f"{n} 1 {n + 1} 1" for n in range(1, 5)), ""]))
     assert f"hydrogens are missing: atom 2 ({kind.partition('.')[0]}) has 1 neighbour and" in entry.error
+
+
+@pytest.mark.parametrize(("carbon", "nitrogen"), [("C.3", "N.4"), ("c3", "nz")])
+def test_an_ammonium_ion_without_a_hydrogen_is_refused(carbon, nitrogen, tmp_path):
+    """Methylammonium without one of the three of its nitrogen, which was read as methylamine."""
+    kinds = [carbon, nitrogen, *("H" if carbon == "C.3" else "hc" for _ in range(5))]
+    rows = [f"{n} X{n} {1.1 * n} {n % 2} {n % 3} {each} 1 LIG 0.0" for n, each in enumerate(kinds, 1)]
+    bonds = ((1, 2), (1, 3), (1, 4), (1, 5), (2, 6), (2, 7))
+    lines = ["@<TRIPOS>MOLECULE", "m", "7 6", "SMALL", "GASTEIGER", "@<TRIPOS>ATOM", *rows, "@<TRIPOS>BOND"]
+    entry = read(tmp_path, "\n".join([*lines, *(f"{n} {i} {j} 1" for n, (i, j) in enumerate(bonds, 1)), ""]))
+    assert f"hydrogens are missing: atom 2 has the type {nitrogen}, which has 4 neighbours, and 3" in entry.error
 
 
 def test_a_charge_that_only_the_hydrogens_say_is_noted(tmp_path):
