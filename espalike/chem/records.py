@@ -202,7 +202,7 @@ def _from_smiles(smiles: str, name: str) -> Record:
     with rdBase.BlockLogs():
         mol = rd.from_smiles(smiles, name)
         xyz = coordinates.of_atropisomer(mol) if "|" in smiles else None
-        return Record(name, mol, notes=rd.remarks(mol), xyz=xyz)
+        return Record(name, mol, notes=rd.mixture_notes(mol) + rd.remarks(mol), xyz=xyz)
 
 
 def from_rdkit(mol: Chem.Mol) -> Record:
@@ -312,6 +312,7 @@ def _checked(
     """
     if not mol.GetNumAtoms():
         raise ChemistryError(f"{name}: no atoms")
+    notes += rd.mixture_notes(mol)
     rd.sanitize(mol, name, drawn)
     xyz = None
     if mol.GetNumConformers() and (mol.GetConformer().Is3D() or mol.GetNumAtoms() == 1 or not flat):

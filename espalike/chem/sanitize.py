@@ -258,6 +258,21 @@ def remarks(mol: Chem.Mol) -> tuple[str, ...]:
     return notes + residue_notes(mol) + stereo_notes(mol)
 
 
+def mixture_notes(mol: Chem.Mol) -> tuple[str, ...]:
+    """A note if stereocentres are those of a mixture of isomers (&1), or of one that is not known (o1).
+
+    The molecule is as it was read: stereo that is read off coordinates has no such groups.
+    """
+    absolute = Chem.StereoGroupType.STEREO_ABSOLUTE
+    groups = [group for group in mol.GetStereoGroups() if group.GetGroupType() != absolute]
+    count = sum(len(group.GetAtoms()) + len(group.GetBonds()) for group in groups)
+    if not count:
+        return ()
+    return (
+        f"{counted(count, 'stereocentre')} of a mixture or of unknown configuration (& or o): one isomer is written",
+    )
+
+
 def stereo_notes(mol: Chem.Mol) -> tuple[str, ...]:
     """A note if stereocentres or stereo bonds are undefined, which is accepted: parameters do not depend on them.
 

@@ -135,7 +135,7 @@ def test_an_extension_belongs_to_its_smiles(tmp_path, separator):
     ]
     entries = read(tmp_path / "x.smi", "\n".join(line.replace(" ", separator) for line in lines))
     assert [entry.name for entry in entries] == ["mixture", "unknown", "x-3", "dative"]
-    assert [entry.notes[0][:24] if entry.notes else "" for entry in entries[:2]] == ["", "undefined stereo: 1 atom"]
+    assert [entry.notes[0][:24] for entry in entries[:2]] == ["1 stereocentre of a mixt", "undefined stereo: 1 atom"]
     assert "record 3: has a repeating unit" in entries[2].error
     assert "bond 1-2 is of type dative" in entries[3].error
 

@@ -1,6 +1,8 @@
 """Notes on molecules that were accepted: undefined stereo where there are isomers only, atoms that were rewritten."""
 
 import pytest
+from rdkit import Chem
+from rdkit.Chem import AllChem
 
 from espalike import chem
 
@@ -71,3 +73,20 @@ def test_nitrogen_of_five_bonds_is_said_to_be_rewritten(smiles, rewritten):
 def test_usual_drawings_have_no_note(smiles):
     (entry,) = chem.read_molecules(smiles)
     assert entry.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("groups", "count"), [("&1:1,3", "2 stereocentres"), ("o1:3", "1 stereocentre"), ("a:1,3", "")]
+)
+@pytest.mark.parametrize("block", [False, True])
+def test_one_isomer_of_a_mixture_is_noted(groups, count, block, tmp_path):
+    """Enhanced stereochemistry, of SMILES and of mol blocks V3000: a racemate, or one isomer that is not known."""
+    source = f"C[C@H](F)[C@@H](Cl)Br |{groups}|"
+    if block:
+        mol = Chem.AddHs(Chem.MolFromSmiles(source))
+        AllChem.EmbedMolecule(mol, randomSeed=1)
+        source = tmp_path / "x.sdf"
+        source.write_text(Chem.MolToV3KMolBlock(mol) + "$$$$\n")
+    (entry,) = chem.read_molecules(source)
+    notes = (f"{count} of a mixture or of unknown configuration (& or o): one isomer is written",)
+    assert entry.notes == (notes if count else ())
