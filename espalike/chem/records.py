@@ -105,7 +105,10 @@ def read_records(source: str | os.PathLike, smiles: str | None = None) -> Iterat
         raise ChemistryError(f"{path}: --smiles fixes the bond orders of a PDB or mmCIF; this is not one")
     _check_text(path, suffix in _STRUCTURES)
     if suffix not in SUFFIXES:
-        raise ChemistryError(f"{path}: unknown kind of file; expected one of {' '.join(SUFFIXES)}")
+        raise ChemistryError(
+            f"{path}: unknown kind of file; expected one of {' '.join(SUFFIXES)}. Convert it to an SDF with all "
+            "hydrogens, for example with Open Babel"
+        )
     if suffix in _STRUCTURES:
         return _from_structure(path, "".join(_lines(path)), smiles)
     kind = _FORMATS[suffix]
