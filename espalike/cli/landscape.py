@@ -10,7 +10,7 @@ Score models, force fields, ML potentials and QM methods on the same geometries,
 draw the plane.
 
 example:
-  espalike landscape 'methods=[espalike-1,mmff94]' geometries=2 resamples=200 out=runs/landscape
+  espalike landscape 'methods=[espalike-1,mmff94]' resamples=200 out=runs/landscape
   espalike landscape data.path=td.h5 'methods=[espalike-1,mine.espalike,openff-2.3.0,gfn2-xtb,aimnet2]'
 
   methods=[...]           models (names or files), OpenFF force fields (openff-2.3.0, openff-3.0.0-alpha0),
