@@ -50,15 +50,15 @@ def _levels(store: Store) -> list[str]:
 
 
 def _entries(store: Store, split: str | None, splits: Mapping[str, str] | None) -> np.ndarray:
-    """Entries of a split, as stored or as `splits` says by connectivity key."""
+    """Entries of a split, as stored or as `splits` says by connectivity key; those without a split belong to none."""
     if split is None:
         return np.arange(len(store))
+    stored = store.table.column("split")
     if splits is None:
-        chosen = pc.equal(store.table.column("split"), split)
+        chosen = pc.equal(stored, split)
     else:
-        chosen = pc.is_in(
-            store.table.column("key"), pa.array([key for key, of in splits.items() if of == split], pa.string())
-        )
+        keys = pa.array([key for key, of in splits.items() if of == split], pa.string())
+        chosen = pc.and_(pc.is_in(store.table.column("key"), keys), pc.not_equal(stored, ""))
     return np.flatnonzero(chosen.to_numpy())
 
 

@@ -131,6 +131,7 @@ def _thinned(stores: Sequence[Store], splits: Mapping[str, str] | None, share: f
             key: split
             for store in stores
             for key, split in zip(store.column("key"), store.column("split"), strict=True)
+            if split
         }
     fractions = {"train": share, "test": 1.0 - share}
     return {

@@ -1,19 +1,23 @@
 """A share of the training molecules, for learning curves."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
 import pytest
 
-from espalike.data.store import Store
+from espalike.data.store import Store, write_store
 from espalike.training.prepare import _datasets
 
 SAMPLE = Store.open("sample")
 LEVELS = SAMPLE.manifest["levels"]
 
 
-def keys(share, on_leak="error"):
+def datasets(stores, share, on_leak="error"):
     data = {"on_leak": on_leak, "held_out": True, "share": share}
-    return [set(part.keys()) for part in _datasets([SAMPLE], LEVELS, data, SimpleNamespace)]
+    return _datasets(stores, LEVELS, data, print)
+
+
+def keys(share, on_leak="error"):
+    return [set(part.keys()) for part in datasets([SAMPLE], share, on_leak)]
 
 
 @pytest.mark.parametrize("on_leak", ["error", "resolve"])
@@ -29,3 +33,14 @@ def test_a_smaller_share_is_part_of_a_larger(on_leak):
 def test_no_molecules_are_left():
     with pytest.raises(ValueError, match="no entries in split 'train' of sample"):
         keys(0.0)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.999999])
+@pytest.mark.parametrize("on_leak", ["error", "resolve"])
+def test_entries_without_a_split_are_not_used_and_change_no_split(tmp_path, share, on_leak):
+    """With a share below 1, the molecules of such a store had left the training split of the other store."""
+    records = [replace(SAMPLE.record(n), split="") for n in range(len(SAMPLE))]
+    write_store(tmp_path / "bare", records, manifest=SAMPLE.manifest)
+    for stores in ([SAMPLE, Store.open(tmp_path / "bare")], [Store.open(tmp_path / "bare"), SAMPLE]):
+        for part, alone in zip(datasets(stores, share, on_leak), datasets([SAMPLE], 1.0), strict=True):
+            assert [part.name_of(n) for n in range(len(part))] == [alone.name_of(n) for n in range(len(alone))]
