@@ -35,6 +35,8 @@ def pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         except BaseException as error:
             for process in list((workers._processes or {}).values()):
                 process.terminate()
+            if isinstance(error.__context__, KeyboardInterrupt | SystemExit) and type(error) is RuntimeError:
+                raise error.__context__ from None  # a signal came while a lock was being released, which then fails
             if isinstance(error, BrokenProcessPool):
                 raise WorkerEndedError(
                     "a worker process was killed, often for lack of memory: use fewer processes"

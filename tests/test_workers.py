@@ -7,6 +7,8 @@ import time
 
 import pytest
 
+from espalike.workers import pool
+
 PROGRAM = """
 import os, signal, sys, time
 from espalike.workers import pool
@@ -39,6 +41,21 @@ def test_a_stop_ends_the_workers(sent, status, tmp_path):
     while time.monotonic() < deadline and any(alive(number) for number in numbers):
         time.sleep(0.1)
     assert not any(alive(number) for number in numbers)
+
+
+@pytest.mark.parametrize("stop", [SystemExit(143), KeyboardInterrupt()])
+def test_a_stop_while_a_lock_is_released_is_that_stop(stop):
+    """Python's lock then says that it is not held, and the program ended with status 1 and a traceback."""
+
+    def wait():
+        try:
+            raise stop
+        finally:
+            raise RuntimeError("cannot release un-acquired lock")
+
+    with pytest.raises(type(stop)) as caught, pool(1):
+        wait()
+    assert caught.value is stop
 
 
 def alive(number):
