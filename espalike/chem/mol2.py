@@ -104,7 +104,7 @@ def _read(text: str, name: str, rows: list[list[str]]) -> Read:
     if known and _disagree(kinds, text, rows):
         return _from_types(text, name, rows)
     mol = Chem.MolFromMol2Block(text, sanitize=False, removeHs=False)
-    if known and (mol is None or not _is_closed(mol) or _is_overcharged(mol, kinds)):
+    if known and (mol is None or not _is_closed(mol) or _is_overcharged(mol, kinds) or _is_split(mol, kinds)):
         return _from_types(text, name, rows)
     if mol is None:
         raise ChemistryError(f"{name}: not a readable MOL2 record; expected tables ATOM and BOND, and known atom types")
@@ -201,6 +201,14 @@ def _is_overcharged(mol: Chem.Mol, kinds: list[str]) -> bool:
         return False
     best = lewis(numbers_of(mol), np.array(ends_of(mol), dtype=np.int64).reshape(-1, 2), None)
     return best is not None and int(best[1].sum()) != Chem.GetFormalCharge(mol)
+
+
+def _is_split(mol: Chem.Mol, kinds: list[str]) -> bool:
+    """Whether RDKit has given a C.cat both a cationic and an anionic nitrogen, where a guanidine is neutral."""
+    for atom, kind in zip(mol.GetAtoms(), kinds, strict=True):
+        if kind == "C.cat" and {-1, 1} <= {n.GetFormalCharge() for n in atom.GetNeighbors() if n.GetAtomicNum() == 7}:
+            return True
+    return False
 
 
 def _element(kind: str) -> int:

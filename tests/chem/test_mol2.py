@@ -306,3 +306,29 @@ def test_aromatic_nitrogens_of_three_bonds(smiles, charged, tmp_path):
     entry = read(tmp_path, "\n".join([*rows, ""]))
     assert entry.error is None
     assert inchi(entry.molecule) == inchi(molecule)
+
+
+@pytest.mark.parametrize("total", [None, 0.0, 1.0])
+@pytest.mark.parametrize("smiles", ["CN=C(N)N", "CN=C(C)N"])
+def test_neutral_guanidines_with_types_of_cations(smiles, total, tmp_path):
+    """RDKit reads [N-]-C=[NH2+]. Without charges it may be a cation that lacks a hydrogen, and has a note."""
+    molecule = chem.from_smiles(smiles)
+    nitrogens = np.flatnonzero(molecule.numbers == 7)
+    bonded = np.isin(molecule.bonds, nitrogens)
+    ends = np.bincount(molecule.bonds[bonded[:, ::-1] & (molecule.numbers[molecule.bonds] == 6)])
+    centre = int(ends.argmax())
+    rows = []
+    for row in written(molecule, total is not None).splitlines():
+        words = row.split()
+        if len(words) == 9:
+            n = int(words[0]) - 1
+            words[5] = "C.cat" if n == centre else {1: "H", 6: "C.3", 7: "N.pl3"}[molecule.numbers[n]]
+            words[8] = {None: "0.0", 0.0: f"{0.3 * (n == 0) - 0.3 * (n == 1):.1f}"}.get(total, f"{float(n == 0)}")
+        rows.append(" ".join(words))
+    entry = read(tmp_path, "\n".join([*rows, ""]))
+    if total:
+        assert "sum to +1.000 e, but the bonds are those of a molecule of charge +0" in str(entry.error)
+        return
+    assert canonical(entry.molecule) == Chem.CanonSmiles(smiles)
+    unsaid = "no partial charges say the total charge; +0 e is that of the best Lewis structure"
+    assert entry.notes[:1] == ((unsaid,) if total is None else ())
